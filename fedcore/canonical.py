@@ -1,0 +1,85 @@
+"""Canonical JSON (RFC 8785) and digests: the bytes that all parties sign and compare."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import rfc8785
+
+from fedcore.errors import InvalidRecordError
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+_MAX_SAFE_INTEGER = 2**53 - 1
+
+
+def encode(value: Any) -> bytes:
+    """Return the one canonical UTF-8 encoding of a JSON value.
+
+    Guarantees: equal values have equal bytes; `decode(encode(v)) == v` for JSON values.
+    Raises: InvalidRecordError for non-finite numbers, integers of 2**53 and above (write them as
+        strings), keys that are no strings, and types that JSON does not have.
+    Reference: RFC 8785.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise InvalidRecordError(
+            "record.not_canonical",
+            "the value has no canonical JSON form (finite numbers, integers below 2^53, text keys)",
+            str(error),
+        ) from error
+
+
+def decode(data: bytes) -> Any:
+    """Return the JSON value of canonical bytes.
+
+    Raises: InvalidRecordError for anything but the canonical encoding of one JSON value: other white
+        space, key order or number form, duplicate keys, non-finite numbers, more than 16 MiB.
+    """
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise InvalidRecordError("record.too_large", "the document is larger than 16 MiB")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique_pairs,
+            parse_int=_safe_integer,
+            parse_constant=_refuse_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecordError(
+            "record.not_json", "the document is not valid JSON", str(error)
+        ) from error
+    if encode(value) != data:
+        raise InvalidRecordError(
+            "record.not_canonical", "the document is not in canonical form (RFC 8785)"
+        )
+    return value
+
+
+def digest(data: bytes) -> str:
+    """Return `sha256:<64 hex digits>` of the bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Return the digest of a JSON value's canonical encoding."""
+    return digest(encode(value))
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise InvalidRecordError("record.duplicate_key", "the document names one key twice")
+    return dict(pairs)
+
+
+def _safe_integer(text: str) -> int:
+    value = int(text) if len(text) <= 17 else math.inf
+    if abs(value) > _MAX_SAFE_INTEGER:
+        raise ValueError("integer of 2^53 or above")
+    return int(value)
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")

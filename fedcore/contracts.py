@@ -1,0 +1,126 @@
+"""The data contract: what a customer row is, in public constants only."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedcore.record import Name, Part, Record, Text
+
+Basis = Literal[
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "legitimate_interests",
+]
+
+
+class Purpose(Part):
+    """A node of the closed tree of purposes. An opt-out of a purpose covers all below it."""
+
+    id: Name
+    text: Text
+    parent: Name | None = None
+    basis: Basis
+
+
+class SubjectRule(Part):
+    """Which column names the customer, and how its value is normalised before it is pseudonymised."""
+
+    column: Text
+    namespace: Name
+    normaliser: Literal["trim-upper/1"]
+
+
+class ContractField(Part):
+    """One column with its public bounds or categories.
+
+    `missing_value` is the public constant that stands for an empty numeric cell; without it an empty
+    cell breaks the contract. Sensitive, special and forbidden fields are never inputs of a model.
+    """
+
+    name: Text
+    kind: Literal["numeric", "categorical"]
+    unit: Text | None = None
+    lower: float | None = None
+    upper: float | None = None
+    missing_value: float | None = None
+    categories: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    sensitivity: Literal["none", "sensitive", "special", "forbidden"] = "none"
+
+    @model_validator(mode="after")
+    def _bounds_or_categories(self) -> Self:
+        if self.kind == "categorical":
+            if len(self.categories) < 2 or len(set(self.categories)) != len(self.categories):
+                raise ValueError(f"field {self.name}: needs at least two distinct categories")
+            return self
+        if self.lower is None or self.upper is None or not self.lower < self.upper:
+            raise ValueError(f"field {self.name}: needs public bounds with lower < upper")
+        if self.missing_value is not None and not self.lower <= self.missing_value <= self.upper:
+            raise ValueError(f"field {self.name}: missing_value lies outside the bounds")
+        return self
+
+
+class Label(Part):
+    """The binary outcome that is learnt, and over which horizon it is observed."""
+
+    name: Text
+    positive: Text
+    negative: Text
+    horizon_days: Annotated[int, Field(ge=1, le=3660)]
+
+
+class Contract(Record):
+    """What every unit's rows look like. All constants come from public sources, never from rows.
+
+    Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the label
+        and the subject column are no fields.
+    """
+
+    schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")
+    contract_id: Name
+    version: Annotated[int, Field(ge=1)]
+    title: Text
+    source: Text
+    subject: SubjectRule
+    fields: Annotated[tuple[ContractField, ...], Field(min_length=1, max_length=2000)]
+    label: Label
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1, max_length=500)]
+    retention_days: Annotated[int, Field(ge=1, le=36600)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        columns = [field.name for field in self.fields] + [self.label.name, self.subject.column]
+        if len(set(columns)) != len(columns):
+            raise ValueError("a column is named twice among fields, label and subject")
+        for purpose in self.purposes:
+            purpose_line(self.purposes, purpose.id)
+        return self
+
+    @property
+    def field_by_name(self) -> Mapping[str, ContractField]:
+        """The fields by their names."""
+        return {field.name: field for field in self.fields}
+
+
+def purpose_line(purposes: tuple[Purpose, ...], purpose_id: str) -> tuple[str, ...]:
+    """Return the purpose and all its ancestors, nearest first.
+
+    An opt-out of any of them excludes a customer from processing for `purpose_id`.
+    Raises: ValueError for an unknown purpose or parent, a purpose named twice, or a cycle.
+    """
+    parents = {purpose.id: purpose.parent for purpose in purposes}
+    if len(parents) != len(purposes):
+        raise ValueError("a purpose is named twice")
+    line: list[str] = []
+    step: str | None = purpose_id
+    while step is not None:
+        if step not in parents:
+            raise ValueError(f"purpose {step} is not in the contract's tree")
+        if step in line:
+            raise ValueError(f"purpose {step} is its own ancestor")
+        line.append(step)
+        step = parents[step]
+    return tuple(line)

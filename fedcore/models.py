@@ -1,0 +1,73 @@
+"""A model version and its lineage, and the log that holds every fact."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedcore.optouts import LogPosition
+from fedcore.record import At, Digest, Hex256, Name, Part, Realm, Record
+
+
+class EpsilonClaim(Part):
+    """Privacy spent by one run at one unit, recomputed from its receipts' events.
+
+    `claim` is the bound of the privacy filter and holds although plans are chosen after seeing results;
+    `pld` is tighter and holds if plans did not depend on outputs.
+    """
+
+    unit: Name
+    claim: Annotated[float, Field(ge=0)]
+    pld: Annotated[float, Field(ge=0)]
+
+
+class OptOutEpoch(Part):
+    """The lowest opt-out epoch that a unit had applied in any accepted round."""
+
+    unit: Name
+    epoch: Annotated[int, Field(ge=0)]
+
+
+class ModelVersion(Record):
+    """What is claimed about a model. Signed by governance."""
+
+    schema_name: Literal["model-version/1"] = Field(default="model-version/1", alias="schema")
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    realm: Realm
+    simulation: bool
+    run_id: Name
+    task: Name
+    plan: Digest
+    permit: Digest
+    contract: Digest
+    dpia: Digest
+    artifact: Digest
+    artifact_bytes: Annotated[int, Field(ge=1)]
+    round_reports: Annotated[tuple[Digest, ...], Field(min_length=1)]
+    receipts: Annotated[tuple[Digest, ...], Field(min_length=1)]
+    opt_out_epochs: tuple[OptOutEpoch, ...]
+    epsilon: tuple[EpsilonClaim, ...]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    registered_at: At
+
+
+class Checkpoint(Record):
+    """The log's size and root. Signed by governance, cosigned by nodes. Reference: RFC 6962."""
+
+    schema_name: Literal["checkpoint/1"] = Field(default="checkpoint/1", alias="schema")
+    realm: Realm
+    log: LogPosition
+    issued_at: At
+
+
+class LogEntry(Record):
+    """One fact in the log: the kind and digest of a document under a salt.
+
+    The salted commitment, not the document, is hashed into the tree, so that personal data in a document
+    can be erased while the tree stays whole.
+    """
+
+    schema_name: Literal["log-entry/1"] = Field(default="log-entry/1", alias="schema")
+    kind: Name
+    document: Digest
+    salt: Hex256

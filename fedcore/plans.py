@@ -1,0 +1,159 @@
+"""The training plan: everything that shapes what is trained and what leaves a node, in public constants."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedcore.privacy.events import PrivacyEvent
+from fedcore.record import Digest, Name, Part, Positive, Record, Text
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class TaskSpec(Part):
+    """What governance may know of a task without loading its code."""
+
+    name: Name
+    label: Literal["binary"]
+    models: tuple[Literal["logistic", "mlp"], ...]
+
+
+class Feature(Part):
+    """One input: a contract field and how its value becomes numbers.
+
+    `scale`: public bounds to [-1, 1]; `log`: log(1 + value - lower), scaled likewise; `edges`: a
+    piecewise-linear code, one number in [0, 1] for each interval between the public edges; `onehot`:
+    one number for each category but the first.
+    """
+
+    field: Text
+    encoding: Literal["scale", "log", "edges", "onehot"]
+    edges: Annotated[tuple[float, ...], Field(max_length=256)] = ()
+
+    @model_validator(mode="after")
+    def _rising_edges(self) -> Self:
+        if (self.encoding == "edges") != (len(self.edges) >= 2):
+            raise ValueError(f"feature {self.field}: encoding edges needs at least two edges")
+        if any(left >= right for left, right in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"feature {self.field}: edges must rise")
+        return self
+
+
+class UnitTerms(Part):
+    """A unit that takes part and the public number that stands for its size.
+
+    `public_n` comes from the size band that the unit declared at enrolment, never from its rows; it is
+    the denominator of the unit's updates and, divided by the sum over the cohort, its weight.
+    """
+
+    unit: Name
+    public_n: Annotated[int, Field(ge=2, le=2**40)]
+
+
+class ModelSpec(Part):
+    """The declared architecture: new widths need no new software at the nodes."""
+
+    kind: Literal["logistic", "mlp"]
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
+
+    @model_validator(mode="after")
+    def _widths(self) -> Self:
+        if (self.kind == "mlp") != bool(self.hidden):
+            raise ValueError("model: mlp needs hidden widths, logistic has none")
+        return self
+
+
+class Algorithm(Part):
+    """Federated averaging of local DP-SGD updates.
+
+    `average_last`: the released model is the mean of the last so many rounds' aggregates.
+    """
+
+    name: Literal["fedavg"] = "fedavg"
+    local_learning_rate: Positive
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_last: Annotated[int, Field(ge=1)] = 1
+
+
+class PrivacyTerms(Part):
+    """How each unit protects each customer, in every round.
+
+    Mode `local`: each unit adds noise of standard deviation `noise_multiplier * l2_clip_norm` to the
+    sum of its customers' clipped gradients, in each local step; nobody else is trusted.
+    """
+
+    mode: Literal["local"] = "local"
+    l2_clip_norm: Positive
+    noise_multiplier: Positive
+    sampling_rate: Rate = 1.0
+    local_steps: Annotated[int, Field(ge=1, le=10_000)] = 1
+    delta: Annotated[float, Field(gt=0, le=1e-3)]
+
+
+class TrainingPlan(Record):
+    """A plan. Its digest is its id.
+
+    A void round may be tried again, at most `attempts` times; each try is charged, so that a run may
+    need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
+    `initial_model` is the digest of the public model that the first round starts from.
+
+    Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every unit;
+        the minimum cohort is at least one and at most all units.
+    """
+
+    schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")
+    title: Text
+    task: Name
+    purpose: Name
+    contract: Digest
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=2000)]
+    units: Annotated[tuple[UnitTerms, ...], Field(min_length=1, max_length=1000)]
+    minimum_units: Annotated[int, Field(ge=1)]
+    model: ModelSpec
+    initial_model: Digest
+    algorithm: Algorithm
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
+    attempts: Annotated[int, Field(ge=1, le=5)] = 2
+    round_deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    privacy: PrivacyTerms
+    max_abs_weight: Positive = 1e3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len({unit.unit for unit in self.units}) != len(self.units):
+            raise ValueError("units: a unit is named twice")
+        if len({(f.field, f.encoding) for f in self.features}) != len(self.features):
+            raise ValueError("features: a field is encoded twice in the same way")
+        if self.minimum_units > len(self.units):
+            raise ValueError("minimum_units: more than there are units")
+        if self.algorithm.average_last > self.rounds:
+            raise ValueError("algorithm.average_last: more than there are rounds")
+        largest = max(unit.public_n for unit in self.units)
+        if self.privacy.delta > 1 / (10 * largest):
+            raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        return self
+
+    def public_n(self, unit: str) -> int:
+        """Return the unit's public size. Raises: KeyError for a unit that takes no part."""
+        return {terms.unit: terms.public_n for terms in self.units}[unit]
+
+    def round_event(self) -> PrivacyEvent:
+        """Return what one round charges to each unit that answers it."""
+        return PrivacyEvent(
+            mechanism="gaussian",
+            l2_sensitivity=self.privacy.l2_clip_norm,
+            sampling_rate=self.privacy.sampling_rate,
+            noise_multiplier=self.privacy.noise_multiplier,
+            steps=self.privacy.local_steps,
+        )
+
+    def run_event(self) -> PrivacyEvent:
+        """Return what the whole run charges to each unit at most: all rounds and all spare ones."""
+        one = self.round_event()
+        return one.model_copy(update={"steps": one.steps * self.exchanges})
+
+    @property
+    def exchanges(self) -> int:
+        """The most train orders that a unit answers in a run."""
+        return self.rounds + self.spare_rounds

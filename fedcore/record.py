@@ -1,0 +1,117 @@
+"""What every signed document shares: frozen, closed, versioned, canonical."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from fedcore import canonical
+from fedcore.errors import InvalidRecordError
+
+
+class Realm(StrEnum):
+    """Where a document is valid. Nothing of one realm is ever accepted in the other."""
+
+    PRODUCTION = "production"
+    SIMULATION = "simulation"
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time must say its zone")
+    return value.astimezone(UTC)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Hex256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PublicKey = Hex256
+At = Annotated[datetime, AfterValidator(_utc)]
+Positive = Annotated[float, Field(gt=0)]
+Counter = Annotated[int, Field(ge=0, le=2**53 - 1)]
+
+
+class Part(BaseModel):
+    """A value inside a document: frozen, and refuses fields that it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Record(Part):
+    """A signed document's content; a subclass states `schema_name` as `<name>/<version>`.
+
+    Guarantees: equal records have equal bytes; `from_bytes(to_bytes())` is the identity; a document
+        of another schema, with an unknown field, or in a non-canonical form is refused.
+    """
+
+    schema_name: str = Field(alias="schema")
+
+    @classmethod
+    def schema_id(cls) -> str:
+        """Return `<name>/<version>`."""
+        return str(cls.model_fields["schema_name"].default)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the record of canonical bytes.
+
+        Raises: InvalidRecordError that names the first bad field and its rule.
+        """
+        return cls.from_json(canonical.decode(data), data)
+
+    @classmethod
+    def from_json(cls, value: Any, data: bytes | None = None) -> Self:
+        """Return the record of a JSON value; with `data`, also hold it against those exact bytes.
+
+        Raises: InvalidRecordError that names the first bad field and its rule.
+        """
+        if not isinstance(value, dict) or value.get("schema") != cls.schema_id():
+            raise InvalidRecordError(
+                "record.unknown_schema", f"expected a document of schema {cls.schema_id()}"
+            )
+        try:
+            record = cls.model_validate(value)
+        except ValidationError as error:
+            raise InvalidRecordError(
+                "record.invalid", f"{cls.schema_id()}: {first_problem(error)}"
+            ) from error
+        if data is not None and record.to_bytes() != data:
+            raise InvalidRecordError(
+                "record.not_canonical", f"{cls.schema_id()}: a value is not in its canonical form"
+            )
+        return record
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain JSON value, schema included, absent optional fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes."""
+        return canonical.encode(self.to_json())
+
+    @property
+    def digest(self) -> str:
+        """The digest of the canonical bytes: the document's identity."""
+        return canonical.digest(self.to_bytes())
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return `field: rule` of the first validation problem, without the value that was given."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(step) for step in problem["loc"]) or "document"
+    return f"{place}: {problem['msg']}"

@@ -1,0 +1,180 @@
+"""Ed25519 signatures in DSSE envelopes, one payload type per record, version and realm.
+
+Reference: RFC 8032; the DSSE protocol, v1 (pre-authentication encoding).
+"""
+
+import base64
+import binascii
+import os
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from pydantic import Field, ValidationError
+
+from fedcore import canonical
+from fedcore.errors import InvalidRecordError, SignatureError
+from fedcore.record import Part, PublicKey, Realm, Record, first_problem
+
+
+R = TypeVar("R", bound=Record)
+
+
+class SigningKey:
+    """An Ed25519 private key. Its `public` half, 64 hex digits, is its identity."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public: str = key.public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return a fresh key from the operating system's generator."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the key of a PKCS#8 PEM file.
+
+        Raises: InvalidRecordError when the file is missing or holds no Ed25519 key.
+        """
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidRecordError(
+                "key.unreadable", f"{path.name} is no readable private key", str(error)
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InvalidRecordError("key.unreadable", f"{path.name} is not an Ed25519 key")
+        return cls(key)
+
+    def save(self, path: Path) -> None:
+        """Write the key as PKCS#8 PEM, readable by the owner only; an existing file is refused."""
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature."""
+        return self._key.sign(data)
+
+
+class Signature(Part):
+    """One signature of an envelope."""
+
+    keyid: PublicKey
+    sig: Annotated[str, Field(max_length=100)]
+
+
+class Envelope(Part):
+    """A DSSE envelope with exactly one signature."""
+
+    payload: Annotated[str, Field(max_length=24 * 1024 * 1024)]
+    payload_type: Annotated[str, Field(alias="payloadType", max_length=200)]
+    signatures: Annotated[tuple[Signature, ...], Field(min_length=1, max_length=1)]
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON bytes."""
+        return canonical.encode(self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the envelope of canonical JSON bytes. Raises: InvalidRecordError."""
+        return cls.from_json(canonical.decode(data))
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Return the envelope of a JSON value. Raises: InvalidRecordError."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise InvalidRecordError(
+                "envelope.invalid", f"not a DSSE envelope: {first_problem(error)}"
+            ) from error
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """The payload. Not to be believed before `open_envelope`."""
+        try:
+            data = base64.b64decode(self.payload, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRecordError("envelope.invalid", "the payload is not base64") from error
+        if base64.b64encode(data).decode() != self.payload:
+            raise InvalidRecordError("envelope.invalid", "the payload is not canonical base64")
+        return data
+
+    @property
+    def digest(self) -> str:
+        """The digest of the payload bytes: the same as the signed record's digest."""
+        return canonical.digest(self.payload_bytes)
+
+    @property
+    def signer(self) -> str:
+        """The public key that the envelope claims as its signer."""
+        return self.signatures[0].keyid
+
+
+def payload_type(record_type: type[Record], realm: Realm) -> str:
+    """Return the one DSSE payload type of a record's schema in a realm."""
+    name, version = record_type.schema_id().split("/")
+    return f"application/vnd.fedpact.{name}.v{version}.{realm.value}+json"
+
+
+def sign_record(record: Record, key: SigningKey, realm: Realm) -> Envelope:
+    """Return the envelope of a record, signed for one realm."""
+    payload = record.to_bytes()
+    kind = payload_type(type(record), realm)
+    signature = base64.b64encode(key.sign(_pre_authentication(kind, payload))).decode()
+    return Envelope(
+        payload=base64.b64encode(payload).decode(),
+        payload_type=kind,
+        signatures=(Signature(keyid=key.public, sig=signature),),
+    )
+
+
+def open_envelope(envelope: Envelope, record_type: type[R], signer: str, realm: Realm) -> R:
+    """Return the record inside, after its signature was verified; nothing is parsed before that.
+
+    Guarantees: type, version, realm and signer are exactly the ones asked for, and the bytes are the
+        canonical ones that were signed.
+    Raises: SignatureError `signature.wrong_type`, `signature.wrong_key`, `signature.invalid`;
+        InvalidRecordError when the signed bytes are no such record.
+    """
+    expected = payload_type(record_type, realm)
+    if envelope.payload_type != expected:
+        raise SignatureError(
+            "signature.wrong_type", f"expected a document of type {expected}", envelope.payload_type
+        )
+    if envelope.signer != signer:
+        raise SignatureError(
+            "signature.wrong_key",
+            f"the {record_type.schema_id()} document is signed by another key than the expected one",
+        )
+    payload = envelope.payload_bytes
+    try:
+        signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(
+            signature, _pre_authentication(expected, payload)
+        )
+    except (InvalidSignature, ValueError) as error:
+        raise SignatureError(
+            "signature.invalid",
+            f"the signature of the {record_type.schema_id()} document is invalid",
+        ) from error
+    if base64.b64encode(signature).decode() != envelope.signatures[0].sig:
+        raise SignatureError("signature.invalid", "the signature is not canonical base64")
+    return record_type.from_bytes(payload)
+
+
+def _pre_authentication(kind: str, payload: bytes) -> bytes:
+    name = kind.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)

@@ -1,0 +1,222 @@
+"""Pure rules: may this document be believed here and now? No I/O, no clock; every rule takes `now`.
+
+1. A permit counts for one run, plan, contract, task and realm, inside its time window, for the units and
+   keys that it names, and for software versions that it accepts.
+2. An order counts under its permit, for its unit, within rounds, attempts and its deadline, and asks for
+   the model that the previous signed report handed over (the public initial model in round one).
+3. A bulletin counts for its unit and its request's nonce, until `valid_until`; it never goes back in
+   opt-out sequence, log size or epoch, and its events lead to the set that it claims.
+4. A receipt counts when it answers this very order under this permit with the plan's own privacy event,
+   and an opt-out epoch that the permit asks for.
+5. Reports form one chain: each names its predecessor, and starts from the model that it ended with.
+6. Time: no document from the future by more than `MAX_CLOCK_SKEW`.
+"""
+
+from datetime import datetime, timedelta
+
+from fedcore.errors import ExpiredError, MismatchError, RollbackError
+from fedcore.optouts import Bulletin, BulletinRequest, LogPosition
+from fedcore.permits import Permit
+from fedcore.plans import TrainingPlan
+from fedcore.record import Realm
+from fedcore.rounds import Order, Receipt, RoundReport
+
+MAX_CLOCK_SKEW = timedelta(minutes=2)
+
+
+def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm) -> None:
+    """Hold a permit against the run and the plan that it is used for (rule 1, without time).
+
+    Raises: MismatchError `permit.other_run`, `permit.other_plan`, `permit.other_realm`,
+        `permit.terms_differ`.
+    """
+    if permit.realm != realm:
+        raise MismatchError("permit.other_realm", "the permit belongs to another realm")
+    if permit.run_id != run_id:
+        raise MismatchError("permit.other_run", "the permit was given for another run")
+    if permit.plan != plan.digest:
+        raise MismatchError(
+            "permit.other_plan",
+            "the permit was given for another plan: register this plan and request its own permit",
+        )
+    same_terms = (
+        permit.contract == plan.contract
+        and permit.task == plan.task
+        and permit.purpose == plan.purpose
+        and permit.rounds == plan.rounds
+        and permit.exchanges == plan.exchanges
+        and permit.attempts == plan.attempts
+        and permit.delta == plan.privacy.delta
+        and permit.minimum_cohort >= plan.minimum_units
+        and {grant.unit for grant in permit.cohort} <= {terms.unit for terms in plan.units}
+    )
+    if not same_terms:
+        raise MismatchError("permit.terms_differ", "the permit's terms are not those of the plan")
+
+
+def verify_permit_time(permit: Permit, now: datetime) -> None:
+    """Hold a permit's window against the time. Raises: ExpiredError `permit.expired`, `permit.early`."""
+    if now >= permit.expires_at:
+        raise ExpiredError("permit.expired", "the permit has expired: request a new one")
+    if now < permit.not_before:
+        raise ExpiredError("permit.early", "the permit is not valid yet")
+
+
+def verify_permit_node(permit: Permit, unit: str, node_key: str, version: str) -> None:
+    """Hold a permit against the node that is asked to obey it (rule 1).
+
+    Raises: MismatchError `permit.other_node`, `permit.version_not_accepted`.
+    """
+    grant = permit.grant(unit)
+    if grant is None or grant.node_key != node_key:
+        raise MismatchError("permit.other_node", "the permit does not name this unit with this key")
+    if version not in permit.accepted_versions:
+        raise MismatchError(
+            "permit.version_not_accepted", "the permit does not accept this software version"
+        )
+
+
+def verify_order(order: Order, permit: Permit, unit: str, now: datetime) -> None:
+    """Hold an order against its permit, its unit and the time (rule 2).
+
+    Raises: MismatchError `order.other_realm`, `order.other_run`, `order.other_permit`,
+        `order.other_unit`, `order.round_out_of_range`, `order.attempts_exceeded`; ExpiredError
+        `order.expired`.
+    """
+    if order.realm != permit.realm:
+        raise MismatchError("order.other_realm", "the order belongs to another realm")
+    if order.run_id != permit.run_id:
+        raise MismatchError("permit.other_run", "the order's run is not the run of its permit")
+    if order.permit != permit.digest or order.plan != permit.plan:
+        raise MismatchError("order.other_permit", "the order names another permit or plan")
+    if order.unit != unit:
+        raise MismatchError("order.other_unit", "the order is for another unit")
+    if order.round > permit.rounds:
+        raise MismatchError("order.round_out_of_range", "the permit has fewer rounds")
+    if order.attempt > permit.attempts:
+        raise MismatchError("order.attempts_exceeded", "the permit allows fewer attempts a round")
+    if now >= order.deadline_at or order.issued_at > now + MAX_CLOCK_SKEW:
+        raise ExpiredError(
+            "order.expired", "the order's deadline has passed, or lies ahead of time"
+        )
+
+
+def verify_order_model(order: Order, previous: RoundReport | None, initial: str) -> None:
+    """Hold the ordered model against the previous signed report, or the public initial model (rule 2).
+
+    Raises: MismatchError `order.report_missing`, `order.report_mismatch`, `order.model_mismatch`.
+    """
+    if previous is None:
+        if order.round != 1:
+            raise MismatchError("order.report_missing", "a later round needs the previous report")
+        expected = initial
+    else:
+        follows = (previous.round == order.round - 1 and previous.status == "accepted") or (
+            previous.round == order.round and previous.status == "void"
+        )
+        same_run = previous.run_id == order.run_id and previous.realm == order.realm
+        if not follows or not same_run or order.previous_report != previous.digest:
+            raise MismatchError("order.report_mismatch", "the order does not follow that report")
+        expected = previous.model_out
+    if order.model != expected:
+        raise MismatchError(
+            "order.model_mismatch",
+            "the ordered model is not the one that the last report handed over",
+        )
+
+
+def verify_bulletin(bulletin: Bulletin, request: BulletinRequest, realm: Realm) -> None:
+    """Hold a bulletin against the request that it answers (rule 3, without time and events).
+
+    Raises: MismatchError `bulletin.other_unit`, `bulletin.nonce_mismatch`, `bulletin.head_mismatch`;
+        RollbackError `bulletin.rollback`, `log.rollback`.
+    """
+    if bulletin.unit != request.unit or bulletin.realm != realm:
+        raise MismatchError("bulletin.other_unit", "the bulletin is for another unit or realm")
+    if bulletin.nonce != request.nonce:
+        raise MismatchError("bulletin.nonce_mismatch", "the bulletin does not answer this request")
+    if bulletin.last_sequence < request.after_sequence:
+        raise RollbackError("bulletin.rollback", "the bulletin has forgotten opt-outs")
+    if bulletin.log.size < request.checkpoint_size:
+        raise RollbackError("log.rollback", "the log is shorter than it was")
+    head = bulletin.witnessed
+    if (head.sequence, head.hash) != (request.head.sequence, request.head.hash):
+        raise MismatchError("bulletin.head_mismatch", "another ledger head was witnessed")
+
+
+def verify_bulletin_time(bulletin: Bulletin, now: datetime) -> None:
+    """Hold a bulletin's validity against the time. Raises: ExpiredError `bulletin.stale`."""
+    if now >= bulletin.valid_until or bulletin.issued_at > now + MAX_CLOCK_SKEW:
+        raise ExpiredError(
+            "bulletin.stale", "the opt-out bulletin is too old: reach governance and try again"
+        )
+
+
+def verify_receipt(receipt: Receipt, order: Order, permit: Permit, plan: TrainingPlan) -> None:
+    """Hold a receipt against the order that it answers (rule 4).
+
+    Raises: MismatchError `receipt.other_order`, `receipt.terms_differ`, `receipt.event_mismatch`,
+        `receipt.opt_outs_missing`, `receipt.noise_not_allowed`.
+    """
+    if receipt.order != order.digest or (receipt.run_id, receipt.unit, receipt.realm) != (
+        order.run_id,
+        order.unit,
+        order.realm,
+    ):
+        raise MismatchError("receipt.other_order", "the receipt answers another order")
+    verify_receipt_terms(receipt, permit, plan)
+    if (receipt.round, receipt.attempt, receipt.model_in) != (
+        order.round,
+        order.attempt,
+        order.model,
+    ):
+        raise MismatchError("receipt.other_order", "the receipt answers another order")
+
+
+def verify_receipt_terms(receipt: Receipt, permit: Permit, plan: TrainingPlan) -> None:
+    """Hold a receipt against permit and plan, without its order (rule 4).
+
+    Raises: as `verify_receipt`.
+    """
+    if (receipt.permit, receipt.plan, receipt.contract, receipt.run_id, receipt.realm) != (
+        permit.digest,
+        permit.plan,
+        permit.contract,
+        permit.run_id,
+        permit.realm,
+    ):
+        raise MismatchError("receipt.terms_differ", "the receipt names another permit or contract")
+    if receipt.event != plan.round_event():
+        raise MismatchError(
+            "receipt.event_mismatch", "the receipt's privacy event is not the plan's"
+        )
+    if receipt.applied_epoch < permit.min_opt_out_epoch:
+        raise MismatchError("receipt.opt_outs_missing", "the unit had applied too few opt-outs")
+    if receipt.noise_source == "seeded-simulation" and permit.realm != Realm.SIMULATION:
+        raise MismatchError("receipt.noise_not_allowed", "seeded noise exists in simulations only")
+
+
+def verify_report_chain(report: RoundReport, previous: RoundReport | None, initial: str) -> None:
+    """Hold a report against its predecessor (rule 5).
+
+    Raises: MismatchError `report.chain_broken`.
+    """
+    if previous is None:
+        follows = report.round == 1 and report.attempt == 1 and report.previous_report is None
+        expected = initial
+    else:
+        follows = report.previous_report == previous.digest and (report.round, report.attempt) == (
+            (previous.round + 1, 1)
+            if previous.status == "accepted"
+            else (previous.round, previous.attempt + 1)
+        )
+        expected = previous.model_out
+    unchanged = report.status == "accepted" or report.model_out == report.model_in
+    if not follows or report.model_in != expected or not unchanged:
+        raise MismatchError("report.chain_broken", "the round reports do not form one chain")
+
+
+def verify_not_forked(seen: LogPosition, other: LogPosition) -> None:
+    """Refuse two roots of one size. Raises: MismatchError `log.forked`."""
+    if seen.size == other.size and seen.root != other.root:
+        raise MismatchError("log.forked", "two units were shown different logs of one size")
