@@ -1,0 +1,184 @@
+"""Evidence bundles: everything that a model version rests on, as plain documents in one archive.
+
+Nothing here is believed: signatures and rules are held against it by `fedcore.verify`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol, TypeVar
+
+from pydantic import Field
+
+from fedcore.archive import ARTIFACT, invalid, missing, pack, unexpected, unpack
+from fedcore.errors import InvalidRecordError
+from fedcore.models import LogEntry
+from fedcore.record import Counter, Hex256, Record
+from fedcore.signing import Envelope
+
+
+class LoggedDocument(Record):
+    """A log entry with its place and the proof of it, as lower-case hex digests, lowest first."""
+
+    schema_name: Literal["logged-document/1"] = Field(default="logged-document/1", alias="schema")
+    entry: LogEntry
+    index: Counter
+    proof: Annotated[tuple[Hex256, ...], Field(max_length=64)]
+
+
+class CosignedPosition(Record):
+    """A node's signed `Cosignature` and the proof that the checkpoint continues the log it saw."""
+
+    schema_name: Literal["cosigned-position/1"] = Field(
+        default="cosigned-position/1", alias="schema"
+    )
+    envelope: Envelope
+    consistency: Annotated[tuple[Hex256, ...], Field(max_length=64)]
+
+
+class LogExport(Record):
+    """All entries of the log in order, and the signed checkpoint over them."""
+
+    schema_name: Literal["log-export/1"] = Field(default="log-export/1", alias="schema")
+    entries: tuple[LogEntry, ...]
+    checkpoint: Envelope
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a bundle holds. `artifact` is the released model as safetensors bytes.
+
+    `reports` are in the order of their chain; `log` has one entry for each document.
+    """
+
+    model_version: Envelope
+    artifact: bytes
+    permit: Envelope
+    plan: Envelope
+    contract: Envelope
+    dpia: Envelope
+    dpia_decision: Envelope
+    certificates: tuple[Envelope, ...]
+    reports: tuple[Envelope, ...]
+    receipts: tuple[Envelope, ...]
+    revocation: Envelope | None
+    checkpoint: Envelope
+    log: tuple[LoggedDocument, ...]
+    cosignatures: tuple[CosignedPosition, ...]
+
+
+class _Document(Protocol):
+    def to_bytes(self) -> bytes: ...
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def write_bundle(evidence: Evidence) -> bytes:
+    """Return the archive of the evidence.
+
+    Guarantees: equal evidence gives equal bytes; `read_bundle(write_bundle(e)) == e`.
+    Raises: InvalidRecordError `bundle.too_large`.
+    """
+    return pack(_members_of(evidence))
+
+
+def read_bundle(data: bytes) -> Evidence:
+    """Return the evidence in an archive.
+
+    Guarantees: the bytes are exactly those that `write_bundle` makes of the returned evidence.
+    Raises: InvalidRecordError `bundle.not_a_bundle`, `bundle.too_large`, and, naming the member,
+        `bundle.member_missing`, `bundle.member_unexpected`, `bundle.member_changed`,
+        `bundle.member_invalid`; `bundle.archive_changed` for bytes that belong to no member.
+    """
+    return _evidence_of(unpack(data))
+
+
+def _members_of(evidence: Evidence) -> dict[str, bytes]:
+    documents: dict[str, _Document] = {
+        "model-version.json": evidence.model_version,
+        "permit.json": evidence.permit,
+        "plan.json": evidence.plan,
+        "contract.json": evidence.contract,
+        "dpia.json": evidence.dpia,
+        "dpia-decision.json": evidence.dpia_decision,
+        "checkpoint.json": evidence.checkpoint,
+        **_numbered("certificates", evidence.certificates),
+        **_numbered("reports", evidence.reports),
+        **_numbered("receipts", evidence.receipts),
+        **_numbered("log", evidence.log),
+        **_numbered("cosignatures", evidence.cosignatures),
+    }
+    if evidence.revocation is not None:
+        documents["revocation.json"] = evidence.revocation
+    members = {path: document.to_bytes() for path, document in documents.items()}
+    return {**members, ARTIFACT: evidence.artifact}
+
+
+def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
+    reader = _Reader(members)
+    evidence = Evidence(
+        model_version=reader.envelope("model-version.json"),
+        artifact=reader.take(ARTIFACT),
+        permit=reader.envelope("permit.json"),
+        plan=reader.envelope("plan.json"),
+        contract=reader.envelope("contract.json"),
+        dpia=reader.envelope("dpia.json"),
+        dpia_decision=reader.envelope("dpia-decision.json"),
+        certificates=reader.envelopes("certificates"),
+        reports=reader.envelopes("reports"),
+        receipts=reader.envelopes("receipts"),
+        revocation=reader.envelope("revocation.json") if "revocation.json" in members else None,
+        checkpoint=reader.envelope("checkpoint.json"),
+        log=reader.records("log", LoggedDocument),
+        cosignatures=reader.records("cosignatures", CosignedPosition),
+    )
+    reader.require_all_taken()
+    return evidence
+
+
+class _Reader:
+    """Hands out members by path, and remembers which ones nobody has asked for."""
+
+    def __init__(self, members: Mapping[str, bytes]) -> None:
+        self._left = dict(members)
+
+    def take(self, path: str) -> bytes:
+        if path not in self._left:
+            raise missing(path)
+        return self._left.pop(path)
+
+    def envelope(self, path: str) -> Envelope:
+        data = self.take(path)
+        try:
+            return Envelope.from_bytes(data)
+        except InvalidRecordError as error:
+            raise invalid(path, error) from error
+
+    def envelopes(self, folder: str) -> tuple[Envelope, ...]:
+        return tuple(self.envelope(path) for path in self._paths(folder))
+
+    def records(self, folder: str, record_type: type[_R]) -> tuple[_R, ...]:
+        return tuple(self._record(path, record_type) for path in self._paths(folder))
+
+    def require_all_taken(self) -> None:
+        if self._left:
+            raise unexpected(min(self._left))
+
+    def _record(self, path: str, record_type: type[_R]) -> _R:
+        data = self.take(path)
+        try:
+            return record_type.from_bytes(data)
+        except InvalidRecordError as error:
+            raise invalid(path, error) from error
+
+    def _paths(self, folder: str) -> list[str]:
+        count = sum(path.startswith(f"{folder}/") for path in self._left)
+        return [_path(folder, number) for number in range(1, count + 1)]
+
+
+def _numbered(folder: str, documents: Sequence[_Document]) -> dict[str, _Document]:
+    return {_path(folder, number): document for number, document in enumerate(documents, 1)}
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{number:06}.json"
