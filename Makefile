@@ -17,7 +17,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := fedcore fedserver clients governance registry simulations
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 
 export FLWR_TELEMETRY_ENABLED := 0

@@ -11,6 +11,7 @@ missing extra. With `FEDPACT_DEBUG=1` an error's detail, which is for this machi
 import ast
 import importlib.util
 import os
+import textwrap
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import IO, Any
@@ -43,8 +44,12 @@ class DeferredCommand(click.Command):
     """Stands in the list of commands for an entry point, which is imported when it is called."""
 
     def __init__(self, entry_point: EntryPoint) -> None:
-        super().__init__(entry_point.name, short_help=summary_of(entry_point))
+        super().__init__(entry_point.name)
         self._entry_point = entry_point
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the line for the list of commands."""
+        return textwrap.shorten(summary_of(self._entry_point), limit, placeholder=" ...")
 
     def make_context(
         self,
@@ -90,8 +95,8 @@ class RootCommand(click.Group):
 
 
 def sentence_of(error: FedError) -> str:
-    """Return the public sentence and the code; with `FEDPACT_DEBUG=1` the detail as well."""
-    sentence = f"{error.public} ({error.code})"
+    """Return the public sentence and all codes; with `FEDPACT_DEBUG=1` the detail as well."""
+    sentence = f"{error.public} ({', '.join(error.codes)})"
     if error.detail and os.environ.get("FEDPACT_DEBUG") == "1":
         return f"{sentence}\ndetail: {error.detail}"
     return sentence
