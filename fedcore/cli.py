@@ -56,7 +56,7 @@ class DeferredCommand(click.Command):
         info_name: str | None,
         args: list[str],
         parent: click.Context | None = None,
-        **extra: Any,  # noqa: ANN401 - the signature is click's
+        **extra: Any,
     ) -> click.Context:
         """Return the context of the real command, which click then invokes in place of this one."""
         return load_command(self._entry_point).make_context(info_name, args, parent, **extra)

@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PACKAGES = ("fedcore", "fedserver", "clients", "governance", "registry", "simulations")
 
@@ -136,3 +140,16 @@ def test_decisions_take_the_time_and_never_ask_for_it(product):
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in clocks
     ] == []
+
+
+def test_every_library_that_is_imported_is_declared(root, product):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shipped = {k: v for k, v in project["optional-dependencies"].items() if k != "dev"}
+    texts = chain(project["dependencies"], *shipped.values())
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    known = packages_distributions()
+    tops = {name.partition(".")[0] for s in product for name in imported_names(s.tree)}
+    foreign = tops - set(PACKAGES) - sys.stdlib_module_names
+    assert {
+        top for top in foreign if not {canonicalize_name(d) for d in known.get(top, [])} & declared
+    } == set()

@@ -1,0 +1,142 @@
+"""The documentation is true: reason codes, settings, help texts and examples."""
+
+import ast
+import doctest
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HELP_BLOCK = re.compile(r"<!-- help: (fedpact[^>]*?) -->\n+```\w*\n(.*?)^```$", re.M | re.S)
+
+
+def derived_from(product, bases):
+    """The names of all classes that derive from one of `bases`, directly or through others."""
+    names = set(bases)
+    classes = [n for s in product for n in ast.walk(s.tree) if isinstance(n, ast.ClassDef)]
+    while True:
+        more = {c.name for c in classes if names & {ast.unparse(b) for b in c.bases}} - names
+        if not more:
+            return names
+        names |= more
+
+
+def string_constants(node):
+    return [
+        c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)
+    ]
+
+
+def reason_codes(product):
+    """Every code that the first argument of an error's constructor spells out."""
+    errors = derived_from(product, {"FedError"})
+    calls = [n for s in product for n in ast.walk(s.tree) if isinstance(n, ast.Call) and n.args]
+    raised = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in errors]
+    texts = [text for call in raised for text in string_constants(call.args[0])]
+    return {text for text in texts if CODE.fullmatch(text)}
+
+
+def settings_fields(product):
+    classes = derived_from(product, {"BaseSettings"})
+    return {
+        ast.unparse(field.target)
+        for source in product
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef) and node.name in classes
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) != "model_config"
+    }
+
+
+def documents(root):
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def undocumented(root, page, names):
+    text = (root / "docs" / "reference" / page).read_text(encoding="utf-8")
+    return {name for name in names if f"`{name}`" not in text}
+
+
+def test_every_reason_code_is_documented(root, product):
+    assert undocumented(root, "reason-codes.md", reason_codes(product)) == set()
+
+
+def test_every_setting_is_documented(root, product):
+    assert undocumented(root, "settings.md", settings_fields(product)) == set()
+
+
+def test_help_texts_in_the_documents_are_the_real_ones(root):
+    for document in documents(root):
+        for command, text in HELP_BLOCK.findall(document.read_text(encoding="utf-8")):
+            program = "from fedcore.cli import main; main()"
+            done = subprocess.run(
+                [sys.executable, "-c", program, *command.split()[1:], "--help"],
+                env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            shown = [line.rstrip() for line in text.strip().splitlines()]
+            real = [line.rstrip() for line in done.stdout.strip().splitlines()]
+            assert shown == real, f"{document.name}: {command}"
+
+
+def test_the_readme_shows_the_help_of_the_root_command(root):
+    shown = HELP_BLOCK.findall((root / "README.md").read_text(encoding="utf-8"))
+    assert "fedpact" in [command for command, _ in shown]
+
+
+def test_python_examples_in_the_documents_run(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for document in documents(root):
+        # The blocks of one document are one program, read from top to bottom.
+        names = {"__name__": "example"}
+        for language, code in FENCE.findall(document.read_text(encoding="utf-8")):
+            if language == "python":
+                run_example(document.name, code, names)
+
+
+def run_example(title, code, names):
+    if ">>>" not in code:
+        exec(compile(code, title, "exec"), names)
+        return
+    example = doctest.DocTestParser().get_doctest(code, {}, title, title, 0)
+    example.globs = names
+    failures = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner.run(example, out=failures.append, clear_globs=False)
+    assert failures == [], "".join(failures)
+
+
+def test_links_between_the_documents_lead_somewhere(root):
+    link = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+    broken = [
+        f"{document.relative_to(root)}: {target}"
+        for document in [*documents(root), root / "CONTRIBUTING.md"]
+        for target in link.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("ForbiddenError('permit.foreign', 'text')", {"permit.foreign"}),
+        ("errors.RefusedError([('dpia.expired', 'It is over.')])", {"dpia.expired"}),
+        ("print('a.b')", set()),
+    ],
+)
+def test_reason_codes_are_found_where_they_are_raised(product, code, found):
+    """The search itself is checked: a search that finds nothing would pass every document."""
+
+    class Probe:
+        tree = ast.parse(code)
+
+    errors = [source for source in product if str(source.path) == "fedcore/errors.py"]
+    assert reason_codes([*errors, Probe]) == found
