@@ -1,0 +1,55 @@
+"""How much noise a plan needs for the epsilon that it wants to claim."""
+
+import bisect
+import math
+
+from fedcore.errors import InvalidRecordError
+from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.privacy.events import PrivacyEvent
+
+# Noise multipliers are stated in ten-thousandths: a plan shows the exact number it runs with.
+NOISE_GRID = 10_000
+MIN_NOISE_MULTIPLIER = 0.1
+MAX_NOISE_MULTIPLIER = 100_000.0
+
+
+def noise_multiplier_for(epsilon: float, delta: float, steps: int, sampling_rate: float) -> float:
+    """Return the least noise multiplier with which `steps` Gaussian steps claim at most `epsilon`.
+
+    Guarantees: rounded up to 4 decimals; `renyi_epsilon` of the steps is at most `epsilon`, and
+        with 0.0001 less noise it is above; so an empty ledger capped at `epsilon` takes the run.
+    Args: epsilon positive, delta in (0, 1), steps at least 1, sampling_rate in (0, 1].
+    Raises: InvalidRecordError `privacy.unreachable_epsilon` when no noise multiplier between 0.1
+        and 100,000 gives just that claim; `privacy.delta_invalid`; `privacy.steps_invalid` for
+        steps or a rate outside their range.
+    """
+    if steps < 1 or not 0 < sampling_rate <= 1:
+        raise InvalidRecordError(
+            "privacy.steps_invalid", "a plan needs at least 1 step and a sampling rate in (0, 1]"
+        )
+    lowest, highest = (
+        round(bound * NOISE_GRID) for bound in (MIN_NOISE_MULTIPLIER, MAX_NOISE_MULTIPLIER)
+    )
+
+    def claim(grid_noise: int) -> float:
+        return renyi_epsilon([_event(grid_noise / NOISE_GRID, steps, sampling_rate)], delta)
+
+    if not claim(highest) <= epsilon < claim(lowest) or math.isinf(epsilon):
+        raise InvalidRecordError(
+            "privacy.unreachable_epsilon",
+            f"no noise multiplier from {MIN_NOISE_MULTIPLIER:g} to {MAX_NOISE_MULTIPLIER:g} "
+            f"makes {steps} steps claim an epsilon of {epsilon}",
+        )
+    found = bisect.bisect_left(
+        range(highest + 1), True, lo=lowest, key=lambda noise: claim(noise) <= epsilon
+    )
+    return found / NOISE_GRID
+
+
+def _event(noise_multiplier: float, steps: int, sampling_rate: float) -> PrivacyEvent:
+    return PrivacyEvent(
+        mechanism="gaussian",
+        sampling_rate=sampling_rate,
+        noise_multiplier=noise_multiplier,
+        steps=steps,
+    )
