@@ -107,7 +107,7 @@ def run_example(title, code, names):
         return
     example = doctest.DocTestParser().get_doctest(code, {}, title, title, 0)
     example.globs = names
-    failures = []
+    failures: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     runner.run(example, out=failures.append, clear_globs=False)
     assert failures == [], "".join(failures)
