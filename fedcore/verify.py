@@ -1,0 +1,201 @@
+"""Verification of an evidence bundle or a log export: offline, with governance's public key alone.
+
+Every check runs and is listed. One that needs a document which must not be believed fails as well,
+with that document's name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedcore.bundle import LogExport, read_bundle
+from fedcore.errors import FedError, SignatureError
+from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
+from fedcore.record import Realm, Record
+from fedcore.signing import Envelope, payload_type
+from fedcore.verify_documents import Documents
+from fedcore.verify_log import verify_cosigned, verify_export, verify_included, verify_one_history
+from fedcore.verify_permits import (
+    verify_bindings,
+    verify_dpia_in_force,
+    verify_features,
+    verify_lineage,
+    verify_permit_fits,
+    verify_permit_in_time,
+)
+from fedcore.verify_privacy import verify_epsilon
+from fedcore.verify_rounds import (
+    verify_artifact,
+    verify_chain,
+    verify_cohort,
+    verify_ledgers,
+    verify_opt_outs,
+    verify_receipts_complete,
+    verify_receipts_fit,
+)
+
+CANNOT_SHOW = (
+    "that a unit told the truth about its rows, or used all of them",
+    "that noise was really added, or that the ledgers hold nothing besides these receipts",
+    "that a named person acted: governance states who did",
+    "that the model was really computed from the updates in the receipts",
+    "that rows were erased, or that the model forgot customers who objected after a round",
+    "what a unit saw that did not cosign the log",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its stable name, whether it held, and a sentence: the claim, or what is wrong."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found. The summary fields are None or empty when nobody may believe them.
+
+    `epsilon` holds the model version's signed claims; the check `epsilon` says whether they follow
+    from the receipts.
+    """
+
+    checks: tuple[Check, ...]
+    cannot_show: tuple[str, ...] = ()
+    realm: Realm | None = None
+    model: str | None = None
+    delta: float | None = None
+    epsilon: tuple[EpsilonClaim, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check held; False for a report without checks."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    claim: str
+    verify: Callable[[Documents], object]
+
+
+_RULES = (
+    _Rule("model.signed", "governance signed the model version", lambda d: d.model_version),
+    _Rule("permit.signed", "governance signed the permit", lambda d: d.permit),
+    _Rule("contract.signed", "governance signed the data contract", lambda d: d.contract),
+    _Rule("dpia.signed", "governance signed the DPIA", lambda d: d.dpia),
+    _Rule("decision.signed", "governance signed the DPIA's state", lambda d: d.dpia_decision),
+    _Rule(
+        "certificates.signed",
+        "governance certified the node key of every unit of the cohort",
+        lambda d: d.unit_of_key,
+    ),
+    _Rule("checkpoint.signed", "governance signed the log's checkpoint", lambda d: d.checkpoint),
+    _Rule("plan.signed", "the author whom the permit names signed the plan", lambda d: d.plan),
+    _Rule(
+        "reports.signed", "the server that the permit names signed the reports", lambda d: d.reports
+    ),
+    _Rule("receipts.signed", "each receipt is signed by its unit's node", lambda d: d.receipts),
+    _Rule("lineage", "model, permit, plan, contract and DPIA name each other", verify_lineage),
+    _Rule("permit.terms", "the permit is for this run and plan", verify_permit_fits),
+    _Rule("plan.features", "the contract allows the plan's inputs and purpose", verify_features),
+    _Rule("dpia.bindings", "the run stayed within what the DPIA covers", verify_bindings),
+    _Rule(
+        "dpia.in_force",
+        "the DPIA was in force, by the acts of four distinct persons",
+        verify_dpia_in_force,
+    ),
+    _Rule(
+        "permit.time",
+        "every report and receipt lies within the permit's time, before any revocation",
+        verify_permit_in_time,
+    ),
+    _Rule("reports.chain", "the reports form one chain over all rounds", verify_chain),
+    _Rule("reports.cohort", "every accepted round had enough permitted answers", verify_cohort),
+    _Rule("artifact", "the model is the one that the last round released", verify_artifact),
+    _Rule(
+        "receipts.complete",
+        "every answer has its receipt, and none is left",
+        verify_receipts_complete,
+    ),
+    _Rule("receipts.terms", "every receipt fits permit, plan and report", verify_receipts_fit),
+    _Rule("opt_outs", "every unit had applied the opt-outs that the model states", verify_opt_outs),
+    _Rule("ledgers", "every unit's ledger went forward with each answer", verify_ledgers),
+    _Rule("epsilon", "the stated epsilon follows from the receipts, as permitted", verify_epsilon),
+    _Rule("log.included", "every document is in the signed log", verify_included),
+    _Rule("log.cosigned", "most of the units saw the log with this model in it", verify_cosigned),
+    _Rule("log.one_history", "nobody was shown another log of the same size", verify_one_history),
+)
+
+
+def verify_bundle(data: bytes, governance_key: str, realm: Realm | None = None) -> Report:
+    """Return what holds of an evidence bundle.
+
+    Without `realm` the bundle is held against the realm that its model version claims; the report
+    names it, and whoever wants production evidence must ask for it or look there.
+
+    Guarantees: `ok` only when all checks hold; no exception for any bytes. A bundle that cannot be
+        read has the one check `bundle.members`, which names the member.
+    Args: `governance_key`, 64 hex digits.
+    """
+    try:
+        evidence = read_bundle(data)
+    except FedError as error:
+        return Report((Check("bundle.members", False, _sentence(error)),))
+    claimed = realm or _claimed_realm(evidence.model_version, ModelVersion)
+    documents = Documents(evidence, governance_key, claimed)
+    checks = (
+        Check("bundle.members", True, "every member is listed and unaltered"),
+        *(_run(rule, documents) for rule in _RULES),
+    )
+    try:
+        model = documents.model_version
+    except FedError:
+        return Report(checks, CANNOT_SHOW)
+    name = f"{model.name} v{model.version}"
+    return Report(checks, CANNOT_SHOW, claimed, name, model.delta, model.epsilon)
+
+
+def verify_log_export(data: bytes, governance_key: str, realm: Realm | None = None) -> Report:
+    """Return what holds of a log export (schema `log-export/1`).
+
+    Guarantees: as `verify_bundle`.
+    """
+    try:
+        export = LogExport.from_bytes(data)
+    except FedError as error:
+        return Report((Check("export.readable", False, _sentence(error)),))
+    claimed = realm or _claimed_realm(export.checkpoint, Checkpoint)
+    try:
+        checkpoint = verify_export(export, governance_key, claimed)
+    except FedError as error:
+        name = "checkpoint.signed" if isinstance(error, SignatureError) else "log.root"
+        return Report((Check(name, False, _sentence(error)),))
+    text = f"all {checkpoint.log.size} entries lead to the signed root {checkpoint.log.root}"
+    return Report(
+        (
+            Check("checkpoint.signed", True, "governance signed the checkpoint"),
+            Check("log.root", True, text),
+        ),
+        ("that the units were shown this log: their cosignatures are in the evidence bundles",),
+        claimed,
+    )
+
+
+def _run(rule: _Rule, documents: Documents) -> Check:
+    try:
+        rule.verify(documents)
+    except FedError as error:
+        return Check(rule.name, False, _sentence(error))
+    return Check(rule.name, True, rule.claim)
+
+
+def _claimed_realm(envelope: Envelope, record_type: type[Record]) -> Realm:
+    """Return the realm that an envelope claims; production when it claims none that there is."""
+    simulated = payload_type(record_type, Realm.SIMULATION)
+    return Realm.SIMULATION if envelope.payload_type == simulated else Realm.PRODUCTION
+
+
+def _sentence(error: FedError) -> str:
+    return f"{error.public} ({error.code})"

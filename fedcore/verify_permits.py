@@ -1,0 +1,133 @@
+"""Checks of a bundle: was the run allowed, by whom, and was its permit good when it was used?"""
+
+import itertools
+
+from fedcore.dpias import ActRecord, DpiaAct
+from fedcore.errors import MismatchError
+from fedcore.record import Realm
+from fedcore.trust import verify_permit, verify_permit_time
+from fedcore.verify_documents import Documents
+
+_ACTS_IN_ORDER: tuple[DpiaAct, ...] = ("submit", "evaluate", "advise", "approve")
+
+
+def verify_lineage(documents: Documents) -> None:
+    """Hold the documents against the digests by which model version and permit name them.
+
+    Raises: MismatchError `lineage.differs`, `model.simulation_mislabelled`.
+    """
+    model, permit = documents.model_version, documents.permit
+    claims = {
+        "permit.json": (model.permit, permit.digest),
+        "plan.json": (model.plan, documents.plan.digest),
+        "contract.json": (model.contract, documents.contract.digest),
+        "dpia.json": (model.dpia, documents.dpia.digest),
+        "the contract of the permit": (permit.contract, documents.contract.digest),
+        "the DPIA of the permit": (permit.dpia, documents.dpia.digest),
+        "dpia-decision.json": (permit.dpia_decision, documents.dpia_decision.digest),
+        "the run": (model.run_id, permit.run_id),
+        "the task": (model.task, permit.task),
+    }
+    for name, (claimed, found) in claims.items():
+        if claimed != found:
+            raise MismatchError("lineage.differs", f"{name} is not the one that the model names")
+    if model.simulation != (documents.realm == Realm.SIMULATION):
+        raise MismatchError("model.simulation_mislabelled", "the model hides that it is simulated")
+
+
+def verify_permit_fits(documents: Documents) -> None:
+    """Hold the permit against plan and run. Raises: MismatchError as `trust.verify_permit`."""
+    model, permit = documents.model_version, documents.permit
+    verify_permit(permit, documents.plan, model.run_id, documents.realm)
+    if model.delta != permit.delta:
+        raise MismatchError("model.delta_differs", "the model states another delta than its permit")
+
+
+def verify_features(documents: Documents) -> None:
+    """Hold the plan's inputs and purpose against the contract.
+
+    Raises: MismatchError `plan.field_not_allowed`, `plan.purpose_unknown`.
+    """
+    fields = documents.contract.field_by_name
+    for feature in documents.plan.features:
+        if feature.field not in fields or fields[feature.field].sensitivity != "none":
+            raise MismatchError(
+                "plan.field_not_allowed", f"the contract does not allow {feature.field} as an input"
+            )
+    if documents.plan.purpose not in {purpose.id for purpose in documents.contract.purposes}:
+        raise MismatchError("plan.purpose_unknown", "the contract does not know the plan's purpose")
+
+
+def verify_bindings(documents: Documents) -> None:
+    """Hold permit and plan against what the DPIA allows. Raises: MismatchError `dpia.exceeded`."""
+    permit, plan, bindings = documents.permit, documents.plan, documents.dpia.bindings
+    within = {
+        "task": permit.task == bindings.task,
+        "purpose": permit.purpose in bindings.purposes,
+        "contract": permit.contract == bindings.contract,
+        "features": {feature.field for feature in plan.features} <= set(bindings.features),
+        "units": {grant.unit for grant in permit.cohort} <= set(bindings.units),
+        "privacy mode": plan.privacy.mode in bindings.privacy_modes,
+        "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),
+        "delta": permit.delta <= bindings.delta_cap,
+        "minimum of units": permit.minimum_cohort >= bindings.minimum_units,
+    }
+    broken = [name for name, holds in within.items() if not holds]
+    if broken:
+        raise MismatchError("dpia.exceeded", f"the DPIA does not cover: {', '.join(broken)}")
+
+
+def verify_dpia_in_force(documents: Documents) -> None:
+    """Hold the DPIA's state against the time at which the permit was issued.
+
+    Raises: MismatchError `dpia.not_in_force`, `dpia.acts_incomplete`, `dpia.acts_not_separate`.
+    """
+    decision, issued_at = documents.dpia_decision, documents.permit.issued_at
+    valid_until = min(decision.valid_until, documents.dpia.valid_until)
+    if (
+        decision.state != "in_force"
+        or decision.dpia != documents.dpia.digest
+        or not decision.decided_at <= issued_at < valid_until
+    ):
+        raise MismatchError(
+            "dpia.not_in_force", "the DPIA was not in force when the permit was issued"
+        )
+    _verify_acts(decision.acts)
+    if any(act.acted_at > decision.decided_at for act in decision.acts):
+        raise MismatchError("dpia.acts_incomplete", "an act was done after the decision")
+
+
+def verify_permit_in_time(documents: Documents) -> None:
+    """Hold the permit's window and its revocation against every report and receipt.
+
+    Raises: ExpiredError `permit.expired`, `permit.early`; MismatchError `permit.revoked`,
+        `revocation.other_permit`.
+    """
+    permit, revocation = documents.permit, documents.revocation
+    moments = [report.ended_at for report in documents.reports]
+    moments += [receipt.answered_at for receipt in documents.receipts]
+    for moment in moments:
+        verify_permit_time(permit, moment)
+    if revocation is None:
+        return
+    if (revocation.permit, revocation.run_id) != (permit.digest, permit.run_id):
+        raise MismatchError("revocation.other_permit", "the revocation is of another permit")
+    if any(moment >= revocation.revoked_at for moment in moments):
+        raise MismatchError("permit.revoked", "the permit was revoked before the run had ended")
+
+
+def _verify_acts(acts: tuple[ActRecord, ...]) -> None:
+    """Hold the acts since the last submission against the order and separation of duties."""
+    last = max((place for place, act in enumerate(acts) if act.act == "submit"), default=len(acts))
+    line = [act for act in acts[last:] if act.act in _ACTS_IN_ORDER]
+    if tuple(act.act for act in line) != _ACTS_IN_ORDER or acts[-1].act not in (
+        "approve",
+        "resume",
+    ):
+        raise MismatchError(
+            "dpia.acts_incomplete", "the DPIA was not submitted, evaluated, advised on and approved"
+        )
+    if any(left.acted_at > right.acted_at for left, right in itertools.pairwise(acts)):
+        raise MismatchError("dpia.acts_incomplete", "the acts on the DPIA are out of order")
+    if len({act.actor for act in line}) != len(_ACTS_IN_ORDER):
+        raise MismatchError("dpia.acts_not_separate", "one person did two of the acts on the DPIA")
