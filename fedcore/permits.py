@@ -92,3 +92,16 @@ class Revocation(Record):
     permit: Digest
     reason: Text
     revoked_at: At
+
+
+def public_n_of(size_band: int) -> int:
+    """Return the public number that stands for a unit of a size band: the band's middle.
+
+    `size_band` is the band's lower end, a power of two; the band reaches up to twice that.
+    """
+    return size_band + size_band // 2
+
+
+def public_n_of(size_band: int) -> int:
+    """Return the public number that stands for a unit's size: the middle of its declared band."""
+    return size_band + size_band // 2

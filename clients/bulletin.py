@@ -1,0 +1,198 @@
+"""The unit's opt-outs as this node knows them, and how fresh that knowledge is.
+
+Guarantees:
+    - an opt-out taken in here excludes at once, before governance has it;
+    - the set after each bulletin has the digest that governance signed, is never rolled back, and only
+      holds events that this unit's own key signed;
+    - age is counted on the boot clock from the moment the bulletin was asked for; wall time may not lie
+      before the greatest signed time seen;
+    - a damaged file is refused.
+"""
+
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from clients.clock import Clock
+from clients.durable import connect, damage_named, transaction
+from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
+from fedcore.merkle import verify_consistency
+from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, set_digest
+from fedcore.record import Realm
+from fedcore.signing import Envelope, open_envelope
+from fedcore.trust import MAX_CLOCK_SKEW
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS latest (id INTEGER PRIMARY KEY CHECK (id = 1), bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, confirmed INTEGER NOT NULL);
+"""
+
+
+class BulletinStore:
+    """The opt-out store of one unit, opened from its file."""
+
+    def __init__(self, path: Path, unit: str, node_key: str, realm: Realm) -> None:
+        """Open or create the store.
+
+        Raises: TrustError `bulletin.corrupt` for a damaged file; SignatureError for altered events.
+        """
+        self._unit, self._node_key, self._realm = unit, node_key, realm
+        with _damage():
+            self._connection = connect(path)
+            for statement in _SCHEMA.strip().split("\n"):
+                self._connection.execute(statement)
+            self._verify()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def events(self) -> list[OptOutEvent]:
+        """Return all events, confirmed by governance or not, in sequence."""
+        return [self._open(envelope) for envelope in self._envelopes(0)]
+
+    def pending(self) -> list[Envelope]:
+        """Return the events that governance has not confirmed yet, in sequence."""
+        return self._envelopes(self.confirmed_sequence())
+
+    def confirmed_sequence(self) -> int:
+        """Return up to which sequence governance has confirmed the events; 0 for none."""
+        row = self._connection.execute("SELECT confirmed FROM latest").fetchone()
+        return int(row[0]) if row else 0
+
+    def add(self, event: Envelope) -> None:
+        """Store an event of this unit; it excludes from now on.
+
+        Raises: MismatchError `opt_out.sequence_gap` when it is not the next in sequence.
+        """
+        opened = self._open(event)
+        with _damage(), transaction(self._connection):
+            last = self._connection.execute("SELECT MAX(sequence) FROM events").fetchone()[0] or 0
+            if opened.sequence != last + 1:
+                raise MismatchError(
+                    "opt_out.sequence_gap", "another opt-out came in between: repeat it"
+                )
+            self._insert(opened.sequence, event)
+
+    def latest(self) -> Bulletin | None:
+        """Return the bulletin that was applied last, or None."""
+        row = self._connection.execute("SELECT bulletin FROM latest").fetchone()
+        return Bulletin.from_bytes(bytes(row[0])) if row else None
+
+    def log_position(self) -> LogPosition | None:
+        """Return the log as the last bulletin showed it, or None."""
+        bulletin = self.latest()
+        return bulletin.log if bulletin else None
+
+    def apply(self, bulletin: Bulletin, asked: tuple[str, float]) -> None:
+        """Take over a verified bulletin; `asked` is the boot clock when it was asked for.
+
+        Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
+            `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events. Nothing
+            changes in these cases.
+        """
+        self._verify_log(bulletin)
+        with _damage(), transaction(self._connection):
+            confirmed = self.confirmed_sequence()
+            for envelope in bulletin.events:
+                confirmed += 1
+                self._take(confirmed, envelope)
+            if confirmed != bulletin.last_sequence:
+                raise RollbackError("bulletin.rollback", "the bulletin leaves out opt-outs")
+            known = [e for e in self.events() if e.sequence <= confirmed]
+            if (
+                set_digest(frozenset((e.pseudonym, e.purpose) for e in known))
+                != bulletin.set_digest
+            ):
+                raise MismatchError(
+                    "bulletin.set_mismatch", "governance holds another set of opt-outs"
+                )
+            self._connection.execute(
+                "INSERT INTO latest VALUES (1, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "bulletin = excluded.bulletin, boot_id = excluded.boot_id, "
+                "boot_s = excluded.boot_s, confirmed = excluded.confirmed",
+                (bulletin.to_bytes(), *asked, confirmed),
+            )
+
+    def verify_fresh(self, clock: Clock) -> Bulletin:
+        """Return the bulletin in force. Raises: ExpiredError `bulletin.stale`, `clock.behind`."""
+        row = self._connection.execute("SELECT boot_id, boot_s FROM latest").fetchone()
+        bulletin = self.latest()
+        boot_id, boot_s = clock.boot()
+        stale = ExpiredError(
+            "bulletin.stale", "the opt-out bulletin is too old: reach governance and try again"
+        )
+        if bulletin is None or row[0] != boot_id:
+            raise stale
+        if boot_s - row[1] >= (bulletin.valid_until - bulletin.issued_at).total_seconds():
+            raise stale
+        self.verify_wall_time(clock.now())
+        return bulletin
+
+    def verify_wall_time(self, now: datetime) -> None:
+        """Refuse a clock before the greatest signed time seen. Raises: ExpiredError `clock.behind`."""
+        bulletin = self.latest()
+        if bulletin is not None and now < bulletin.issued_at - MAX_CLOCK_SKEW:
+            raise ExpiredError(
+                "clock.behind", "this machine's clock is behind governance's: set the clock"
+            )
+
+    def age(self, clock: Clock) -> timedelta | None:
+        """Return the age of the bulletin on the boot clock, or None when it cannot be told."""
+        row = self._connection.execute("SELECT boot_id, boot_s FROM latest").fetchone()
+        boot_id, boot_s = clock.boot()
+        return timedelta(seconds=boot_s - row[1]) if row and row[0] == boot_id else None
+
+    def excluded(self, purposes: tuple[str, ...]) -> frozenset[str]:
+        """Return the pseudonyms with an opt-out of any of these purposes."""
+        return frozenset(e.pseudonym for e in self.events() if e.purpose in purposes)
+
+    def _take(self, sequence: int, envelope: Envelope) -> None:
+        opened = self._open(envelope)
+        known = self._envelopes(sequence - 1)
+        if opened.sequence != sequence or (known and known[0].digest != opened.digest):
+            raise MismatchError(
+                "opt_out.sequence_gap", "the bulletin's opt-outs are not this unit's"
+            )
+        if not known:
+            self._insert(sequence, envelope)
+
+    def _verify_log(self, bulletin: Bulletin) -> None:
+        seen = self.log_position()
+        if seen is not None:
+            verify_consistency(
+                seen.size,
+                bytes.fromhex(seen.root),
+                bulletin.log.size,
+                bytes.fromhex(bulletin.log.root),
+                [bytes.fromhex(step) for step in bulletin.consistency],
+            )
+
+    def _verify(self) -> None:
+        sequences = [event.sequence for event in self.events()]
+        if sequences != list(range(1, len(sequences) + 1)):
+            raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
+        bulletin = self.latest()
+        if bulletin is not None and len(sequences) < bulletin.last_sequence:
+            raise TrustError("bulletin.corrupt", "the opt-out store lacks confirmed events")
+
+    def _insert(self, sequence: int, envelope: Envelope) -> None:
+        self._connection.execute(
+            "INSERT INTO events VALUES (?, ?)", (sequence, envelope.to_bytes())
+        )
+
+    def _envelopes(self, after: int) -> list[Envelope]:
+        rows = self._connection.execute(
+            "SELECT envelope FROM events WHERE sequence > ? ORDER BY sequence", (after,)
+        )
+        return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+
+    def _open(self, envelope: Envelope) -> OptOutEvent:
+        event = open_envelope(envelope, OptOutEvent, self._node_key, self._realm)
+        if event.unit != self._unit:
+            raise MismatchError("opt_out.other_unit", "the opt-out belongs to another unit")
+        return event
+
+
+def _damage() -> AbstractContextManager[None]:
+    return damage_named("bulletin.corrupt", "the opt-out store")

@@ -1,0 +1,163 @@
+"""The only reader of raw customer rows: contract, opt-outs and duplicates are applied here, once.
+
+Guarantees: one Example for each customer; no excluded customer is ever yielded; a faulty row drops its
+    customer and is counted locally, and never changes what the others yield; the order of Examples is
+    that of their pseudonyms, so that it tells nothing of the file.
+"""
+
+import hashlib
+import hmac
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from clients.features import encode
+from clients.pseudonyms import Pseudonymiser
+from clients.sources import load_rows
+from fedcore.contracts import Contract, ContractField
+from fedcore.errors import DataError
+from fedcore.plans import Feature
+
+_SUBJECT = "\x00subject"
+_LABEL = "\x00label"
+_DUPLICATE = "one customer has several rows"
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How many rows break which rule in which column. Stays on the node."""
+
+    counts: tuple[tuple[str, str, int], ...]
+
+    def sentence(self) -> str:
+        """Return columns, rules and counts, never values."""
+        return "; ".join(f"{column}: {rule} ({count} rows)" for column, rule, count in self.counts)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model may learn from: features (n, d), labels (n,), and a commitment to both."""
+
+    features: NDArray[np.float64]
+    labels: NDArray[np.float64]
+
+    def commitment(self) -> tuple[str, bytes]:
+        """Return an HMAC-SHA256 of the examples and its fresh 256-bit key, which stays at the unit.
+
+        Without the key nobody can test a guess of the rows, however many of them are known.
+        """
+        key = os.urandom(32)
+        mac = hmac.new(key, digestmod=hashlib.sha256)
+        for part in (self.features, self.labels):
+            mac.update(repr(part.shape).encode())
+            mac.update(part.tobytes())
+        return mac.hexdigest(), key
+
+
+def check_source(source: Path, contract: Contract, pseudonymiser: Pseudonymiser) -> Faults:
+    """Hold the whole source against the contract, for the operator.
+
+    Returns: the faults of single rows, none when every row is sound.
+    Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
+        `data.empty`.
+    """
+    return _examined(source, contract, pseudonymiser)[1]
+
+
+def load_examples(
+    source: Path,
+    contract: Contract,
+    features: tuple[Feature, ...],
+    pseudonymiser: Pseudonymiser,
+    is_excluded: Callable[[str], bool],
+) -> Examples:
+    """Return the Examples of all customers who are sound and not excluded.
+
+    Args: `is_excluded` says of a pseudonym whether its customer must be left out.
+    Raises: DataError as `check_source`; MismatchError when the plan does not fit the contract.
+    """
+    frame, _ = _examined(source, contract, pseudonymiser)
+    keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
+    rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_SUBJECT)
+    labels = rows[_LABEL].to_numpy().astype(np.float64)
+    return Examples(features=encode(rows, features, contract), labels=labels)
+
+
+def refuse_faults(faults: Faults) -> None:
+    """Raise for the operator when any row is faulty.
+
+    Raises: DataError `data.duplicate_subject`, or `data.contract_broken`.
+    """
+    if not faults.counts:
+        return
+    rules = {rule for _, rule, _ in faults.counts}
+    code = "data.duplicate_subject" if rules == {_DUPLICATE} else "data.contract_broken"
+    raise DataError(
+        code,
+        f"the source breaks the contract: {faults.sentence()}. Mend the source, or set "
+        "faulty_rows = 'drop' to leave these customers out",
+    )
+
+
+def _examined(
+    source: Path, contract: Contract, pseudonymiser: Pseudonymiser
+) -> tuple[pl.DataFrame, Faults]:
+    columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
+    frame = load_rows(source, columns)
+    faults: Counter[tuple[str, str]] = Counter()
+    sound = pl.Series([True] * frame.height)
+    cells: dict[str, pl.Series] = {}
+    for field in contract.fields:
+        cells[field.name], rules = _field_cells(frame[field.name], field)
+        for rule, broken in rules.items():
+            faults[field.name, rule] += int(broken.sum())
+            sound &= ~broken
+    label, broken = _label_cells(frame[contract.label.name], contract)
+    faults[contract.label.name, "not one of the two labels"] += int(broken.sum())
+    sound &= ~broken
+    subject, broken, repeated = _subjects(frame[contract.subject.column], pseudonymiser)
+    faults[contract.subject.column, "empty"] += int(broken.sum())
+    faults[contract.subject.column, _DUPLICATE] += int(repeated.sum())
+    sound &= ~broken & ~repeated
+    table = pl.DataFrame({_SUBJECT: subject, _LABEL: label, **cells}).filter(sound)
+    found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
+    return table, Faults(found)
+
+
+def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:
+    empty = column.is_null()
+    if field.kind == "categorical":
+        unknown = ~column.is_in(list(field.categories)).fill_null(value=True)
+        return column, {"empty": empty, "category outside the contract": unknown}
+    values = column.cast(pl.Float64, strict=False)
+    number = values.is_finite().fill_null(value=False)
+    if field.missing_value is not None:
+        values = pl.select(pl.when(empty).then(field.missing_value).otherwise(values)).to_series()
+        number, empty = number | empty, pl.Series([False] * len(column))
+    outside = number & ((values < field.lower) | (values > field.upper)).fill_null(value=False)
+    rules = {"empty": empty, "not a finite number": ~number & ~empty, "outside its bounds": outside}
+    return values, rules
+
+
+def _label_cells(column: pl.Series, contract: Contract) -> tuple[pl.Series, pl.Series]:
+    positive = (column == contract.label.positive).fill_null(value=False)
+    negative = (column == contract.label.negative).fill_null(value=False)
+    return positive.cast(pl.Float64), ~(positive | negative)
+
+
+def _subjects(
+    column: pl.Series, pseudonymiser: Pseudonymiser
+) -> tuple[pl.Series, pl.Series, pl.Series]:
+    empty = column.is_null()
+    pseudonyms = pl.Series(
+        [None if cell is None else pseudonymiser.pseudonym(cell) for cell in column],
+        dtype=pl.String,
+    )
+    repeated = pseudonyms.is_duplicated() & ~empty
+    return pseudonyms, empty, repeated

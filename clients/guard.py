@@ -1,0 +1,83 @@
+"""The node's error rim: what goes wrong inside becomes a bare reason code, and nothing else leaves.
+
+Flower sends an exception's text to the server; nothing raised inside this rim ever reaches it.
+"""
+
+import structlog
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedcore.errors import FedError
+from fedcore.wire import Refusal, refusal_message
+
+UNAVAILABLE = "node.unavailable"
+PUBLIC_CODES = frozenset(
+    {
+        "budget.exceeded",
+        "budget.exchanges_exceeded",
+        "budget.permit_exceeded",
+        "bulletin.stale",
+        "log.forked",
+        "log.foreign_cosignature",
+        "order.attempts_exceeded",
+        "order.expired",
+        "order.model_mismatch",
+        "order.old",
+        "order.other_permit",
+        "order.other_realm",
+        "order.other_run",
+        "order.other_unit",
+        "order.replayed",
+        "order.report_mismatch",
+        "order.report_missing",
+        "order.round_out_of_range",
+        "order.unanswered",
+        "permit.early",
+        "permit.expired",
+        "permit.other_node",
+        "permit.other_plan",
+        "permit.other_realm",
+        "permit.other_run",
+        "permit.revoked",
+        "permit.terms_differ",
+        "permit.version_not_accepted",
+        "policy.cohort_too_small",
+        "policy.delta_differs",
+        "policy.public_n_differs",
+        "policy.purpose_not_allowed",
+        "policy.sensitive_input",
+        "signature.invalid",
+        "signature.wrong_key",
+        "signature.wrong_type",
+        "weights.not_finite",
+        "weights.out_of_bounds",
+        "weights.too_large",
+        "weights.unreadable",
+        "weights.wrong_shape",
+        "wire.malformed",
+    }
+)
+
+log = structlog.get_logger("fedpact.node")
+
+
+class GuardedClientApp(ClientApp):
+    """A Flower ClientApp whose every failure is answered with one code.
+
+    Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents and public
+        constants) leaves as `node.unavailable`; no exception text, value or count leaves.
+    """
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message; never raises."""
+        try:
+            return super().__call__(message, context)
+        except FedError as error:
+            code = error.code if error.code in PUBLIC_CODES else UNAVAILABLE
+            log.warning(
+                "refused", code=error.code, sent=code, public=error.public, detail=error.detail
+            )
+        except Exception as error:  # noqa: BLE001 - the node's error rim: nothing may pass it
+            code = UNAVAILABLE
+            log.error("failed", sent=code, kind=type(error).__name__, exc_info=True)
+        return refusal_message(Refusal(code), message)

@@ -1,0 +1,338 @@
+"""The write-ahead privacy ledger of one customer base: what was promised, asked and answered.
+
+An append-only chain of entries in SQLite (WAL, full sync): entry i has the hash
+sha256(hash[i-1] || sha256(body[i])). A whole run is reserved as one block before its first row is read;
+each order is written before rows are read, and its reply before it is sent. Nothing is refunded.
+
+Guarantees:
+    - reserved events never exceed the cap of the Renyi filter, over the whole history;
+    - one answer per order: a repeat gets the stored bytes or a refusal;
+    - after a crash at any point the ledger charges at least what left the node;
+    - an edited, swapped, truncated or rolled-back file is refused (the last together with governance,
+      which witnesses the head and refuses an older one);
+    - two processes cannot spend the same budget: each write holds the database's write lock.
+"""
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from clients.durable import connect, damage_named, transaction
+from fedcore import canonical
+from fedcore.errors import BudgetError, ConflictError, RollbackError, TrustError
+from fedcore.optouts import HeadClaim, WitnessedHead
+from fedcore.privacy.accounting import decide_within, renyi_epsilon
+from fedcore.privacy.events import PrivacyEvent
+from fedcore.rounds import Order
+
+GENESIS = bytes(32).hex()
+_SCHEMA = """
+CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE replies (order_digest TEXT PRIMARY KEY, reply BLOB NOT NULL, snapshot_key BLOB NOT NULL);
+CREATE TABLE witness (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE TRIGGER entries_kept BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER entries_fixed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger: kind `open`, `reserve`, `order` or `reply`."""
+
+    sequence: int
+    hash: str
+    kind: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cap:
+    """The most that may ever be spent on this customer base: the filter's epsilon at the ledger's delta."""
+
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a run may charge: its event over all exchanges, and how many exchanges that is."""
+
+    run_id: str
+    permit: str
+    event: PrivacyEvent
+    exchanges: int
+    epsilon_granted: float
+
+
+class Ledger:
+    """The ledger of one customer base, opened from its file and verified whole."""
+
+    def __init__(self, path: Path, unit: str, namespace: str, cap: Cap) -> None:
+        """Open a ledger.
+
+        Raises: TrustError `ledger.missing`, `ledger.corrupt`, `ledger.other_base`; RollbackError
+            `ledger.rollback` when entries that governance witnessed are gone.
+        """
+        if not path.exists():
+            raise TrustError("ledger.missing", f"there is no ledger at {path.name}")
+        self._cap = cap
+        with _damage():
+            self._connection = connect(path)
+            self._verify(unit, namespace)
+
+    @staticmethod
+    def create(path: Path, unit: str, namespace: str, at: datetime) -> None:
+        """Write a new, empty ledger for a customer base; an existing file is refused.
+
+        Raises: ConflictError `ledger.exists`.
+        """
+        if path.exists():
+            raise ConflictError("ledger.exists", f"there is a ledger at {path.name} already")
+        connection = connect(path)
+        with _damage(), transaction(connection):
+            for statement in _SCHEMA.strip().split("\n"):
+                connection.execute(statement)
+            body = {"kind": "open", "unit": unit, "namespace": namespace, "at": at.isoformat()}
+            _append(connection, body)
+        connection.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, oldest first."""
+        rows = self._connection.execute(
+            "SELECT sequence, body, hash FROM entries ORDER BY sequence"
+        )
+        return [_entry(*row) for row in rows]
+
+    def events(self) -> list[PrivacyEvent]:
+        """Return every reserved event, the whole history of the customer base."""
+        reserved = (e.body["event"] for e in self.entries() if e.kind == "reserve")
+        return [PrivacyEvent.model_validate(event) for event in reserved]
+
+    def claim(self) -> HeadClaim:
+        """Return the head, and the digests that lead to it from the last witnessed one."""
+        since = self._witness().sequence
+        digests = [
+            _body_digest(canonical.encode(e.body)) for e in self.entries() if e.sequence > since
+        ]
+        head = self.entries()[-1]
+        return HeadClaim(
+            sequence=head.sequence, hash=head.hash, since=since, body_digests=tuple(digests)
+        )
+
+    def mark_witnessed(self, head: WitnessedHead) -> None:
+        """Remember that governance has countersigned this head."""
+        with _damage(), transaction(self._connection):
+            self._connection.execute(
+                "INSERT INTO witness VALUES (1, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
+                (head.sequence, head.hash),
+            )
+
+    def stored_reply(self, order: Order) -> bytes | None:
+        """Return the bytes that this very order was answered with, or None when it is new.
+
+        Raises: ConflictError `order.unanswered` when the order was begun and never answered, as after a
+            crash; `order.replayed` when another order had this run, round and attempt.
+        """
+        begun = [
+            e for e in self.entries() if e.kind == "order" and _slot(e.body) == _slot_of(order)
+        ]
+        if not begun:
+            return None
+        if begun[-1].body["order"] != order.digest:
+            raise ConflictError(
+                "order.replayed",
+                "this run, round and attempt was already ordered: send a new attempt",
+            )
+        row = self._connection.execute(
+            "SELECT reply FROM replies WHERE order_digest = ?", (order.digest,)
+        ).fetchone()
+        if row is None:
+            raise ConflictError(
+                "order.unanswered", "this order was begun and not answered: send a new attempt"
+            )
+        return bytes(row[0])
+
+    def begin(self, order: Order, reservation: Reservation, at: datetime) -> None:
+        """Write the order, and before a run's first order its reservation, in one transaction.
+
+        Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the cap,
+            `budget.permit_exceeded` when the run would cost more than its permit grants,
+            `budget.exchanges_exceeded` when the run has used up its exchanges; ConflictError
+            `order.old` for a round before one that was begun.
+        """
+        with _damage(), transaction(self._connection):
+            entries = self.entries()
+            of_run = [e for e in entries if e.body.get("run_id") == order.run_id]
+            if not any(e.kind == "reserve" for e in of_run):
+                self._reserve(reservation, at)
+            self._check_order(order, reservation, [e for e in of_run if e.kind == "order"])
+            body = {
+                "kind": "order",
+                "order": order.digest,
+                "run_id": order.run_id,
+                "round": order.round,
+                "attempt": order.attempt,
+                "model": order.model,
+                "at": at.isoformat(),
+            }
+            _append(self._connection, body)
+
+    def settle(self, order: Order, reply: bytes, snapshot_key: bytes, at: datetime) -> None:
+        """Store the exact reply bytes, before they are sent."""
+        body = {
+            "kind": "reply",
+            "order": order.digest,
+            "reply": canonical.digest(reply),
+            "at": at.isoformat(),
+        }
+        with _damage(), transaction(self._connection):
+            self._connection.execute(
+                "INSERT INTO replies VALUES (?, ?, ?)", (order.digest, reply, snapshot_key)
+            )
+            _append(self._connection, body)
+
+    def verify_one_unwitnessed(self) -> None:
+        """Allow at most one order, and no reservation, beyond what governance has witnessed.
+
+        Raises: RollbackError `ledger.unwitnessed`.
+        """
+        since = self._witness().sequence
+        ahead = [e.kind for e in self.entries() if e.sequence > since]
+        if "reserve" in ahead or ahead.count("order") > 1:
+            raise RollbackError(
+                "ledger.unwitnessed", "governance must witness the ledger before another round"
+            )
+
+    def head(self) -> WitnessedHead:
+        """Return the newest entry's sequence and hash."""
+        last = self.entries()[-1]
+        return WitnessedHead(sequence=last.sequence, hash=last.hash)
+
+    def _reserve(self, reservation: Reservation, at: datetime) -> None:
+        alone = renyi_epsilon([reservation.event], self._cap.delta)
+        if alone > reservation.epsilon_granted:
+            raise BudgetError(
+                [
+                    (
+                        "budget.permit_exceeded",
+                        "the run would spend more epsilon than its permit grants",
+                    )
+                ]
+            )
+        if not decide_within(
+            self.events(), [reservation.event], self._cap.epsilon, self._cap.delta
+        ):
+            raise BudgetError(
+                [
+                    (
+                        "budget.exceeded",
+                        "the run would pass the unit's cap over everything ever done with its "
+                        "customers: use more noise or fewer rounds",
+                    )
+                ]
+            )
+        body = {
+            "kind": "reserve",
+            "run_id": reservation.run_id,
+            "permit": reservation.permit,
+            "event": reservation.event.model_dump(mode="json", exclude_none=True),
+            "exchanges": reservation.exchanges,
+            "at": at.isoformat(),
+        }
+        _append(self._connection, body)
+
+    def _check_order(self, order: Order, reservation: Reservation, begun: list[Entry]) -> None:
+        if len(begun) >= reservation.exchanges:
+            raise BudgetError(
+                [("budget.exchanges_exceeded", "the run has used all exchanges that it reserved")]
+            )
+        if any((e.body["round"], e.body["attempt"]) >= (order.round, order.attempt) for e in begun):
+            raise ConflictError(
+                "order.old", "a later round or attempt of this run was begun already"
+            )
+
+    def _witness(self) -> WitnessedHead:
+        row = self._connection.execute("SELECT sequence, hash FROM witness").fetchone()
+        return (
+            WitnessedHead(sequence=row[0], hash=row[1])
+            if row
+            else WitnessedHead(sequence=0, hash=GENESIS)
+        )
+
+    def _verify(self, unit: str, namespace: str) -> None:
+        previous = GENESIS
+        hashes = {0: GENESIS}
+        rows = self._connection.execute(
+            "SELECT sequence, body, hash FROM entries ORDER BY sequence"
+        )
+        for expected, (sequence, body, found) in enumerate(rows, start=1):
+            previous = _chain(previous, bytes(body))
+            if sequence != expected or found != previous:
+                raise TrustError(
+                    "ledger.corrupt", f"ledger entry {expected} was altered or removed"
+                )
+            hashes[sequence] = previous
+        if len(hashes) == 1:
+            raise TrustError("ledger.corrupt", "the ledger has no entries")
+        witness = self._witness()
+        if hashes.get(witness.sequence) != witness.hash:
+            raise RollbackError(
+                "ledger.rollback", "the ledger lacks entries that governance has witnessed"
+            )
+        self._verify_contents(unit, namespace)
+
+    def _verify_contents(self, unit: str, namespace: str) -> None:
+        first = self.entries()[0].body
+        if (first.get("unit"), first.get("namespace")) != (unit, namespace):
+            raise TrustError("ledger.other_base", "the ledger belongs to another customer base")
+        stored = dict(self._connection.execute("SELECT order_digest, reply FROM replies"))
+        for entry in self.entries():
+            if entry.kind == "reply":
+                reply = stored.get(entry.body["order"])
+                if reply is None or canonical.digest(bytes(reply)) != entry.body["reply"]:
+                    raise TrustError("ledger.corrupt", "a stored reply was altered or removed")
+
+
+def _append(connection: Connection, body: dict[str, Any]) -> None:
+    row = connection.execute(
+        "SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1"
+    ).fetchone()
+    sequence, previous = row or (0, GENESIS)
+    data = canonical.encode(body)
+    connection.execute(
+        "INSERT INTO entries VALUES (?, ?, ?)", (sequence + 1, data, _chain(previous, data))
+    )
+
+
+def _chain(previous: str, body: bytes) -> str:
+    return hashlib.sha256(bytes.fromhex(previous) + hashlib.sha256(body).digest()).hexdigest()
+
+
+def _body_digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _entry(sequence: int, body: bytes, found: str) -> Entry:
+    value = canonical.decode(bytes(body))
+    return Entry(sequence=sequence, hash=found, kind=value["kind"], body=value)
+
+
+def _slot(body: dict[str, Any]) -> tuple[str, int, int]:
+    return body["run_id"], body["round"], body["attempt"]
+
+
+def _slot_of(order: Order) -> tuple[str, int, int]:
+    return order.run_id, order.round, order.attempt
+
+
+def _damage() -> AbstractContextManager[None]:
+    return damage_named("ledger.corrupt", "the ledger file")

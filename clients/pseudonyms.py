@@ -1,0 +1,73 @@
+"""Pseudonyms that only the unit can make: HMAC-SHA256 under a key that never leaves it."""
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+from fedcore.contracts import SubjectRule
+from fedcore.errors import DataError, InvalidRecordError
+
+KEY_BYTES = 32
+_DOMAIN = b"fedpact.pseudonym/1"
+
+
+class Pseudonymiser:
+    """Turns customer identifiers into pseudonyms.
+
+    Guarantees: the same identifier under the same key and rule always has the same pseudonym, and
+        identifiers that the rule normalises alike have the same one; without the key a pseudonym cannot
+        be linked to an identifier by guessing.
+    Reference: RFC 2104; parts are length-prefixed, so that no two inputs run together.
+    """
+
+    def __init__(self, key: bytes, rule: SubjectRule) -> None:
+        if len(key) < KEY_BYTES:
+            raise InvalidRecordError("key.too_short", "a pseudonym key needs 256 bits")
+        prefix = _joined(_DOMAIN, rule.namespace.encode(), rule.normaliser.encode())
+        self._mac = hmac.new(key, prefix, hashlib.sha256)
+
+    def pseudonym(self, identifier: str) -> str:
+        """Return 64 hex digits. Raises: DataError `data.subject_missing` for an empty identifier."""
+        value = normalise(identifier)
+        if not value:
+            raise DataError("data.subject_missing", "a customer identifier is empty")
+        mac = self._mac.copy()
+        mac.update(_joined(value.encode()))
+        return mac.hexdigest()
+
+
+def normalise(identifier: str) -> str:
+    """Return the identifier under rule `trim-upper/1`: outer white space off, upper case."""
+    return identifier.strip().upper()
+
+
+def create_key(path: Path) -> bytes:
+    """Write a fresh 256-bit key as hex, readable by the owner only, and return it."""
+    key = os.urandom(KEY_BYTES)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(key.hex())
+        file.flush()
+        os.fsync(file.fileno())
+    return key
+
+
+def load_key(path: Path) -> bytes:
+    """Return the key of a file.
+
+    Raises: InvalidRecordError `key.unreadable`. A lost key fails closed: without it no opt-out could be
+        matched, so that nothing may be read.
+    """
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise InvalidRecordError(
+            "key.unreadable",
+            f"{path.name} is no readable key; restore it from its backup",
+            str(error),
+        ) from error
+
+
+def _joined(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

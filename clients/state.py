@@ -1,0 +1,106 @@
+"""A node's state directory: its keys, ledger, opt-outs and the operator's last check."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from clients.ledger import Ledger
+from clients.pseudonyms import create_key, load_key
+from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.permits import Enrolment
+from fedcore.record import Realm
+from fedcore.signing import Envelope, SigningKey, sign_record
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """Paths inside a node's state directory; all of it survives `kill -9`."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The privacy ledger."""
+        return self.root / "ledger.db"
+
+    @property
+    def bulletin(self) -> Path:
+        """The opt-out store."""
+        return self.root / "bulletin.db"
+
+    def node_key(self) -> SigningKey:
+        """Return the node's signing key. Raises: InvalidRecordError `key.unreadable`."""
+        return SigningKey.load(self.root / "node.pem")
+
+    def pseudonym_key(self) -> bytes:
+        """Return the key of the unit's pseudonyms. Raises: InvalidRecordError `key.unreadable`."""
+        return load_key(self.root / "pseudonym.key")
+
+    def contract(self, digest: str) -> Path:
+        """Return where a fetched contract is kept."""
+        return self.root / "contracts" / f"{digest.removeprefix('sha256:')}.json"
+
+    def checked(self, contract: str) -> bool:
+        """Return whether the operator's last check found the source fit for this contract."""
+        fit = {"available": True, "contract": contract}
+        try:
+            value = json.loads((self.root / "check.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(value, dict) and value == {**value, **fit}
+
+    def set_checked(self, *, available: bool, at: datetime, contract: str) -> None:
+        """Record the outcome of a check; it stands until the operator checks again."""
+        value = {"available": available, "at": at.isoformat(), "contract": contract}
+        write_atomically(self.root / "check.json", json.dumps(value).encode())
+
+
+def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDir:
+    """Return a new state directory with fresh keys and an empty ledger.
+
+    Raises: ConflictError `state.exists` when there is one already: a ledger is never started anew.
+    """
+    if root.exists() and any(root.iterdir()):
+        raise ConflictError("state.exists", f"the state directory {root} is not empty")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    SigningKey.generate().save(root / "node.pem")
+    create_key(root / "pseudonym.key")
+    state = StateDir(root)
+    Ledger.create(state.ledger, unit, namespace, at)
+    return state
+
+
+def enrolment(
+    key: SigningKey, unit: str, legal_entity: str, band: tuple[int, str], at: datetime, realm: Realm
+) -> Envelope:
+    """Return a signed enrolment request; `band` is the size band and the subject namespace."""
+    size_band, namespace = band
+    if size_band & (size_band - 1):
+        raise InvalidRecordError("settings.invalid", "size_band: must be a power of two")
+    record = Enrolment(
+        unit=unit,
+        legal_entity=legal_entity,
+        node_key=key.public,
+        size_band=size_band,
+        subject_namespace=namespace,
+        requested_at=at,
+    )
+    return sign_record(record, key, realm)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: a crash leaves the old content or the new one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".new")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

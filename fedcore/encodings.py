@@ -1,0 +1,33 @@
+"""What a plan's features become, told from contract and plan alone: names and number of inputs."""
+
+from fedcore.contracts import Contract, ContractField
+from fedcore.errors import MismatchError
+from fedcore.plans import Feature
+
+
+def input_names(features: tuple[Feature, ...], contract: Contract) -> list[str]:
+    """Return the name of each model input, in order.
+
+    Raises: MismatchError `plan.field_unknown`, `plan.encoding_unfit`.
+    """
+    return [name for feature in features for name in _names(feature, field_of(feature, contract))]
+
+
+def field_of(feature: Feature, contract: Contract) -> ContractField:
+    """Return the contract's field of a feature. Raises: as `input_names`."""
+    field = contract.field_by_name.get(feature.field)
+    if field is None:
+        raise MismatchError("plan.field_unknown", f"the contract has no field {feature.field}")
+    if (feature.encoding == "onehot") != (field.kind == "categorical"):
+        raise MismatchError(
+            "plan.encoding_unfit", f"encoding {feature.encoding} does not fit field {feature.field}"
+        )
+    return field
+
+
+def _names(feature: Feature, field: ContractField) -> list[str]:
+    if feature.encoding == "onehot":
+        return [f"{field.name}={category}" for category in field.categories[1:]]
+    if feature.encoding == "edges":
+        return [f"{field.name}>{edge:g}" for edge in feature.edges[:-1]]
+    return [field.name if feature.encoding == "scale" else f"log {field.name}"]

@@ -1,0 +1,58 @@
+"""Random numbers that a privacy claim may rest on: AES-CTR key streams, 53-bit uniforms, float64.
+
+Nothing here takes a seed. `SystemNoise` draws every key from the operating system; seeded sources exist
+in `simulations` only and say so in every receipt.
+Reference: Box and Muller (1958); floating-point caveats: Mironov (2012), Holohan and Braghin (2021).
+"""
+
+import os
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from fedcore.rounds import NoiseSource
+
+
+class KeyStream:
+    """Numbers from AES-256 in counter mode under one 32-byte key, used for one purpose only."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+
+    def uniforms(self, count: int) -> NDArray[np.float64]:
+        """Return independent uniform numbers in (0, 1], multiples of 2**-53; shape (count,)."""
+        words = np.frombuffer(self._cipher.update(bytes(8 * count)), dtype="<u8")
+        return ((words >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
+
+    def normals(self, count: int) -> NDArray[np.float64]:
+        """Return independent standard normal numbers, shape (count,).
+
+        The tail ends at 8.57 standard deviations, beyond which lies a mass of 1e-17.
+        """
+        pairs = (count + 1) // 2
+        radius = np.sqrt(-2.0 * np.log(self.uniforms(pairs)))
+        angle = 2.0 * np.pi * self.uniforms(pairs)
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+
+class RandomSource(Protocol):
+    """Where a node's noise and sampling come from."""
+
+    @property
+    def kind(self) -> NoiseSource:
+        """What the receipt says about the source."""
+
+    def stream(self, unit: str, order: str, purpose: str) -> KeyStream:
+        """Return a stream of its own for one purpose (`noise`, `sampling`) of one order."""
+
+
+class SystemNoise:
+    """The operating system's generator: a fresh 256-bit key for every stream."""
+
+    kind: NoiseSource = "float64-os"
+
+    def stream(self, unit: str, order: str, purpose: str) -> KeyStream:  # noqa: ARG002
+        """Return a stream under a fresh key; the arguments play no part."""
+        return KeyStream(os.urandom(32))

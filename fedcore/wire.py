@@ -1,0 +1,181 @@
+"""The only file that knows Flower's record keys: exchanges as values, to and from its messages."""
+
+from dataclasses import dataclass
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+
+from fedcore.canonical import MAX_DOCUMENT_BYTES
+from fedcore.errors import InvalidRecordError
+from fedcore.signing import Envelope
+
+ROLL_CALL = "query.roll_call"
+TRAIN = str(MessageType.TRAIN)
+RUN_ID = "run-id"
+PLAN_DIGEST = "plan-digest"
+_DOCUMENTS = "documents"
+_MODEL = "model"
+_EPOCH = "epoch"
+_REFUSED = 1
+
+
+@dataclass(frozen=True)
+class RollCallRequest:
+    """Are you there, under this permit for this plan?"""
+
+    permit: Envelope
+    plan: Envelope
+
+
+@dataclass(frozen=True)
+class RollCallReply:
+    """I am this unit (signed), I have seen this log, and I hold opt-outs up to this hourly epoch."""
+
+    cosignature: Envelope
+    epoch: int
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Do this order. `cosignatures` are the other units' views of the log."""
+
+    order: Envelope
+    permit: Envelope
+    plan: Envelope
+    previous_report: Envelope | None
+    cosignatures: tuple[Envelope, ...]
+    model: bytes
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """The signed receipt and the noised update that it names (safetensors)."""
+
+    receipt: Envelope
+    update: bytes
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The node says no, with a reason code from a closed list."""
+
+    code: str
+
+
+def roll_call_content(request: RollCallRequest) -> RecordDict:
+    """Return the Flower content of a roll call."""
+    return _content({"permit": (request.permit,), "plan": (request.plan,)}, None)
+
+
+def read_roll_call(content: RecordDict) -> RollCallRequest:
+    """Return the roll call of a Flower content. Raises: InvalidRecordError."""
+    return RollCallRequest(permit=_one(content, "permit"), plan=_one(content, "plan"))
+
+
+def roll_call_reply_content(reply: RollCallReply) -> RecordDict:
+    """Return the Flower content of an answer to a roll call."""
+    content = _content({"cosignature": (reply.cosignature,)}, None)
+    content[_EPOCH] = ConfigRecord({_EPOCH: reply.epoch})
+    return content
+
+
+def read_roll_call_reply(content: RecordDict) -> RollCallReply:
+    """Return the answer of a Flower content. Raises: InvalidRecordError."""
+    epoch = _config(content, _EPOCH).get(_EPOCH)
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise InvalidRecordError("wire.malformed", "the roll call reply names no epoch")
+    return RollCallReply(cosignature=_one(content, "cosignature"), epoch=epoch)
+
+
+def train_content(request: TrainRequest) -> RecordDict:
+    """Return the Flower content of a train order."""
+    previous = (request.previous_report,) if request.previous_report else ()
+    documents = {
+        "order": (request.order,),
+        "permit": (request.permit,),
+        "plan": (request.plan,),
+        "previous_report": previous,
+        "cosignatures": request.cosignatures,
+    }
+    return _content(documents, request.model)
+
+
+def read_train(content: RecordDict) -> TrainRequest:
+    """Return the train order of a Flower content. Raises: InvalidRecordError."""
+    previous = _many(content, "previous_report")
+    if len(previous) > 1:
+        raise InvalidRecordError("wire.malformed", "the order names more than one report")
+    return TrainRequest(
+        order=_one(content, "order"),
+        permit=_one(content, "permit"),
+        plan=_one(content, "plan"),
+        previous_report=previous[0] if previous else None,
+        cosignatures=_many(content, "cosignatures"),
+        model=_model(content),
+    )
+
+
+def train_reply_content(reply: TrainReply) -> RecordDict:
+    """Return the Flower content of an answer to a train order."""
+    return _content({"receipt": (reply.receipt,)}, reply.update)
+
+
+def read_train_reply(content: RecordDict) -> TrainReply:
+    """Return the answer of a Flower content. Raises: InvalidRecordError."""
+    return TrainReply(receipt=_one(content, "receipt"), update=_model(content))
+
+
+def refusal_message(refusal: Refusal, to: Message) -> Message:
+    """Return the Flower error message that carries a bare reason code and nothing else."""
+    return Message(Error(code=_REFUSED, reason=refusal.code), reply_to=to)
+
+
+def read_refusal(message: Message) -> Refusal:
+    """Return why a node's message has no content; a fault of the engine's own is `node.unavailable`."""
+    error = message.error
+    known = error.code == _REFUSED and error.reason
+    return Refusal(error.reason if known and error.reason else "node.unavailable")
+
+
+def _content(documents: dict[str, tuple[Envelope, ...]], model: bytes | None) -> RecordDict:
+    record = ConfigRecord({k: [e.to_bytes() for e in found] for k, found in documents.items()})
+    content = RecordDict({_DOCUMENTS: record})
+    if model is not None:
+        array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
+        content[_MODEL] = ArrayRecord({_MODEL: array})
+    return content
+
+
+def _config(content: RecordDict, key: str) -> ConfigRecord:
+    record = content.get(key)
+    if not isinstance(record, ConfigRecord):
+        raise InvalidRecordError("wire.malformed", f"the message has no part {key}")
+    return record
+
+
+def _many(content: RecordDict, key: str) -> tuple[Envelope, ...]:
+    found = _config(content, _DOCUMENTS).get(key, [])
+    if not isinstance(found, list) or len(found) > 1000:
+        raise InvalidRecordError("wire.malformed", f"the message has no list of documents {key}")
+    envelopes = []
+    for data in found:
+        if not isinstance(data, bytes) or len(data) > MAX_DOCUMENT_BYTES:
+            raise InvalidRecordError("wire.malformed", f"{key} is no document")
+        envelopes.append(Envelope.from_bytes(data))
+    return tuple(envelopes)
+
+
+def _one(content: RecordDict, key: str) -> Envelope:
+    found = _many(content, key)
+    if len(found) != 1:
+        raise InvalidRecordError("wire.malformed", f"the message must have exactly one {key}")
+    return found[0]
+
+
+def _model(content: RecordDict) -> bytes:
+    record = content.get(_MODEL)
+    if not isinstance(record, ArrayRecord) or set(record) != {_MODEL}:
+        raise InvalidRecordError("wire.malformed", "the message has no model")
+    array = record[_MODEL]
+    if array.stype != "safetensors":
+        raise InvalidRecordError("wire.malformed", "the model is not in safetensors format")
+    return bytes(array.data)

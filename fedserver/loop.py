@@ -1,0 +1,234 @@
+"""The loop of a run: roll call, orders, verified receipts, aggregate, report; resumable at any point."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+from flwr.serverapp import Grid
+
+from fedcore import canonical, wire
+from fedcore.errors import FedError, RefusedError
+from fedcore.gateway import ServerGateway
+from fedcore.rounds import Answer, Order, Receipt, RoundReport
+from fedcore.signing import Envelope, open_envelope, sign_record
+from fedcore.trust import verify_permit_time, verify_receipt
+from fedcore.weights import Weights, decode_weights, encode_weights
+from fedserver import strategy
+from fedserver.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedserver.exchanges import exchange
+from fedserver.rollcall import Roll, call_roll
+from fedserver.runtime import Runtime
+from fedserver.session import Session
+from fedserver.settings import ServerSettings
+
+log = structlog.get_logger("fedpact.server")
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """A verified answer of one unit."""
+
+    receipt: Envelope
+    update: Weights
+    update_digest: str
+
+
+class Run:
+    """One run under one permit, from its checkpoint or from the start."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        session: Session,
+        settings: ServerSettings,
+        runtime: Runtime,
+        gateway: ServerGateway,
+    ) -> None:
+        self._grid = grid
+        self._session = session
+        self._settings = settings
+        self._runtime = runtime
+        self._gateway = gateway
+        self._path = settings.work_dir / f"{session.permit.run_id}.json"
+
+    def finish(self) -> Envelope:
+        """Do all remaining rounds and return the registered, signed ModelVersion.
+
+        Raises: RefusedError with the nodes' reason codes when a round stays void after all attempts;
+            FedError of governance.
+        """
+        place = load_checkpoint(self._path) or Checkpoint(
+            round=1, attempt=1, state=strategy.start(self._session.initial)
+        )
+        if place.report is not None:
+            self._gateway.submit_round(place.report, place.receipts)
+        while place.round <= self._session.plan.rounds:
+            place = self._round(place)
+        released = encode_weights(strategy.release(place.state, self._session.plan))
+        version = self._gateway.register_model(
+            self._session.permit.run_id, self._settings.model_name, released
+        )
+        self._collect_cosignatures()
+        return version
+
+    def _round(self, place: Checkpoint) -> Checkpoint:
+        """Do one attempt of one round, and return the place after it."""
+        verify_permit_time(self._session.permit, self._runtime.now())
+        roll = self._call_roll()
+        if not place.orders:
+            place = replace(place, orders=self._orders(place, roll))
+            save_checkpoint(self._path, place)
+        accepted, refusals = self._answers(place, roll)
+        enough = len(accepted) >= self._session.permit.minimum_cohort
+        state = place.state
+        if enough:
+            updates = {unit: found.update for unit, found in accepted.items()}
+            state = strategy.apply_round(state, self._session.plan, place.round, updates)
+        report = self._report(place, state, accepted if enough else {})
+        after = Checkpoint(
+            round=place.round + 1 if enough else place.round,
+            attempt=1 if enough else place.attempt + 1,
+            state=state,
+            report=sign_record(report, self._session.key, self._session.permit.realm),
+            receipts=tuple(found.receipt for found in accepted.values()) if enough else (),
+        )
+        save_checkpoint(self._path, after)
+        self._gateway.submit_round(_present(after.report), after.receipts)
+        self._runtime.watch(report, encode_weights(state.model))
+        log.info("round.ended", run_id=report.run_id, round=report.round, status=report.status)
+        if not enough and place.attempt >= self._session.permit.attempts:
+            raise _void(place.round, (*roll.refusals, *refusals))
+        return after
+
+    def _call_roll(self) -> Roll:
+        request = wire.RollCallRequest(
+            permit=self._session.permit_envelope, plan=self._session.plan_envelope
+        )
+        return call_roll(self._grid, request, self._session.permit, self._limits)
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return float(self._session.plan.round_deadline_s), self._settings.poll_interval_s
+
+    def _orders(self, place: Checkpoint, roll: Roll) -> tuple[Envelope, ...]:
+        """Return one signed order for each unit that is there, or none when they are too few."""
+        permit, now = self._session.permit, self._runtime.now()
+        if len(roll.nodes) < permit.minimum_cohort:
+            return ()
+        model = canonical.digest(encode_weights(place.state.model))
+        deadline = now + timedelta(seconds=self._session.plan.round_deadline_s)
+        orders = (
+            Order(
+                run_id=permit.run_id,
+                realm=permit.realm,
+                unit=unit,
+                round=place.round,
+                attempt=place.attempt,
+                permit=permit.digest,
+                plan=permit.plan,
+                model=model,
+                previous_report=place.report.digest if place.report else None,
+                issued_at=now,
+                deadline_at=min(deadline, permit.expires_at),
+            )
+            for unit in sorted(roll.nodes)
+        )
+        return tuple(sign_record(order, self._session.key, permit.realm) for order in orders)
+
+    def _answers(
+        self, place: Checkpoint, roll: Roll
+    ) -> tuple[dict[str, _Accepted], tuple[str, ...]]:
+        """Send the orders, and return the verified answers by unit and the codes of all others."""
+        model = encode_weights(place.state.model)
+        realm, key = self._session.permit.realm, self._session.key.public
+        orders = [open_envelope(order, Order, key, realm) for order in place.orders]
+        by_node = {roll.nodes[order.unit]: order for order in orders if order.unit in roll.nodes}
+        envelopes = {
+            order.digest: envelope for order, envelope in zip(orders, place.orders, strict=True)
+        }
+        contents = {
+            node: wire.train_content(
+                wire.TrainRequest(
+                    order=envelopes[order.digest],
+                    permit=self._session.permit_envelope,
+                    plan=self._session.plan_envelope,
+                    previous_report=place.report,
+                    cosignatures=tuple(roll.cosignatures.values()),
+                    model=model,
+                )
+            )
+            for node, order in by_node.items()
+        }
+        group = f"{place.round}.{place.attempt}"
+        answers = exchange(self._grid, wire.TRAIN, contents, group, self._limits)
+        accepted: dict[str, _Accepted] = {}
+        refusals = list(answers.refusals.values())
+        for node, content in sorted(answers.contents.items()):
+            try:
+                reply = wire.read_train_reply(content)
+                accepted[by_node[node].unit] = self._verified(reply, by_node[node])
+            except FedError as error:
+                log.warning("answer.refused", unit=by_node[node].unit, code=error.code)
+                refusals.append(error.code)
+        return accepted, tuple(refusals)
+
+    def _verified(self, reply: wire.TrainReply, order: Order) -> _Accepted:
+        """Return the answer after receipt and update were held against the order."""
+        permit = self._session.permit
+        grant = permit.grant(order.unit)
+        key = grant.node_key if grant else ""
+        receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
+        verify_receipt(receipt, order, permit, self._session.plan)
+        update = decode_weights(reply.update, self._session.shapes, 1e300)
+        digest = canonical.digest(reply.update)
+        if receipt.update != digest:
+            raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
+        return _Accepted(receipt=reply.receipt, update=update, update_digest=digest)
+
+    def _report(
+        self, place: Checkpoint, state: strategy.Aggregate, accepted: Mapping[str, _Accepted]
+    ) -> RoundReport:
+        permit, plan = self._session.permit, self._session.plan
+        realm, key = permit.realm, self._session.key.public
+        asked = [open_envelope(order, Order, key, realm).unit for order in place.orders]
+        is_last = bool(accepted) and place.round == plan.rounds
+        released = encode_weights(strategy.release(state, plan)) if is_last else None
+        return RoundReport(
+            run_id=permit.run_id,
+            realm=realm,
+            round=place.round,
+            attempt=place.attempt,
+            status="accepted" if accepted else "void",
+            asked=tuple(asked),
+            answered=tuple(
+                Answer(unit=unit, receipt=found.receipt.digest, update=found.update_digest)
+                for unit, found in sorted(accepted.items())
+            ),
+            unavailable=tuple(
+                sorted(grant.unit for grant in permit.cohort if grant.unit not in accepted)
+            ),
+            model_in=canonical.digest(encode_weights(place.state.model)),
+            model_out=canonical.digest(encode_weights(state.model)),
+            previous_report=place.report.digest if place.report else None,
+            released=canonical.digest(released) if released else None,
+            ended_at=self._runtime.now(),
+        )
+
+    def _collect_cosignatures(self) -> None:
+        """Ask the nodes once more, so that they cosign a log that holds the model version."""
+        roll = self._call_roll()
+        self._gateway.submit_cosignatures(tuple(roll.cosignatures.values()))
+
+
+def _present(envelope: Envelope | None) -> Envelope:
+    if envelope is None:
+        raise FedError("run.no_report", "a round ended without a report")
+    return envelope
+
+
+def _void(round_: int, refusals: tuple[str, ...]) -> RefusedError:
+    distinct = sorted(set(refusals)) or ["run.too_few_units"]
+    return RefusedError(
+        [(code, f"Round {round_} stayed void: nodes answered {code}.") for code in distinct]
+    )

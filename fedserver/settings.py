@@ -1,0 +1,49 @@
+"""The federation server's settings."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fedcore.record import Name, PublicKey, Realm
+from fedcore.tomlfile import load_toml
+
+
+class ServerSettings(BaseSettings):
+    """The settings of one federation server, from a TOML file; an unknown name is refused.
+
+    Attributes:
+        realm: `production` or `simulation`; nothing of one is accepted in the other.
+        work_dir: where runs are checkpointed; all of it can be rebuilt.
+        governance_url: where governance answers.
+        governance_key: governance's public key, 64 hex digits.
+        api_key_file: the file of the operator account's API key.
+        signing_key: the PEM file of the key that signs orders and reports.
+        model_name: the name that released models are registered under.
+        poll_interval_s: how often replies are asked for.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="FEDPACT_SERVER_",
+        protected_namespaces=(),
+    )
+
+    realm: Realm = Realm.PRODUCTION
+    work_dir: Path
+    governance_url: str
+    governance_key: PublicKey
+    api_key_file: Path
+    signing_key: Path
+    model_name: Name
+    poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 0.2
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the settings of a TOML file.
+
+        Raises: InvalidRecordError `settings.unreadable` or `settings.invalid`, naming the field.
+        """
+        return load_toml(path, cls)
