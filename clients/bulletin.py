@@ -2,10 +2,10 @@
 
 Guarantees:
     - an opt-out taken in here excludes at once, before governance has it;
-    - the set after each bulletin has the digest that governance signed, is never rolled back, and only
-      holds events that this unit's own key signed;
-    - age is counted on the boot clock from the moment the bulletin was asked for; wall time may not lie
-      before the greatest signed time seen;
+    - the set after each bulletin has the digest that governance signed, is never rolled back, and
+      only holds events that this unit's own key signed;
+    - age is counted on the boot clock from the moment the bulletin was asked for; wall time may
+      not lie before the greatest signed time seen;
     - a damaged file is refused.
 """
 
@@ -22,10 +22,12 @@ from fedcore.record import Realm
 from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import MAX_CLOCK_SKEW
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS latest (id INTEGER PRIMARY KEY CHECK (id = 1), bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, confirmed INTEGER NOT NULL);
-"""
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, envelope BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS latest (id INTEGER PRIMARY KEY CHECK (id = 1), "
+    "bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, "
+    "confirmed INTEGER NOT NULL)",
+)
 
 
 class BulletinStore:
@@ -39,7 +41,7 @@ class BulletinStore:
         self._unit, self._node_key, self._realm = unit, node_key, realm
         with _damage():
             self._connection = connect(path)
-            for statement in _SCHEMA.strip().split("\n"):
+            for statement in _SCHEMA:
                 self._connection.execute(statement)
             self._verify()
 
@@ -88,8 +90,8 @@ class BulletinStore:
         """Take over a verified bulletin; `asked` is the boot clock when it was asked for.
 
         Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
-            `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events. Nothing
-            changes in these cases.
+            `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events.
+            Nothing changes in these cases.
         """
         self._verify_log(bulletin)
         with _damage(), transaction(self._connection):
@@ -130,7 +132,10 @@ class BulletinStore:
         return bulletin
 
     def verify_wall_time(self, now: datetime) -> None:
-        """Refuse a clock before the greatest signed time seen. Raises: ExpiredError `clock.behind`."""
+        """Refuse a clock before the greatest signed time seen.
+
+        Raises: ExpiredError `clock.behind`.
+        """
         bulletin = self.latest()
         if bulletin is not None and now < bulletin.issued_at - MAX_CLOCK_SKEW:
             raise ExpiredError(

@@ -1,8 +1,8 @@
 """The only reader of raw customer rows: contract, opt-outs and duplicates are applied here, once.
 
-Guarantees: one Example for each customer; no excluded customer is ever yielded; a faulty row drops its
-    customer and is counted locally, and never changes what the others yield; the order of Examples is
-    that of their pseudonyms, so that it tells nothing of the file.
+Guarantees: one Example for each customer; no excluded customer is ever yielded; a faulty row drops
+    its customer and is counted locally, and never changes what the others yield; the order of
+    Examples is that of their pseudonyms, so that it tells nothing of the file.
 """
 
 import hashlib

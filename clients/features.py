@@ -1,4 +1,5 @@
-"""The feature map: one customer's row to numbers, by the contract's and plan's public constants only.
+"""The feature map: one customer's row to numbers, by the contract's and plan's public constants
+only.
 
 Guarantees: a customer's numbers are a function of that customer's row, the contract and the plan;
     nothing here looks at another row. Every number lies in [-1, 1].
@@ -9,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fedcore.contracts import Contract, ContractField
-from fedcore.encodings import field_of
+from fedcore.encodings import field_of, levels_of
 from fedcore.plans import Feature
 
 Matrix = NDArray[np.float64]
@@ -18,8 +19,8 @@ Matrix = NDArray[np.float64]
 def encode(rows: pl.DataFrame, features: tuple[Feature, ...], contract: Contract) -> Matrix:
     """Return the rows as float64 numbers, shape (rows, features).
 
-    `rows` holds numeric fields as Float64 inside their bounds and categorical ones as text among their
-    categories, as `clients.data` yields them.
+    `rows` holds numeric fields as Float64 inside their bounds and categorical ones as text among
+    their categories, as `clients.data` yields them.
     Raises: MismatchError `plan.field_unknown`, `plan.encoding_unfit`.
     """
     blocks = [_encode(rows[f.field], f, field_of(f, contract)) for f in features]
@@ -29,7 +30,9 @@ def encode(rows: pl.DataFrame, features: tuple[Feature, ...], contract: Contract
 def _encode(column: pl.Series, feature: Feature, field: ContractField) -> Matrix:
     if field.kind == "categorical":
         cells = column.to_numpy()[:, None]
-        return np.asarray(cells == np.array(field.categories[1:], dtype=object), dtype=np.float64)
+        return np.asarray(
+            cells == np.array(levels_of(feature, field), dtype=object), dtype=np.float64
+        )
     values = column.to_numpy().astype(np.float64)
     lower, upper = float(field.lower or 0.0), float(field.upper or 0.0)
     if feature.encoding == "edges":

@@ -64,8 +64,8 @@ log = structlog.get_logger("fedpact.node")
 class GuardedClientApp(ClientApp):
     """A Flower ClientApp whose every failure is answered with one code.
 
-    Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents and public
-        constants) leaves as `node.unavailable`; no exception text, value or count leaves.
+    Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents and
+        public constants) leaves as `node.unavailable`; no exception text, value or count leaves.
     """
 
     def __call__(self, message: Message, context: Context) -> Message:
@@ -77,7 +77,7 @@ class GuardedClientApp(ClientApp):
             log.warning(
                 "refused", code=error.code, sent=code, public=error.public, detail=error.detail
             )
-        except Exception as error:  # noqa: BLE001 - the node's error rim: nothing may pass it
+        except Exception as error:  # the error rim: nothing may pass it
             code = UNAVAILABLE
-            log.error("failed", sent=code, kind=type(error).__name__, exc_info=True)
+            log.exception("failed", sent=code, kind=type(error).__name__)
         return refusal_message(Refusal(code), message)

@@ -1,15 +1,16 @@
 """The write-ahead privacy ledger of one customer base: what was promised, asked and answered.
 
 An append-only chain of entries in SQLite (WAL, full sync): entry i has the hash
-sha256(hash[i-1] || sha256(body[i])). A whole run is reserved as one block before its first row is read;
-each order is written before rows are read, and its reply before it is sent. Nothing is refunded.
+sha256(hash[i-1] || sha256(body[i])). A whole run is reserved as one block before its first row is
+read; each order is written before rows are read, and its reply before it is sent. Nothing is
+refunded.
 
 Guarantees:
     - reserved events never exceed the cap of the Renyi filter, over the whole history;
     - one answer per order: a repeat gets the stored bytes or a refusal;
     - after a crash at any point the ledger charges at least what left the node;
-    - an edited, swapped, truncated or rolled-back file is refused (the last together with governance,
-      which witnesses the head and refuses an older one);
+    - an edited, swapped, truncated or rolled-back file is refused (the last together with
+      governance, which witnesses the head and refuses an older one);
     - two processes cannot spend the same budget: each write holds the database's write lock.
 """
 
@@ -30,13 +31,17 @@ from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Order
 
 GENESIS = bytes(32).hex()
-_SCHEMA = """
-CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE replies (order_digest TEXT PRIMARY KEY, reply BLOB NOT NULL, snapshot_key BLOB NOT NULL);
-CREATE TABLE witness (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, hash TEXT NOT NULL);
-CREATE TRIGGER entries_kept BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER entries_fixed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-"""
+_SCHEMA = (
+    "CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL)",
+    "CREATE TABLE replies (order_digest TEXT PRIMARY KEY, reply BLOB NOT NULL, "
+    "snapshot_key BLOB NOT NULL)",
+    "CREATE TABLE witness (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, "
+    "hash TEXT NOT NULL)",
+    "CREATE TRIGGER entries_kept BEFORE DELETE ON entries "
+    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
+    "CREATE TRIGGER entries_fixed BEFORE UPDATE ON entries "
+    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cap:
-    """The most that may ever be spent on this customer base: the filter's epsilon at the ledger's delta."""
+    """The most that may ever be spent on this customer base: the filter's epsilon at the ledger's
+    delta.
+    """
 
     epsilon: float
     delta: float
@@ -94,7 +101,7 @@ class Ledger:
             raise ConflictError("ledger.exists", f"there is a ledger at {path.name} already")
         connection = connect(path)
         with _damage(), transaction(connection):
-            for statement in _SCHEMA.strip().split("\n"):
+            for statement in _SCHEMA:
                 connection.execute(statement)
             body = {"kind": "open", "unit": unit, "namespace": namespace, "at": at.isoformat()}
             _append(connection, body)
@@ -139,8 +146,8 @@ class Ledger:
     def stored_reply(self, order: Order) -> bytes | None:
         """Return the bytes that this very order was answered with, or None when it is new.
 
-        Raises: ConflictError `order.unanswered` when the order was begun and never answered, as after a
-            crash; `order.replayed` when another order had this run, round and attempt.
+        Raises: ConflictError `order.unanswered` when the order was begun and never answered, as
+            after a crash; `order.replayed` when another order had this run, round and attempt.
         """
         begun = [
             e for e in self.entries() if e.kind == "order" and _slot(e.body) == _slot_of(order)
@@ -164,8 +171,8 @@ class Ledger:
     def begin(self, order: Order, reservation: Reservation, at: datetime) -> None:
         """Write the order, and before a run's first order its reservation, in one transaction.
 
-        Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the cap,
-            `budget.permit_exceeded` when the run would cost more than its permit grants,
+        Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the
+            cap, `budget.permit_exceeded` when the run would cost more than its permit grants,
             `budget.exchanges_exceeded` when the run has used up its exchanges; ConflictError
             `order.old` for a round before one that was begun.
         """

@@ -1,8 +1,9 @@
-"""One unit's node: it obeys what is signed, keeps its own policy, and has the last word over its rows.
+"""One unit's node: it obeys what is signed, keeps its own policy, and has the last word over its
+rows.
 
-A train order is worked off in this order, and any step may refuse: permit, order, model, policy, ledger
-(written), bulletin (governance witnesses the ledger's head), rows, training, permit again, reply stored,
-reply sent.
+A train order is worked off in this order, and any step may refuse: permit, order, model, policy,
+ledger (written), bulletin (governance witnesses the ledger's head), rows, training, permit again,
+reply stored, reply sent.
 """
 
 import os
@@ -91,7 +92,8 @@ class Node:
         self.opt_outs.close()
 
     def check(self, contract_digest: str) -> Contract:
-        """Hold the source against a contract for the operator, and record whether the node is available.
+        """Hold the source against a contract for the operator, and record whether the node is
+        available.
 
         Returns: the contract. Raises: DataError that names columns and rules; the node then stays
             unavailable for this contract until a later check succeeds.
@@ -267,7 +269,9 @@ class Node:
         return self.opt_outs.verify_fresh(self._runtime.clock)
 
     def _witnessed_bulletin(self) -> Bulletin:
-        """Return a bulletin under which the head just written is witnessed, or one round may run ahead."""
+        """Return a bulletin under which the head just written is witnessed, or one round may run
+        ahead.
+        """
         try:
             return self.synchronise()
         except UnreachableError:

@@ -24,8 +24,9 @@ def verify_policy(
 ) -> None:
     """Hold a permitted plan against the unit's policy.
 
-    Raises: RefusedError with every reason of `policy.purpose_not_allowed`, `policy.cohort_too_small`,
-        `policy.delta_differs`, `policy.public_n_differs`, `policy.sensitive_input`.
+    Raises: RefusedError with every reason of `policy.purpose_not_allowed`,
+        `policy.cohort_too_small`, `policy.delta_differs`, `policy.public_n_differs`,
+        `policy.sensitive_input`.
     """
     reasons: list[tuple[str, str]] = []
     if not set(purpose_line(contract.purposes, plan.purpose)) & set(settings.purposes):

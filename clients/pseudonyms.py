@@ -16,8 +16,8 @@ class Pseudonymiser:
     """Turns customer identifiers into pseudonyms.
 
     Guarantees: the same identifier under the same key and rule always has the same pseudonym, and
-        identifiers that the rule normalises alike have the same one; without the key a pseudonym cannot
-        be linked to an identifier by guessing.
+        identifiers that the rule normalises alike have the same one; without the key a pseudonym
+        cannot be linked to an identifier by guessing.
     Reference: RFC 2104; parts are length-prefixed, so that no two inputs run together.
     """
 
@@ -28,7 +28,10 @@ class Pseudonymiser:
         self._mac = hmac.new(key, prefix, hashlib.sha256)
 
     def pseudonym(self, identifier: str) -> str:
-        """Return 64 hex digits. Raises: DataError `data.subject_missing` for an empty identifier."""
+        """Return 64 hex digits.
+
+        Raises: DataError `data.subject_missing` for an empty identifier.
+        """
         value = normalise(identifier)
         if not value:
             raise DataError("data.subject_missing", "a customer identifier is empty")
@@ -56,8 +59,8 @@ def create_key(path: Path) -> bytes:
 def load_key(path: Path) -> bytes:
     """Return the key of a file.
 
-    Raises: InvalidRecordError `key.unreadable`. A lost key fails closed: without it no opt-out could be
-        matched, so that nothing may be read.
+    Raises: InvalidRecordError `key.unreadable`. A lost key fails closed: without it no opt-out
+        could be matched, so that nothing may be read.
     """
     try:
         return bytes.fromhex(path.read_text(encoding="ascii"))

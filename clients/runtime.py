@@ -1,7 +1,7 @@
 """What a node takes from its surroundings: clock, randomness and the way to governance.
 
-Production has one runtime, and no setting changes it. A simulation binds its own around each call; a node
-whose settings say `production` refuses any but the production one.
+Production has one runtime, and no setting changes it. A simulation binds its own around each call;
+a node whose settings say `production` refuses any but the production one.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import httpx
+from fedcore.gateway_http import HttpGateway
 
 from clients.clock import Clock, SystemClock
 from clients.settings import NodeSettings
 from fedcore.errors import MismatchError
 from fedcore.gateway import NodeGateway
-from fedcore.gateway_http import HttpGateway
 from fedcore.privacy.noise import RandomSource, SystemNoise
 from fedcore.record import Realm
 

@@ -1,4 +1,7 @@
-"""Where customer rows come from. Cells arrive as text; what they mean is the contract's business."""
+"""Where customer rows come from.
+
+Cells arrive as text; what they mean is the contract's business.
+"""
 
 from pathlib import Path
 

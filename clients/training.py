@@ -1,9 +1,9 @@
 """Local differentially private training: Poisson sampling, clipped sums, noise, a public divisor.
 
-Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise, one for
-    each local step, an empty batch included; rate, number of steps and divisor are constants of the plan.
-    With one noise stream and full batches, removing one customer moves a single step's update by at most
-    learning rate * clip / (rate * public_n).
+Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
+    one for each local step, an empty batch included; rate, number of steps and divisor are
+    constants of the plan. With one noise stream and full batches, removing one customer moves a
+    single step's update by at most learning rate * clip / (rate * public_n).
 """
 
 import numpy as np
@@ -70,4 +70,4 @@ def _backward(task: Task, model: nn.Module, features: Tensor, labels: Tensor) ->
         for parameter in model.parameters():
             parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
         return
-    task.losses(model(features), labels).sum().backward()
+    task.losses(model(features), labels).sum().backward()  # type: ignore[no-untyped-call]

@@ -22,12 +22,21 @@ def field_of(feature: Feature, contract: Contract) -> ContractField:
         raise MismatchError(
             "plan.encoding_unfit", f"encoding {feature.encoding} does not fit field {feature.field}"
         )
+    if not set(feature.levels) <= set(field.categories):
+        raise MismatchError(
+            "plan.encoding_unfit", f"feature {feature.field} names a level outside the contract"
+        )
     return field
+
+
+def levels_of(feature: Feature, field: ContractField) -> tuple[str, ...]:
+    """Return the categories that a one-hot feature has a number for."""
+    return feature.levels or field.categories[1:]
 
 
 def _names(feature: Feature, field: ContractField) -> list[str]:
     if feature.encoding == "onehot":
-        return [f"{field.name}={category}" for category in field.categories[1:]]
+        return [f"{field.name}={category}" for category in levels_of(feature, field)]
     if feature.encoding == "edges":
         return [f"{field.name}>{edge:g}" for edge in feature.edges[:-1]]
     return [field.name if feature.encoding == "scale" else f"log {field.name}"]

@@ -10,8 +10,8 @@ from fedcore.record import At, Counter, Digest, Name, Part, Positive, PublicKey,
 class Enrolment(Record):
     """A unit's request to take part, signed by its own node key.
 
-    `size_band` is the lower end of a power-of-two band that the operator declares, at most yearly; the
-    exact number of customers is never told.
+    `size_band` is the lower end of a power-of-two band that the operator declares, at most yearly;
+    the exact number of customers is never told.
     """
 
     schema_name: Literal["enrolment/1"] = Field(default="enrolment/1", alias="schema")
@@ -51,8 +51,8 @@ class NodeGrant(Part):
 class Permit(Record):
     """Leave to run one plan once.
 
-    Guarantees: names one run, one plan, one DPIA version, the exact cohort with its keys and minimum,
-        the server's and the author's key, and a time window in one realm.
+    Guarantees: names one run, one plan, one DPIA version, the exact cohort with its keys and
+        minimum, the server's and the author's key, and a time window in one realm.
     """
 
     schema_name: Literal["permit/1"] = Field(default="permit/1", alias="schema")
@@ -99,9 +99,4 @@ def public_n_of(size_band: int) -> int:
 
     `size_band` is the band's lower end, a power of two; the band reaches up to twice that.
     """
-    return size_band + size_band // 2
-
-
-def public_n_of(size_band: int) -> int:
-    """Return the public number that stands for a unit's size: the middle of its declared band."""
     return size_band + size_band // 2

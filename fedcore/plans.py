@@ -1,4 +1,6 @@
-"""The training plan: everything that shapes what is trained and what leaves a node, in public constants."""
+"""The training plan: everything that shapes what is trained and what leaves a node, in public
+constants.
+"""
 
 from typing import Annotated, Literal, Self
 
@@ -23,12 +25,13 @@ class Feature(Part):
 
     `scale`: public bounds to [-1, 1]; `log`: log(1 + value - lower), scaled likewise; `edges`: a
     piecewise-linear code, one number in [0, 1] for each interval between the public edges; `onehot`:
-    one number for each category but the first.
+    one number for each of `levels`, or, without them, for each category but the first.
     """
 
     field: Text
     encoding: Literal["scale", "log", "edges", "onehot"]
     edges: Annotated[tuple[float, ...], Field(max_length=256)] = ()
+    levels: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
 
     @model_validator(mode="after")
     def _rising_edges(self) -> Self:
@@ -36,14 +39,17 @@ class Feature(Part):
             raise ValueError(f"feature {self.field}: encoding edges needs at least two edges")
         if any(left >= right for left, right in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError(f"feature {self.field}: edges must rise")
+        if self.levels and (self.encoding != "onehot" or len(set(self.levels)) < len(self.levels)):
+            raise ValueError(f"feature {self.field}: levels are distinct, and for onehot only")
         return self
 
 
 class UnitTerms(Part):
     """A unit that takes part and the public number that stands for its size.
 
-    `public_n` comes from the size band that the unit declared at enrolment, never from its rows; it is
-    the denominator of the unit's updates and, divided by the sum over the cohort, its weight.
+    `public_n` comes from the size band that the unit declared at enrolment, never from its rows;
+    it is the denominator of the unit's updates and, divided by the sum over the cohort, its
+    weight.
     """
 
     unit: Name
@@ -78,8 +84,8 @@ class Algorithm(Part):
 class PrivacyTerms(Part):
     """How each unit protects each customer, in every round.
 
-    Mode `local`: each unit adds noise of standard deviation `noise_multiplier * l2_clip_norm` to the
-    sum of its customers' clipped gradients, in each local step; nobody else is trusted.
+    Mode `local`: each unit adds noise of standard deviation `noise_multiplier * l2_clip_norm` to
+    the sum of its customers' clipped gradients, in each local step; nobody else is trusted.
     """
 
     mode: Literal["local"] = "local"
@@ -93,12 +99,12 @@ class PrivacyTerms(Part):
 class TrainingPlan(Record):
     """A plan. Its digest is its id.
 
-    A void round may be tried again, at most `attempts` times; each try is charged, so that a run may
-    need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
+    A void round may be tried again, at most `attempts` times; each try is charged, so that a run
+    may need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
     `initial_model` is the digest of the public model that the first round starts from.
 
-    Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every unit;
-        the minimum cohort is at least one and at most all units.
+    Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
+        unit; the minimum cohort is at least one and at most all units.
     """
 
     schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")

@@ -1,7 +1,7 @@
 """The ServerApp: the same in a deployment and in a simulation.
 
-It reads its settings from the file that `FEDPACT_SERVER_SETTINGS` names; what to train comes as plan digest
-and run id in Flower's run configuration, and nothing else.
+It reads its settings from the file that `FEDPACT_SERVER_SETTINGS` names; what to train comes as
+plan digest and run id in Flower's run configuration, and nothing else.
 """
 
 import os

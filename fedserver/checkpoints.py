@@ -1,7 +1,7 @@
 """Where a run stands, on disk, so that it goes on at the next round after a crash.
 
-Written whole and atomically: before a round's orders are sent (so that the very same orders can be sent
-again) and after each report.
+Written whole and atomically: before a round's orders are sent (so that the very same orders can be
+sent again) and after each report.
 """
 
 import base64
@@ -23,8 +23,9 @@ from fedserver.strategy import Aggregate
 class Checkpoint:
     """A run's place: the round and attempt to do next, and what it needs.
 
-    `orders` are the signed orders of that attempt when they may have been sent already. `report` is the
-    last one, with its `receipts`; governance may not have it yet, and takes it twice without harm.
+    `orders` are the signed orders of that attempt when they may have been sent already. `report`
+    is the last one, with its `receipts`; governance may not have it yet, and takes it twice
+    without harm.
     """
 
     round: int
@@ -60,8 +61,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint of a file, or None when there is none.
 
-    Raises: InvalidRecordError `checkpoint.corrupt`: delete the file to start the run's server side anew;
-        nodes will refuse what they answered before.
+    Raises: InvalidRecordError `checkpoint.corrupt`: delete the file to start the run's server side
+        anew; nodes will refuse what they answered before.
     """
     if not path.exists():
         return None

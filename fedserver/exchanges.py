@@ -12,7 +12,9 @@ from fedcore.wire import read_refusal
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one message to each node: a content, a reason code, or neither (no answer in time)."""
+    """What came of one message to each node: a content, a reason code, or neither (no answer in
+    time).
+    """
 
     contents: Mapping[int, RecordDict]
     refusals: Mapping[int, str]
@@ -27,8 +29,8 @@ def exchange(
 ) -> Answers:
     """Send each node its content and return what came back before the deadline.
 
-    Args: `limits` are the deadline and the interval between looks, in seconds. Replies are told apart by
-    the message that they answer, never by whom they claim to come from.
+    Args: `limits` are the deadline and the interval between looks, in seconds. Replies are told
+    apart by the message that they answer, never by whom they claim to come from.
     """
     deadline_s, interval_s = limits
     nodes = sorted(contents)

@@ -1,4 +1,6 @@
-"""The loop of a run: roll call, orders, verified receipts, aggregate, report; resumable at any point."""
+"""The loop of a run: roll call, orders, verified receipts, aggregate, report; resumable at any
+point.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,8 +57,8 @@ class Run:
     def finish(self) -> Envelope:
         """Do all remaining rounds and return the registered, signed ModelVersion.
 
-        Raises: RefusedError with the nodes' reason codes when a round stays void after all attempts;
-            FedError of governance.
+        Raises: RefusedError with the nodes' reason codes when a round stays void after all
+            attempts; FedError of governance.
         """
         place = load_checkpoint(self._path) or Checkpoint(
             round=1, attempt=1, state=strategy.start(self._session.initial)

@@ -15,7 +15,9 @@ from fedserver.exchanges import exchange
 
 @dataclass(frozen=True)
 class Roll:
-    """Who answered: unit to Flower node, and each unit's signed view of the log; and who refused why."""
+    """Who answered: unit to Flower node, and each unit's signed view of the log; and who refused
+    why.
+    """
 
     nodes: Mapping[str, int]
     cosignatures: Mapping[str, Envelope]

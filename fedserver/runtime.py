@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
+from fedcore.gateway_http import HttpGateway
 
 from fedcore.errors import MismatchError
 from fedcore.gateway import ServerGateway
-from fedcore.gateway_http import HttpGateway
 from fedcore.record import Realm
 from fedcore.rounds import RoundReport
 from fedserver.settings import ServerSettings
@@ -20,7 +20,10 @@ Watcher = Callable[[RoundReport, bytes], None]
 
 @dataclass(frozen=True)
 class Runtime:
-    """The server's surroundings. `watch` is told each report and the model (safetensors) after it."""
+    """The server's surroundings.
+
+    `watch` is told each report and the model (safetensors) after it.
+    """
 
     now: Callable[[], datetime]
     gateway: Callable[[ServerSettings], ServerGateway]

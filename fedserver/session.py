@@ -36,10 +36,12 @@ def open_session(
     realm: Realm,
     names: tuple[str, str],
 ) -> Session:
-    """Return the session of a plan and run id (`names`), with a permit that was asked for and verified.
+    """Return the session of a plan and run id (`names`), with a permit that was asked for and
+    verified.
 
-    Raises: RefusedError with the gate's reason codes; TrustError when a document must not be believed;
-        MismatchError `plan.initial_model_differs` when the installed task makes another first model.
+    Raises: RefusedError with the gate's reason codes; TrustError when a document must not be
+        believed; MismatchError `plan.initial_model_differs` when the installed task makes another
+        first model.
     """
     plan_digest, run_id = names
     permit_envelope = gateway.request_permit(plan_digest, run_id)

@@ -1,6 +1,7 @@
 """Federated averaging as two pure steps on a frozen state.
 
-Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. (2019), arXiv 1909.06335.
+Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. (2019), arXiv
+    1909.06335.
 """
 
 from collections.abc import Mapping
@@ -32,8 +33,8 @@ def apply_round(
 ) -> Aggregate:
     """Return the state after a round.
 
-    Each unit's update counts by its public size over the sum of those of the accepted units. Weights are
-    kept within the plan's `max_abs_weight`, which nodes insist on.
+    Each unit's update counts by its public size over the sum of those of the accepted units.
+    Weights are kept within the plan's `max_abs_weight`, which nodes insist on.
     """
     total = sum(plan.public_n(unit) for unit in updates)
     momentum, model, late_sum = {}, {}, {}

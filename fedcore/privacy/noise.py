@@ -1,8 +1,9 @@
 """Random numbers that a privacy claim may rest on: AES-CTR key streams, 53-bit uniforms, float64.
 
-Nothing here takes a seed. `SystemNoise` draws every key from the operating system; seeded sources exist
-in `simulations` only and say so in every receipt.
-Reference: Box and Muller (1958); floating-point caveats: Mironov (2012), Holohan and Braghin (2021).
+Nothing here takes a seed. `SystemNoise` draws every key from the operating system; seeded sources
+exist in `simulations` only and say so in every receipt.
+Reference: Box and Muller (1958); floating-point caveats: Mironov (2012), Holohan and Braghin
+    (2021).
 """
 
 import os

@@ -19,7 +19,8 @@ class Task(Protocol):
         """What governance may know of the task."""
 
     def build(self, model: ModelSpec, inputs: int) -> nn.Module:
-        """Return the float64 module for so many inputs; the values of its weights mean nothing yet."""
+        """Return the float64 module for so many inputs; the values of its weights mean nothing yet.
+        """
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return one loss for each example, shape (n,)."""
@@ -40,8 +41,8 @@ def load_task(name: str) -> Task:
 def initial_weights(task: Task, model: ModelSpec, inputs: int) -> Weights:
     """Return the public weights that a run starts from.
 
-    Guarantees: a function of its arguments only. Biases and the output layer are zero; hidden layers
-        are uniform in +-1/sqrt(fan in), from a generator with a fixed public seed.
+    Guarantees: a function of its arguments only. Biases and the output layer are zero; hidden
+        layers are uniform in +-1/sqrt(fan in), from a generator with a fixed public seed.
     """
     generator = torch.Generator().manual_seed(0)
     weights: dict[str, Tensor] = {}
