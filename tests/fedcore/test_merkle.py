@@ -212,6 +212,35 @@ def test_proofs_hold_for_the_size_and_root_of_their_own_checkpoint_only(
         merkle.verify_consistency(index + 1, old_root, size, root, shorter)
 
 
+@pytest.mark.parametrize(("size", "claimed"), [(4, 8), (8, 4), (8, 16), (2, 4), (4, 2)])
+def test_a_proof_of_the_wrong_height_is_refused_though_it_leads_to_the_root(
+    size: int, claimed: int
+) -> None:
+    leaves = hashes(size)
+    root, first = merkle.root_hash(leaves), merkle.leaf_hash(bytes(4))
+    inclusion, consistency = (
+        merkle.inclusion_proof(leaves, 0),
+        merkle.consistency_proof(leaves, 1),
+    )
+    with pytest.raises(MismatchError):
+        merkle.verify_inclusion(first, 0, claimed, inclusion, root)
+    with pytest.raises(MismatchError):
+        merkle.verify_consistency(1, first, claimed, root, consistency)
+    merkle.verify_inclusion(first, 0, size, inclusion, root)
+    merkle.verify_consistency(1, first, size, root, consistency)
+
+
+@pytest.mark.parametrize(("size", "claimed"), [(2, 1), (8, 4), (4, 8)])
+def test_the_last_leaf_is_not_proved_by_a_proof_of_the_wrong_height(
+    size: int, claimed: int
+) -> None:
+    leaves = hashes(size)
+    root, proof = merkle.root_hash(leaves), merkle.inclusion_proof(leaves, size - 1)
+    with pytest.raises(MismatchError):
+        merkle.verify_inclusion(leaves[-1], claimed - 1, claimed, proof, root)
+    merkle.verify_inclusion(leaves[-1], size - 1, size, proof, root)
+
+
 def test_a_smaller_log_is_a_rollback() -> None:
     leaves = hashes(5)
     roots = merkle.root_hash(leaves), merkle.root_hash(leaves[:3])

@@ -132,6 +132,14 @@ class TestFigures:
         claim = math.log(moment) / (order - 1) + conversion
         assert renyi_epsilon([laplace_counts(1.0)], 1e-5) == pytest.approx(claim, rel=2e-4)
 
+    def test_sampling_amplifies_pure_epsilon(self) -> None:
+        """Balle, Barthe and Gaboardi (2018), Theorem 9: log(1 + q (exp(epsilon) - 1))."""
+        same = laplace_counts(1 / math.log1p(0.2 * math.expm1(0.5)))
+        for epsilon in (renyi_epsilon, pld_epsilon):
+            assert epsilon([laplace_counts(2.0, rate=0.2)], 1e-5) == pytest.approx(
+                epsilon([same], 1e-5), rel=1e-3
+            )
+
 
 class TestAlgebra:
     def test_no_events_cost_nothing(self) -> None:
@@ -196,6 +204,18 @@ class TestAlgebra:
             with pytest.raises(InvalidRecordError) as refusal:
                 epsilon([gaussian(1.0)], delta)
             assert refusal.value.code == "privacy.delta_invalid"
+
+    def test_the_filter_gates_on_the_claim_not_on_pld(self) -> None:
+        events = [gaussian(9.0, 40)]
+        between = (pld_epsilon(events, 1e-5) + renyi_epsilon(events, 1e-5)) / 2
+        assert not decide_within([], events, between, 1e-5)
+        assert decide_within([], events, renyi_epsilon(events, 1e-5), 1e-5)
+
+    def test_what_a_ledger_holds_counts_against_what_is_added(self) -> None:
+        held, added = [gaussian(9.0, 40)], [gaussian(30.0, 10)]
+        assert decide_within([], added, 3.2, 1e-5)
+        assert decide_within([], held, 3.2, 1e-5)
+        assert not decide_within(held, added, 3.2, 1e-5)
 
     def test_a_cap_that_is_no_number_lets_nothing_pass(self) -> None:
         assert not decide_within([], [gaussian(9.0)], math.nan, 1e-5)
