@@ -1,0 +1,209 @@
+"""The governance API over HTTP; the only file of fedcore that imports httpx."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from fedcore.contracts import Contract
+from fedcore.dpias import Dpia, DpiaAct
+from fedcore.errors import (
+    BudgetError,
+    ConflictError,
+    ExpiredError,
+    FedError,
+    ForbiddenError,
+    InvalidRecordError,
+    MismatchError,
+    NotFoundError,
+    RefusedError,
+    RollbackError,
+    SignatureError,
+    TransitionError,
+    TrustError,
+    UnreachableError,
+)
+from fedcore.signing import Envelope
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_URN = "urn:fedpact:error:"
+_ERRORS: Mapping[str, type[FedError]] = {
+    "invalid": InvalidRecordError,
+    "signature": SignatureError,
+    "expired": ExpiredError,
+    "rollback": RollbackError,
+    "mismatch": MismatchError,
+    "trust": TrustError,
+    "forbidden": ForbiddenError,
+    "not-found": NotFoundError,
+    "conflict": ConflictError,
+}
+_REFUSALS: Mapping[str, type[RefusedError]] = {
+    "refused": RefusedError,
+    "transition": TransitionError,
+    "budget": BudgetError,
+}
+
+
+class HttpGateway:
+    """The three gateways of `fedcore.gateway` over one HTTP client, which the caller closes.
+
+    Guarantees: an answer is what governance sent, or the FedError with the codes that it answered;
+        anything else, such as no answer or one that is not governance's, is an UnreachableError.
+        Documents are returned unverified: their readers verify them.
+
+    Args:
+        client: with the service's base URL; its time-outs are replaced by `TIMEOUT`.
+        api_key: of the caller's account; nodes have none.
+    """
+
+    def __init__(self, client: httpx.Client, api_key: str | None = None) -> None:
+        self._client = client
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+    def fetch_contract(self, digest: str) -> Envelope:
+        """Return the signed contract with this digest."""
+        return self._envelope("GET", f"/v1/contracts/{digest}")
+
+    def sync_bulletin(self, request: Envelope) -> Envelope:
+        """Hand over a signed BulletinRequest and return the signed Bulletin."""
+        return self._envelope("POST", "/v1/bulletins", _plain(request))
+
+    def submit_opt_out(self, event: Envelope) -> None:
+        """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
+        self._call("POST", "/v1/opt-outs", _plain(event))
+
+    def fetch_plan(self, digest: str) -> Envelope:
+        """Return the author-signed plan with this digest."""
+        return self._envelope("GET", f"/v1/plans/{digest}")
+
+    def request_permit(self, plan: str, run_id: str) -> Envelope:
+        """Return the signed permit of this run; the same call again returns the same permit.
+
+        Raises: RefusedError with the reason codes of every gate rule that refused.
+        """
+        return self._envelope("POST", "/v1/permits", {"plan": plan, "run_id": run_id})
+
+    def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
+        """Hand over a signed RoundReport with its receipts, in one transaction."""
+        body = {"report": _plain(report), "receipts": [_plain(receipt) for receipt in receipts]}
+        self._call("POST", "/v1/rounds", body)
+
+    def register_model(self, run_id: str, name: str, artifact: bytes) -> Envelope:
+        """Return the signed ModelVersion of a finished run's released model (safetensors bytes)."""
+        content = base64.b64encode(artifact).decode()
+        body = {"run_id": run_id, "name": name, "artifact_base64": content}
+        return self._envelope("POST", "/v1/models", body)
+
+    def submit_cosignatures(self, cosignatures: Sequence[Envelope]) -> None:
+        """Hand over nodes' signed Cosignatures."""
+        body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
+        self._call("POST", "/v1/cosignatures", body)
+
+    def create_account(self, name: str, role: str, public_key: str | None = None) -> str:
+        """Return the API key of a new account; it is shown once."""
+        body = {"name": name, "role": role, "public_key": public_key}
+        return self._text("POST", "/v1/accounts", body, "api_key")
+
+    def enrol(self, enrolment: Envelope) -> Envelope:
+        """Hand over a node-signed Enrolment and return the signed UnitCertificate."""
+        return self._envelope("POST", "/v1/enrolments", _plain(enrolment))
+
+    def publish_contract(self, contract: Contract) -> Envelope:
+        """Return the contract, signed by governance."""
+        return self._envelope("POST", "/v1/contracts", contract.to_json())
+
+    def create_dpia(self, dpia: Dpia) -> str:
+        """Store a draft and return its digest."""
+        return self._text("POST", "/v1/dpias", dpia.to_json(), "digest")
+
+    def act_on_dpia(self, digest: str, act: DpiaAct, note: str) -> str:
+        """Do one act on a DPIA and return the state it is in now."""
+        return self._text("POST", f"/v1/dpias/{digest}/acts", {"act": act, "note": note}, "state")
+
+    def register_plan(self, plan: Envelope) -> str:
+        """Store an author-signed plan and return its digest."""
+        return self._text("POST", "/v1/plans", _plain(plan), "digest")
+
+    def revoke_permit(self, run_id: str, reason: str) -> None:
+        """Revoke the permit of a run."""
+        self._call("POST", f"/v1/permits/{run_id}/revocation", {"reason": reason})
+
+    def fetch_evidence(self, name: str, version: int) -> bytes:
+        """Return the evidence bundle of a model version."""
+        return self._call("GET", f"/v1/models/{name}/{version}/evidence").content
+
+    def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
+        return Envelope.from_json(_json(self._call(method, path, body)))
+
+    def _text(self, method: str, path: str, body: object, name: str) -> str:
+        value = _json(self._call(method, path, body))
+        text = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            raise _not_governance(f"no {name} in the answer")
+        return text
+
+    def _call(self, method: str, path: str, body: object = None) -> httpx.Response:
+        try:
+            response = self._client.request(
+                method, path, json=body, headers=self._headers, timeout=TIMEOUT
+            )
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                "governance.unreachable", "governance does not answer: try again", repr(error)
+            ) from error
+        if response.is_success:
+            return response
+        raise error_of(response)
+
+
+def error_of(response: httpx.Response) -> FedError:
+    """Return the error that governance answered.
+
+    Guarantees: the class and all reason codes of a problem document; UnreachableError with its code for
+        a failure inside governance, and with `governance.unreachable` for anything that is no problem
+        document.
+    """
+    try:
+        problem = _json(response)
+    except UnreachableError as error:
+        return error
+    kind = str(_member(problem, "type")).removeprefix(_URN)
+    code, text = _member(problem, "code"), _member(problem, "detail")
+    if not isinstance(code, str) or not isinstance(text, str):
+        return _not_governance(f"status {response.status_code}")
+    if kind in _REFUSALS:
+        return _REFUSALS[kind](_reasons(problem) or [(code, text)])
+    return _ERRORS.get(kind, UnreachableError)(code, text)
+
+
+def _reasons(problem: object) -> list[tuple[str, str]]:
+    reasons = _member(problem, "reasons")
+    pairs = [(_member(reason, "code"), _member(reason, "text")) for reason in _listed(reasons)]
+    return [(str(code), str(text)) for code, text in pairs]
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _json(response: httpx.Response) -> object:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise _not_governance(f"status {response.status_code}, not JSON") from error
+
+
+def _not_governance(detail: str) -> UnreachableError:
+    return UnreachableError(
+        "governance.unreachable", "what answers at this address is not governance", detail
+    )
+
+
+def _plain(envelope: Envelope) -> dict[str, Any]:
+    return envelope.model_dump(mode="json", by_alias=True)

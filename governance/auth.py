@@ -1,0 +1,108 @@
+"""Who calls: people and programs by API key and role, nodes by their signatures.
+
+An API key is `fpk_<id>_<secret>` with a secret of 256 random bits. Only its SHA-256 is kept: a slow
+password hash protects guessable secrets, and 256 random bits cannot be guessed, so that a fast hash loses
+nothing and each call stays quick. The id finds the account without a search over hashes.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar, get_args
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from fedcore.errors import ExpiredError, ForbiddenError, SignatureError
+from fedcore.record import Record
+from fedcore.signing import Envelope, open_envelope
+from fedcore.trust import MAX_CLOCK_SKEW
+from governance.office import Desk, Office, office_of
+from governance.problems import UnauthenticatedError
+from registry import accounts, units
+from registry.accounts import Account, KeyRecord
+from registry.units import EnrolledUnit
+
+Role = Literal[
+    "admin", "compliance", "author", "evaluator", "dpo", "approver", "operator", "auditor"
+]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+R = TypeVar("R", bound=Record)
+_KEY_FORM = re.compile(r"fpk_([0-9a-f]{16})_([0-9a-f]{64})")
+_bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key as bearer.")
+
+
+def make_api_key() -> tuple[str, KeyRecord]:
+    """Return a fresh API key and what is kept of it."""
+    key_id, secret = secrets.token_hex(8), secrets.token_hex(32)
+    return f"fpk_{key_id}_{secret}", KeyRecord(key_id, _hash_of(secret))
+
+
+def authenticate(
+    scopes: SecurityScopes,
+    office: Annotated[Office, Depends(office_of)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Account:
+    """Return the caller's account. A route names the roles that it admits as its security scopes.
+
+    Raises: UnauthenticatedError `auth.missing`, `auth.invalid`; ForbiddenError `auth.wrong_role`.
+    """
+    if credentials is None:
+        raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
+    match = _KEY_FORM.fullmatch(credentials.credentials)
+    with office.reading() as desk:
+        found = accounts.find_by_key_id(desk.session, match[1]) if match else None
+    if match is None or found is None or not _matches(match[2], found[1]):
+        raise UnauthenticatedError("auth.invalid", "this API key is not known")
+    account = found[0]
+    if account.role not in scopes.scopes:
+        roles = ", ".join(scopes.scopes)
+        raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
+    return account
+
+
+def open_from_node(desk: Desk, envelope: Envelope, record_type: type[R]) -> tuple[R, EnrolledUnit]:
+    """Return a node's document and the unit whose certified key signed it.
+
+    The caller must still hold the unit that the document names against it (`verify_speaks_for`).
+    Raises: SignatureError `unit.key_unknown` and as `open_envelope`.
+    """
+    unit = units.find_by_key(desk.session, envelope.signer)
+    if unit is None:
+        raise SignatureError(
+            "unit.key_unknown", "no enrolled unit signs with this key: enrol the node first"
+        )
+    return open_envelope(envelope, record_type, unit.node_key, desk.realm), unit
+
+
+def verify_speaks_for(unit: EnrolledUnit, named: str) -> None:
+    """Refuse a document of one unit in another's name. Raises: SignatureError `unit.other_unit`."""
+    if unit.unit != named:
+        raise SignatureError("unit.other_unit", "the document names another unit than its signer")
+
+
+def verify_not_future(moment: datetime, now: datetime) -> None:
+    """Refuse a document from the future. Raises: ExpiredError `request.from_future`."""
+    if moment > now + MAX_CLOCK_SKEW:
+        raise ExpiredError("request.from_future", "the document is from the future: set the clock")
+
+
+def verify_fresh(moment: datetime, now: datetime) -> None:
+    """Refuse a request that was not made just now.
+
+    Raises: ExpiredError `request.from_future`, `request.stale`.
+    """
+    verify_not_future(moment, now)
+    if moment < now - MAX_CLOCK_SKEW:
+        raise ExpiredError("request.stale", "the request is too old: make a new one")
+
+
+def _matches(secret: str, kept: KeyRecord) -> bool:
+    return hmac.compare_digest(_hash_of(secret), kept.key_hash)
+
+
+def _hash_of(secret: str) -> str:
+    return hashlib.sha256(bytes.fromhex(secret)).hexdigest()

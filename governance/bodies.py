@@ -1,0 +1,141 @@
+"""What requests and answers hold, besides signed documents."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
+from fedcore.models import LogEntry
+from fedcore.record import Digest, Name, Part, PublicKey, Text
+from fedcore.signing import Envelope
+from governance.auth import Role
+
+
+class AccountRequest(Part):
+    """A new account. Authors and operators sign documents and need a public key."""
+
+    name: Name
+    role: Role
+    public_key: PublicKey | None = None
+
+
+class AccountCreated(Part):
+    """The API key of a new account: shown once, kept nowhere."""
+
+    name: Name
+    role: Role
+    api_key: str
+
+
+class Stored(Part):
+    """A document that is now stored."""
+
+    digest: Digest
+
+
+class ActRequest(Part):
+    """An act on a DPIA and why."""
+
+    act: DpiaAct
+    note: Text
+
+
+class DpiaView(Part):
+    """A DPIA version, the state that counts now, and the acts that led there."""
+
+    record: Dpia
+    state: DpiaState
+    author: Name
+    acts: tuple[ActRecord, ...]
+
+
+class StateView(Part):
+    """The state that a DPIA is in now."""
+
+    state: DpiaState
+
+
+class PermitRequest(Part):
+    """A run that is to follow a registered plan."""
+
+    plan: Digest
+    run_id: Name
+
+
+class GateDecisionView(Part):
+    """What the gate answered; no codes mean yes. `facts` is the digest of what it looked at."""
+
+    plan: Digest
+    facts: Digest
+    codes: tuple[str, ...]
+    decided_at: datetime
+
+
+class GateDecisions(Part):
+    """Everything that the gate answered for one run, oldest first."""
+
+    decisions: tuple[GateDecisionView, ...]
+
+
+class RevocationRequest(Part):
+    """Why a permit is revoked."""
+
+    reason: Text
+
+
+class RoundRequest(Part):
+    """A signed round report and the signed receipts of its answers."""
+
+    report: Envelope
+    receipts: Annotated[tuple[Envelope, ...], Field(max_length=1000)]
+
+
+class ModelRequest(Part):
+    """A finished run's released model, as base64 of its safetensors bytes."""
+
+    run_id: Name
+    name: Name
+    artifact_base64: str
+
+
+class ModelSummary(Part):
+    """A model version in the list."""
+
+    name: Name
+    version: int
+    run_id: Name
+    document: Digest
+
+
+class ModelList(Part):
+    """All model versions in the order in which they were registered."""
+
+    models: tuple[ModelSummary, ...]
+
+
+class CosignatureRequest(Part):
+    """Nodes' signed cosignatures."""
+
+    cosignatures: Annotated[tuple[Envelope, ...], Field(max_length=1000)]
+
+
+class EntryView(Part):
+    """A log entry and its place."""
+
+    index: int
+    entry: LogEntry
+
+
+class LogEntries(Part):
+    """A part of the log in order."""
+
+    entries: tuple[EntryView, ...]
+
+
+class Health(Part):
+    """The service answers and reaches its database; its public key, by which it can be recognised."""
+
+    status: str
+    realm: str
+    public_key: PublicKey

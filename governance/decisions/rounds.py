@@ -1,0 +1,74 @@
+"""May this round report be recorded? It must be one that the permit, the plan and the answers allow."""
+
+from collections.abc import Mapping, Sequence
+
+from fedcore.errors import MismatchError
+from fedcore.permits import Permit
+from fedcore.plans import TrainingPlan
+from fedcore.rounds import Receipt, RoundReport
+from fedcore.trust import verify_receipt_terms, verify_report_chain
+
+
+def verify_round(
+    report: RoundReport,
+    receipts: Sequence[Receipt],
+    permit: Permit,
+    plan: TrainingPlan,
+    earlier: Sequence[RoundReport],
+) -> None:
+    """Hold a report and its receipts against the permit, the plan and the earlier reports of the run.
+
+    Guarantees: one receipt for each answer and none besides, each under the permit's terms; the report
+        follows the last one; a model is released by the last accepted round and by no other.
+    Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
+        `report.too_few_answers`, `report.released_early`, and as `verify_report_chain`,
+        `verify_receipt_terms` and `verify_answers`.
+    """
+    _verify_within_permit(report, permit, len(earlier))
+    verify_report_chain(report, earlier[-1] if earlier else None, plan.initial_model)
+    verify_answers(report, receipts)
+    for receipt in receipts:
+        verify_receipt_terms(receipt, permit, plan)
+    last = report.round == permit.rounds and report.status == "accepted"
+    if (report.released is not None) != last:
+        raise MismatchError(
+            "report.released_early", "the last accepted round releases a model, and no other does"
+        )
+
+
+def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
+    """Hold the receipts against the answers that the report counts.
+
+    Raises: MismatchError `receipt.missing`, `receipt.surplus`, `receipt.report_differs`.
+    """
+    by_digest: Mapping[str, Receipt] = {receipt.digest: receipt for receipt in receipts}
+    for answer in report.answered:
+        receipt = by_digest.get(answer.receipt)
+        if receipt is None:
+            raise MismatchError("receipt.missing", f"the answer of {answer.unit} has no receipt")
+        told = (receipt.unit, receipt.round, receipt.attempt, receipt.model_in, receipt.update)
+        if told != (answer.unit, report.round, report.attempt, report.model_in, answer.update):
+            raise MismatchError(
+                "receipt.report_differs", f"the receipt of {answer.unit} differs from the report"
+            )
+    if len(receipts) != len(report.answered):
+        raise MismatchError("receipt.surplus", "a receipt belongs to no answer of this report")
+
+
+def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: int) -> None:
+    if (report.run_id, report.realm) != (permit.run_id, permit.realm):
+        raise MismatchError("report.other_run", "the report is of another run or realm")
+    if (
+        report.round > permit.rounds
+        or report.attempt > permit.attempts
+        or reports_before >= permit.exchanges
+    ):
+        raise MismatchError("report.rounds_exceeded", "the permit allows fewer rounds or attempts")
+    cohort = {grant.unit for grant in permit.cohort}
+    answered = [answer.unit for answer in report.answered]
+    asked = set(report.asked)
+    within = set(answered) | set(report.unavailable) <= asked <= cohort
+    if not within or len(set(answered)) != len(answered) or set(answered) & set(report.unavailable):
+        raise MismatchError("report.other_cohort", "the report's units are not those of the permit")
+    if report.status == "accepted" and len(answered) < permit.minimum_cohort:
+        raise MismatchError("report.too_few_answers", "too few units answered for this permit")

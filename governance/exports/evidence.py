@@ -1,0 +1,92 @@
+"""The evidence bundle of a model version: every document that it rests on, with its place in the log."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fedcore.bundle import CosignedPosition, Evidence, LoggedDocument, write_bundle
+from fedcore.contracts import Contract
+from fedcore.dpias import Dpia, DpiaDecision
+from fedcore.errors import NotFoundError
+from fedcore.models import Checkpoint, ModelVersion
+from fedcore.permits import Permit, Revocation, UnitCertificate
+from fedcore.plans import TrainingPlan
+from fedcore.rounds import Cosignature, Receipt, RoundReport
+from fedcore.signing import Envelope, open_envelope, sign_record
+from governance.models import find_model
+from governance.office import Desk
+from governance.permits import find_permit
+from registry import cosignatures, documents, log, models, units
+from registry.log import LogView
+
+
+def sign_checkpoint(desk: Desk, view: LogView) -> Envelope:
+    """Return a signed checkpoint of the log."""
+    checkpoint = Checkpoint(realm=desk.realm, log=view.position(), issued_at=desk.now)
+    return sign_record(checkpoint, desk.key, desk.realm)
+
+
+def export_evidence(desk: Desk, name: str, version: int) -> bytes:
+    """Return the bundle of a model version as it stands now. Raises: NotFoundError `model.unknown`."""
+    stored = find_model(desk, name, version)
+    model = desk.open_own(ModelVersion, stored.document)
+    permit = desk.open_own(Permit, model.permit)
+    revocation = find_permit(desk, permit.run_id).revocation
+    view = log.load_view(desk.session)
+    evidence = Evidence(
+        model_version=desk.fetch(ModelVersion, stored.document),
+        artifact=models.load_artifact(desk.session, stored.artifact),
+        permit=desk.fetch(Permit, model.permit),
+        plan=desk.fetch(TrainingPlan, model.plan),
+        contract=desk.fetch(Contract, model.contract),
+        dpia=desk.fetch(Dpia, model.dpia),
+        dpia_decision=desk.fetch(DpiaDecision, permit.dpia_decision),
+        certificates=_certificates(desk, permit),
+        reports=documents.of_run(desk.session, RoundReport, permit.run_id),
+        receipts=documents.of_run(desk.session, Receipt, permit.run_id),
+        revocation=desk.fetch(Revocation, revocation) if revocation else None,
+        checkpoint=sign_checkpoint(desk, view),
+        log=(),
+        cosignatures=tuple(_cosigned(desk, permit, view)),
+    )
+    logged = tuple(_logged(desk, digest, view) for digest in _digests(evidence))
+    return write_bundle(replace(evidence, log=logged))
+
+
+def _certificates(desk: Desk, permit: Permit) -> tuple[Envelope, ...]:
+    names = tuple(grant.unit for grant in permit.cohort)
+    return tuple(
+        desk.fetch(UnitCertificate, unit.certificate)
+        for unit in units.list_named(desk.session, names)
+    )
+
+
+def _cosigned(desk: Desk, permit: Permit, view: LogView) -> Iterator[CosignedPosition]:
+    """Yield the newest cosignature of each unit of the cohort."""
+    for envelope in cosignatures.list_newest(desk.session, view.size):
+        record = open_envelope(envelope, Cosignature, envelope.signer, desk.realm)
+        grant = permit.grant(record.unit)
+        if grant is not None and grant.node_key == envelope.signer:
+            consistency = view.consistency(record.log.size)
+            yield CosignedPosition(envelope=envelope, consistency=consistency)
+
+
+def _digests(evidence: Evidence) -> Iterator[str]:
+    """Yield the digest of every document that the log holds."""
+    singles = (
+        evidence.model_version,
+        evidence.permit,
+        evidence.plan,
+        evidence.contract,
+        evidence.dpia,
+        evidence.dpia_decision,
+        evidence.revocation,
+    )
+    many = (*evidence.certificates, *evidence.reports, *evidence.receipts)
+    yield from (envelope.digest for envelope in (*singles, *many) if envelope is not None)
+
+
+def _logged(desk: Desk, digest: str, view: LogView) -> LoggedDocument:
+    found = log.find_entry(desk.session, digest)
+    if found is None:
+        raise NotFoundError("log.document_missing", "a document of this model is not in the log")
+    return LoggedDocument(entry=found.entry, index=found.index, proof=view.inclusion(found.index))

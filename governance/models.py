@@ -1,0 +1,128 @@
+"""Model versions: a finished run's released model with all that it came from."""
+
+import safetensors
+
+from fedcore import canonical
+from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, RefusedError
+from fedcore.models import EpsilonClaim, ModelVersion, OptOutEpoch
+from fedcore.permits import Permit
+from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
+from fedcore.record import Realm
+from fedcore.rounds import Receipt, RoundReport
+from fedcore.signing import Envelope, open_envelope
+from governance.office import Desk
+from governance.permits import find_permit
+from governance.rounds import load_reports
+from registry import documents, models
+from registry.models import StoredModel
+
+
+def register_model(desk: Desk, run_id: str, name: str, artifact: bytes) -> Envelope:
+    """Return the signed version of a run's model; the same call again returns the same version.
+
+    Guarantees: every round of the permit was accepted, and the bytes are those that the last report
+        released; epsilon is recomputed from the receipts' events.
+    Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
+        `model.run_incomplete`, `model.artifact_differs`; InvalidRecordError
+        `model.artifact_unreadable`.
+    """
+    permit = desk.open_own(Permit, find_permit(desk, run_id).permit)
+    reports = load_reports(desk, permit)
+    _verify_complete(reports, permit)
+    _verify_artifact(artifact, reports[-1])
+    known = models.find_of_run(desk.session, run_id)
+    if known is not None:
+        if known.name != name:
+            raise ConflictError("model.run_known", "this run's model has another name already")
+        return desk.fetch(ModelVersion, known.document)
+    version = models.next_version(desk.session, name)
+    model = _model_of(desk, permit, reports, (name, version), artifact)
+    envelope = desk.issue(model, run_id=run_id)
+    models.append(desk.session, model, artifact)
+    return envelope
+
+
+def find_model(desk: Desk, name: str, version: int) -> StoredModel:
+    """Return where a version is kept. Raises: NotFoundError `model.unknown`."""
+    stored = models.find(desk.session, name, version)
+    if stored is None:
+        raise NotFoundError("model.unknown", "there is no such model version")
+    return stored
+
+
+def _model_of(
+    desk: Desk,
+    permit: Permit,
+    reports: tuple[RoundReport, ...],
+    name_and_version: tuple[str, int],
+    artifact: bytes,
+) -> ModelVersion:
+    receipts = _load_receipts(desk, permit)
+    return ModelVersion(
+        name=name_and_version[0],
+        version=name_and_version[1],
+        realm=desk.realm,
+        simulation=desk.realm == Realm.SIMULATION,
+        run_id=permit.run_id,
+        task=permit.task,
+        plan=permit.plan,
+        permit=permit.digest,
+        contract=permit.contract,
+        dpia=permit.dpia,
+        artifact=canonical.digest(artifact),
+        artifact_bytes=len(artifact),
+        round_reports=tuple(report.digest for report in reports),
+        receipts=tuple(receipts),
+        opt_out_epochs=_opt_out_epochs(reports, receipts),
+        epsilon=_epsilon_claims(permit, receipts),
+        delta=permit.delta,
+        registered_at=desk.now,
+    )
+
+
+def _load_receipts(desk: Desk, permit: Permit) -> dict[str, Receipt]:
+    """Return the receipts of a run by digest, in the order of arrival."""
+    envelopes = documents.of_run(desk.session, Receipt, permit.run_id)
+    return {
+        envelope.digest: open_envelope(envelope, Receipt, envelope.signer, desk.realm)
+        for envelope in envelopes
+    }
+
+
+def _opt_out_epochs(
+    reports: tuple[RoundReport, ...], receipts: dict[str, Receipt]
+) -> tuple[OptOutEpoch, ...]:
+    lowest: dict[str, int] = {}
+    for report in reports:
+        for answer in report.answered if report.status == "accepted" else ():
+            epoch = receipts[answer.receipt].applied_epoch
+            lowest[answer.unit] = min(epoch, lowest.get(answer.unit, epoch))
+    return tuple(OptOutEpoch(unit=unit, epoch=lowest[unit]) for unit in sorted(lowest))
+
+
+def _epsilon_claims(permit: Permit, receipts: dict[str, Receipt]) -> tuple[EpsilonClaim, ...]:
+    claims = []
+    for unit in sorted({receipt.unit for receipt in receipts.values()}):
+        events = [receipt.event for receipt in receipts.values() if receipt.unit == unit]
+        claim, pld = renyi_epsilon(events, permit.delta), pld_epsilon(events, permit.delta)
+        claims.append(EpsilonClaim(unit=unit, claim=claim, pld=pld))
+    return tuple(claims)
+
+
+def _verify_complete(reports: tuple[RoundReport, ...], permit: Permit) -> None:
+    accepted = [report.round for report in reports if report.status == "accepted"]
+    if accepted != list(range(1, permit.rounds + 1)) or reports[-1].released is None:
+        reason = f"{len(accepted)} of {permit.rounds} rounds were accepted: finish the run."
+        raise RefusedError([("model.run_incomplete", reason)])
+
+
+def _verify_artifact(artifact: bytes, last: RoundReport) -> None:
+    if canonical.digest(artifact) != last.released:
+        reason = "The bytes are not the model that the last report released."
+        raise RefusedError([("model.artifact_differs", reason)])
+    try:
+        safetensors.deserialize(artifact)  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError as error:
+        raise InvalidRecordError(
+            "model.artifact_unreadable", "the model is no file of tensors (safetensors)", str(error)
+        ) from error

@@ -1,0 +1,148 @@
+"""Permits: facts in, decision out, both kept; and their revocation."""
+
+from datetime import datetime, timedelta
+
+from fedcore.contracts import Contract
+from fedcore.dpias import Dpia
+from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
+from fedcore.optouts import epoch_of
+from fedcore.permits import NodeGrant, Permit, Revocation, UnitCertificate
+from fedcore.plans import TrainingPlan
+from fedcore.signing import Envelope
+from fedcore.trust import MAX_CLOCK_SKEW
+from governance.decisions.dpia import state_at
+from governance.decisions.gate import GateFacts, choose_dpia, decide_permit, run_epsilon
+from governance.office import Desk
+from governance.plans import open_plan
+from registry import accounts, documents, dpias, permits, units
+from registry.accounts import Account
+from registry.permits import GateDecision, StoredPermit
+
+
+def request_permit(
+    desk: Desk, plan_digest: str, run_id: str, operator: Account
+) -> Envelope | RefusedError:
+    """Return the permit of a run, or the refusal, which is kept like a yes and so not raised here.
+
+    The same run and plan again return the same permit.
+    Raises: ConflictError `permit.run_known`; ForbiddenError `account.key_missing`; NotFoundError
+        `plan.unknown`.
+    """
+    plan, author_key = open_plan(desk, plan_digest)
+    known = permits.find(desk.session, run_id)
+    if known is not None:
+        return _known_permit(desk, known, plan_digest)
+    if operator.public_key is None:
+        raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
+    facts = load_facts(desk, plan, author_key)
+    refusals = decide_permit(facts)
+    codes = tuple(code for code, _ in refusals)
+    decision = GateDecision(run_id, plan_digest, facts.digest, codes, desk.now)
+    permits.append_decision(desk.session, decision)
+    if refusals or facts.dpia is None:
+        return RefusedError(refusals)
+    permit = _permit_of(desk, facts, run_id, author_key, operator.public_key)
+    envelope = desk.issue(permit, run_id=run_id)
+    permits.append(desk.session, permit)
+    return envelope
+
+
+def load_facts(desk: Desk, plan: TrainingPlan, author_key: str) -> GateFacts:
+    """Return what the gate looks at, as it is now."""
+    contract = documents.find(desk.session, Contract, plan.contract)
+    author = accounts.find_by_public_key(desk.session, author_key)
+    candidates = [
+        (stored.record, state_at(stored.state, stored.record.valid_until, desk.now))
+        for stored in dpias.list_all(desk.session)
+    ]
+    chosen = choose_dpia(plan, candidates)
+    names = tuple(terms.unit for terms in plan.units)
+    return GateFacts(
+        plan=plan,
+        author_known=author is not None and author.role == "author",
+        contract=desk.open_own(Contract, plan.contract) if contract is not None else None,
+        dpia=chosen[0] if chosen else None,
+        dpia_state=chosen[1] if chosen else None,
+        certificates={
+            unit.unit: desk.open_own(UnitCertificate, unit.certificate)
+            for unit in units.list_named(desk.session, names)
+        },
+        now=desk.now,
+    )
+
+
+def find_permit(desk: Desk, run_id: str) -> StoredPermit:
+    """Return the digests of a run's permit. Raises: NotFoundError `permit.unknown`."""
+    stored = permits.find(desk.session, run_id)
+    if stored is None:
+        raise NotFoundError("permit.unknown", "this run has no permit")
+    return stored
+
+
+def revoke(desk: Desk, run_id: str, reason: str) -> Envelope:
+    """Revoke the permit of a run and return the revocation; a second time changes nothing.
+
+    Raises: NotFoundError `permit.unknown`.
+    """
+    stored = find_permit(desk, run_id)
+    if stored.revocation is not None:
+        return desk.fetch(Revocation, stored.revocation)
+    revocation = Revocation(run_id=run_id, permit=stored.permit, reason=reason, revoked_at=desk.now)
+    envelope = desk.issue(revocation, run_id=run_id)
+    permits.set_revocation(desk.session, run_id, revocation.digest)
+    return envelope
+
+
+def _known_permit(desk: Desk, known: StoredPermit, plan_digest: str) -> Envelope:
+    if desk.open_own(Permit, known.permit).plan != plan_digest:
+        raise ConflictError(
+            "permit.run_known", "this run has a permit for another plan: take a fresh run id"
+        )
+    return desk.fetch(Permit, known.permit)
+
+
+def _permit_of(
+    desk: Desk, facts: GateFacts, run_id: str, author_key: str, server_key: str
+) -> Permit:
+    plan, dpia = facts.plan, facts.dpia
+    stored = dpias.find(desk.session, dpia.digest) if dpia else None
+    if dpia is None or stored is None or stored.decision is None:
+        raise NotFoundError("dpia.unknown", "the DPIA of this permit has no signed decision")
+    return Permit(
+        run_id=run_id,
+        realm=desk.realm,
+        plan=plan.digest,
+        contract=plan.contract,
+        dpia=dpia.digest,
+        dpia_decision=stored.decision,
+        task=plan.task,
+        purpose=plan.purpose,
+        cohort=_grants(facts),
+        minimum_cohort=max(plan.minimum_units, dpia.bindings.minimum_units),
+        author_key=author_key,
+        server_key=server_key,
+        rounds=plan.rounds,
+        exchanges=plan.exchanges,
+        attempts=plan.attempts,
+        delta=plan.privacy.delta,
+        min_opt_out_epoch=epoch_of(desk.now),
+        accepted_versions=desk.settings.accepted_versions,
+        issued_at=desk.now,
+        # A node whose clock is a little behind must not find the permit early.
+        not_before=desk.now - MAX_CLOCK_SKEW,
+        expires_at=_expiry(desk, dpia),
+    )
+
+
+def _grants(facts: GateFacts) -> tuple[NodeGrant, ...]:
+    epsilon = run_epsilon(facts.plan)
+    return tuple(
+        NodeGrant(
+            unit=terms.unit, node_key=facts.certificates[terms.unit].node_key, epsilon=epsilon
+        )
+        for terms in facts.plan.units
+    )
+
+
+def _expiry(desk: Desk, dpia: Dpia) -> datetime:
+    return min(desk.now + timedelta(seconds=desk.settings.permit_valid_s), dpia.valid_until)

@@ -1,0 +1,37 @@
+"""Training plans and contracts as documents."""
+
+from fedcore.contracts import Contract
+from fedcore.errors import ConflictError, ForbiddenError
+from fedcore.plans import TrainingPlan
+from fedcore.signing import Envelope, open_envelope
+from governance.office import Desk
+from registry import documents
+from registry.accounts import Account
+
+
+def publish_contract(desk: Desk, contract: Contract) -> Envelope:
+    """Return the contract, signed; the same contract again returns the same envelope."""
+    return desk.issue(contract)
+
+
+def register_plan(desk: Desk, envelope: Envelope, author: Account) -> str:
+    """Store a plan that its author signed with the key of their account, and return its digest.
+
+    Raises: ForbiddenError `account.key_missing`; SignatureError; ConflictError `plan.other_author`
+        when the very same plan was registered under another key.
+    """
+    if author.public_key is None:
+        raise ForbiddenError("account.key_missing", "this account has no key to sign plans with")
+    plan = open_envelope(envelope, TrainingPlan, author.public_key, desk.realm)
+    known = documents.find(desk.session, TrainingPlan, plan.digest)
+    if known is not None and known.signer != envelope.signer:
+        raise ConflictError("plan.other_author", "another author has registered this very plan")
+    desk.file(plan, envelope)
+    return plan.digest
+
+
+def open_plan(desk: Desk, digest: str) -> tuple[TrainingPlan, str]:
+    """Return a registered plan and the key of its author. Raises: NotFoundError `plan.unknown`."""
+    envelope = desk.fetch(TrainingPlan, digest)
+    plan = open_envelope(envelope, TrainingPlan, envelope.signer, desk.realm)
+    return plan, envelope.signer

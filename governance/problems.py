@@ -1,0 +1,163 @@
+"""The rim where errors become problem documents (RFC 9457); no other place knows status codes.
+
+`type` is `urn:fedpact:error:<kind>`, `codes` holds every reason code. The exception's `detail`, the
+text of unexpected exceptions and the caller's input never leave.
+"""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from fedcore.errors import (
+    BudgetError,
+    ConflictError,
+    DataError,
+    ExpiredError,
+    FedError,
+    ForbiddenError,
+    InvalidRecordError,
+    MismatchError,
+    NotFoundError,
+    RefusedError,
+    RollbackError,
+    SignatureError,
+    TransitionError,
+    TrustError,
+    UnreachableError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_URN = "urn:fedpact:error:"
+_logger = logging.getLogger("fedpact.governance")
+
+
+class UnauthenticatedError(ForbiddenError):
+    """The caller has not shown who they are."""
+
+
+# Looked up along the class's own ancestors, so that the nearest entry counts.
+_KINDS: dict[type[FedError], tuple[str, HTTPStatus]] = {
+    InvalidRecordError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
+    SignatureError: ("signature", HTTPStatus.FORBIDDEN),
+    ExpiredError: ("expired", HTTPStatus.CONFLICT),
+    RollbackError: ("rollback", HTTPStatus.CONFLICT),
+    MismatchError: ("mismatch", HTTPStatus.CONFLICT),
+    TrustError: ("trust", HTTPStatus.CONFLICT),
+    TransitionError: ("transition", HTTPStatus.CONFLICT),
+    BudgetError: ("budget", HTTPStatus.FORBIDDEN),
+    RefusedError: ("refused", HTTPStatus.FORBIDDEN),
+    UnauthenticatedError: ("forbidden", HTTPStatus.UNAUTHORIZED),
+    ForbiddenError: ("forbidden", HTTPStatus.FORBIDDEN),
+    NotFoundError: ("not-found", HTTPStatus.NOT_FOUND),
+    ConflictError: ("conflict", HTTPStatus.CONFLICT),
+    UnreachableError: ("unreachable", HTTPStatus.SERVICE_UNAVAILABLE),
+    # Customer data never come here; should it happen, nothing of it is told.
+    DataError: ("internal", HTTPStatus.INTERNAL_SERVER_ERROR),
+}
+_INTERNAL = ("internal", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class Reason(BaseModel):
+    """One reason code and its sentence."""
+
+    code: str
+    text: str
+
+
+class Problem(BaseModel):
+    """A problem document. `codes` are all reason codes, `reasons` the same with their sentences."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    codes: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    instance: str
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error as a problem document."""
+    app.add_exception_handler(FedError, _answer_fed_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def problem_of(error: FedError, instance: str) -> Problem:
+    """Return the public face of an error."""
+    kind, status = next(
+        (_KINDS[ancestor] for ancestor in type(error).__mro__ if ancestor in _KINDS), _INTERNAL
+    )
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        error = _internal_error()
+    pairs = error.reasons if isinstance(error, RefusedError) else ((error.code, error.public),)
+    return Problem(
+        type=_URN + kind,
+        title=status.phrase,
+        status=status,
+        detail=error.public,
+        code=error.code,
+        codes=error.codes,
+        reasons=tuple(Reason(code=code, text=text) for code, text in pairs),
+        instance=instance,
+    )
+
+
+def answer(error: FedError, instance: str, status: int | None = None) -> JSONResponse:
+    """Return the response of an error; `status` replaces the one of its kind."""
+    problem = problem_of(error, instance)
+    if status is not None:
+        problem = problem.model_copy(update={"status": status, "title": HTTPStatus(status).phrase})
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(
+        problem.model_dump(mode="json"), problem.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _internal_error() -> FedError:
+    return FedError("governance.internal", "governance failed: ask its operator to read its log")
+
+
+async def _answer_fed_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, FedError):
+        raise error
+    _logger.info("refused %s: %s %s", request.url.path, ",".join(error.codes), error.detail)
+    return answer(error, request.url.path)
+
+
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    text = _first_problem(error.errors())
+    return answer(InvalidRecordError("request.invalid", text), request.url.path)
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer(NotFoundError("route.unknown", "there is no such route"), request.url.path)
+    code = "route.method_not_allowed" if error.status_code == 405 else "request.invalid"
+    refusal = InvalidRecordError(code, HTTPStatus(error.status_code).phrase.lower())
+    return answer(refusal, request.url.path, error.status_code)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    _logger.error("failed at %s", request.url.path, exc_info=error)
+    return answer(_internal_error(), request.url.path)
+
+
+def _first_problem(problems: Sequence[dict[str, object]]) -> str:
+    """Return `field: rule` of the first problem, without the value that was given."""
+    place = problems[0]["loc"]
+    steps = place if isinstance(place, tuple) else ()
+    name = ".".join(str(step) for step in steps if step != "body") or "body"
+    return f"{name}: {problems[0]['msg']}"

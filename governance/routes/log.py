@@ -1,0 +1,41 @@
+"""Routes of the log, and the service's health."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from fedcore.signing import Envelope
+from governance.bodies import EntryView, Health, LogEntries
+from governance.exports.evidence import sign_checkpoint
+from governance.routes.callers import PUBLIC, Anyone, Desks
+from registry import log
+
+router = APIRouter()
+
+
+@router.get("/v1/log/checkpoint", summary="Read the log's checkpoint")
+def fetch_checkpoint(office: Desks, caller: Anyone) -> Envelope:
+    """Return the log's size and root, signed now."""
+    with office.reading() as desk:
+        return sign_checkpoint(desk, log.load_view(desk.session))
+
+
+@router.get("/v1/log/entries", summary="Read the log's entries")
+def list_entries(
+    office: Desks,
+    caller: Anyone,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> LogEntries:
+    """Return at most `limit` entries from index `after` on."""
+    with office.reading() as desk:
+        found = log.list_entries(desk.session, after, limit)
+    return LogEntries(entries=tuple(EntryView(index=e.index, entry=e.entry) for e in found))
+
+
+@router.get("/healthz", summary="Is the service there?", openapi_extra=PUBLIC)
+def healthz(office: Desks) -> Health:
+    """Return the realm and the public key, after the database has answered."""
+    with office.reading() as desk:
+        log.list_entries(desk.session, 0, 1)
+        return Health(status="ok", realm=desk.realm.value, public_key=desk.key.public)

@@ -1,0 +1,102 @@
+"""Routes of people: accounts, enrolments, contracts, DPIAs and plans."""
+
+from fastapi import APIRouter
+from starlette.status import HTTP_201_CREATED
+
+from fedcore.contracts import Contract
+from fedcore.dpias import Dpia
+from fedcore.plans import TrainingPlan
+from fedcore.record import Digest
+from fedcore.signing import Envelope
+from governance import accounts, dpias, plans
+from governance.bodies import (
+    AccountCreated,
+    AccountRequest,
+    ActRequest,
+    DpiaView,
+    StateView,
+    Stored,
+)
+from governance.enrolments import enrol
+from governance.routes.callers import (
+    PUBLIC,
+    Actor,
+    Admin,
+    Anyone,
+    Author,
+    Compliance,
+    Desks,
+    Enroller,
+)
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/accounts", summary="Make an account", status_code=HTTP_201_CREATED)
+def create_account(body: AccountRequest, office: Desks, caller: Admin) -> AccountCreated:
+    """Return the new account's API key, which is shown this once."""
+    with office.writing() as desk:
+        key = accounts.create_account(desk, body.name, body.role, body.public_key)
+    return AccountCreated(name=body.name, role=body.role, api_key=key)
+
+
+@router.post("/enrolments", summary="Enrol a unit")
+def enrol_unit(body: Envelope, office: Desks, caller: Enroller) -> Envelope:
+    """Take an enrolment that the node signed with the key in it, and return the certificate."""
+    with office.writing() as desk:
+        return enrol(desk, body)
+
+
+@router.post("/contracts", summary="Publish a data contract")
+def publish_contract(body: Contract, office: Desks, caller: Compliance) -> Envelope:
+    """Return the contract, signed."""
+    with office.writing() as desk:
+        return plans.publish_contract(desk, body)
+
+
+@router.get("/contracts/{digest}", summary="Read a data contract", openapi_extra=PUBLIC)
+def fetch_contract(digest: Digest, office: Desks) -> Envelope:
+    """Return a published contract, which holds public constants only."""
+    with office.reading() as desk:
+        return desk.fetch(Contract, digest)
+
+
+@router.post("/dpias", summary="Draft a DPIA", status_code=HTTP_201_CREATED)
+def create_dpia(body: Dpia, office: Desks, caller: Author) -> Stored:
+    """Store a draft."""
+    with office.writing() as desk:
+        return Stored(digest=dpias.create_dpia(desk, body, caller))
+
+
+@router.post("/dpias/{digest}/acts", summary="Act on a DPIA")
+def act_on_dpia(digest: Digest, body: ActRequest, office: Desks, caller: Actor) -> StateView:
+    """Do one act and return the state that follows."""
+    with office.writing() as desk:
+        return StateView(state=dpias.act_on_dpia(desk, digest, body.act, body.note, caller))
+
+
+@router.get("/dpias/{digest}", summary="Read a DPIA")
+def fetch_dpia(digest: Digest, office: Desks, caller: Anyone) -> DpiaView:
+    """Return a DPIA version, its state and its acts."""
+    with office.reading() as desk:
+        stored = dpias.find_dpia(desk, digest)
+        return DpiaView(
+            record=stored.record,
+            state=dpias.state_now(desk, stored),
+            author=stored.author,
+            acts=stored.acts,
+        )
+
+
+@router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)
+def register_plan(body: Envelope, office: Desks, caller: Author) -> Stored:
+    """Store a plan that the caller signed with the key of their account."""
+    with office.writing() as desk:
+        return Stored(digest=plans.register_plan(desk, body, caller))
+
+
+@router.get("/plans/{digest}", summary="Read a training plan")
+def fetch_plan(digest: Digest, office: Desks, caller: Anyone) -> Envelope:
+    """Return a plan as its author signed it."""
+    with office.reading() as desk:
+        return desk.fetch(TrainingPlan, digest)

@@ -1,0 +1,139 @@
+"""Routes of runs: permits, rounds, models and cosignatures."""
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
+
+from fedcore.errors import InvalidRecordError, RefusedError
+from fedcore.models import ModelVersion
+from fedcore.permits import Permit
+from fedcore.record import Name
+from fedcore.signing import Envelope
+from governance import models, permits, rounds
+from governance.bodies import (
+    CosignatureRequest,
+    GateDecisions,
+    GateDecisionView,
+    ModelList,
+    ModelRequest,
+    ModelSummary,
+    PermitRequest,
+    RevocationRequest,
+    RoundRequest,
+)
+from governance.exports.evidence import export_evidence
+from governance.routes.callers import Anyone, Desks, Operator, Overseer, Revoker
+from registry import models as stored_models
+from registry import permits as stored_permits
+
+router = APIRouter(prefix="/v1")
+Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+class ZipResponse(Response):
+    """An archive."""
+
+    media_type = "application/zip"
+
+
+@router.post("/permits", summary="Request the permit of a run")
+def request_permit(body: PermitRequest, office: Desks, caller: Operator) -> Envelope:
+    """Return the permit; a refusal names every rule that speaks against it."""
+    with office.writing() as desk:
+        outcome = permits.request_permit(desk, body.plan, body.run_id, caller)
+    # Raised only here: the decision is kept either way.
+    if isinstance(outcome, RefusedError):
+        raise outcome
+    return outcome
+
+
+@router.get("/permits/{run_id}", summary="Read the permit of a run")
+def fetch_permit(run_id: Name, office: Desks, caller: Anyone) -> Envelope:
+    """Return the permit of a run."""
+    with office.reading() as desk:
+        return desk.fetch(Permit, permits.find_permit(desk, run_id).permit)
+
+
+@router.get("/permits/{run_id}/decisions", summary="Read what the gate answered for a run")
+def list_decisions(run_id: Name, office: Desks, caller: Overseer) -> GateDecisions:
+    """Return every answer of the gate, yes and no."""
+    with office.reading() as desk:
+        decisions = stored_permits.list_decisions(desk.session, run_id)
+    return GateDecisions(
+        decisions=tuple(
+            GateDecisionView(
+                plan=item.plan, facts=item.facts, codes=item.codes, decided_at=item.decided_at
+            )
+            for item in decisions
+        )
+    )
+
+
+@router.post("/permits/{run_id}/revocation", summary="Revoke the permit of a run")
+def revoke_permit(
+    run_id: Name, body: RevocationRequest, office: Desks, caller: Revoker
+) -> Envelope:
+    """Return the signed revocation; a second time changes nothing."""
+    with office.writing() as desk:
+        return permits.revoke(desk, run_id, body.reason)
+
+
+@router.post("/rounds", summary="Report a round", status_code=HTTP_204_NO_CONTENT)
+def submit_round(body: RoundRequest, office: Desks, caller: Operator) -> None:
+    """Record a report with its receipts, whole or not at all."""
+    with office.writing() as desk:
+        rounds.submit_round(desk, body.report, body.receipts, caller)
+
+
+@router.post("/models", summary="Register a model", status_code=HTTP_201_CREATED)
+def register_model(body: ModelRequest, office: Desks, caller: Operator) -> Envelope:
+    """Return the signed version of a finished run's model."""
+    try:
+        artifact = base64.b64decode(body.artifact_base64, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRecordError("request.invalid", "artifact_base64: not base64") from error
+    with office.writing() as desk:
+        return models.register_model(desk, body.run_id, body.name, artifact)
+
+
+@router.get("/models", summary="List the model versions")
+def list_models(office: Desks, caller: Anyone) -> ModelList:
+    """Return all versions in the order in which they were registered."""
+    with office.reading() as desk:
+        stored = stored_models.list_all(desk.session)
+    return ModelList(
+        models=tuple(
+            ModelSummary(
+                name=item.name, version=item.version, run_id=item.run_id, document=item.document
+            )
+            for item in stored
+        )
+    )
+
+
+@router.get("/models/{name}/{version}", summary="Read a model version")
+def fetch_model(name: Name, version: Version, office: Desks, caller: Anyone) -> Envelope:
+    """Return what is claimed about a model, signed."""
+    with office.reading() as desk:
+        return desk.fetch(ModelVersion, models.find_model(desk, name, version).document)
+
+
+@router.get(
+    "/models/{name}/{version}/evidence",
+    summary="Read the evidence bundle of a model version",
+    response_class=ZipResponse,
+)
+def fetch_evidence(name: Name, version: Version, office: Desks, caller: Anyone) -> ZipResponse:
+    """Return an archive that can be verified without this service."""
+    with office.reading() as desk:
+        return ZipResponse(export_evidence(desk, name, version))
+
+
+@router.post("/cosignatures", summary="Hand over cosignatures", status_code=HTTP_204_NO_CONTENT)
+def submit_cosignatures(body: CosignatureRequest, office: Desks, caller: Operator) -> None:
+    """Record which log the nodes have seen."""
+    with office.writing() as desk:
+        rounds.submit_cosignatures(desk, body.cosignatures)

@@ -1,0 +1,45 @@
+"""The settings of the governance service, from the environment, built once at the entry point."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fedcore.record import Realm
+
+
+class GovernanceSettings(BaseSettings):
+    """Where the service keeps its state, with which key it signs, and how long its word counts.
+
+    Each field is read from `FEDPACT_GOVERNANCE_<FIELD>` when it is not given.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FEDPACT_GOVERNANCE_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: str = Field(
+        description="SQLAlchemy URL: sqlite:///<path> or postgresql+psycopg://<...>."
+    )
+    signing_key: Path = Field(description="PKCS#8 PEM file of the service's Ed25519 key.")
+    realm: Realm = Field(
+        default=Realm.PRODUCTION, description="Where everything signed here is valid."
+    )
+    accepted_versions: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, max_length=50, description="Node software that permits accept."),
+    ]
+    bulletin_valid_s: Annotated[
+        int, Field(ge=1, le=86_400, description="How long a bulletin may be relied on.")
+    ] = 900
+    permit_valid_s: Annotated[
+        int, Field(ge=1, le=31_536_000, description="How long a permit may be used.")
+    ] = 86_400
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, description="The largest request body that is read.")
+    ] = 32 * 1024 * 1024
+    host: str = Field(default="127.0.0.1", description="The address that `serve` listens on.")
+    port: Annotated[
+        int, Field(ge=1, le=65_535, description="The port that `serve` listens on.")
+    ] = 8330

@@ -1,0 +1,107 @@
+"""The one way to the database: read or write transactions on SQLite or PostgreSQL.
+
+A write transaction excludes every other one from its beginning, so that "the next number is the last
+one plus one" holds without retries: SQLite takes its write lock at once (BEGIN IMMEDIATE), PostgreSQL
+takes an advisory lock that ends with the transaction.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlmodel import Session
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+_BUSY_TIMEOUT_S = 30
+_WRITER_LOCK = 0x666564706163  # "fedpac"
+
+
+class Database:
+    """An engine with its two kinds of transactions.
+
+    Guarantees: a transaction commits when its block ends, and leaves nothing behind when it raises;
+        write transactions follow each other; a commit on SQLite has reached the disk (WAL, synchronous
+        FULL); foreign keys hold.
+
+    Args:
+        url: `sqlite:///<path>` or `postgresql+psycopg://...`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._writing_engine = self._engine.execution_options(fedpact_writing=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session for one transaction that sees one state and is never committed."""
+        with Session(self._engine) as session:
+            if self._engine.dialect.name == "postgresql":
+                session.exec(
+                    _statement("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                )
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Give a session for one transaction that is committed at the end."""
+        with Session(self._writing_engine) as session, session.begin():
+            if self._engine.dialect.name == "postgresql":
+                session.exec(_statement(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest migration, in one transaction."""
+        with self._writing_engine.begin() as connection:
+            command.upgrade(alembic_config(connection), "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def migrate(url: str) -> None:
+    """Bring the database at `url` to the newest schema; a missing SQLite file is made."""
+    database = Database(url)
+    try:
+        database.migrate()
+    finally:
+        database.close()
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Return Alembic's configuration for the shipped migrations on an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _statement(sql: str) -> Any:  # noqa: ANN401 - SQLModel's `exec` names select and DML types only
+    return text(sql)
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Without this the driver begins transactions by its own, later than we need them.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("fedpact_writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

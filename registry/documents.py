@@ -1,0 +1,69 @@
+"""Signed documents: stored once, in the log in the same transaction, never changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from fedcore.record import Record
+from fedcore.signing import Envelope
+from registry import log
+from registry.tables.documents import DocumentRow
+
+
+@dataclass(frozen=True)
+class Filing:
+    """Where a document belongs: the unit and run that it is about, and when it arrived."""
+
+    recorded_at: datetime
+    unit: str | None = None
+    run_id: str | None = None
+
+
+def kind_of(record_type: type[Record]) -> str:
+    """Return the kind of a record: its schema's name without the version."""
+    return record_type.schema_id().split("/")[0]
+
+
+def append(session: Session, record_type: type[Record], envelope: Envelope, filing: Filing) -> bool:
+    """Store a document and its log entry; return False, and change nothing, when it is known."""
+    digest = envelope.digest
+    if _row(session, digest) is not None:
+        return False
+    kind = kind_of(record_type)
+    session.add(
+        DocumentRow(
+            digest=digest,
+            kind=kind,
+            unit=filing.unit,
+            run_id=filing.run_id,
+            envelope=envelope.to_bytes().decode(),
+            recorded_at=filing.recorded_at,
+        )
+    )
+    log.append(session, kind, digest)
+    return True
+
+
+def find(session: Session, record_type: type[Record], digest: str) -> Envelope | None:
+    """Return the document of this kind and digest, or None."""
+    row = _row(session, digest)
+    return _envelope(row) if row is not None and row.kind == kind_of(record_type) else None
+
+
+def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[Envelope, ...]:
+    """Return a run's documents of one kind in the order of arrival."""
+    query = (
+        select(DocumentRow)
+        .where(DocumentRow.run_id == run_id, DocumentRow.kind == kind_of(record_type))
+        .order_by(col(DocumentRow.id))
+    )
+    return tuple(_envelope(row) for row in session.exec(query))
+
+
+def _row(session: Session, digest: str) -> DocumentRow | None:
+    return session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
+
+
+def _envelope(row: DocumentRow) -> Envelope:
+    return Envelope.from_bytes(row.envelope.encode())

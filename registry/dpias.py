@@ -1,0 +1,112 @@
+"""DPIA versions, their states and the acts that led there."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from sqlmodel import Session, col, select
+
+from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
+from registry.tables.dpias import DpiaActRow, DpiaRow
+
+
+@dataclass(frozen=True)
+class StoredDpia:
+    """A DPIA version as it stands: `state` is the stored one, before expiry is derived."""
+
+    record: Dpia
+    state: DpiaState
+    author: str
+    acts: tuple[ActRecord, ...]
+    decision: str | None
+
+
+def append(session: Session, record: Dpia, author: str, created_at: datetime) -> None:
+    """Store a draft."""
+    session.add(
+        DpiaRow(
+            digest=record.digest,
+            dpia_id=record.dpia_id,
+            version=record.version,
+            state="draft",
+            author=author,
+            record=record.to_bytes().decode(),
+            created_at=created_at,
+        )
+    )
+    session.flush()
+
+
+def append_act(session: Session, digest: str, act: ActRecord, position: int) -> None:
+    """Store an act under its place in the order of acts."""
+    session.add(
+        DpiaActRow(
+            dpia=digest,
+            position=position,
+            act=act.act,
+            actor=act.actor,
+            note=act.note,
+            acted_at=act.acted_at,
+        )
+    )
+    session.flush()
+
+
+def set_state(session: Session, digest: str, state: DpiaState) -> None:
+    """Store a new state."""
+    row = session.exec(select(DpiaRow).where(DpiaRow.digest == digest)).one()
+    row.state = state
+    session.add(row)
+    session.flush()
+
+
+def set_decision(session: Session, digest: str, decision: str) -> None:
+    """Store the digest of the newest signed decision."""
+    row = session.exec(select(DpiaRow).where(DpiaRow.digest == digest)).one()
+    row.decision = decision
+    session.add(row)
+    session.flush()
+
+
+def find(session: Session, digest: str) -> StoredDpia | None:
+    """Return the version of this digest, or None."""
+    row = session.exec(select(DpiaRow).where(DpiaRow.digest == digest)).first()
+    return None if row is None else _stored(session, row)
+
+
+def find_version(session: Session, dpia_id: str, version: int) -> StoredDpia | None:
+    """Return one version of a DPIA, or None."""
+    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id, DpiaRow.version == version)
+    row = session.exec(query).first()
+    return None if row is None else _stored(session, row)
+
+
+def list_of(session: Session, dpia_id: str) -> tuple[StoredDpia, ...]:
+    """Return all versions of one DPIA, oldest first."""
+    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id).order_by(col(DpiaRow.version))
+    return tuple(_stored(session, row) for row in session.exec(query).all())
+
+
+def list_all(session: Session) -> tuple[StoredDpia, ...]:
+    """Return all versions of all DPIAs in the order in which they were drafted."""
+    rows = session.exec(select(DpiaRow).order_by(col(DpiaRow.id))).all()
+    return tuple(_stored(session, row) for row in rows)
+
+
+def _stored(session: Session, row: DpiaRow) -> StoredDpia:
+    query = (
+        select(DpiaActRow).where(DpiaActRow.dpia == row.digest).order_by(col(DpiaActRow.position))
+    )
+    acts = tuple(
+        ActRecord(
+            act=cast("DpiaAct", act.act), actor=act.actor, note=act.note, acted_at=act.acted_at
+        )
+        for act in session.exec(query)
+    )
+    return StoredDpia(
+        record=Dpia.from_bytes(row.record.encode()),
+        state=cast("DpiaState", row.state),
+        author=row.author,
+        acts=acts,
+        decision=row.decision,
+    )

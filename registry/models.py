@@ -1,0 +1,73 @@
+"""Model versions and their artifacts."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from fedcore.models import ModelVersion
+from registry.tables.models import ArtifactRow, ModelRow
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model version and the digests of its document and artifact."""
+
+    name: str
+    version: int
+    run_id: str
+    document: str
+    artifact: str
+
+
+def append(session: Session, model: ModelVersion, artifact: bytes) -> None:
+    """Store a version with its bytes; its document must be stored before."""
+    session.flush()
+    if session.get(ArtifactRow, model.artifact) is None:
+        session.add(ArtifactRow(digest=model.artifact, content=artifact))
+        session.flush()
+    session.add(
+        ModelRow(
+            name=model.name,
+            version=model.version,
+            run_id=model.run_id,
+            document=model.digest,
+            artifact=model.artifact,
+            registered_at=model.registered_at,
+        )
+    )
+    session.flush()
+
+
+def next_version(session: Session, name: str) -> int:
+    """Return the number that the next version of a model gets."""
+    query = select(func.max(ModelRow.version)).where(ModelRow.name == name)
+    return (session.exec(query).one() or 0) + 1
+
+
+def find(session: Session, name: str, version: int) -> StoredModel | None:
+    """Return a version of a model, or None."""
+    query = select(ModelRow).where(ModelRow.name == name, ModelRow.version == version)
+    return _stored(session.exec(query).first())
+
+
+def find_of_run(session: Session, run_id: str) -> StoredModel | None:
+    """Return the version that came from a run, or None."""
+    return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())
+
+
+def list_all(session: Session) -> tuple[StoredModel, ...]:
+    """Return all versions in the order in which they were registered."""
+    rows = session.exec(select(ModelRow).order_by(col(ModelRow.id)))
+    return tuple(model for row in rows if (model := _stored(row)) is not None)
+
+
+def load_artifact(session: Session, digest: str) -> bytes:
+    """Return the bytes of an artifact. Raises: NoResultFound for an unknown digest."""
+    return session.exec(select(ArtifactRow.content).where(ArtifactRow.digest == digest)).one()
+
+
+def _stored(row: ModelRow | None) -> StoredModel | None:
+    if row is None:
+        return None
+    return StoredModel(row.name, row.version, row.run_id, row.document, row.artifact)

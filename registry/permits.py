@@ -1,0 +1,98 @@
+"""Permits, their revocations, and what the gate decided."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from fedcore.permits import Permit
+from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
+
+
+@dataclass(frozen=True)
+class StoredPermit:
+    """The digests of a run's permit and, when it was revoked, of its revocation."""
+
+    run_id: str
+    permit: str
+    revocation: str | None
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate answered: no codes mean yes. `facts` is the digest of what it looked at."""
+
+    run_id: str
+    plan: str
+    facts: str
+    codes: tuple[str, ...]
+    decided_at: datetime
+
+
+def append(session: Session, permit: Permit) -> None:
+    """Store a permit, whose document must be stored before."""
+    session.flush()
+    session.add(PermitRow(run_id=permit.run_id, permit=permit.digest, dpia=permit.dpia))
+    session.flush()
+    session.add_all(PermitUnitRow(unit=grant.unit, run_id=permit.run_id) for grant in permit.cohort)
+    session.flush()
+
+
+def set_revocation(session: Session, run_id: str, revocation: str) -> None:
+    """Store the digest of a permit's revocation, whose document must be stored before."""
+    session.flush()
+    row = session.exec(select(PermitRow).where(PermitRow.run_id == run_id)).one()
+    row.revocation = revocation
+    session.add(row)
+    session.flush()
+
+
+def find(session: Session, run_id: str) -> StoredPermit | None:
+    """Return the permit of a run, or None."""
+    row = session.exec(select(PermitRow).where(PermitRow.run_id == run_id)).first()
+    return None if row is None else StoredPermit(row.run_id, row.permit, row.revocation)
+
+
+def list_open_under(session: Session, dpia: str) -> tuple[StoredPermit, ...]:
+    """Return the permits under a DPIA version that are not revoked."""
+    query = select(PermitRow).where(PermitRow.dpia == dpia, col(PermitRow.revocation).is_(None))
+    return tuple(StoredPermit(row.run_id, row.permit, None) for row in session.exec(query))
+
+
+def list_revoked_runs(session: Session, unit: str) -> tuple[str, ...]:
+    """Return the revoked runs whose cohort has this unit, by name."""
+    query = (
+        select(PermitRow.run_id)
+        .join(PermitUnitRow, col(PermitUnitRow.run_id) == col(PermitRow.run_id))
+        .where(PermitUnitRow.unit == unit, col(PermitRow.revocation).is_not(None))
+        .order_by(col(PermitRow.run_id))
+    )
+    return tuple(session.exec(query))
+
+
+def append_decision(session: Session, decision: GateDecision) -> None:
+    """Store what the gate answered."""
+    session.add(
+        GateDecisionRow(
+            run_id=decision.run_id,
+            plan=decision.plan,
+            facts=decision.facts,
+            codes=json.dumps(decision.codes),
+            decided_at=decision.decided_at,
+        )
+    )
+
+
+def list_decisions(session: Session, run_id: str) -> Sequence[GateDecision]:
+    """Return what the gate answered for a run, oldest first."""
+    query = (
+        select(GateDecisionRow)
+        .where(GateDecisionRow.run_id == run_id)
+        .order_by(col(GateDecisionRow.id))
+    )
+    return [
+        GateDecision(row.run_id, row.plan, row.facts, tuple(json.loads(row.codes)), row.decided_at)
+        for row in session.exec(query)
+    ]

@@ -1,0 +1,13 @@
+"""The whole schema as one metadata: importing this module is what makes every table known."""
+
+from sqlalchemy import MetaData
+
+from registry.tables import accounts, documents, dpias, models, optouts, permits
+from registry.tables.row import Row
+
+TABLE_MODULES = (accounts, documents, dpias, models, optouts, permits)
+
+
+def metadata() -> MetaData:
+    """Return the metadata of all tables, which the newest migration must produce."""
+    return Row.metadata

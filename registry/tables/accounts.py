@@ -1,0 +1,23 @@
+"""Accounts: a person or program with one role."""
+
+from datetime import datetime
+
+from sqlalchemy import UniqueConstraint
+from sqlmodel import Field
+
+from registry.tables.row import Row, UtcTime
+
+
+class AccountRow(Row, table=True):
+    """A name in a role. The name stands for the person, who may hold several roles."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (UniqueConstraint("name", "role"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=80)
+    role: str = Field(max_length=20)
+    public_key: str | None = Field(default=None, max_length=64, unique=True)
+    key_id: str = Field(max_length=16, unique=True)
+    key_hash: str = Field(max_length=64)
+    created_at: datetime = Field(sa_type=UtcTime)

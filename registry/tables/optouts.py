@@ -1,0 +1,52 @@
+"""Opt-outs, bulletins and the ledger heads that governance has seen."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Text, UniqueConstraint
+from sqlmodel import Field
+
+from registry.tables.row import Row, UtcTime
+
+
+class OptOutRow(Row, table=True):
+    """One opt-out event; gapless per unit from 1."""
+
+    __tablename__ = "opt_out_events"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    sequence: int = Field(
+        sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False}
+    )
+    digest: str = Field(max_length=71, unique=True)
+    pseudonym: str = Field(max_length=64)
+    purpose: str = Field(max_length=80)
+    envelope: str = Field(sa_type=Text)
+    recorded_at: datetime = Field(sa_type=UtcTime)
+
+
+class BulletinRow(Row, table=True):
+    """A bulletin that was issued. A nonce counts once per unit."""
+
+    __tablename__ = "bulletins"
+    __table_args__ = (UniqueConstraint("unit", "nonce"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    unit: str = Field(max_length=80, foreign_key="units.unit")
+    nonce: str = Field(max_length=64)
+    digest: str = Field(max_length=71)
+    epoch: int = Field(sa_type=BigInteger)
+    last_sequence: int = Field(sa_type=BigInteger)
+    issued_at: datetime = Field(sa_type=UtcTime)
+
+
+class LedgerHeadRow(Row, table=True):
+    """A head of a unit's ledger that governance has witnessed."""
+
+    __tablename__ = "ledger_heads"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    sequence: int = Field(
+        sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False}
+    )
+    hash: str = Field(max_length=64)
+    witnessed_at: datetime = Field(sa_type=UtcTime)

@@ -1,0 +1,52 @@
+"""Enrolled units, permits, and what the gate decided."""
+
+from datetime import datetime
+
+from sqlalchemy import Text
+from sqlmodel import Field
+
+from registry.tables.row import Row, UtcTime
+
+
+class UnitRow(Row, table=True):
+    """An enrolled unit, its key and its certificate."""
+
+    __tablename__ = "units"
+
+    unit: str = Field(max_length=80, primary_key=True)
+    node_key: str = Field(max_length=64, unique=True)
+    enrolment: str = Field(max_length=71, foreign_key="documents.digest")
+    certificate: str = Field(max_length=71, foreign_key="documents.digest")
+
+
+class PermitRow(Row, table=True):
+    """The permit of a run, and whether it was revoked."""
+
+    __tablename__ = "permits"
+
+    run_id: str = Field(max_length=80, primary_key=True)
+    permit: str = Field(max_length=71, unique=True, foreign_key="documents.digest")
+    dpia: str = Field(max_length=71, index=True, foreign_key="dpias.digest")
+    revocation: str | None = Field(default=None, max_length=71, foreign_key="documents.digest")
+
+
+class PermitUnitRow(Row, table=True):
+    """A unit of a permit's cohort."""
+
+    __tablename__ = "permit_units"
+
+    unit: str = Field(max_length=80, primary_key=True)
+    run_id: str = Field(max_length=80, primary_key=True, foreign_key="permits.run_id")
+
+
+class GateDecisionRow(Row, table=True):
+    """What the gate answered, yes or no, from which facts."""
+
+    __tablename__ = "gate_decisions"
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: str = Field(max_length=80, index=True)
+    plan: str = Field(max_length=71)
+    facts: str = Field(max_length=71)
+    codes: str = Field(sa_type=Text)
+    decided_at: datetime = Field(sa_type=UtcTime)

@@ -1,0 +1,381 @@
+"""A small world around the real service: real keys, real database, a clock that stands still."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from fedcore.canonical import digest
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.dpias import Bindings, Dpia, Risk
+from fedcore.gateway_http import HttpGateway
+from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, OptOutEvent
+from fedcore.permits import Enrolment, Permit
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
+from fedcore.record import Realm, Record
+from fedcore.rounds import Answer, Cosignature, Receipt, RoundReport
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+from governance.accounts import bootstrap
+from governance.app import create_app
+from governance.settings import GovernanceSettings
+from registry.database import Database, migrate
+from simulations.transport import AsgiTransport
+
+START = datetime(2025, 6, 1, 12, tzinfo=UTC)
+UNITS = ("north", "south")
+NAMES = {
+    "compliance": "carla",
+    "author": "anna",
+    "evaluator": "emil",
+    "dpo": "dora",
+    "approver": "paul",
+    "operator": "otto",
+    "auditor": "ada",
+}
+INITIAL = save({"w": np.zeros(2)})
+MODEL = save({"w": np.ones(2)})
+
+
+@dataclass
+class Clock:
+    """A time that moves only when it is told to."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def tick(self, **amount: float) -> None:
+        self.now += timedelta(**amount)
+
+
+@dataclass
+class World:
+    """Governance with its people and two units; steps return what governance answered."""
+
+    clock: Clock
+    settings: GovernanceSettings
+    governance_key: str
+    client: httpx.Client
+    admin_key: str
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+    api_keys: dict[str, str] = field(default_factory=dict)
+
+    def sign(self, record: Record, signer: str) -> Envelope:
+        return sign_record(record, self.keys[signer], Realm.SIMULATION)
+
+    def gateway(self, role: str | None = None) -> HttpGateway:
+        return HttpGateway(self.client, self.api_keys[role] if role else None)
+
+    def get(self, path: str, role: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.api_keys[role]}"}
+        return self.client.get(path, headers=headers).json()
+
+    def people(self) -> None:
+        self.api_keys["admin"] = self.admin_key
+        for role, name in NAMES.items():
+            self.keys[role] = SigningKey.generate()
+            public = self.keys[role].public if role in {"author", "operator"} else None
+            self.api_keys[role] = self.gateway("admin").create_account(name, role, public)
+
+    def enrolment(self, unit: str, **changes: Any) -> Enrolment:
+        key = self.keys.setdefault(unit, SigningKey.generate())
+        values = {
+            "unit": unit,
+            "legal_entity": f"{unit} ltd",
+            "node_key": key.public,
+            "size_band": 1024,
+            "subject_namespace": "crm",
+            "requested_at": START,
+        }
+        return Enrolment(**{**values, **changes})
+
+    def enrol(self, unit: str) -> Envelope:
+        enrolment = self.enrolment(unit)
+        return self.gateway("compliance").enrol(self.sign(enrolment, unit))
+
+    def dpia(self, **changes: Any) -> Dpia:
+        bindings = Bindings(
+            task="churn",
+            purposes=("churn_prediction",),
+            contract=contract().digest,
+            features=("tenure",),
+            units=UNITS,
+            privacy_modes=("local",),
+            epsilon_cap=3.0,
+            delta_cap=1e-5,
+            minimum_units=2,
+        )
+        values = {
+            "dpia_id": "churn-dpia",
+            "version": 1,
+            "title": "Churn",
+            "description": "d",
+            "necessity": "n",
+            "legal_basis": "f",
+            "risks": (
+                Risk(
+                    id="r1",
+                    text="t",
+                    severity_before=3,
+                    likelihood_before=3,
+                    measures=("noise",),
+                    severity_after=2,
+                    likelihood_after=1,
+                ),
+            ),
+            "data_subject_rights": "opt out",
+            "bindings": bindings,
+            "valid_until": START + timedelta(days=300),
+        }
+        return Dpia(**{**values, **changes})
+
+    def take_into_force(self, dpia: Dpia) -> str:
+        reference = self.gateway("author").create_dpia(dpia)
+        for act, role in (
+            ("submit", "author"),
+            ("evaluate", "evaluator"),
+            ("advise", "dpo"),
+            ("approve", "approver"),
+        ):
+            self.gateway(role).act_on_dpia(reference, act, "read")
+        return reference
+
+    def plan(self, **changes: Any) -> TrainingPlan:
+        values = {
+            "title": "Churn",
+            "task": "churn",
+            "purpose": "churn_prediction",
+            "contract": contract().digest,
+            "features": (Feature(field="tenure", encoding="scale"),),
+            "units": tuple(UnitTerms(unit=unit, public_n=1536) for unit in UNITS),
+            "minimum_units": 2,
+            "model": ModelSpec(kind="logistic"),
+            "initial_model": digest(INITIAL),
+            "algorithm": Algorithm(local_learning_rate=1.0),
+            "rounds": 2,
+            "spare_rounds": 1,
+            "privacy": PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
+        }
+        return TrainingPlan(**{**values, **changes})
+
+    def register(self, plan: TrainingPlan) -> str:
+        return self.gateway("author").register_plan(self.sign(plan, "author"))
+
+    def ready(self) -> None:
+        """Everything up to the permit: people, units, contract, DPIA in force, plan."""
+        self.people()
+        for unit in UNITS:
+            self.enrol(unit)
+        self.gateway("compliance").publish_contract(contract())
+        self.take_into_force(self.dpia())
+        self.register(self.plan())
+
+    def permit(self, run_id: str = "run-1", plan: TrainingPlan | None = None) -> Permit:
+        chosen = plan or self.plan()
+        envelope = self.gateway("operator").request_permit(chosen.digest, run_id)
+        return self.open(envelope, Permit)
+
+    def open(self, envelope: Envelope, record_type: type[Any]) -> Any:
+        return open_envelope(envelope, record_type, self.governance_key, Realm.SIMULATION)
+
+    def opt_out(self, unit: str, sequence: int, **changes: Any) -> OptOutEvent:
+        values = {
+            "unit": unit,
+            "sequence": sequence,
+            "pseudonym": hashlib.sha256(f"{unit}{sequence}".encode()).hexdigest(),
+            "key_version": 1,
+            "purpose": "marketing",
+            "channel": "web",
+            "ground": "art21_2",
+            "received_at": self.clock.now,
+        }
+        return OptOutEvent(**{**values, **changes})
+
+    def bulletin_request(self, unit: str, **changes: Any) -> BulletinRequest:
+        values = {
+            "unit": unit,
+            "nonce": secrets.token_hex(32),
+            "after_sequence": 0,
+            "checkpoint_size": 0,
+            "head": HeadClaim(sequence=0, hash="00" * 32, since=0, body_digests=()),
+            "requested_at": self.clock.now,
+        }
+        return BulletinRequest(**{**values, **changes})
+
+    def bulletin(self, unit: str, **changes: Any) -> Bulletin:
+        request = self.sign(self.bulletin_request(unit, **changes), unit)
+        return self.open(self.gateway().sync_bulletin(request), Bulletin)
+
+    def receipt(self, permit: Permit, unit: str, number: int, attempt: int = 1, **changes: Any) -> Receipt:
+        plan = self.plan()
+        bulletin = self.bulletin(unit)
+        values = {
+            "run_id": permit.run_id,
+            "realm": Realm.SIMULATION,
+            "unit": unit,
+            "round": number,
+            "attempt": attempt,
+            "order": digest(f"{unit}{number}{attempt}{permit.run_id}".encode()),
+            "permit": permit.digest,
+            "plan": plan.digest,
+            "contract": plan.contract,
+            "applied_epoch": bulletin.epoch,
+            "bulletin": bulletin.digest,
+            "snapshot": "ab" * 32,
+            "event": plan.round_event(),
+            "noise_source": "seeded-simulation",
+            "ledger_sequence": number * 10 + attempt,
+            "ledger_hash": "cd" * 32,
+            "log": bulletin.log,
+            "model_in": digest(INITIAL) if number == 1 else digest(b"round-1"),
+            "update": digest(f"update {unit}{number}".encode()),
+            "software": "test-1",
+            "answered_at": self.clock.now,
+        }
+        return Receipt(**{**values, **changes})
+
+    def report(
+        self, receipts: list[Receipt], previous: RoundReport | None = None, **changes: Any
+    ) -> RoundReport:
+        first = receipts[0]
+        last = first.round == 2
+        values = {
+            "run_id": first.run_id,
+            "realm": Realm.SIMULATION,
+            "round": first.round,
+            "attempt": first.attempt,
+            "status": "accepted",
+            "asked": UNITS,
+            "answered": tuple(
+                Answer(unit=r.unit, receipt=r.digest, update=r.update) for r in receipts
+            ),
+            "unavailable": (),
+            "model_in": first.model_in,
+            "model_out": digest(b"round-2") if last else digest(b"round-1"),
+            "previous_report": previous.digest if previous else None,
+            "released": digest(MODEL) if last else None,
+            "ended_at": self.clock.now,
+        }
+        return RoundReport(**{**values, **changes})
+
+    def submit(self, report: RoundReport, receipts: list[Receipt]) -> None:
+        signed = [self.sign(receipt, receipt.unit) for receipt in receipts]
+        self.gateway("operator").submit_round(self.sign(report, "operator"), signed)
+
+    def round(self, permit: Permit, number: int, previous: RoundReport | None) -> RoundReport:
+        receipts = [self.receipt(permit, unit, number) for unit in UNITS]
+        report = self.report(receipts, previous)
+        self.submit(report, receipts)
+        return report
+
+    def run(self, run_id: str = "run-1") -> Permit:
+        """A whole run of two rounds."""
+        permit = self.permit(run_id)
+        self.round(permit, 2, self.round(permit, 1, None))
+        return permit
+
+    def cosign(self) -> None:
+        """Both units have seen the log as it is now."""
+        signed = [
+            self.sign(
+                Cosignature(unit=unit, log=self.bulletin(unit).log, seen_at=self.clock.now), unit
+            )
+            for unit in UNITS
+        ]
+        self.gateway("operator").submit_cosignatures(signed)
+
+
+def contract(**changes: Any) -> Contract:
+    values = {
+        "contract_id": "telco",
+        "version": 1,
+        "title": "Telco",
+        "source": "public",
+        "subject": SubjectRule(column="id", namespace="crm", normaliser="trim-upper/1"),
+        "fields": (
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="religion", kind="numeric", lower=0, upper=9, sensitivity="special"),
+        ),
+        "label": Label(name="churned", positive="Yes", negative="No", horizon_days=30),
+        "purposes": (
+            Purpose(id="marketing", text="Marketing", basis="legitimate_interests"),
+            Purpose(
+                id="churn_prediction",
+                text="Churn",
+                parent="marketing",
+                basis="legitimate_interests",
+            ),
+        ),
+        "retention_days": 365,
+    }
+    return Contract(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with the real schema, to copy from."""
+    path = tmp_path_factory.mktemp("schema") / "governance.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture()
+def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[..., World]]:
+    """Makes a world on a fresh database; all are closed at the end."""
+    opened: list[httpx.Client] = []
+
+    def make(url: str | None = None, **changes: Any) -> World:
+        if url is None:
+            (tmp_path / "governance.db").write_bytes(migrated_database.read_bytes())
+            url = f"sqlite:///{tmp_path / 'governance.db'}"
+        key = SigningKey.generate()
+        key.save(tmp_path / "governance.pem")
+        values = {
+            "database_url": url,
+            "signing_key": tmp_path / "governance.pem",
+            "realm": Realm.SIMULATION,
+            "accepted_versions": ("test-1",),
+        }
+        settings = GovernanceSettings(**{**values, **changes})
+        database = Database(url)
+        admin_key = bootstrap(database, START)
+        database.close()
+        clock = Clock()
+        transport = AsgiTransport(create_app(settings, clock))
+        client = httpx.Client(transport=transport, base_url="http://governance")
+        opened.append(client)
+        return World(clock, settings, key.public, client, admin_key)
+
+    yield make
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture()
+def world(make_world: Callable[..., World]) -> World:
+    """Governance with its people, units, contract, DPIA in force and a registered plan."""
+    made = make_world()
+    made.ready()
+    return made
+
+
+@pytest.fixture()
+def model_bytes() -> bytes:
+    """The model that the worlds' runs release."""
+    return bytes(MODEL)
