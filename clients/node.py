@@ -98,7 +98,7 @@ class Node:
         Returns: the contract. Raises: DataError that names columns and rules; the node then stays
             unavailable for this contract until a later check succeeds.
         """
-        contract = self._contract(contract_digest)
+        contract = self.contract(contract_digest)
         now = self._runtime.clock.now()
         try:
             faults = check_source(self._settings.source, contract, self._pseudonymiser(contract))
@@ -217,7 +217,7 @@ class Node:
         verify_permit(permit, plan, permit.run_id, settings.realm)
         verify_permit_time(permit, now)
         verify_permit_node(permit, settings.unit, self.key.public, VERSION)
-        policy.verify_policy(settings, permit, plan, self._contract(plan.contract))
+        policy.verify_policy(settings, permit, plan, self.contract(plan.contract))
         return permit, plan
 
     def _admit_order(self, request: TrainRequest) -> _Admitted:
@@ -280,7 +280,7 @@ class Node:
             return self.opt_outs.verify_fresh(self._runtime.clock)
 
     def _examples(self, plan: TrainingPlan) -> Examples:
-        contract = self._contract(plan.contract)
+        contract = self.contract(plan.contract)
         excluded = self.opt_outs.excluded(purpose_line(contract.purposes, plan.purpose))
         return load_examples(
             self._settings.source,
@@ -345,7 +345,8 @@ class Node:
                 [("node.unchecked", "run `fedpact node check` and mend what it names")]
             )
 
-    def _contract(self, digest: str) -> Contract:
+    def contract(self, digest: str) -> Contract:
+        """Return the signed contract of this digest, fetched once. Raises: TrustError."""
         path = self.state.contract(digest)
         if path.exists():
             envelope = Envelope.from_bytes(path.read_bytes())
@@ -370,7 +371,7 @@ class Node:
         return Pseudonymiser(self._pseudonym_key, contract.subject)
 
     def _width(self, plan: TrainingPlan) -> int:
-        return len(input_names(plan.features, self._contract(plan.contract)))
+        return len(input_names(plan.features, self.contract(plan.contract)))
 
 
 def open_node(settings_path: Path) -> Node:

@@ -68,6 +68,6 @@ def _poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
 def _backward(task: Task, model: nn.Module, features: Tensor, labels: Tensor) -> None:
     if len(labels) == 0:
         for parameter in model.parameters():
-            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+            vars(parameter)["grad_sample"] = parameter.new_zeros((0, *parameter.shape))
         return
     task.losses(model(features), labels).sum().backward()  # type: ignore[no-untyped-call]

