@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -64,7 +65,7 @@ class HttpGateway:
 
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
-        return self._envelope("GET", f"/v1/contracts/{digest}")
+        return self._envelope("GET", f"/v1/contracts/{_step(digest)}")
 
     def sync_bulletin(self, request: Envelope) -> Envelope:
         """Hand over a signed BulletinRequest and return the signed Bulletin."""
@@ -76,7 +77,7 @@ class HttpGateway:
 
     def fetch_plan(self, digest: str) -> Envelope:
         """Return the author-signed plan with this digest."""
-        return self._envelope("GET", f"/v1/plans/{digest}")
+        return self._envelope("GET", f"/v1/plans/{_step(digest)}")
 
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
@@ -120,7 +121,8 @@ class HttpGateway:
 
     def act_on_dpia(self, digest: str, act: DpiaAct, note: str) -> str:
         """Do one act on a DPIA and return the state it is in now."""
-        return self._text("POST", f"/v1/dpias/{digest}/acts", {"act": act, "note": note}, "state")
+        path = f"/v1/dpias/{_step(digest)}/acts"
+        return self._text("POST", path, {"act": act, "note": note}, "state")
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
@@ -128,11 +130,11 @@ class HttpGateway:
 
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""
-        self._call("POST", f"/v1/permits/{run_id}/revocation", {"reason": reason})
+        self._call("POST", f"/v1/permits/{_step(run_id)}/revocation", {"reason": reason})
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
-        return self._call("GET", f"/v1/models/{name}/{version}/evidence").content
+        return self._call("GET", f"/v1/models/{_step(name)}/{version}/evidence").content
 
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
         return Envelope.from_json(_json(self._call(method, path, body)))
@@ -161,9 +163,9 @@ class HttpGateway:
 def error_of(response: httpx.Response) -> FedError:
     """Return the error that governance answered.
 
-    Guarantees: the class and all reason codes of a problem document; UnreachableError with its code for
-        a failure inside governance, and with `governance.unreachable` for anything that is no problem
-        document.
+    Guarantees: the class and all reason codes of a problem document; UnreachableError with its code
+        for a failure inside governance, and with `governance.unreachable` for anything that is no
+        problem document.
     """
     try:
         problem = _json(response)
@@ -203,6 +205,11 @@ def _not_governance(detail: str) -> UnreachableError:
     return UnreachableError(
         "governance.unreachable", "what answers at this address is not governance", detail
     )
+
+
+def _step(value: str) -> str:
+    """Return a value as one step of a path, whatever characters it has."""
+    return quote(value, safe=":")
 
 
 def _plain(envelope: Envelope) -> dict[str, Any]:

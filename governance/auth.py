@@ -1,8 +1,8 @@
 """Who calls: people and programs by API key and role, nodes by their signatures.
 
 An API key is `fpk_<id>_<secret>` with a secret of 256 random bits. Only its SHA-256 is kept: a slow
-password hash protects guessable secrets, and 256 random bits cannot be guessed, so that a fast hash loses
-nothing and each call stays quick. The id finds the account without a search over hashes.
+password hash protects guessable secrets, and 256 random bits cannot be guessed, so that a fast hash
+loses nothing and each call stays quick. The id finds the account without a search over hashes.
 """
 
 import hashlib

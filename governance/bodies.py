@@ -134,7 +134,7 @@ class LogEntries(Part):
 
 
 class Health(Part):
-    """The service answers and reaches its database; its public key, by which it can be recognised."""
+    """The service and its database answer; `public_key` is what its signatures verify with."""
 
     status: str
     realm: str

@@ -22,8 +22,8 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     """Store a node's opt-out event; the same event again changes nothing.
 
     Guarantees: sequences are gapless per unit, also under concurrent writers.
-    Raises: SignatureError; ExpiredError `request.from_future`; ConflictError `opt_out.sequence_gap`,
-        `opt_out.sequence_known`.
+    Raises: SignatureError; ExpiredError `request.from_future`; ConflictError
+        `opt_out.sequence_gap`, `opt_out.sequence_known`.
     """
     event, unit = open_from_node(desk, envelope, OptOutEvent)
     verify_speaks_for(unit, event.unit)
@@ -44,10 +44,11 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
 def issue_bulletin(desk: Desk, envelope: Envelope) -> Envelope:
     """Witness a node's ledger head and return its bulletin.
 
-    Guarantees: only the node's own events; every nonce once; a head is witnessed only if it continues
-        the ledger that was witnessed before.
+    Guarantees: only the node's own events; every nonce once; a head is witnessed only if it
+        continues the ledger that was witnessed before.
     Raises: SignatureError; ExpiredError; ConflictError `request.replayed`; RollbackError
-        `ledger.rollback`, `bulletin.rollback`, `log.rollback`; MismatchError `ledger.claim_mismatch`.
+        `ledger.rollback`, `bulletin.rollback`, `log.rollback`; MismatchError
+        `ledger.claim_mismatch`.
     """
     request, unit = open_from_node(desk, envelope, BulletinRequest)
     verify_speaks_for(unit, request.unit)

@@ -32,7 +32,8 @@ Versions = Annotated[
     list[str] | None, typer.Option("--accept-version", help="Node software to accept; repeatable.")
 ]
 DatabaseUrl = Annotated[
-    str | None, typer.Option("--database-url", help="PostgreSQL instead of SQLite in the directory.")
+    str | None,
+    typer.Option("--database-url", help="PostgreSQL instead of SQLite in the directory."),
 ]
 RealmOption = Annotated[Realm, typer.Option("--realm", help="Where signed documents are valid.")]
 

@@ -27,7 +27,7 @@ def create_dpia(desk: Desk, dpia: Dpia, author: Account) -> str:
 
 
 def find_dpia(desk: Desk, digest: str) -> StoredDpia:
-    """Return a DPIA version with the state that counts now. Raises: NotFoundError `dpia.unknown`."""
+    """Return a DPIA version as it is stored. Raises: NotFoundError `dpia.unknown`."""
     stored = dpias.find(desk.session, digest)
     if stored is None:
         raise NotFoundError("dpia.unknown", "there is no DPIA with this digest")
@@ -42,8 +42,8 @@ def state_now(desk: Desk, stored: StoredDpia) -> DpiaState:
 def act_on_dpia(desk: Desk, digest: str, act: DpiaAct, note: str, account: Account) -> DpiaState:
     """Do one act and return the new state.
 
-    Guarantees: a version that comes into force is signed and logged with its acts, and supersedes older
-        versions; one that is suspended or withdrawn takes the permits under it with it.
+    Guarantees: a version that comes into force is signed and logged with its acts, and supersedes
+        older versions; one that is suspended or withdrawn takes the permits under it with it.
     Raises: NotFoundError `dpia.unknown`; TransitionError as `decide_transition`, and
         `dpia.newer_in_force`.
     """

@@ -13,8 +13,8 @@ def enrol(desk: Desk, envelope: Envelope) -> Envelope:
     """Return the certificate of a unit; the same enrolment again returns the same certificate.
 
     Guarantees: one unit has one key and one key one unit; the enrolment is signed by the key in it.
-    Raises: SignatureError; ExpiredError `request.from_future`; ConflictError `enrolment.unit_known`,
-        `enrolment.key_known`.
+    Raises: SignatureError; ExpiredError `request.from_future`; ConflictError
+        `enrolment.unit_known`, `enrolment.key_known`.
     """
     enrolment = open_envelope(envelope, Enrolment, envelope.signer, desk.realm)
     if enrolment.node_key != envelope.signer:

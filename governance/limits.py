@@ -39,7 +39,7 @@ class RequestLimits:
 
         body = await self._read(scope, receive)
         if body is None:
-            limit = f"the body is larger than {self._max_body_bytes} bytes"
+            limit = f"the body has more than {self._max_body_bytes} bytes, or was broken off"
             error = InvalidRecordError("request.too_large", limit)
             response = problems.answer(error, scope["path"], 413)
             await response(scope, receive, send_with_headers)
@@ -47,7 +47,7 @@ class RequestLimits:
         await self._app(scope, _Replay(body, receive), send_with_headers)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the whole body, or None when it is too large."""
+        """Return the whole body, or None when it is too large or the caller has gone."""
         stated = Headers(scope=scope).get("content-length", "0")
         if not stated.isdigit() or int(stated) > self._max_body_bytes:
             return None
@@ -57,7 +57,7 @@ class RequestLimits:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._max_body_bytes:
+            if message["type"] != "http.request" or len(body) > self._max_body_bytes:
                 return None
         return bytes(body)
 

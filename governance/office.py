@@ -63,7 +63,7 @@ class Desk:
 
 
 class Office:
-    """The running service: database, key, settings and clock. One call of a method is one request."""
+    """The running service: database, key, settings and clock. One request is one desk."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Office:
 
     @contextmanager
     def writing(self) -> Iterator[Desk]:
-        """Give a desk whose transaction is committed at the end, or leaves nothing when it raises."""
+        """Give a desk whose transaction commits at the end, or leaves nothing when it raises."""
         with self._database.writing() as session:
             # The time is taken inside: transactions follow each other, and so do their times.
             yield Desk(session, self._key, self.settings, self._clock())

@@ -10,7 +10,20 @@ from registry.accounts import Account
 
 
 def publish_contract(desk: Desk, contract: Contract) -> Envelope:
-    """Return the contract, signed; the same contract again returns the same envelope."""
+    """Return the contract, signed; the same contract again returns the same envelope.
+
+    Raises: ConflictError `contract.version_known`.
+    """
+    for envelope in documents.of_kind(desk.session, Contract):
+        known = open_envelope(envelope, Contract, desk.key.public, desk.realm)
+        same_version = (known.contract_id, known.version) == (
+            contract.contract_id,
+            contract.version,
+        )
+        if same_version and known != contract:
+            raise ConflictError(
+                "contract.version_known", "this version is published: publish the next one"
+            )
     return desk.issue(contract)
 
 

@@ -21,10 +21,10 @@ def submit_round(
 ) -> None:
     """Record a report and its receipts; the same report again changes nothing.
 
-    Guarantees: recorded whole or not at all, only under a permit that is valid now, signed by its server
-        and by the nodes of its cohort.
-    Raises: NotFoundError `permit.unknown`; RefusedError `permit.revoked`; ExpiredError; SignatureError;
-        MismatchError as `verify_round`.
+    Guarantees: recorded whole or not at all, only under a permit that is valid now, signed by its
+        server and by the nodes of its cohort.
+    Raises: NotFoundError `permit.unknown`; RefusedError `permit.revoked`; ExpiredError;
+        SignatureError; MismatchError as `verify_round`.
     """
     report = open_envelope(envelope, RoundReport, operator.public_key or "", desk.realm)
     if documents.find(desk.session, RoundReport, report.digest) is not None:

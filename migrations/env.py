@@ -1,4 +1,4 @@
-"""Alembic's environment: migrations run on the connection that `registry.database` opens for them."""
+"""Alembic's environment: migrations run on the connection that `registry.database` opens."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from registry.tables.row import UtcTime
 
 
 def render_plain_type(kind: str, item: Any, _autogen: object) -> str | Literal[False]:
-    """Write our types as the plain ones that they are, so that old migrations outlive our classes."""
+    """Write our types as the plain ones that they are: old migrations outlive our classes."""
     if kind == "type" and isinstance(item, UtcTime):
         return "sa.DateTime(timezone=True)"
     if kind == "type" and isinstance(item, AutoString):

@@ -1,8 +1,8 @@
 """The one way to the database: read or write transactions on SQLite or PostgreSQL.
 
-A write transaction excludes every other one from its beginning, so that "the next number is the last
-one plus one" holds without retries: SQLite takes its write lock at once (BEGIN IMMEDIATE), PostgreSQL
-takes an advisory lock that ends with the transaction.
+A write transaction excludes every other one from its beginning, so that "the next number is the
+last one plus one" holds without retries: SQLite takes its write lock at once (BEGIN IMMEDIATE),
+PostgreSQL takes an advisory lock that ends with the transaction.
 """
 
 import sqlite3
@@ -18,6 +18,8 @@ from sqlmodel import Session
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _BUSY_TIMEOUT_S = 30
+# The web server works with so many threads at most; each may need a connection while it waits.
+_THREADS = 40
 _WRITER_LOCK = 0x666564706163  # "fedpac"
 
 
@@ -25,8 +27,8 @@ class Database:
     """An engine with its two kinds of transactions.
 
     Guarantees: a transaction commits when its block ends, and leaves nothing behind when it raises;
-        write transactions follow each other; a commit on SQLite has reached the disk (WAL, synchronous
-        FULL); foreign keys hold.
+        write transactions follow each other; a commit on SQLite has reached the disk (WAL,
+        synchronous FULL); foreign keys hold.
 
     Args:
         url: `sqlite:///<path>` or `postgresql+psycopg://...`.
@@ -82,14 +84,15 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def _statement(sql: str) -> Any:  # noqa: ANN401 - SQLModel's `exec` names select and DML types only
+def _statement(sql: str) -> Any:
+    # SQLModel's `exec` is typed for SELECT and DML only.
     return text(sql)
 
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+        return create_engine(url, pool_pre_ping=True, max_overflow=_THREADS)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, max_overflow=_THREADS)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

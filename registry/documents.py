@@ -61,6 +61,16 @@ def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[En
     return tuple(_envelope(row) for row in session.exec(query))
 
 
+def of_kind(session: Session, record_type: type[Record]) -> tuple[Envelope, ...]:
+    """Return all documents of one kind in the order of arrival."""
+    query = (
+        select(DocumentRow)
+        .where(DocumentRow.kind == kind_of(record_type))
+        .order_by(col(DocumentRow.id))
+    )
+    return tuple(_envelope(row) for row in session.exec(query))
+
+
 def _row(session: Session, digest: str) -> DocumentRow | None:
     return session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
 

@@ -1,7 +1,8 @@
 """The tamper-evident log: one salted entry for each document, in the order of the facts.
 
-Opt-outs are not in it one by one: the log's size is shown to every unit, and would tell each unit how many
-customers of the others have opted out. Bulletins and cosignatures speak about the log and are not in it either.
+Opt-outs are not in it one by one: the log's size is shown to every unit, and would tell each unit
+how many customers of the others have opted out. Bulletins and cosignatures speak about the log and
+are not in it either.
 """
 
 import secrets
@@ -30,7 +31,10 @@ class LogView:
         return len(self.leaf_hashes)
 
     def position(self, size: int | None = None) -> LogPosition:
-        """Return size and root, by default of the whole log. Raises: RollbackError `log.rollback`."""
+        """Return size and root, by default of the whole log.
+
+        Raises: RollbackError `log.rollback`.
+        """
         wanted = self.size if size is None else size
         self._require(wanted)
         root = merkle.root_hash(self.leaf_hashes[:wanted])

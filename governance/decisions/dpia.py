@@ -4,8 +4,8 @@
     submitted -request_changes-> draft      evaluated, advised -reject-> rejected
     in_force -suspend-> suspended -resume-> in_force      anything open -withdraw-> withdrawn
 
-Author, evaluator, data protection officer and approver are four persons (Art. 35(2) GDPR asks for the
-officer's advice, which nobody gives on their own work).
+Author, evaluator, data protection officer and approver are four persons (Art. 35(2) GDPR asks for
+the officer's advice, which nobody gives on their own work).
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,8 +73,8 @@ def state_at(state: DpiaState, valid_until: datetime, now: datetime) -> DpiaStat
 def decide_transition(standing: Standing, act: DpiaAct, person: Person, now: datetime) -> DpiaState:
     """Return the state after an act.
 
-    Guarantees: only the table's transitions, only by their roles, and never by a person who has another
-        duty on this DPIA; after `valid_until` it can only be withdrawn.
+    Guarantees: only the table's transitions, only by their roles, and never by a person who has
+        another duty on this DPIA; after `valid_until` it can only be withdrawn.
     Raises: TransitionError `dpia.expired`, `dpia.act_not_allowed`, and with all that apply
         `dpia.wrong_role`, `dpia.same_person`, `dpia.other_author`.
     """

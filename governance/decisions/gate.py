@@ -1,7 +1,7 @@
 """The gate: every rule that a plan must pass before it gets a permit.
 
-A rule looks at the facts and returns None, or its reason code and a sentence with the way out. A missing
-fact refuses. To add a rule is to add a function here, to RULES, and a test.
+A rule looks at the facts and returns None, or its reason code and a sentence with the way out. A
+missing fact refuses. To add a rule is to add a function here, to RULES, and a test.
 """
 
 import math
@@ -60,7 +60,8 @@ def choose_dpia(
 ) -> tuple[Dpia, DpiaState] | None:
     """Return the DPIA that a plan is held against, or None when no one is about it.
 
-    It is the one that fits contract, task and units best; among equals one in force, then the newest.
+    It is the one that fits contract, task and units best; among equals one in force, then the
+    newest.
 
     Args: candidates oldest first, each with the state that counts now.
     """
@@ -176,7 +177,7 @@ def _dpia_epsilon_cap_exceeded(facts: GateFacts) -> Refusal | None:
         return None
     return (
         "dpia.epsilon_cap_exceeded",
-        f"The run may charge epsilon {epsilon:.4g} and the cap is {cap:.4g}: add noise or shorten it.",
+        f"The run may charge epsilon {epsilon:.4g}, the cap is {cap:.4g}: add noise or shorten it.",
     )
 
 

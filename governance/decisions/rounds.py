@@ -1,4 +1,4 @@
-"""May this round report be recorded? It must be one that the permit, the plan and the answers allow."""
+"""May this round report be recorded? Permit, plan, earlier reports and answers must agree."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +16,10 @@ def verify_round(
     plan: TrainingPlan,
     earlier: Sequence[RoundReport],
 ) -> None:
-    """Hold a report and its receipts against the permit, the plan and the earlier reports of the run.
+    """Hold a report and its receipts against the permit, the plan and the run's earlier reports.
 
-    Guarantees: one receipt for each answer and none besides, each under the permit's terms; the report
-        follows the last one; a model is released by the last accepted round and by no other.
+    Guarantees: one receipt for each answer and none besides, each under the permit's terms; the
+        report follows the last one; a model is released by the last accepted round and by no other.
     Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
         `report.too_few_answers`, `report.released_early`, and as `verify_report_chain`,
         `verify_receipt_terms` and `verify_answers`.

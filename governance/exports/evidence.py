@@ -1,4 +1,4 @@
-"""The evidence bundle of a model version: every document that it rests on, with its place in the log."""
+"""The evidence bundle of a model version: all that it rests on, each with its place in the log."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +26,10 @@ def sign_checkpoint(desk: Desk, view: LogView) -> Envelope:
 
 
 def export_evidence(desk: Desk, name: str, version: int) -> bytes:
-    """Return the bundle of a model version as it stands now. Raises: NotFoundError `model.unknown`."""
+    """Return the bundle of a model version as it stands now.
+
+    Raises: NotFoundError `model.unknown`.
+    """
     stored = find_model(desk, name, version)
     model = desk.open_own(ModelVersion, stored.document)
     permit = desk.open_own(Permit, model.permit)

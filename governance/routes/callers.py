@@ -1,7 +1,8 @@
 """Who a route is for: written in its signature, shown in the OpenAPI document.
 
 A route with roles shows them as the scopes of its security requirement. A route without an API key
-says in `x-fedpact-access` whether it is `public` or for a `node`, whose signature is on the document.
+says in `x-fedpact-access` whether it is `public` or for a `node`, whose signature is
+on the document.
 """
 
 from typing import Annotated, Any

@@ -22,7 +22,7 @@ class UtcTime(TypeDecorator[datetime]):
             raise ValueError("a time must say its zone")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - SQLAlchemy's
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's
         """Return the stored time with its zone."""
         if value is None:
             return None

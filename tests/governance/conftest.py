@@ -222,7 +222,9 @@ class World:
         request = self.sign(self.bulletin_request(unit, **changes), unit)
         return self.open(self.gateway().sync_bulletin(request), Bulletin)
 
-    def receipt(self, permit: Permit, unit: str, number: int, attempt: int = 1, **changes: Any) -> Receipt:
+    def receipt(
+        self, permit: Permit, unit: str, number: int, attempt: int = 1, **changes: Any
+    ) -> Receipt:
         plan = self.plan()
         bulletin = self.bulletin(unit)
         values = {
@@ -335,7 +337,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[..., World]]:
     """Makes a world on a fresh database; all are closed at the end."""
     opened: list[httpx.Client] = []
@@ -367,7 +369,7 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
         client.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     """Governance with its people, units, contract, DPIA in force and a registered plan."""
     made = make_world()
@@ -375,7 +377,7 @@ def world(make_world: Callable[..., World]) -> World:
     return made
 
 
-@pytest.fixture()
+@pytest.fixture
 def model_bytes() -> bytes:
     """The model that the worlds' runs release."""
     return bytes(MODEL)
