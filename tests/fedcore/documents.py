@@ -1,0 +1,201 @@
+"""Plain documents of one small run, with fixed keys, times and salts; see `World` in conftest."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedcore.bundle import Evidence
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.dpias import ActRecord, Bindings, Dpia, DpiaDecision, Risk
+from fedcore.models import LogEntry
+from fedcore.permits import NodeGrant, Permit, UnitCertificate
+from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.record import Realm
+from fedcore.signing import SigningKey
+
+UNITS = ("north", "south", "west")
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+# (round, attempt, answering units); fewer than two answers make a round void.
+ROUNDS = (
+    (1, 1, ("north", "south", "west")),
+    (2, 1, ("north",)),
+    (2, 2, ("north", "south")),
+    (3, 1, ("north", "south", "west")),
+)
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest(text: str) -> str:
+    return f"sha256:{sha(text)}"
+
+
+def key_of(name: str) -> SigningKey:
+    seed = hashlib.sha256(f"key of {name}".encode()).digest()
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def at(minutes: int) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def contract_of() -> Contract:
+    return Contract(
+        contract_id="telco",
+        version=1,
+        title="Telco churn",
+        source="public tariff sheet",
+        subject=SubjectRule(
+            column="customer_id", namespace="telco-customer", normaliser="trim-upper/1"
+        ),
+        fields=(
+            ContractField(name="tenure", kind="numeric", unit="months", lower=0, upper=72),
+            ContractField(name="plan", kind="categorical", categories=("basic", "plus")),
+            ContractField(
+                name="gender",
+                kind="categorical",
+                categories=("female", "male"),
+                sensitivity="sensitive",
+            ),
+        ),
+        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
+        purposes=(
+            Purpose(id="marketing", text="Direct marketing", basis="legitimate_interests"),
+            Purpose(id="retention", text="Keep customers", parent="marketing", basis="consent"),
+        ),
+        retention_days=365,
+    )
+
+
+def plan_of(contract: Contract) -> TrainingPlan:
+    return TrainingPlan(
+        title="Churn over three units",
+        task="churn",
+        purpose="retention",
+        contract=contract.digest,
+        features=(
+            Feature(field="tenure", encoding="scale"),
+            Feature(field="plan", encoding="onehot"),
+        ),
+        units=tuple(UnitTerms(unit=unit, public_n=1024) for unit in UNITS),
+        minimum_units=2,
+        model=ModelSpec(kind="logistic"),
+        initial_model=digest("initial model"),
+        algorithm=Algorithm(local_learning_rate=0.5),
+        rounds=3,
+        spare_rounds=1,
+        attempts=2,
+        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, local_steps=2, delta=1e-5),
+    )
+
+
+def dpia_of(contract: Contract) -> Dpia:
+    return Dpia(
+        dpia_id="churn-2026",
+        version=1,
+        title="Churn models",
+        description="Train churn models over three units",
+        necessity="No less intrusive way serves the purpose",
+        legal_basis="Art. 6(1)(f) GDPR",
+        risks=(
+            Risk(
+                id="inference",
+                text="A customer's membership is inferred",
+                severity_before=3,
+                likelihood_before=3,
+                measures=("differential privacy",),
+                severity_after=3,
+                likelihood_after=1,
+            ),
+        ),
+        data_subject_rights="Objection at any unit",
+        bindings=Bindings(
+            task="churn",
+            purposes=("retention",),
+            contract=contract.digest,
+            features=("tenure", "plan"),
+            units=UNITS,
+            privacy_modes=("local",),
+            epsilon_cap=3.0,
+            delta_cap=1e-5,
+            minimum_units=2,
+        ),
+        valid_until=at(60 * 24 * 365),
+    )
+
+
+def decision_of(dpia: Dpia) -> DpiaDecision:
+    people = {"submit": "ada", "evaluate": "ben", "advise": "cem", "approve": "dora"}
+    return DpiaDecision(
+        dpia=dpia.digest,
+        state="in_force",
+        acts=tuple(
+            ActRecord(act=act, actor=person, note="considered", acted_at=at(number))
+            for number, (act, person) in enumerate(people.items())
+        ),
+        decided_at=at(20),
+        valid_until=at(60 * 24 * 365),
+    )
+
+
+def certificate_of(unit: str, key: SigningKey) -> UnitCertificate:
+    return UnitCertificate(
+        unit=unit,
+        node_key=key.public,
+        size_band=1024,
+        enrolment=digest(f"enrolment {unit}"),
+        issued_at=at(-10),
+    )
+
+
+def entries_of(evidence: Evidence) -> list[LogEntry]:
+    """Return log entries for all documents of the evidence, the model version last."""
+    envelopes = [
+        ("contract", evidence.contract),
+        ("plan", evidence.plan),
+        ("dpia", evidence.dpia),
+        ("dpia-decision", evidence.dpia_decision),
+        *(("unit-certificate", item) for item in evidence.certificates),
+        ("permit", evidence.permit),
+        *(("receipt", item) for item in evidence.receipts),
+        *(("round-report", item) for item in evidence.reports),
+        *(("revocation", item) for item in [evidence.revocation] if item is not None),
+        ("model-version", evidence.model_version),
+    ]
+    return [
+        LogEntry(kind=kind, document=envelope.digest, salt=sha(f"salt {envelope.digest}"))
+        for kind, envelope in envelopes
+    ]
+
+
+def permit_of(
+    realm: Realm, plan: TrainingPlan, contract: Contract, dpia: Dpia, decision: DpiaDecision
+) -> Permit:
+    return Permit(
+        run_id="run-1",
+        realm=realm,
+        plan=plan.digest,
+        contract=contract.digest,
+        dpia=dpia.digest,
+        dpia_decision=decision.digest,
+        task=plan.task,
+        purpose=plan.purpose,
+        cohort=tuple(
+            NodeGrant(unit=unit, node_key=key_of(unit).public, epsilon=3.0) for unit in UNITS
+        ),
+        minimum_cohort=2,
+        author_key=key_of("author").public,
+        server_key=key_of("server").public,
+        rounds=plan.rounds,
+        exchanges=plan.exchanges,
+        attempts=plan.attempts,
+        delta=plan.privacy.delta,
+        min_opt_out_epoch=100,
+        accepted_versions=("0.1.0",),
+        issued_at=at(30),
+        not_before=at(30),
+        expires_at=at(90),
+    )

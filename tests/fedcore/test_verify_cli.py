@@ -1,0 +1,150 @@
+import json
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from fedcore import cli
+from fedcore.bundle import LogExport, write_bundle
+from fedcore.errors import InvalidRecordError
+from fedcore.record import Realm
+from fedcore.verify_cli import load_public_key
+
+COMMANDS = {"verify": "fedcore.verify_cli:verify", "log": "fedcore.verify_cli:log"}
+
+
+def run(*arguments):
+    root = cli.RootCommand(
+        {
+            name: EntryPoint(name=name, value=target, group=cli.COMMANDS_GROUP)
+            for name, target in COMMANDS.items()
+        }
+    )
+    result = CliRunner().invoke(root, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def key(tmp_path, world):
+    path = tmp_path / "governance.pub"
+    path.write_text(world.governance.public + "\n")
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path, evidence):
+    path = tmp_path / "evidence.zip"
+    path.write_bytes(write_bundle(evidence))
+    return path
+
+
+def test_honest_evidence_exits_0_with_a_line_for_each_check(bundle, key):
+    code, output = run("verify", bundle, "--key", key)
+    assert code == 0
+    assert "ok      receipts.complete: every answer has its receipt" in output
+    assert "FAILED" not in output
+    assert output.rstrip().endswith("VERIFIED")
+    assert "This cannot show:" in output
+    assert "SIMULATION" not in output
+    assert "north: 1.4" in output
+
+
+def test_a_failed_check_exits_1_and_says_which(tmp_path, world, evidence, key):
+    path = tmp_path / "lie.zip"
+    path.write_bytes(write_bundle(world.reseal(evidence, receipts=evidence.receipts[1:])))
+    code, output = run("verify", path, "--key", key)
+    assert code == 1
+    assert "FAILED  receipts.complete: " in output
+    assert "NOT VERIFIED: " in output
+
+
+def test_a_simulation_says_so_and_is_refused_where_production_is_asked(tmp_path, world, key):
+    path = tmp_path / "simulated.zip"
+    path.write_bytes(write_bundle(type(world)(Realm.SIMULATION).evidence()))
+    code, output = run("verify", path, "--key", key)
+    assert code == 0
+    assert "SIMULATION: this comes from a simulated federation" in output
+    assert run("verify", path, "--key", key, "--realm", "production")[0] == 1
+    assert run("verify", path, "--key", key, "--realm", "simulation")[0] == 0
+
+
+def test_the_wrong_key_is_said_to_be_wrong(tmp_path, world, bundle):
+    other = tmp_path / "other.pub"
+    other.write_text(world.server.public)
+    code, output = run("verify", bundle, "--key", other)
+    assert code == 1
+    assert "model-version/1 document is signed by another key than the expected one" in output
+
+
+def test_what_is_no_bundle_is_said_to_be_none(key):
+    code, output = run("verify", key, "--key", key)
+    assert code == 1
+    assert "the file is not an evidence bundle (bundle.not_a_bundle)" in output
+
+
+def test_missing_files_are_named(tmp_path, bundle, key):
+    code, output = run("verify", tmp_path / "absent.zip", "--key", key)
+    assert (code, output) == (1, "error: absent.zip cannot be read (bundle.unreadable)\n")
+    code, output = run("verify", bundle, "--key", tmp_path / "absent.pub")
+    assert (code, output) == (1, "error: absent.pub cannot be read (key.unreadable)\n")
+    code, output = run("verify", bundle, "--key", key, "--json", tmp_path / "absent" / "x.json")
+    assert code == 1
+    assert "error: x.json cannot be written (report.unwritable)" in output
+
+
+def test_the_result_can_be_had_as_json(tmp_path, bundle, key):
+    path = tmp_path / "result.json"
+    assert run("verify", bundle, "--key", key, "--json", path)[0] == 0
+    result = json.loads(path.read_text())
+    assert (result["ok"], result["model"], result["realm"]) == (
+        True,
+        "churn-telco v1",
+        "production",
+    )
+    assert set(result["epsilon"]["north"]) == {"claim", "pld"}
+    assert all(check["ok"] for check in result["checks"])
+
+
+def test_a_log_export_is_verified(tmp_path, world, documents, evidence, key):
+    export = LogExport(
+        entries=tuple(documents.entries_of(evidence)), checkpoint=evidence.checkpoint
+    )
+    path = tmp_path / "log.json"
+    path.write_bytes(export.to_bytes())
+    code, output = run("log", "verify", path, "--key", key)
+    assert code == 0
+    assert "ok      log.root" in output
+    path.write_bytes(export.model_copy(update={"entries": export.entries[1:]}).to_bytes())
+    assert run("log", "verify", path, "--key", key)[0] == 1
+
+
+def test_a_key_is_read_from_hex_or_pem(tmp_path, world):
+    public = world.governance.public
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+    path = tmp_path / "key"
+    path.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert load_public_key(path) == public
+    path.write_text(f" {public.upper()}\n")
+    assert load_public_key(path) == public
+
+
+def test_what_is_no_public_key_is_refused(tmp_path, world):
+    secret = tmp_path / "secret"
+    world.governance.save(secret)
+    other = X25519PrivateKey.generate().public_key()
+    contents = [
+        b"",
+        b"ab",
+        b"\xff" * 32,
+        b"zz" * 32,
+        secret.read_bytes(),
+        other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    ]
+    for content in contents:
+        path = tmp_path / "key"
+        path.write_bytes(content)
+        with pytest.raises(InvalidRecordError, match=r"key is no Ed25519 public key"):
+            load_public_key(path)

@@ -1,0 +1,189 @@
+import dataclasses
+
+import pytest
+
+from fedcore import merkle
+from fedcore.bundle import LogExport
+from fedcore.models import Checkpoint
+from fedcore.optouts import LogPosition
+from fedcore.record import Realm
+from fedcore.rounds import Cosignature
+from fedcore.verify import verify_log_export
+
+
+def leaves_of(entries):
+    return [merkle.leaf_hash(entry.to_bytes()) for entry in entries]
+
+
+def position_of(entries):
+    root = merkle.root_hash(leaves_of(entries))
+    return LogPosition(size=len(entries), root=root.hex())
+
+
+def cosigned(world, documents, evidence, unit, size, log=None):
+    """Return a cosigned position of a unit that saw the first `size` entries, or `log`."""
+    entries = documents.entries_of(evidence)
+    seen = log or position_of(entries[:size])
+    cosignature = Cosignature(unit=unit, log=seen, seen_at=documents.at(120))
+    proof = merkle.consistency_proof(leaves_of(entries), size)
+    return evidence.cosignatures[0].model_copy(
+        update={
+            "envelope": world.sign(cosignature, world.nodes[unit]),
+            "consistency": tuple(item.hex() for item in proof),
+        }
+    )
+
+
+@pytest.fixture
+def size(documents, evidence):
+    return len(documents.entries_of(evidence))
+
+
+def with_cosignatures(evidence, *cosignatures):
+    return dataclasses.replace(evidence, cosignatures=cosignatures)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["contract", "plan", "dpia", "dpia_decision", "permit", "model_version", "certificates"],
+)
+def test_a_document_that_is_not_in_the_log_fails(world, documents, evidence, failures, field):
+    envelope = getattr(evidence, field)
+    digest = (envelope[1] if isinstance(envelope, tuple) else envelope).digest
+    entries = [item for item in documents.entries_of(evidence) if item.document != digest]
+    found = failures(world, world.cosigned(evidence, entries, world.nodes))
+    expected = {"log.included", "log.cosigned"} if field == "model_version" else {"log.included"}
+    assert set(found) == expected
+    assert field.replace("_", "-") in found["log.included"]
+
+
+@pytest.mark.parametrize("folder", ["receipts", "reports"])
+def test_a_receipt_or_report_that_is_not_in_the_log_is_named(
+    world, documents, evidence, failures, folder
+):
+    digest = getattr(evidence, folder)[2].digest
+    entries = [item for item in documents.entries_of(evidence) if item.document != digest]
+    found = failures(world, world.cosigned(evidence, entries, world.nodes))
+    assert f"{folder}/000003.json is not in the log" in found["log.included"]
+
+
+def test_a_log_without_proofs_fails(world, evidence, failures):
+    found = failures(world, dataclasses.replace(evidence, log=()))
+    assert set(found) == {"log.included", "log.cosigned"}
+
+
+def test_a_document_moved_to_another_place_fails(world, evidence, failures):
+    first = evidence.log[0].model_copy(update={"index": 1})
+    moved = dataclasses.replace(evidence, log=(first, *evidence.log[1:]))
+    assert "log/000001.json" in failures(world, moved)["log.included"]
+
+
+def test_a_majority_of_the_cohort_is_needed(world, documents, evidence, failures):
+    entries = documents.entries_of(evidence)
+    assert failures(world, world.cosigned(evidence, entries, ["north", "west"])) == {}
+    for units in ([], ["north"], ["north", "north"]):
+        minority = world.cosigned(evidence, entries, units)
+        assert set(failures(world, minority)) == {"log.cosigned"}
+
+
+def test_a_cosignature_counts_only_when_it_covers_the_model(
+    world, documents, evidence, failures, size
+):
+    older = [cosigned(world, documents, evidence, unit, size - 1) for unit in world.nodes]
+    assert set(failures(world, with_cosignatures(evidence, *older))) == {"log.cosigned"}
+    newest = [cosigned(world, documents, evidence, unit, size) for unit in ("north", "west")]
+    assert failures(world, with_cosignatures(evidence, older[0], *newest)) == {}
+
+
+def test_a_log_that_was_forked_for_one_unit_fails(world, documents, evidence, failures, size):
+    """Two units hold the checkpoint's log, the third one was shown another of the same size."""
+    fork = LogPosition(size=size, root=documents.sha("fork"))
+    honest = evidence.cosignatures[:2]
+    forked = cosigned(world, documents, evidence, "west", size, fork)
+    found = failures(world, with_cosignatures(evidence, *honest, forked))
+    assert set(found) == {"log.cosigned", "log.one_history"}
+    assert "cosignatures/000003.json" in found["log.cosigned"]
+
+
+def test_a_log_that_was_rewritten_since_a_unit_looked_fails(world, documents, evidence, failures):
+    fork = LogPosition(size=4, root=documents.sha("fork"))
+    rewritten = cosigned(world, documents, evidence, "west", 4, fork)
+    found = failures(world, with_cosignatures(evidence, *evidence.cosignatures, rewritten))
+    assert set(found) == {"log.cosigned"}
+    honest = cosigned(world, documents, evidence, "west", 4)
+    assert failures(world, with_cosignatures(evidence, *evidence.cosignatures, honest)) == {}
+
+
+def test_a_log_shorter_than_a_unit_saw_fails(world, documents, evidence, failures, size):
+    longer = LogPosition(size=size + 1, root=documents.sha("longer"))
+    seen = cosigned(world, documents, evidence, "west", size, longer)
+    found = failures(world, with_cosignatures(evidence, *evidence.cosignatures, seen))
+    assert "(log.rollback)" in found["log.cosigned"]
+
+
+@pytest.mark.parametrize(
+    ("position", "holds"),
+    [
+        (lambda receipt, sha: LogPosition(size=5, root=sha("root 5")), True),
+        (lambda receipt, sha: LogPosition(size=5, root=sha(receipt.unit)), False),
+        (lambda receipt, sha: LogPosition(size=12 - receipt.round, root=sha("x")), False),
+        (lambda receipt, sha: LogPosition(size=1000, root=sha("x")), False),
+    ],
+    ids=["same", "forked", "shrinking", "beyond the checkpoint"],
+)
+def test_positions_in_receipts_tell_one_history(world, documents, failures, position, holds):
+    def seen(receipt):
+        return receipt.model_copy(update={"log": position(receipt, documents.sha)})
+
+    found = failures(world, world.evidence(receipt=seen))
+    assert set(found) == (set() if holds else {"log.one_history"})
+
+
+class TestExport:
+    @pytest.fixture
+    def entries(self, documents, evidence):
+        return tuple(documents.entries_of(evidence))
+
+    def export(self, world, signed, **update):
+        checkpoint = Checkpoint(
+            realm=world.realm, log=position_of(signed), issued_at="2026-03-02T12:00:00Z"
+        )
+        envelope = world.sign(checkpoint)
+        return LogExport(entries=signed, checkpoint=envelope).model_copy(update=update)
+
+    def failed(self, world, export, realm=None):
+        report = verify_log_export(export.to_bytes(), world.governance.public, realm)
+        return [check.name for check in report.checks if not check.ok]
+
+    def test_an_honest_export_passes(self, world, entries):
+        export = self.export(world, entries)
+        report = verify_log_export(export.to_bytes(), world.governance.public)
+        assert report.ok
+        assert report.realm == Realm.PRODUCTION
+        assert f"all {len(entries)} entries" in report.checks[-1].text
+
+    def test_an_empty_log_passes(self, world):
+        assert self.failed(world, self.export(world, ())) == []
+
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            lambda entries: entries[1:],
+            lambda entries: (*entries, entries[0]),
+            lambda entries: entries[::-1],
+            lambda entries: (entries[0].model_copy(update={"kind": "other"}), *entries[1:]),
+        ],
+        ids=["left out", "added", "reordered", "changed"],
+    )
+    def test_other_entries_than_were_signed_fail(self, world, entries, lie):
+        assert self.failed(world, self.export(world, entries, entries=lie(entries))) == ["log.root"]
+
+    def test_another_key_or_realm_fails(self, world, entries):
+        export = self.export(world, entries)
+        report = verify_log_export(export.to_bytes(), world.server.public)
+        assert [check.name for check in report.checks if not check.ok] == ["checkpoint.signed"]
+        assert self.failed(world, export, Realm.SIMULATION) == ["checkpoint.signed"]
+
+    def test_what_is_no_export_fails_with_a_sentence(self, world):
+        report = verify_log_export(b"{}", world.governance.public)
+        assert [(check.name, check.ok) for check in report.checks] == [("export.readable", False)]

@@ -1,0 +1,197 @@
+"""Each lie about the leave to run fails at its check; the honest twin is in test_verify."""
+
+from datetime import timedelta
+
+import pytest
+
+from fedcore.permits import Revocation
+from fedcore.plans import Feature
+
+
+def changed(**update):
+    return lambda record: record.model_copy(update=update)
+
+
+def changed_part(name, **update):
+    """Return an edit that changes fields of a part."""
+    return lambda record: record.model_copy(
+        update={name: getattr(record, name).model_copy(update=update)}
+    )
+
+
+@pytest.mark.parametrize("name", ["run_id", "plan", "permit", "contract", "dpia", "task"])
+def test_a_model_that_names_other_documents_fails(world, documents, evidence, failures, name):
+    other = "other" if name in {"run_id", "task"} else documents.digest("other")
+    found = failures(world, world.relabelled(evidence, model_version=changed(**{name: other})))
+    expected = {"lineage", "permit.terms"} if name == "run_id" else {"lineage"}
+    assert set(found) == expected
+
+
+def test_a_model_that_hides_or_invents_a_simulation_fails(world, evidence, failures):
+    invented = world.relabelled(evidence, model_version=changed(simulation=True))
+    assert set(failures(world, invented)) == {"lineage"}
+
+
+@pytest.mark.parametrize("name", ["contract", "dpia", "dpia_decision"])
+def test_a_permit_that_names_other_documents_fails(world, documents, evidence, failures, name):
+    other = changed(**{name: documents.digest("other")})
+    assert "lineage" in failures(world, world.evidence(permit=other))
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"rounds": 4},
+        {"exchanges": 5},
+        {"attempts": 3},
+        {"minimum_cohort": 1},
+        {"delta": 1e-6},
+        {"purpose": "marketing"},
+        {"task": "response"},
+    ],
+    ids=str,
+)
+def test_a_permit_with_other_terms_than_the_plan_fails(world, failures, update):
+    assert "permit.terms" in failures(world, world.evidence(permit=changed(**update)))
+
+
+def test_the_permit_of_another_run_fails(world, failures):
+    permit = world.evidence(permit=changed(run_id="run-2")).permit
+    found = failures(world, world.reseal(world.evidence(), permit=permit))
+    assert {"lineage", "permit.terms", "reports.chain", "receipts.terms"} <= set(found)
+
+
+def test_a_permit_that_governance_signed_anew_fits_no_receipt(world, evidence, failures):
+    """A lying governance widens the permit, and points the model to it: the nodes did not."""
+    later = world.relabelled(evidence, permit=changed(minimum_cohort=3))
+    lied = world.relabelled(later, model_version=changed(permit=later.permit.digest))
+    assert set(failures(world, lied)) == {"receipts.terms", "reports.cohort"}
+
+
+def test_a_sensitive_input_fails(world, failures):
+    def sensitive(plan):
+        feature = Feature(field="gender", encoding="onehot")
+        return plan.model_copy(update={"features": (*plan.features, feature)})
+
+    allowed = changed_part("bindings", features=("tenure", "plan", "gender"))
+    found = failures(world, world.evidence(plan=sensitive, dpia=allowed))
+    assert set(found) == {"plan.features"}
+    assert "gender" in found["plan.features"]
+
+
+def test_a_purpose_that_the_contract_lacks_fails(world, failures):
+    found = failures(
+        world,
+        world.evidence(
+            plan=changed(purpose="research"),
+            dpia=changed_part("bindings", purposes=("research",)),
+        ),
+    )
+    assert set(found) == {"plan.features"}
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ({"task": "response"}, "task"),
+        ({"purposes": ("marketing",)}, "purpose"),
+        ({"features": ("tenure",)}, "features"),
+        ({"units": ("north", "south")}, "units"),
+        ({"epsilon_cap": 2.9}, "epsilon"),
+        ({"delta_cap": 1e-6}, "delta"),
+        ({"minimum_units": 3}, "minimum of units"),
+        ({"contract": "sha256:" + "0" * 64}, "contract"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_run_beyond_its_dpia_fails_and_says_in_what(world, failures, update, named):
+    found = failures(world, world.evidence(dpia=changed_part("bindings", **update)))
+    assert set(found) == {"dpia.bindings"}
+    assert f"does not cover: {named} (" in found["dpia.bindings"]
+
+
+@pytest.mark.parametrize("state", ["suspended", "withdrawn", "expired", "advised"])
+def test_a_dpia_in_any_other_state_fails(world, failures, state):
+    found = failures(world, world.evidence(dpia_decision=changed(state=state)))
+    assert set(found) == {"dpia.in_force"}
+
+
+def test_a_dpia_that_came_or_ended_at_the_wrong_time_fails(world, documents, failures):
+    late = world.evidence(dpia_decision=changed(decided_at=documents.at(31)))
+    assert set(failures(world, late)) == {"dpia.in_force"}
+    for kind in ("dpia", "dpia_decision"):
+        ended = world.evidence(**{kind: changed(valid_until=documents.at(30))})
+        assert set(failures(world, ended)) == {"dpia.in_force"}
+
+
+@pytest.mark.parametrize("left", range(4))
+@pytest.mark.parametrize("right", range(4))
+def test_four_acts_need_four_persons(world, failures, left, right):
+    def one_person(decision):
+        acts = list(decision.acts)
+        acts[left] = acts[left].model_copy(update={"actor": acts[right].actor})
+        return decision.model_copy(update={"acts": tuple(acts)})
+
+    found = failures(world, world.evidence(dpia_decision=one_person))
+    assert set(found) == (set() if left == right else {"dpia.in_force"})
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_no_act_may_be_missing_or_come_too_late(world, documents, failures, place):
+    def without(decision):
+        acts = decision.acts[:place] + decision.acts[place + 1 :]
+        return decision.model_copy(update={"acts": acts})
+
+    def late(decision):
+        acts = list(decision.acts)
+        acts[place] = acts[place].model_copy(update={"acted_at": documents.at(25)})
+        return decision.model_copy(update={"acts": tuple(acts)})
+
+    for edit in (without, late):
+        assert set(failures(world, world.evidence(dpia_decision=edit))) == {"dpia.in_force"}
+
+
+def test_a_second_submission_needs_all_acts_again(world, documents, failures):
+    def resubmitted(acts_after):
+        def edit(decision):
+            first = decision.acts
+            again = [first[0], *(first[place] for place in acts_after)]
+            moved = tuple(
+                act.model_copy(update={"acted_at": documents.at(10 + number)})
+                for number, act in enumerate(again)
+            )
+            return decision.model_copy(update={"acts": (*first[:2], *moved)})
+
+        return edit
+
+    complete = world.evidence(dpia_decision=resubmitted((1, 2, 3)))
+    assert failures(world, complete) == {}
+    partial = world.evidence(dpia_decision=resubmitted((2, 3)))
+    assert set(failures(world, partial)) == {"dpia.in_force"}
+
+
+def test_a_run_outside_of_the_permits_time_fails(world, documents, failures):
+    for update in ({"expires_at": documents.at(72)}, {"not_before": documents.at(41)}):
+        found = failures(world, world.evidence(permit=changed(**update)))
+        assert set(found) == {"permit.time"}
+    exact = changed(
+        not_before=documents.at(40), expires_at=documents.at(72) + timedelta(microseconds=1)
+    )
+    assert failures(world, world.evidence(permit=exact)) == {}
+
+
+def revoked(world, evidence, at, **update):
+    permit = evidence.permit.digest
+    revocation = Revocation(run_id="run-1", permit=permit, reason="objection", revoked_at=at)
+    return world.reseal(evidence, revocation=world.sign(revocation.model_copy(update=update)))
+
+
+def test_a_revocation_before_the_last_report_fails(world, documents, evidence, failures):
+    during = revoked(world, evidence, documents.at(72))
+    assert set(failures(world, during)) == {"permit.time"}
+    assert failures(world, revoked(world, evidence, documents.at(73))) == {}
+
+
+def test_the_revocation_of_another_permit_fails(world, documents, evidence, failures):
+    other = revoked(world, evidence, documents.at(73), run_id="run-2")
+    assert set(failures(world, other)) == {"permit.time"}
