@@ -36,6 +36,7 @@ PURE = {
     "datetime",
     "enum",
     "functools",
+    "hashlib",
     "itertools",
     "math",
     "typing",
