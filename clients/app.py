@@ -3,11 +3,17 @@
 Everything that could fail is imported inside the guard, so that not even an import error leaves.
 """
 
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 
 from clients.guard import GuardedClientApp
+from fedcore import wire
+
+if TYPE_CHECKING:
+    from clients.node import Node
 
 app = GuardedClientApp()
 
@@ -15,30 +21,28 @@ app = GuardedClientApp()
 @app.query("roll_call")
 def roll_call(message: Message, context: Context) -> Message:
     """Answer a roll call."""
-    from clients.node import open_node
-    from fedcore import wire
-
-    node = open_node(_settings_path(context))
-    try:
+    with _opened(context) as node:
         reply = node.roll_call(wire.read_roll_call(message.content))
-    finally:
-        node.close()
+    return Message(wire.roll_call_reply_content(reply), reply_to=message)
+
+
+@app.query("witness")
+def witness(message: Message, context: Context) -> Message:
+    """Cosign governance's log as it is now."""
+    with _opened(context) as node:
+        reply = node.witness(wire.read_roll_call(message.content))
     return Message(wire.roll_call_reply_content(reply), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer a train order."""
-    from clients.node import open_node
-    from fedcore import wire
-
-    node = open_node(_settings_path(context))
-    try:
+    with _opened(context) as node:
         reply = node.train(wire.read_train(message.content))
-    finally:
-        node.close()
     return Message(wire.train_reply_content(reply), reply_to=message)
 
 
-def _settings_path(context: Context) -> Path:
-    return Path(str(context.node_config["settings"]))
+def _opened(context: Context) -> "AbstractContextManager[Node]":
+    from clients.node import open_node
+
+    return closing(open_node(Path(str(context.node_config["settings"]))))

@@ -1,4 +1,6 @@
-"""SQLite files that survive a power cut: one way to open them, write to them and find them damaged."""
+"""SQLite files that survive a power cut: one way to open them, write to them and find them
+damaged.
+"""
 
 import sqlite3
 from collections.abc import Iterator

@@ -87,6 +87,7 @@ class Ledger:
         if not path.exists():
             raise TrustError("ledger.missing", f"there is no ledger at {path.name}")
         self._cap = cap
+        self._entries: list[Entry] = []
         with _damage():
             self._connection = connect(path)
             self._verify(unit, namespace)
@@ -112,11 +113,25 @@ class Ledger:
         self._connection.close()
 
     def entries(self) -> list[Entry]:
-        """Return all entries, oldest first."""
-        rows = self._connection.execute(
-            "SELECT sequence, body, hash FROM entries ORDER BY sequence"
-        )
-        return [_entry(*row) for row in rows]
+        """Return all entries, oldest first, another process's included.
+
+        Raises: TrustError `ledger.corrupt` when an entry does not follow from the one before.
+        """
+        known = len(self._entries)
+        previous = self._entries[-1].hash if known else GENESIS
+        with _damage():
+            rows = self._connection.execute(
+                "SELECT sequence, body, hash FROM entries WHERE sequence > ? ORDER BY sequence",
+                (known,),
+            ).fetchall()
+        for expected, (sequence, body, found) in enumerate(rows, start=known + 1):
+            previous = _chain(previous, bytes(body))
+            if sequence != expected or found != previous:
+                raise TrustError(
+                    "ledger.corrupt", f"ledger entry {expected} was altered or removed"
+                )
+            self._entries.append(_entry(sequence, bytes(body), found))
+        return list(self._entries)
 
     def events(self) -> list[PrivacyEvent]:
         """Return every reserved event, the whole history of the customer base."""
@@ -276,18 +291,7 @@ class Ledger:
         )
 
     def _verify(self, unit: str, namespace: str) -> None:
-        previous = GENESIS
-        hashes = {0: GENESIS}
-        rows = self._connection.execute(
-            "SELECT sequence, body, hash FROM entries ORDER BY sequence"
-        )
-        for expected, (sequence, body, found) in enumerate(rows, start=1):
-            previous = _chain(previous, bytes(body))
-            if sequence != expected or found != previous:
-                raise TrustError(
-                    "ledger.corrupt", f"ledger entry {expected} was altered or removed"
-                )
-            hashes[sequence] = previous
+        hashes = {0: GENESIS, **{entry.sequence: entry.hash for entry in self.entries()}}
         if len(hashes) == 1:
             raise TrustError("ledger.corrupt", "the ledger has no entries")
         witness = self._witness()
@@ -329,7 +333,7 @@ def _body_digest(body: bytes) -> str:
 
 
 def _entry(sequence: int, body: bytes, found: str) -> Entry:
-    value = canonical.decode(bytes(body))
+    value = canonical.decode(body)
     return Entry(sequence=sequence, hash=found, kind=value["kind"], body=value)
 
 

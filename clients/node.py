@@ -66,7 +66,9 @@ class _Admitted:
 
 
 class Node:
-    """A node, opened from its settings for one message; nothing is kept in memory between messages."""
+    """A node, opened from its settings for one message; nothing is kept in memory between
+    messages.
+    """
 
     def __init__(self, settings: NodeSettings) -> None:
         """Open keys, ledger and opt-outs. Raises: FedError of any of them."""
@@ -75,6 +77,7 @@ class Node:
         self._gateway = self._runtime.gateway(settings)
         self.state = StateDir(settings.state_dir)
         self.key = self.state.node_key()
+        self._contracts: dict[str, Contract] = {}
         self._pseudonym_key = self.state.pseudonym_key()
         self.ledger = Ledger(
             self.state.ledger,
@@ -172,13 +175,12 @@ class Node:
         self._require_checked(plan.contract)
         bulletin = self._bulletin_in_force()
         policy.verify_not_revoked(bulletin, permit)
-        cosignature = Cosignature(
-            unit=self._settings.unit, log=bulletin.log, seen_at=self._runtime.clock.now()
-        )
-        return RollCallReply(
-            cosignature=sign_record(cosignature, self.key, self._settings.realm),
-            epoch=bulletin.epoch,
-        )
+        return self._cosigned(bulletin)
+
+    def witness(self, request: RollCallRequest) -> RollCallReply:
+        """Look at governance's log as it is now, and cosign it. Raises: FedError."""
+        self._admit(request.permit, request.plan)
+        return self._cosigned(self.synchronise())
 
     def train(self, request: TrainRequest) -> TrainReply:
         """Answer one train order: the stored bytes for a repeat, else one new, charged update.
@@ -206,6 +208,15 @@ class Node:
         self.ledger.settle(order, encode_reply(reply), snapshot_key, self._runtime.clock.now())
         log.info("order.answered", unit=order.unit, run_id=order.run_id, round=order.round)
         return reply
+
+    def _cosigned(self, bulletin: Bulletin) -> RollCallReply:
+        cosignature = Cosignature(
+            unit=self._settings.unit, log=bulletin.log, seen_at=self._runtime.clock.now()
+        )
+        return RollCallReply(
+            cosignature=sign_record(cosignature, self.key, self._settings.realm),
+            epoch=bulletin.epoch,
+        )
 
     def _admit(
         self, permit_envelope: Envelope, plan_envelope: Envelope
@@ -346,12 +357,20 @@ class Node:
             )
 
     def contract(self, digest: str) -> Contract:
-        """Return the signed contract of this digest, fetched once. Raises: TrustError."""
+        """Return the signed contract of this digest, fetched once and kept.
+
+        Raises: TrustError when it must not be believed; UnreachableError.
+        """
+        if digest not in self._contracts:
+            self._contracts[digest] = self._load_contract(digest)
+        return self._contracts[digest]
+
+    def _load_contract(self, digest: str) -> Contract:
         path = self.state.contract(digest)
-        if path.exists():
-            envelope = Envelope.from_bytes(path.read_bytes())
-        else:
-            envelope = self._gateway.fetch_contract(digest)
+        kept = path.exists()
+        envelope = (
+            Envelope.from_bytes(path.read_bytes()) if kept else self._gateway.fetch_contract(digest)
+        )
         contract = open_envelope(
             envelope, Contract, self._settings.governance_key, self._settings.realm
         )
@@ -363,7 +382,7 @@ class Node:
             raise MismatchError(
                 "contract.other_namespace", "the contract identifies customers by another rule"
             )
-        if not path.exists():
+        if not kept:
             write_atomically(path, envelope.to_bytes())
         return contract
 

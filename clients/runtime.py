@@ -10,12 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import httpx
-from fedcore.gateway_http import HttpGateway
 
 from clients.clock import Clock, SystemClock
 from clients.settings import NodeSettings
 from fedcore.errors import MismatchError
 from fedcore.gateway import NodeGateway
+from fedcore.gateway_http import HttpGateway
 from fedcore.privacy.noise import RandomSource, SystemNoise
 from fedcore.record import Realm
 

@@ -70,4 +70,6 @@ def _backward(task: Task, model: nn.Module, features: Tensor, labels: Tensor) ->
         for parameter in model.parameters():
             vars(parameter)["grad_sample"] = parameter.new_zeros((0, *parameter.shape))
         return
-    task.losses(model(features), labels).sum().backward()  # type: ignore[no-untyped-call]
+    # Opacus' hooks want an input that asks for gradients.
+    outputs = model(features.requires_grad_())
+    task.losses(outputs, labels).sum().backward()  # type: ignore[no-untyped-call]

@@ -34,13 +34,27 @@ def encode(value: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """Return the JSON value of canonical bytes.
 
-    Raises: InvalidRecordError for anything but the canonical encoding of one JSON value: other white
-        space, key order or number form, duplicate keys, non-finite numbers, more than 16 MiB.
+    Raises: InvalidRecordError for anything but the canonical encoding of one JSON value: other
+        white space, key order or number form, duplicate keys, non-finite numbers, more than 16
+        MiB.
+    """
+    value = parse(data)
+    if encode(value) != data:
+        raise InvalidRecordError(
+            "record.not_canonical", "the document is not in canonical form (RFC 8785)"
+        )
+    return value
+
+
+def parse(data: bytes) -> Any:
+    """Return the JSON value of bytes that the caller will hold against their canonical form.
+
+    Raises: InvalidRecordError as `decode`, but not for white space, key order or number form.
     """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise InvalidRecordError("record.too_large", "the document is larger than 16 MiB")
     try:
-        value = json.loads(
+        return json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_unique_pairs,
             parse_int=_safe_integer,
@@ -50,11 +64,6 @@ def decode(data: bytes) -> Any:
         raise InvalidRecordError(
             "record.not_json", "the document is not valid JSON", str(error)
         ) from error
-    if encode(value) != data:
-        raise InvalidRecordError(
-            "record.not_canonical", "the document is not in canonical form (RFC 8785)"
-        )
-    return value
 
 
 def digest(data: bytes) -> str:

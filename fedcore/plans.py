@@ -24,8 +24,8 @@ class Feature(Part):
     """One input: a contract field and how its value becomes numbers.
 
     `scale`: public bounds to [-1, 1]; `log`: log(1 + value - lower), scaled likewise; `edges`: a
-    piecewise-linear code, one number in [0, 1] for each interval between the public edges; `onehot`:
-    one number for each of `levels`, or, without them, for each category but the first.
+    piecewise-linear code, one number in [0, 1] for each interval between the public edges;
+    `onehot`: one number for each of `levels`, or, without them, for each category but the first.
     """
 
     field: Text

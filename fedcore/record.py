@@ -72,7 +72,7 @@ class Record(Part):
 
         Raises: InvalidRecordError that names the first bad field and its rule.
         """
-        return cls.from_json(canonical.decode(data), data)
+        return cls.from_json(canonical.parse(data), data)
 
     @classmethod
     def from_json(cls, value: Any, data: bytes | None = None) -> Self:

@@ -23,7 +23,6 @@ from fedcore import canonical
 from fedcore.errors import InvalidRecordError, SignatureError
 from fedcore.record import Part, PublicKey, Realm, Record, first_problem
 
-
 R = TypeVar("R", bound=Record)
 
 
@@ -144,8 +143,8 @@ def sign_record(record: Record, key: SigningKey, realm: Realm) -> Envelope:
 def open_envelope(envelope: Envelope, record_type: type[R], signer: str, realm: Realm) -> R:
     """Return the record inside, after its signature was verified; nothing is parsed before that.
 
-    Guarantees: type, version, realm and signer are exactly the ones asked for, and the bytes are the
-        canonical ones that were signed.
+    Guarantees: type, version, realm and signer are exactly the ones asked for, and the bytes are
+        the canonical ones that were signed.
     Raises: SignatureError `signature.wrong_type`, `signature.wrong_key`, `signature.invalid`;
         InvalidRecordError when the signed bytes are no such record.
     """

@@ -9,6 +9,7 @@ from fedcore.errors import InvalidRecordError
 from fedcore.signing import Envelope
 
 ROLL_CALL = "query.roll_call"
+WITNESS = "query.witness"
 TRAIN = str(MessageType.TRAIN)
 RUN_ID = "run-id"
 PLAN_DIGEST = "plan-digest"
@@ -130,7 +131,9 @@ def refusal_message(refusal: Refusal, to: Message) -> Message:
 
 
 def read_refusal(message: Message) -> Refusal:
-    """Return why a node's message has no content; a fault of the engine's own is `node.unavailable`."""
+    """Return why a node's message has no content; a fault of the engine's own is
+    `node.unavailable`.
+    """
     error = message.error
     known = error.code == _REFUSED and error.reason
     return Refusal(error.reason if known and error.reason else "node.unavailable")

@@ -1,4 +1,6 @@
-"""Named exchanges over Flower's Grid: who answered, with what, who refused and why, who is missing."""
+"""Named exchanges over Flower's Grid: who answered, with what, who refused and why, who is
+missing.
+"""
 
 import time
 from collections.abc import Mapping

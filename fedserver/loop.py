@@ -103,11 +103,11 @@ class Run:
             raise _void(place.round, (*roll.refusals, *refusals))
         return after
 
-    def _call_roll(self) -> Roll:
+    def _call_roll(self, kind: str = wire.ROLL_CALL) -> Roll:
         request = wire.RollCallRequest(
             permit=self._session.permit_envelope, plan=self._session.plan_envelope
         )
-        return call_roll(self._grid, request, self._session.permit, self._limits)
+        return call_roll(self._grid, request, self._session.permit, self._limits, kind)
 
     @property
     def _limits(self) -> tuple[float, float]:
@@ -219,7 +219,7 @@ class Run:
 
     def _collect_cosignatures(self) -> None:
         """Ask the nodes once more, so that they cosign a log that holds the model version."""
-        roll = self._call_roll()
+        roll = self._call_roll(wire.WITNESS)
         self._gateway.submit_cosignatures(tuple(roll.cosignatures.values()))
 
 

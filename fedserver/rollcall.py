@@ -25,11 +25,18 @@ class Roll:
 
 
 def call_roll(
-    grid: Grid, request: wire.RollCallRequest, permit: Permit, limits: tuple[float, float]
+    grid: Grid,
+    request: wire.RollCallRequest,
+    permit: Permit,
+    limits: tuple[float, float],
+    kind: str = wire.ROLL_CALL,
 ) -> Roll:
-    """Ask every connected node, and return those of the cohort whose signed answer holds."""
+    """Ask every connected node, and return those of the cohort whose signed answer holds.
+
+    With kind `wire.WITNESS` the nodes look at governance's log anew before they answer.
+    """
     contents = {node: wire.roll_call_content(request) for node in grid.get_node_ids()}
-    answers = exchange(grid, wire.ROLL_CALL, contents, "roll-call", limits)
+    answers = exchange(grid, kind, contents, "roll-call", limits)
     nodes: dict[str, int] = {}
     cosignatures: dict[str, Envelope] = {}
     refusals = list(answers.refusals.values())

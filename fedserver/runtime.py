@@ -1,4 +1,6 @@
-"""What the server takes from its surroundings: clock, the way to governance, and who watches a run."""
+"""What the server takes from its surroundings: clock, the way to governance, and who watches a
+run.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
-from fedcore.gateway_http import HttpGateway
 
 from fedcore.errors import MismatchError
 from fedcore.gateway import ServerGateway
+from fedcore.gateway_http import HttpGateway
 from fedcore.record import Realm
 from fedcore.rounds import RoundReport
 from fedserver.settings import ServerSettings

@@ -18,7 +18,9 @@ from fedcore.weights import Shapes, Weights, encode_weights
 
 @dataclass(frozen=True)
 class Session:
-    """One permitted run: documents as they are sent on, their contents, and the public first model."""
+    """One permitted run: documents as they are sent on, their contents, and the public first
+    model.
+    """
 
     permit_envelope: Envelope
     plan_envelope: Envelope

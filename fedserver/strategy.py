@@ -15,7 +15,9 @@ from fedcore.weights import Weights
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The model, the server's momentum, and the sum of the late models that the release averages."""
+    """The model, the server's momentum, and the sum of the late models that the release
+    averages.
+    """
 
     model: Weights
     momentum: Weights

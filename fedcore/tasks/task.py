@@ -1,5 +1,6 @@
 """What a task must offer, and how it is found: by the entry points of group `fedpact.tasks`."""
 
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -19,8 +20,7 @@ class Task(Protocol):
         """What governance may know of the task."""
 
     def build(self, model: ModelSpec, inputs: int) -> nn.Module:
-        """Return the float64 module for so many inputs; the values of its weights mean nothing yet.
-        """
+        """Return the float64 module for so many inputs; the values of its weights mean nothing yet."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return one loss for each example, shape (n,)."""
@@ -29,6 +29,7 @@ class Task(Protocol):
         """Return one score in [0, 1] for each example, shape (n,)."""
 
 
+@cache
 def load_task(name: str) -> Task:
     """Return the installed task of this name. Raises: NotFoundError `task.unknown`."""
     found = entry_points(group="fedpact.tasks", name=name)
