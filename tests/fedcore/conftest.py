@@ -28,6 +28,7 @@ from fedcore.rounds import Answer, Cosignature, Receipt, RoundReport
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.verify import verify_bundle
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 _FILE = Path(__file__).with_name("documents.py")
 _SPEC = importlib.util.spec_from_file_location("fedcore_documents", _FILE)
 _DOCUMENTS: Any = importlib.util.module_from_spec(_SPEC)
@@ -284,3 +285,16 @@ def failures() -> Callable[[World, Evidence], dict[str, str]]:
 def evidence(world: World) -> Evidence:
     """The valid evidence of the production world."""
     return world.evidence()
+
+
+@pytest.fixture(scope="session")
+def golden_records() -> list[Record]:
+    """One record of each schema, from the golden files."""
+    kinds = {kind.schema_id(): kind for kind in _record_types(Record)}
+    found = [path.read_bytes() for path in sorted(GOLDEN.glob("*-*.json"))]
+    return [kinds[canonical.decode(data)["schema"]].from_bytes(data) for data in found]
+
+
+def _record_types(kind: type[Record]) -> list[type[Record]]:
+    inherited = kind.__subclasses__()
+    return inherited + [deeper for item in inherited for deeper in _record_types(item)]

@@ -1,0 +1,98 @@
+import pytest
+from pydantic import ValidationError
+
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+
+
+@pytest.fixture
+def plan(documents):
+    return documents.plan_of(documents.contract_of())
+
+
+def rebuilt(plan, **update):
+    return TrainingPlan(**{**dict(plan), **update})
+
+
+def test_a_plan_survives_its_bytes(plan):
+    assert TrainingPlan.from_bytes(plan.to_bytes()) == plan
+
+
+def test_the_digest_changes_with_every_field(plan):
+    digests = {plan.digest}
+    for update in ({"title": "other"}, {"rounds": 4}, {"attempts": 1}, {"max_abs_weight": 10.0}):
+        digests.add(rebuilt(plan, **update).digest)
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize(
+    ("update", "twin"),
+    [
+        ({"units": (UnitTerms(unit="north", public_n=2),) * 2}, {}),
+        ({"features": (Feature(field="tenure", encoding="scale"),) * 2}, {}),
+        ({"minimum_units": 4}, {"minimum_units": 3}),
+        ({"minimum_units": 0}, {"minimum_units": 1}),
+    ],
+    ids=["unit twice", "feature twice", "minimum too high", "minimum zero"],
+)
+def test_an_inconsistent_plan_is_refused_and_its_twin_is_not(plan, update, twin):
+    with pytest.raises(ValidationError):
+        rebuilt(plan, **update)
+    rebuilt(plan, **twin)
+
+
+def test_one_field_may_be_encoded_in_two_ways(plan):
+    two = (
+        Feature(field="tenure", encoding="scale"),
+        Feature(field="tenure", encoding="edges", edges=(0, 12, 72)),
+    )
+    assert rebuilt(plan, features=two).features == two
+
+
+def test_delta_is_bounded_by_the_largest_unit(plan):
+    exact = PrivacyTerms(l2_clip_norm=1, noise_multiplier=1, delta=1 / (10 * 1024))
+    rebuilt(plan, privacy=exact)
+    with pytest.raises(ValidationError):
+        rebuilt(
+            plan, privacy=exact, units=(UnitTerms(unit="north", public_n=2048),), minimum_units=1
+        )
+
+
+def test_no_more_rounds_are_averaged_than_there_are(plan):
+    rebuilt(plan, algorithm=plan.algorithm.model_copy(update={"average_last": 3}))
+    with pytest.raises(ValidationError):
+        rebuilt(plan, algorithm=plan.algorithm.model_copy(update={"average_last": 4}))
+
+
+@pytest.mark.parametrize("edges", [(), (1.0,), (1.0, 1.0), (2.0, 1.0)], ids=str)
+def test_edges_must_be_two_or_more_and_rise(edges):
+    Feature(field="tenure", encoding="edges", edges=(0, 1))
+    with pytest.raises(ValidationError):
+        Feature(field="tenure", encoding="edges", edges=edges)
+
+
+def test_edges_belong_to_their_encoding_only():
+    with pytest.raises(ValidationError):
+        Feature(field="tenure", encoding="scale", edges=(0, 1))
+
+
+def test_a_model_has_widths_exactly_when_it_is_an_mlp():
+    ModelSpec(kind="mlp", hidden=(8,))
+    ModelSpec(kind="logistic")
+    for kind, hidden in (("mlp", ()), ("logistic", (8,)), ("mlp", (0,)), ("mlp", (8,) * 5)):
+        with pytest.raises(ValidationError):
+            ModelSpec(kind=kind, hidden=hidden)
+
+
+def test_a_run_is_charged_for_all_rounds_and_all_spare_ones(plan):
+    once, whole = plan.round_event(), plan.run_event()
+    assert plan.exchanges == plan.rounds + plan.spare_rounds == 4
+    assert whole.steps == once.steps * 4 == 8
+    assert whole.model_copy(update={"steps": once.steps}) == once
+    assert once.l2_sensitivity == plan.privacy.l2_clip_norm
+    assert once.noise_multiplier == plan.privacy.noise_multiplier
+
+
+def test_a_units_public_size_is_that_of_its_terms(plan):
+    assert plan.public_n("north") == 1024
+    with pytest.raises(KeyError):
+        plan.public_n("east")
