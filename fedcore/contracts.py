@@ -37,8 +37,9 @@ class SubjectRule(Part):
 class ContractField(Part):
     """One column with its public bounds or categories.
 
-    `missing_value` is the public constant that stands for an empty numeric cell; without it an empty
-    cell breaks the contract. Sensitive, special and forbidden fields are never inputs of a model.
+    `missing_value` is the public constant that stands for an empty numeric cell; without it an
+    empty cell breaks the contract. Sensitive, special and forbidden fields are never inputs of a
+    model.
     """
 
     name: Text
@@ -75,8 +76,8 @@ class Label(Part):
 class Contract(Record):
     """What every unit's rows look like. All constants come from public sources, never from rows.
 
-    Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the label
-        and the subject column are no fields.
+    Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the
+        label and the subject column are no fields.
     """
 
     schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")

@@ -16,8 +16,8 @@
     ├── DataError            customer data break the contract; stays on the node
     └── UnreachableError     another party does not answer
 
-Mapped to the outside at three rims only: `governance.problems` (problem+json), `fedcore.cli` (exit code
-and one sentence) and `clients.guard` (a bare code).
+Mapped to the outside at three rims only: `governance.problems` (problem+json), `fedcore.cli` (exit
+code and one sentence) and `clients.guard` (a bare code).
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class FedError(Exception):
 
     Args:
         code: `subject.problem`, stable over versions.
-        public: one sentence for the caller: what, which rule, the way out; never a customer's value.
-        detail: for this machine's log only; never sent.
+        public: one sentence for the caller: what, which rule, the way out; never a customer's
+        value. detail: for this machine's log only; never sent.
     """
 
     def __init__(self, code: str, public: str, detail: str = "") -> None:
@@ -72,7 +72,8 @@ class RefusedError(FedError):
     """A rule says no.
 
     Args:
-        reasons: every (code, sentence) that speaks against it, at least one, in the order of the rules.
+        reasons: every (code, sentence) that speaks against it, at least one, in the order of the
+        rules.
     """
 
     def __init__(self, reasons: Sequence[tuple[str, str]], detail: str = "") -> None:

@@ -11,8 +11,8 @@ from fedcore.signing import Envelope
 class NodeGateway(Protocol):
     """What a unit's node asks of governance. Every request is a document signed by the node's key.
 
-    All methods raise UnreachableError when governance does not answer, and the FedError that governance
-    answered otherwise.
+    All methods raise UnreachableError when governance does not answer, and the FedError that
+    governance answered otherwise.
     """
 
     def fetch_contract(self, digest: str) -> Envelope:

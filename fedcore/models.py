@@ -11,8 +11,8 @@ from fedcore.record import At, Digest, Hex256, Name, Part, Realm, Record
 class EpsilonClaim(Part):
     """Privacy spent by one run at one unit, recomputed from its receipts' events.
 
-    `claim` is the bound of the privacy filter and holds although plans are chosen after seeing results;
-    `pld` is tighter and holds if plans did not depend on outputs.
+    `claim` is the bound of the privacy filter and holds although plans are chosen after seeing
+    results; `pld` is tighter and holds if plans did not depend on outputs.
     """
 
     unit: Name
@@ -63,8 +63,8 @@ class Checkpoint(Record):
 class LogEntry(Record):
     """One fact in the log: the kind and digest of a document under a salt.
 
-    The salted commitment, not the document, is hashed into the tree, so that personal data in a document
-    can be erased while the tree stays whole.
+    The salted commitment, not the document, is hashed into the tree, so that personal data in a
+    document can be erased while the tree stays whole.
     """
 
     schema_name: Literal["log-entry/1"] = Field(default="log-entry/1", alias="schema")

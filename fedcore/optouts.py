@@ -70,9 +70,9 @@ class LogPosition(Part):
 class Bulletin(Record):
     """What a unit's node must know before it reads rows. Signed by governance.
 
-    `events` are the node's own signed events after the requested sequence; `set_digest` is that of the
-    set that results; `revoked_runs` are runs with this unit; `consistency` proves that `log` extends
-    the log that the node saw last. The nonce makes the digest of a bulletin unguessable.
+    `events` are the node's own signed events after the requested sequence; `set_digest` is that of
+    the set that results; `revoked_runs` are runs with this unit; `consistency` proves that `log`
+    extends the log that the node saw last. The nonce makes the digest of a bulletin unguessable.
     """
 
     schema_name: Literal["bulletin/1"] = Field(default="bulletin/1", alias="schema")

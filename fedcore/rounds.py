@@ -14,8 +14,8 @@ NoiseSource = Literal["float64-os", "seeded-simulation"]
 class Order(Record):
     """The server tells one node to do one exchange once. Signed by the server.
 
-    An order is (run, round, exchange, attempt, model): a node answers it once, and a repeat of it with
-    the same bytes or a refusal. `previous_report` is absent in the first round only.
+    An order is (run, round, exchange, attempt, model): a node answers it once, and a repeat of it
+    with the same bytes or a refusal. `previous_report` is absent in the first round only.
     """
 
     schema_name: Literal["order/1"] = Field(default="order/1", alias="schema")
@@ -46,10 +46,11 @@ class Cosignature(Record):
 
 
 class Receipt(Record):
-    """What a node did for one order: the only account of it that leaves the node. Signed by the node.
+    """What a node did for one order: the only account of it that leaves the node. Signed by the
+    node.
 
-    `snapshot` commits to the rows under a fresh key that stays at the unit. Nothing in a receipt is a
-    function of customers' rows except that commitment and the digest of the charged update.
+    `snapshot` commits to the rows under a fresh key that stays at the unit. Nothing in a receipt
+    is a function of customers' rows except that commitment and the digest of the charged update.
     """
 
     schema_name: Literal["receipt/1"] = Field(default="receipt/1", alias="schema")

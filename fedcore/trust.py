@@ -1,13 +1,14 @@
 """Pure rules: may this document be believed here and now? No I/O, no clock; every rule takes `now`.
 
-1. A permit counts for one run, plan, contract, task and realm, inside its time window, for the units and
-   keys that it names, and for software versions that it accepts.
-2. An order counts under its permit, for its unit, within rounds, attempts and its deadline, and asks for
-   the model that the previous signed report handed over (the public initial model in round one).
-3. A bulletin counts for its unit and its request's nonce, until `valid_until`; it never goes back in
-   opt-out sequence, log size or epoch, and its events lead to the set that it claims.
-4. A receipt counts when it answers this very order under this permit with the plan's own privacy event,
-   and an opt-out epoch that the permit asks for.
+1. A permit counts for one run, plan, contract, task and realm, inside its time window, for the
+   units and keys that it names, and for software versions that it accepts.
+2. An order counts under its permit, for its unit, within rounds, attempts and its deadline, and
+   asks for the model that the previous signed report handed over (the public initial model in
+   round one).
+3. A bulletin counts for its unit and its request's nonce, until `valid_until`; it never goes back
+   in opt-out sequence, log size or epoch, and its events lead to the set that it claims.
+4. A receipt counts when it answers this very order under this permit with the plan's own privacy
+   event, and an opt-out epoch that the permit asks for.
 5. Reports form one chain: each names its predecessor, and starts from the model that it ended with.
 6. Time: no document from the future by more than `MAX_CLOCK_SKEW`.
 """
@@ -55,7 +56,10 @@ def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm)
 
 
 def verify_permit_time(permit: Permit, now: datetime) -> None:
-    """Hold a permit's window against the time. Raises: ExpiredError `permit.expired`, `permit.early`."""
+    """Hold a permit's window against the time.
+
+    Raises: ExpiredError `permit.expired`, `permit.early`.
+    """
     if now >= permit.expires_at:
         raise ExpiredError("permit.expired", "the permit has expired: request a new one")
     if now < permit.not_before:
@@ -102,7 +106,8 @@ def verify_order(order: Order, permit: Permit, unit: str, now: datetime) -> None
 
 
 def verify_order_model(order: Order, previous: RoundReport | None, initial: str) -> None:
-    """Hold the ordered model against the previous signed report, or the public initial model (rule 2).
+    """Hold the ordered model against the previous signed report, or the public initial model (rule
+    2).
 
     Raises: MismatchError `order.report_missing`, `order.report_mismatch`, `order.model_mismatch`.
     """
@@ -128,8 +133,8 @@ def verify_order_model(order: Order, previous: RoundReport | None, initial: str)
 def verify_bulletin(bulletin: Bulletin, request: BulletinRequest, realm: Realm) -> None:
     """Hold a bulletin against the request that it answers (rule 3, without time and events).
 
-    Raises: MismatchError `bulletin.other_unit`, `bulletin.nonce_mismatch`, `bulletin.head_mismatch`;
-        RollbackError `bulletin.rollback`, `log.rollback`.
+    Raises: MismatchError `bulletin.other_unit`, `bulletin.nonce_mismatch`,
+        `bulletin.head_mismatch`; RollbackError `bulletin.rollback`, `log.rollback`.
     """
     if bulletin.unit != request.unit or bulletin.realm != realm:
         raise MismatchError("bulletin.other_unit", "the bulletin is for another unit or realm")

@@ -22,7 +22,8 @@ def encode_weights(weights: Weights) -> bytes:
 def decode_weights(data: bytes, shapes: Shapes, max_abs: float) -> dict[str, NDArray[np.float64]]:
     """Return the arrays, after everything about them was held against what is expected.
 
-    Guarantees: exactly the expected names and shapes, float64, finite, every entry within `max_abs`.
+    Guarantees: exactly the expected names and shapes, float64, finite, every entry within
+        `max_abs`.
     Raises: InvalidRecordError `weights.too_large`, `weights.unreadable`, `weights.wrong_shape`,
         `weights.not_finite`, `weights.out_of_bounds`. The bound on magnitude keeps a server from
         sending weights that would make the presence of one customer visible.

