@@ -4,6 +4,7 @@ import itertools
 
 from fedcore.dpias import ActRecord, DpiaAct
 from fedcore.errors import MismatchError
+from fedcore.permits import public_n_of
 from fedcore.record import Realm
 from fedcore.trust import verify_permit, verify_permit_time
 from fedcore.verify_documents import Documents
@@ -36,9 +37,18 @@ def verify_lineage(documents: Documents) -> None:
 
 
 def verify_permit_fits(documents: Documents) -> None:
-    """Hold the permit against plan and run. Raises: MismatchError as `trust.verify_permit`."""
-    model, permit = documents.model_version, documents.permit
-    verify_permit(permit, documents.plan, model.run_id, documents.realm)
+    """Hold the permit against plan and run.
+
+    Raises: MismatchError as `trust.verify_permit`, `model.delta_differs`, `plan.public_n_differs`.
+    """
+    model, permit, plan = documents.model_version, documents.permit, documents.plan
+    verify_permit(permit, plan, model.run_id, documents.realm)
+    for grant in permit.cohort:
+        certificate = documents.certificates.get(grant.unit)
+        if certificate is None or plan.public_n(grant.unit) != public_n_of(certificate.size_band):
+            raise MismatchError(
+                "plan.public_n_differs", f"the plan's size of {grant.unit} is not the certified one"
+            )
     if model.delta != permit.delta:
         raise MismatchError("model.delta_differs", "the model states another delta than its permit")
 

@@ -80,7 +80,7 @@ def plan_of(contract: Contract) -> TrainingPlan:
             Feature(field="tenure", encoding="scale"),
             Feature(field="plan", encoding="onehot"),
         ),
-        units=tuple(UnitTerms(unit=unit, public_n=1024) for unit in UNITS),
+        units=tuple(UnitTerms(unit=unit, public_n=1536) for unit in UNITS),
         minimum_units=2,
         model=ModelSpec(kind="logistic"),
         initial_model=digest("initial model"),

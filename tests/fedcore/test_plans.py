@@ -49,7 +49,7 @@ def test_one_field_may_be_encoded_in_two_ways(plan):
 
 
 def test_delta_is_bounded_by_the_largest_unit(plan):
-    exact = PrivacyTerms(l2_clip_norm=1, noise_multiplier=1, delta=1 / (10 * 1024))
+    exact = PrivacyTerms(l2_clip_norm=1, noise_multiplier=1, delta=1 / (10 * 1536))
     rebuilt(plan, privacy=exact)
     with pytest.raises(ValidationError):
         rebuilt(
@@ -93,6 +93,6 @@ def test_a_run_is_charged_for_all_rounds_and_all_spare_ones(plan):
 
 
 def test_a_units_public_size_is_that_of_its_terms(plan):
-    assert plan.public_n("north") == 1024
+    assert plan.public_n("north") == 1536
     with pytest.raises(KeyError):
         plan.public_n("east")

@@ -68,6 +68,13 @@ def test_a_permit_that_governance_signed_anew_fits_no_receipt(world, evidence, f
     assert set(failures(world, lied)) == {"receipts.terms", "reports.cohort"}
 
 
+def test_a_size_that_was_not_certified_fails(world, failures):
+    """A smaller size would allow a larger delta; a larger one would hide an update's weight."""
+    found = failures(world, world.evidence(certificate=changed(size_band=2048)))
+    assert set(found) == {"permit.terms"}
+    assert "north" in found["permit.terms"]
+
+
 def test_a_sensitive_input_fails(world, failures):
     def sensitive(plan):
         feature = Feature(field="gender", encoding="onehot")
