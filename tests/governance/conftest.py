@@ -17,7 +17,7 @@ from fedcore.canonical import digest
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpias import Bindings, Dpia, Risk
 from fedcore.gateway_http import HttpGateway
-from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, OptOutEvent
+from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
 from fedcore.permits import Enrolment, Permit
 from fedcore.plans import (
     Algorithm,
@@ -294,13 +294,12 @@ class World:
 
     def cosign(self) -> None:
         """Both units have seen the log as it is now."""
-        signed = [
-            self.sign(
-                Cosignature(unit=unit, log=self.bulletin(unit).log, seen_at=self.clock.now), unit
-            )
-            for unit in UNITS
-        ]
+        signed = [self.cosignature(unit, self.bulletin(unit).log) for unit in UNITS]
         self.gateway("operator").submit_cosignatures(signed)
+
+    def cosignature(self, unit: str, position: LogPosition) -> Envelope:
+        record = Cosignature(unit=unit, log=position, seen_at=self.clock.now)
+        return self.sign(record, unit)
 
 
 def contract(**changes: Any) -> Contract:
