@@ -50,6 +50,15 @@ def test_every_record_class_states_its_schema():
     assert count == len(record_types()) == len(RECORDS)
 
 
+def test_every_schema_and_field_is_in_the_reference():
+    page = (CODE.parent / "docs" / "reference" / "records.md").read_text(encoding="utf-8")
+    for schema, kind in record_types().items():
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{schema}` |")]
+        assert len(rows) == 1, schema
+        missing = [name for name in kind.model_fields if f"`{name}`" not in rows[0]]
+        assert missing == ["schema_name"], schema
+
+
 def test_no_golden_file_was_edited():
     lines = (GOLDEN / "SHA256SUMS").read_text().splitlines()
     listed = {name: digest for digest, name in (line.split("  ") for line in lines)}

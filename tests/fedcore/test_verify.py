@@ -1,12 +1,13 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore import archive
+from fedcore import archive, verify
 from fedcore.bundle import write_bundle
 from fedcore.models import LogEntry
 from fedcore.record import Realm
@@ -46,6 +47,13 @@ def test_another_key_than_governances_believes_nothing(world, bundle):
     held = [check.name for check in report.checks if check.ok]
     assert held == ["bundle.members"]
     assert (report.model, report.realm, report.epsilon) == (None, None, ())
+
+
+def test_every_check_is_in_the_reference(world, bundle):
+    reference = Path(verify.__file__).parents[1] / "docs" / "reference" / "evidence-bundle.md"
+    page = reference.read_text(encoding="utf-8")
+    for check in verify_bundle(bundle, world.governance.public).checks:
+        assert f"`{check.name}`" in page, check.name
 
 
 def test_an_unreadable_bundle_is_one_failed_check(world):
