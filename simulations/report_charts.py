@@ -11,6 +11,7 @@ from typing import Any
 
 PLOT_HEIGHT = 240.0
 LABEL_GAP = 18.0
+LABEL_FROM = 25.0
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -104,9 +105,10 @@ def line_chart(
     def x(number: float) -> float:
         return 100.0 * (number - first) / (last - first) if last > first else 100.0
 
+    points = tuple(Point(r, value, x(r), y(value)) for r, value in measured)
     return LineChart(
-        points=tuple(Point(r, value, x(r), y(value)) for r, value in measured),
-        levels=_with_labels([(n, kind, value, y(value)) for n, kind, value in shown]),
+        points=points,
+        levels=_with_labels([(n, kind, value, y(value)) for n, kind, value in shown], points),
         x_ticks=tuple(Tick(t, x(t)) for t in _round_ticks(first, last)),
         y_ticks=tuple(Tick(t, y(t)) for t in y_ticks),
     )
@@ -170,19 +172,19 @@ def _round_ticks(first: int, last: int) -> list[int]:
     return sorted({first, *(r for r in inner if r - first >= step / 2), last})
 
 
-def _with_labels(placed: Sequence[tuple[str, str, float, float]]) -> tuple[Level, ...]:
-    """Put each label above its line, the line's own below it, then push apart from the top."""
-    wanted = [(y + LABEL_GAP if kind == "line" else y - 6, n) for n, (_, kind, _, y) in _by(placed)]
+def _with_labels(
+    placed: Sequence[tuple[str, str, float, float]], points: Sequence[Point]
+) -> tuple[Level, ...]:
+    """Put each label above its level and the line's own below the line; push apart from the top."""
+    under = max(point.y for point in points if point.x >= LABEL_FROM) + LABEL_GAP
+    wanted = [
+        (under if kind == "line" else y - 6, index) for index, (_, kind, _, y) in enumerate(placed)
+    ]
     label_y: dict[int, float] = {}
     lowest = -math.inf
-    for y, index in sorted(wanted):
-        lowest = label_y[index] = max(y, lowest + LABEL_GAP)
+    for at, index in sorted(wanted):
+        lowest = label_y[index] = max(at, lowest + LABEL_GAP)
     return tuple(
-        Level(name, kind, value, y, label_y[n]) for n, (name, kind, value, y) in enumerate(placed)
+        Level(name, kind, value, y, label_y[index])
+        for index, (name, kind, value, y) in enumerate(placed)
     )
-
-
-def _by(
-    placed: Sequence[tuple[str, str, float, float]],
-) -> list[tuple[int, tuple[str, str, float, float]]]:
-    return list(enumerate(placed))

@@ -56,7 +56,7 @@ def show_signed(value: object, digits: int = 4) -> str:
 
 def show_percent(value: object) -> str:
     """Return a fraction as per cent with one decimal, or a dash."""
-    return _unless_finite(value) or f"{100 * float(str(value)):.1f} %"
+    return _unless_finite(value) or f"{100 * float(str(value)):.1f}\N{NO-BREAK SPACE}%"
 
 
 def show_epsilon(value: object) -> str:
@@ -72,7 +72,7 @@ def show_plain(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return _unless_finite(value) or repr(value).replace("e-0", "e-")
+        return _unless_finite(value) or repr(value).removesuffix(".0").replace("e-0", "e-")
     return NOTHING if _absent(value) else str(value)
 
 

@@ -1,0 +1,252 @@
+"""One scenario from start to verified model: world, paperwork, run, what was measured."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedcore.bundle import Evidence, read_bundle
+from fedcore.contracts import purpose_line
+from fedcore.errors import FedError
+from fedcore.optouts import OptOutEvent
+from fedcore.plans import TrainingPlan
+from fedcore.privacy.events import PrivacyEvent
+from fedcore.record import Realm
+from fedcore.rounds import RoundReport
+from fedcore.signing import open_envelope
+from simulations.clock import ManualClock
+from simulations.federation import MODEL_NAME, Federation, Terms, Unit, UnitSetup
+from simulations.noise import SeededNoise
+from simulations.paperwork import make_dpia, make_plan
+from simulations.population import Population, export_telco, load_population
+from simulations.scenario import Scenario
+from simulations.scoring import Baselines, TestPart, baselines
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """An opt-out of the scenario and since when it acted."""
+
+    unit: str
+    sequence: int
+    purpose: str
+    received_at: datetime
+    excluded_since_round: int | None
+    minutes: float | None
+
+
+@dataclass
+class Outcome:
+    """Everything that a report is made from."""
+
+    scenario: Scenario
+    population: Population
+    plan: TrainingPlan
+    run_id: str
+    evidence: Evidence
+    bundle: bytes
+    governance_key: str
+    auc_by_round: list[float]
+    auc: float
+    baselines: Baselines
+    ledger_events: dict[str, list[PrivacyEvent]]
+    opt_outs: list[OptOut]
+    phases: list[tuple[str, float]] = field(default_factory=list)
+
+
+class Experiment:
+    """A scenario on its way; `carry_out` does it once."""
+
+    def __init__(self, scenario: Scenario, root: Path, progress: Progress) -> None:
+        self._scenario = scenario
+        self._root = root
+        self._tell = progress
+        self._phases: list[tuple[str, float]] = []
+        self._aucs: list[float] = []
+        self._applied: dict[str, list[int]] = {unit.unit: [] for unit in scenario.units}
+
+    def carry_out(self) -> Outcome:
+        """Do everything and return what came of it. Raises: FedError."""
+        scenario = self._scenario
+        start = time.perf_counter()
+        population = load_customers(scenario, self._root)
+        self._lap("load and split the customers", start)
+        start = time.perf_counter()
+        with ExitStack() as stack:
+            federation = open_world(scenario, population, self._root / "world")
+            stack.callback(federation.close)
+            self._lap("start governance, enrol and check the units", start)
+            return self._in_world(federation, population)
+
+    def _in_world(self, federation: Federation, population: Population) -> Outcome:
+        scenario, start = self._scenario, time.perf_counter()
+        plan = make_plan(scenario)
+        federation.put_in_force(make_dpia(plan, scenario.epsilon, federation.clock.now()))
+        digest = federation.register(plan)
+        self._take_opt_outs(federation, after_round=0)
+        scratch = self._root / "scratch.csv"
+        test = TestPart(population, plan, scenario.contract, scratch)
+        self._lap("sign plan and DPIA, take in opt-outs", start)
+        start = time.perf_counter()
+        run_id = f"run-{scenario.seed}"
+        self._connect(federation, 1)
+        federation.run(digest, run_id, lambda r, model: self._watch(federation, test, r, model))
+        self._lap("train under the permit", start)
+        start = time.perf_counter()
+        bundle = federation.offices["compliance"].fetch_evidence(MODEL_NAME, 1)
+        evidence = read_bundle(bundle)
+        reference = baselines(population, plan, scenario.contract, scratch, test)
+        scratch.unlink()
+        self._lap("baselines without federation", start)
+        return Outcome(
+            scenario=scenario,
+            population=population,
+            plan=plan,
+            run_id=run_id,
+            evidence=evidence,
+            bundle=bundle,
+            governance_key=federation.governance_key.public,
+            auc_by_round=self._aucs,
+            auc=test.auc(evidence.artifact),
+            baselines=reference,
+            ledger_events=ledger_events(federation),
+            opt_outs=self._opt_outs(federation, plan),
+            phases=self._phases,
+        )
+
+    def _watch(
+        self, federation: Federation, test: TestPart, report: RoundReport, model: bytes
+    ) -> None:
+        self._aucs.append(test.auc(model))
+        self._tell(
+            f"round {report.round:>3}/{self._scenario.rounds}  {report.status}  "
+            f"{len(report.answered)} of {len(self._scenario.units)} units  "
+            f"test AUC {self._aucs[-1]:.4f} (simulator's own)"
+        )
+        for unit in federation.units.values():
+            with unit.node() as node:
+                self._applied[unit.name].append(node.opt_outs.confirmed_sequence())
+        self._take_opt_outs(federation, after_round=report.round)
+        federation.tick(minutes=self._scenario.round_minutes)
+        self._connect(federation, report.round + 1)
+
+    def _take_opt_outs(self, federation: Federation, after_round: int) -> None:
+        for wish in self._scenario.opt_outs:
+            if wish.after_round == after_round:
+                unit = federation.units[wish.unit]
+                taken = len(unit_opt_outs(unit))
+                customers = sorted(
+                    unit.setup.rows[self._scenario.contract.subject.column].to_list()
+                )
+                for customer in customers[taken : taken + wish.customers]:
+                    unit.opt_out(customer, wish.purpose)
+
+    def _connect(self, federation: Federation, next_round: int) -> None:
+        federation.grid.down = {
+            federation.node_id(gap.unit)
+            for gap in self._scenario.dropouts
+            if gap.first_round <= next_round <= gap.last_round
+        }
+
+    def _opt_outs(self, federation: Federation, plan: TrainingPlan) -> list[OptOut]:
+        covering = purpose_line(self._scenario.contract.purposes, plan.purpose)
+        reports = self._reported_at(federation)
+        found: list[OptOut] = []
+        for unit in federation.units.values():
+            for event in unit_opt_outs(unit):
+                round_ = next(
+                    (r for r, s in enumerate(self._applied[unit.name], 1) if s >= event.sequence),
+                    None,
+                )
+                acts = round_ is not None and event.purpose in covering
+                found.append(
+                    OptOut(
+                        unit=unit.name,
+                        sequence=event.sequence,
+                        purpose=event.purpose,
+                        received_at=event.received_at,
+                        excluded_since_round=round_ if acts else None,
+                        minutes=_minutes(event.received_at, reports, round_) if acts else None,
+                    )
+                )
+        return found
+
+    def _reported_at(self, federation: Federation) -> list[datetime]:
+        bundle = federation.offices["compliance"].fetch_evidence(MODEL_NAME, 1)
+        key = federation.server_key.public
+        return [
+            open_envelope(report, RoundReport, key, Realm.SIMULATION).ended_at
+            for report in read_bundle(bundle).reports
+        ]
+
+    def _lap(self, name: str, start: float) -> None:
+        seconds = time.perf_counter() - start
+        self._phases.append((name, seconds))
+        self._tell(f"{name}: {seconds:.1f} s")
+
+
+def load_customers(scenario: Scenario, root: Path) -> Population:
+    """Return the scenario's customers, split by its seed; `root` is created.
+
+    Raises: DataError; InvalidRecordError `scenario.units_differ` when table and scenario name
+        different units.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    source = Path(scenario.data)
+    if scenario.data == "telco":
+        source = root / "telco.csv"
+        export_telco(source)
+    label = scenario.contract.label.name
+    return load_population(
+        source, (label, scenario.unit_column), scenario.seed, scenario.test_share
+    )
+
+
+def open_world(scenario: Scenario, population: Population, root: Path) -> Federation:
+    """Return a federation with the scenario's units enrolled and checked.
+
+    Raises: DataError when a unit's rows break the contract.
+    """
+    clock = ManualClock(datetime.now(UTC).replace(microsecond=0))
+    federation = Federation(
+        root, scenario.contract, clock, SeededNoise(scenario.seed), Terms(delta=scenario.delta)
+    )
+    try:
+        for unit in scenario.units:
+            setup = UnitSetup(
+                unit=unit.unit,
+                rows=population.rows_of(unit.unit),
+                size_band=unit.size_band,
+                epsilon_cap=unit.epsilon_cap,
+                faulty_rows=scenario.faulty_rows,
+            )
+            federation.enrol(setup).check()
+    except FedError:
+        federation.close()
+        raise
+    return federation
+
+
+def ledger_events(federation: Federation) -> dict[str, list[PrivacyEvent]]:
+    """Return every unit's reserved events, from its ledger."""
+    events = {}
+    for unit in federation.units.values():
+        with unit.node() as node:
+            events[unit.name] = node.ledger.events()
+    return events
+
+
+def unit_opt_outs(unit: Unit) -> list[OptOutEvent]:
+    """Return the opt-outs that a unit has taken in."""
+    with unit.node() as node:
+        return node.opt_outs.events()
+
+
+def _minutes(received: datetime, reports: list[datetime], round_: int | None) -> float | None:
+    if round_ is None or round_ > len(reports):
+        return None
+    return max(0.0, (reports[round_ - 1] - received).total_seconds() / 60)

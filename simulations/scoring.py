@@ -1,0 +1,130 @@
+"""What the simulator alone can measure: models on a test part that no unit holds, and baselines.
+
+Nodes send no metrics; nothing here exists in a deployment.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from clients.data import Examples, load_examples
+from clients.pseudonyms import KEY_BYTES, Pseudonymiser
+from fedcore.contracts import Contract
+from fedcore.plans import TrainingPlan
+from fedcore.tasks.task import load_into, load_task, shapes_of
+from fedcore.weights import decode_weights
+from simulations.population import Population
+
+_GRID = {"logisticregression__C": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]}
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Test AUC without federation: pooled and not private, and each unit alone and not private.
+
+    `pooled_candidates` are the two feature maps; `pooled` is the one with the better inner
+    cross-validation, never the better test.
+    """
+
+    pooled: float
+    pooled_candidates: dict[str, float]
+    alone: dict[str, float]
+
+
+class TestPart:
+    """The encoded test part of a population."""
+
+    def __init__(
+        self, population: Population, plan: TrainingPlan, contract: Contract, scratch: Path
+    ) -> None:
+        self._plan = plan
+        self._examples = encoded(population.test, plan, contract, scratch)
+
+    def auc(self, model: bytes) -> float:
+        """Return the ROC AUC of a model (safetensors) on the test part."""
+        task = load_task(self._plan.task)
+        module = task.build(self._plan.model, self._examples.features.shape[1])
+        load_into(module, decode_weights(model, shapes_of(module), 1e300))
+        with torch.no_grad():
+            scores = task.scores(module(torch.from_numpy(self._examples.features))).numpy()
+        return float(roc_auc_score(self._examples.labels, scores))
+
+    def auc_of(self, fitted: Pipeline) -> float:
+        """Return the ROC AUC of a fitted pipeline on the encoded test part."""
+        scores = fitted.decision_function(self._examples.features)
+        return float(roc_auc_score(self._examples.labels, scores))
+
+
+def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch: Path) -> Examples:
+    """Return rows through the nodes' own reader and feature map, nobody excluded."""
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    rows.write_csv(scratch)
+    pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
+    return load_examples(scratch, contract, plan.features, pseudonymiser, lambda _: False)
+
+
+def baselines(
+    population: Population, plan: TrainingPlan, contract: Contract, scratch: Path, test: TestPart
+) -> Baselines:
+    """Return what pooled training and each unit alone reach, without privacy."""
+    train = encoded(population.train, plan, contract, scratch)
+    public = _searched(make_pipeline(LogisticRegression(max_iter=2000)), train)
+    plain_train, plain_test = _plain_features(population, contract)
+    labels = [_labels(part, contract) for part in (population.train, population.test)]
+    plain = _searched(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        Examples(features=plain_train, labels=labels[0]),
+    )
+    candidates = {
+        "public_bounds": test.auc_of(public.best_estimator_),
+        "plain": float(roc_auc_score(labels[1], plain.decision_function(plain_test))),
+    }
+    best = "public_bounds" if public.best_score_ >= plain.best_score_ else "plain"
+    alone = {
+        unit: _alone(encoded(population.rows_of(unit), plan, contract, scratch), test)
+        for unit in population.units
+    }
+    return Baselines(pooled=candidates[best], pooled_candidates=candidates, alone=alone)
+
+
+def _alone(own: Examples, test: TestPart) -> float:
+    if len(set(own.labels)) < 2:
+        return 0.5
+    fitted = make_pipeline(LogisticRegression(max_iter=2000)).fit(own.features, own.labels)
+    return test.auc_of(fitted)
+
+
+def _searched(pipeline: Pipeline, train: Examples) -> GridSearchCV:
+    search = GridSearchCV(pipeline, _GRID, scoring="roc_auc", cv=5)
+    return search.fit(train.features, train.labels)
+
+
+def _labels(rows: pl.DataFrame, contract: Contract) -> Matrix:
+    positive = rows[contract.label.name] == contract.label.positive
+    return positive.to_numpy().astype(np.float64)
+
+
+def _plain_features(population: Population, contract: Contract) -> tuple[Matrix, Matrix]:
+    """Return all contract fields, one-hot or as they are, of both parts."""
+    both = pl.concat([population.train, population.test])
+    columns = []
+    for field in contract.fields:
+        if field.kind == "numeric":
+            values = both[field.name].cast(pl.Float64, strict=False).fill_null(0.0)
+            columns.append(values.to_numpy()[:, None])
+        else:
+            levels = np.array(field.categories, dtype=object)
+            columns.append((both[field.name].to_numpy()[:, None] == levels).astype(np.float64))
+    matrix = np.concatenate(columns, axis=1)
+    cut = population.train.height
+    return matrix[:cut], matrix[cut:]
