@@ -6,13 +6,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fedcore.errors import InvalidRecordError
 from governance import problems
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
-
 
 class RequestLimits:
     """Middleware: bodies above `max_body_bytes` are refused, and answers carry security headers.
@@ -33,7 +26,7 @@ class RequestLimits:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in problems.SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

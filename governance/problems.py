@@ -33,6 +33,13 @@ from fedcore.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+# Here as well as in `governance.limits`: the answer to a defect is made outside of all middleware.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 _URN = "urn:fedpact:error:"
 _logger = logging.getLogger("fedpact.governance")
 
@@ -116,7 +123,9 @@ def answer(error: FedError, instance: str, status: int | None = None) -> JSONRes
     problem = problem_of(error, instance)
     if status is not None:
         problem = problem.model_copy(update={"status": status, "title": HTTPStatus(status).phrase})
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else None
+    headers = dict(SECURITY_HEADERS)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
         problem.model_dump(mode="json"), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

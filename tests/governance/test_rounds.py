@@ -154,9 +154,7 @@ def test_an_expired_permit_ends_the_run(world, receipts):
 
 def test_a_void_round_is_tried_again_and_its_receipts_are_kept(world, permit, receipts):
     first = receipts[:1]
-    void = world.report(
-        first, status="void", unavailable=("south",), model_out=first[0].model_in
-    )
+    void = world.report(first, status="void", unavailable=("south",), model_out=first[0].model_in)
     world.submit(void, first)
     again = [world.receipt(permit, unit, 1, attempt=2) for unit in ("north", "south")]
     world.submit(world.report(again, void), again)

@@ -55,9 +55,7 @@ def test_a_start_that_was_never_witnessed_is_a_rollback():
 
 @pytest.mark.parametrize("changed", range(5))
 def test_a_chain_that_misses_the_newest_witnessed_head_is_a_rollback(changed):
-    other = tuple(
-        "ff" * 32 if number == changed else body for number, body in enumerate(BODIES)
-    )
+    other = tuple("ff" * 32 if number == changed else body for number, body in enumerate(BODIES))
     with pytest.raises(RollbackError, match=r"ledger\.rollback"):
         verify_head_claim(claim(0, 8, other), GENESIS, head(5))
 
