@@ -2,6 +2,8 @@
 
 import hashlib
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from safetensors.numpy import save
 
 from fedcore.canonical import digest
@@ -336,12 +340,42 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+Opened = tuple[httpx.Client, Callable[[], None]]
+Server = Callable[[FastAPI], Opened]
+
+
+def in_process(app: FastAPI) -> Opened:
+    """The application without a socket."""
+    client = httpx.Client(transport=AsgiTransport(app), base_url="http://governance")
+    return client, client.close
+
+
+def over_loopback(app: FastAPI) -> Opened:
+    """The application behind uvicorn on a port of this machine."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+
+    def close() -> None:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+    return client, close
+
+
 @pytest.fixture
 def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[..., World]]:
     """Makes a world on a fresh database; all are closed at the end."""
-    opened: list[httpx.Client] = []
+    closers: list[Callable[[], None]] = []
 
-    def make(url: str | None = None, **changes: Any) -> World:
+    def make(url: str | None = None, server: Server = in_process, **changes: Any) -> World:
         if url is None:
             (tmp_path / "governance.db").write_bytes(migrated_database.read_bytes())
             url = f"sqlite:///{tmp_path / 'governance.db'}"
@@ -358,14 +392,21 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
         admin_key = bootstrap(database, START)
         database.close()
         clock = Clock()
-        transport = AsgiTransport(create_app(settings, clock))
-        client = httpx.Client(transport=transport, base_url="http://governance")
-        opened.append(client)
+        client, close = server(create_app(settings, clock))
+        closers.append(close)
         return World(clock, settings, key.public, client, admin_key)
 
     yield make
-    for client in opened:
-        client.close()
+    for close in closers:
+        close()
+
+
+@pytest.fixture(params=[in_process, over_loopback], ids=["asgi", "http"])
+def any_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
+    """The same world behind each way to reach it."""
+    made = make_world(server=request.param)
+    made.ready()
+    return made
 
 
 @pytest.fixture

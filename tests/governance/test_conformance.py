@@ -1,0 +1,50 @@
+"""What the gateways promise, over each way to reach the service."""
+
+import pytest
+
+from fedcore.contracts import Contract
+from fedcore.errors import NotFoundError, RefusedError, TransitionError
+from fedcore.gateway import NodeGateway, OfficeGateway, ServerGateway
+from fedcore.models import ModelVersion
+from fedcore.permits import Permit
+from fedcore.record import Realm
+from fedcore.verify import verify_bundle
+
+
+class TestGateway:
+    def test_a_whole_run_ends_in_evidence_that_verifies(self, any_world, model_bytes):
+        world = any_world
+        world.run()
+        server: ServerGateway = world.gateway("operator")
+        envelope = server.register_model("run-1", "churn", model_bytes)
+        assert world.open(envelope, ModelVersion).version == 1
+        world.cosign()
+        office: OfficeGateway = world.gateway("auditor")
+        bundle = office.fetch_evidence("churn", 1)
+        assert verify_bundle(bundle, world.governance_key, Realm.SIMULATION).ok
+
+    def test_documents_come_back_signed_by_governance(self, any_world):
+        node: NodeGateway = any_world.gateway()
+        contract = any_world.open(node.fetch_contract(any_world.plan().contract), Contract)
+        assert contract.digest == any_world.plan().contract
+        server: ServerGateway = any_world.gateway("operator")
+        permit = server.request_permit(any_world.plan().digest, "run-1")
+        assert any_world.open(permit, Permit).run_id == "run-1"
+
+    def test_a_refusal_arrives_with_all_its_codes(self, any_world):
+        bad = any_world.plan(task="response", purpose="marketing")
+        any_world.register(bad)
+        with pytest.raises(RefusedError) as caught:
+            any_world.gateway("operator").request_permit(bad.digest, "run-1")
+        assert caught.value.codes == ("dpia.task_differs", "dpia.purpose_not_covered")
+        with pytest.raises(TransitionError) as transition:
+            any_world.gateway("author").act_on_dpia(any_world.dpia().digest, "submit", "n")
+        assert transition.value.codes == ("dpia.act_not_allowed",)
+        with pytest.raises(NotFoundError):
+            any_world.gateway("operator").fetch_plan("sha256:" + "0" * 64)
+
+    def test_opt_outs_go_in_and_come_back(self, any_world):
+        event = any_world.sign(any_world.opt_out("north", 1), "north")
+        any_world.gateway().submit_opt_out(event)
+        assert any_world.bulletin("north").events == (event,)
+        assert any_world.bulletin("south").events == ()
