@@ -126,6 +126,12 @@ class Documents:
         )
 
     @cached_property
+    def receipt_of_digest(self) -> Mapping[str, Receipt]:
+        """The receipts by their digests."""
+        digests = (envelope.digest for envelope in self.evidence.receipts)
+        return dict(zip(digests, self.receipts, strict=True))
+
+    @cached_property
     def cosignatures(self) -> tuple[Cosignature, ...]:
         """The cosignatures in the bundle's order, each signed by the node of its unit."""
         envelopes = [position.envelope for position in self.evidence.cosignatures]

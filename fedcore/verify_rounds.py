@@ -89,7 +89,7 @@ def verify_receipts_complete(documents: Documents) -> None:
     Raises: MismatchError `receipt.missing`, `receipt.surplus`, `model.receipts_differ`.
     """
     answers = [answer.receipt for report in documents.reports for answer in report.answered]
-    found = [receipt.digest for receipt in documents.receipts]
+    found = [envelope.digest for envelope in documents.evidence.receipts]
     missing = set(answers) - set(found)
     if missing:
         raise MismatchError("receipt.missing", f"{len(missing)} answers have no receipt")
@@ -163,10 +163,9 @@ def answered_receipts(documents: Documents) -> Iterator[tuple[RoundReport, Recei
 
     Raises: MismatchError `receipt.missing`, `receipt.report_differs`.
     """
-    by_digest = {receipt.digest: receipt for receipt in documents.receipts}
     for report in documents.reports:
         for answer in report.answered:
-            receipt = by_digest.get(answer.receipt)
+            receipt = documents.receipt_of_digest.get(answer.receipt)
             if receipt is None:
                 raise MismatchError("receipt.missing", f"an answer of {answer.unit} has no receipt")
             if receipt.unit != answer.unit:
