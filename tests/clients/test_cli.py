@@ -1,0 +1,317 @@
+import re
+import sqlite3
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from clients.bulletin import BulletinStore
+from clients.ledger import Cap, Ledger, Reservation
+from clients.settings import NodeSettings
+from clients.state import StateDir
+from fedcore import canonical, cli
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.permits import Enrolment
+from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.privacy.events import PrivacyEvent
+from fedcore.record import Realm
+from fedcore.rounds import Order
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+
+SOUND = "customer_id,tenure,plan,churn\nC1,3,basic,Yes\nC2,40,plus,No\nC3,71,basic,No\n"
+EVENT = PrivacyEvent(
+    mechanism="gaussian", l2_sensitivity=1.0, sampling_rate=1.0, noise_multiplier=8.0, steps=4
+)
+
+
+def fedpact(*arguments, answers=None):
+    entry = EntryPoint("node", "clients.cli:app [node]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"node": entry})
+    result = CliRunner().invoke(root, ["node", *map(str, arguments)], input=answers)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def governance():
+    return SigningKey.generate()
+
+
+@pytest.fixture
+def contract():
+    return Contract(
+        contract_id="customers",
+        version=1,
+        title="Customers",
+        source="The public price list.",
+        subject=SubjectRule(
+            column="customer_id", namespace="customer-number", normaliser="trim-upper/1"
+        ),
+        fields=(
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="plan", kind="categorical", categories=("basic", "plus")),
+        ),
+        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
+        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
+        retention_days=365,
+    )
+
+
+@pytest.fixture
+def contract_file(tmp_path, contract, governance):
+    path = tmp_path / "contract.json"
+    path.write_bytes(sign_record(contract, governance, Realm.PRODUCTION).to_bytes())
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path, governance):
+    """The settings of a fresh node, whose governance is out of reach."""
+    (tmp_path / "customers.csv").write_text(SOUND)
+    path = tmp_path / "node.toml"
+    path.write_text(
+        f"""
+unit = "north"
+state_dir = "{tmp_path / "state"}"
+source = "{tmp_path / "customers.csv"}"
+governance_url = "http://127.0.0.1:9"
+governance_key = "{governance.public}"
+subject_namespace = "customer-number"
+epsilon_cap = 4.0
+delta = 1e-5
+size_band = 1024
+purposes = ["retention"]
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def node(settings):
+    assert fedpact("init", "-s", settings)[0] == 0
+    return NodeSettings.load(settings)
+
+
+def charge(node):
+    """Reserve a run of 4 steps in the node's ledger and begin its first order."""
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    path = StateDir(node.state_dir).ledger
+    opened = Ledger(path, "north", "customer-number", Cap(epsilon=4.0, delta=1e-5))
+    digest = canonical.digest(b"some document")
+    order = Order(
+        run_id="run-7",
+        realm=Realm.PRODUCTION,
+        unit="north",
+        round=1,
+        attempt=1,
+        permit=digest,
+        plan=digest,
+        model=digest,
+        issued_at=at,
+        deadline_at=at,
+    )
+    reservation = Reservation("run-7", digest, EVENT, exchanges=4, epsilon_granted=4.0)
+    opened.begin(order, reservation, at)
+    opened.close()
+
+
+def test_init_makes_keys_and_an_empty_ledger_and_never_twice(settings):
+    code, output = fedpact("init", "-s", settings)
+    assert code == 0
+    state = StateDir(NodeSettings.load(settings).state_dir)
+    assert state.node_key().public in output
+    kept = {path: path.read_bytes() for path in state.root.iterdir()}
+    code, output = fedpact("init", "-s", settings)
+    assert (code, "state.exists" in output) == (1, True)
+    assert {path: path.read_bytes() for path in state.root.iterdir()} == kept
+
+
+def test_an_enrolment_request_is_signed_by_the_node_with_the_declared_band(node, settings):
+    out = settings.parent / "enrolment.json"
+    code, _ = fedpact("enrol", "-s", settings, "--legal-entity", "North Ltd", "--out", out)
+    assert code == 0
+    key = StateDir(node.state_dir).node_key().public
+    envelope = Envelope.from_bytes(out.read_bytes())
+    request = open_envelope(envelope, Enrolment, key, Realm.PRODUCTION)
+    assert (request.unit, request.size_band, request.node_key) == ("north", 1024, key)
+
+
+def test_a_size_that_is_no_band_is_not_enrolled(node, settings):
+    settings.write_text(settings.read_text().replace("1024", "1000"))
+    out = settings.parent / "enrolment.json"
+    code, output = fedpact("enrol", "-s", settings, "--legal-entity", "North Ltd", "--out", out)
+    assert code == 1
+    assert "size_band: must be a power of two" in output
+    assert not out.exists()
+
+
+def test_a_sound_source_makes_the_node_available_without_governance(
+    node, settings, contract, contract_file
+):
+    assert not StateDir(node.state_dir).checked(contract.digest)
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert code == 0, output
+    assert "customers.csv fits customers version 1: available" in output
+    assert StateDir(node.state_dir).checked(contract.digest)
+    # The contract is kept: from now on its digest is enough.
+    assert fedpact("check", "-s", settings, "-c", contract.digest)[0] == 0
+
+
+def test_a_signed_contract_may_be_laid_out_for_reading(node, settings, contract_file):
+    readable = contract_file.read_text().replace(",", ",\n  ")
+    contract_file.write_text(readable)
+    assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (SOUND.replace("tenure", "months"), "lacks the contract's columns: tenure"),
+        (SOUND.replace(",plus,", ",gold,"), "plan: category outside the contract (1 rows)"),
+        (SOUND.replace(",40,", ",4000,"), "tenure: outside its bounds (1 rows)"),
+        (SOUND.replace(",40,", ",nan,"), "tenure: not a finite number (1 rows)"),
+        (SOUND.replace(",Yes", ","), "churn: not one of the two labels (1 rows)"),
+        (SOUND.replace("C2", "C1"), "customer_id: one customer has several rows (2 rows)"),
+        (SOUND.partition("\n")[0] + "\n", "has no rows"),
+    ],
+)
+def test_the_operator_reads_columns_and_rules_and_the_mended_source_passes(
+    node, settings, contract, contract_file, rows, told
+):
+    node.source.write_text(rows)
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert code == 1
+    assert told in output
+    assert not re.search(r"4000|gold|\bC[12]\b", output.replace(told, ""))
+    assert not StateDir(node.state_dir).checked(contract.digest)
+    node.source.write_text(SOUND)
+    assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 0
+    assert StateDir(node.state_dir).checked(contract.digest)
+
+
+def test_a_unit_may_decide_to_leave_faulty_rows_out(node, settings, contract_file):
+    node.source.write_text(SOUND.replace(",40,", ",4000,"))
+    assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 1
+    settings.write_text(settings.read_text() + 'faulty_rows = "drop"\n')
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert (code, "left out" in output) == (0, True)
+
+
+def test_a_contract_that_governance_did_not_sign_is_not_even_kept(
+    node, settings, contract, contract_file
+):
+    forged = sign_record(contract, SigningKey.generate(), Realm.PRODUCTION)
+    contract_file.write_bytes(forged.to_bytes())
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert (code, "signature.wrong_key" in output) == (1, True)
+    assert not StateDir(node.state_dir).contract(contract.digest).exists()
+
+
+@pytest.mark.parametrize("name", ["no-such-file.json", "sha256:12", "sha256:../../node"])
+def test_what_is_neither_file_nor_digest_is_named(node, settings, name):
+    code, output = fedpact("check", "-s", settings, "-c", name)
+    assert (code, "contract.unreadable" in output) == (1, True)
+
+
+def test_an_unknown_contract_needs_governance(node, settings):
+    code, output = fedpact("check", "-s", settings, "-c", canonical.digest(b"another"))
+    assert (code, "governance.unreachable" in output) == (1, True)
+
+
+def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
+    node, settings, contract_file
+):
+    asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--purpose", "retention"]
+    code, output = fedpact(*asked, "--ground", "art21_2", answers="C2\nC2\n")
+    assert code == 0, output
+    assert "opt-out 1 of retention acts here from now on" in output
+    assert "C2" not in output
+    key = StateDir(node.state_dir).node_key().public
+    store = BulletinStore(StateDir(node.state_dir).bulletin, "north", key, Realm.PRODUCTION)
+    assert len(store.excluded(("retention",))) == 1
+    store.close()
+    assert b"C2" not in StateDir(node.state_dir).bulletin.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "ground", "reason"),
+    [
+        ("baking", "art21_2", "opt_out.purpose_unknown"),
+        ("retention", "because", "opt_out.ground_unknown"),
+    ],
+)
+def test_an_opt_out_of_nothing_known_is_refused(
+    node, settings, contract_file, purpose, ground, reason
+):
+    asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--customer", "C2"]
+    code, output = fedpact(*asked, "--purpose", purpose, "--ground", ground)
+    assert (code, reason in output) == (1, True)
+
+
+def test_the_ledger_is_shown_with_claim_pld_and_cap(node, settings):
+    charge(node)
+    code, output = fedpact("ledger", "show", "-s", settings)
+    assert code == 0
+    assert [word in output for word in ("open", "reserve", "order", "run-7")] == [True] * 4
+    claim = renyi_epsilon([EVENT], 1e-5)
+    assert f"epsilon reserved: {claim:.4f} of at most 4 at delta 1e-05" in output
+    pld = float(re.search(r"did not depend on outputs: ([\d.]+)", output)[1])
+    assert 0 < pld < claim
+
+
+def test_an_empty_ledger_has_reserved_nothing(node, settings):
+    _, output = fedpact("ledger", "show", "-s", settings)
+    assert "epsilon reserved: 0.0000 of at most 4" in output
+
+
+def test_an_altered_ledger_does_not_verify(node, settings):
+    charge(node)
+    code, output = fedpact("ledger", "verify", "-s", settings)
+    assert (code, "3 entries, unbroken" in output) == (0, True)
+    connection = sqlite3.connect(StateDir(node.state_dir).ledger)
+    connection.execute("DROP TRIGGER entries_fixed")
+    connection.execute(
+        "UPDATE entries SET body = CAST(replace(CAST(body AS TEXT), '8', '9') AS BLOB) "
+        "WHERE sequence = 2"
+    )
+    connection.commit()
+    connection.close()
+    for command in ("show", "verify"):
+        code, output = fedpact("ledger", command, "-s", settings)
+        assert (code, "ledger entry 2 was altered or removed" in output) == (1, True)
+
+
+def test_a_node_without_its_ledger_does_not_start_a_new_one(node, settings):
+    path = StateDir(node.state_dir).ledger
+    path.unlink()
+    for command in (("ledger", "show"), ("ledger", "verify"), ("sync",)):
+        code, output = fedpact(*command, "-s", settings)
+        assert (code, "ledger.missing" in output) == (1, True)
+    assert not path.exists()
+
+
+def test_synchronising_without_governance_says_so_and_keeps_what_is_pending(
+    node, settings, contract_file
+):
+    asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--purpose", "retention"]
+    fedpact(*asked, "--ground", "art21_2", "--customer", "C2")
+    code, output = fedpact("sync", "-s", settings)
+    assert (code, "governance.unreachable" in output) == (1, True)
+    code, output = fedpact(*asked, "--ground", "art21_2", "--customer", "C3")
+    assert "opt-out 2 of retention" in output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('unit = "north"', 'unit = "north"\ncolour = "red"', "colour"),
+        ("epsilon_cap = 4.0", "epsilon_cap = -1", "epsilon_cap"),
+    ],
+)
+def test_wrong_settings_are_refused_by_the_name_of_the_field(settings, before, after, told):
+    settings.write_text(settings.read_text().replace(before, after))
+    code, output = fedpact("init", "-s", settings)
+    assert code == 1
+    assert told in output
+    assert "settings.invalid" in output

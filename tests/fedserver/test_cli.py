@@ -1,0 +1,185 @@
+import json
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from fedcore import canonical, cli
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
+from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
+from fedcore.record import Realm
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+from fedcore.tasks.task import initial_weights, load_task
+from fedcore.weights import encode_weights
+
+
+def fedpact(*arguments):
+    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"server": entry})
+    result = CliRunner().invoke(root, ["server", "plan", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def contract():
+    return Contract(
+        contract_id="customers",
+        version=1,
+        title="Customers",
+        source="The public price list.",
+        subject=SubjectRule(
+            column="customer_id", namespace="customer-number", normaliser="trim-upper/1"
+        ),
+        fields=(
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="age", kind="numeric", lower=0, upper=120, sensitivity="sensitive"),
+        ),
+        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
+        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
+        retention_days=365,
+    )
+
+
+@pytest.fixture
+def plan(contract):
+    model = ModelSpec(kind="logistic")
+    first = encode_weights(initial_weights(load_task("churn"), model, 1))
+    return TrainingPlan(
+        title="Churn [red]over[/red] two units",
+        task="churn",
+        purpose="retention",
+        contract=contract.digest,
+        features=(Feature(field="tenure", encoding="scale"),),
+        units=(UnitTerms(unit="north", public_n=1536), UnitTerms(unit="south", public_n=768)),
+        minimum_units=2,
+        model=model,
+        initial_model=canonical.digest(first),
+        algorithm=Algorithm(local_learning_rate=0.5),
+        rounds=5,
+        spare_rounds=1,
+        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
+    )
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, value):
+        path = tmp_path / name
+        path.write_text(json.dumps(value, indent=2))
+        return path
+
+    return write
+
+
+def test_a_plan_laid_out_for_reading_is_checked_and_named_by_its_digest(plan, write):
+    code, output = fedpact("check", write("plan.json", plan.to_json()))
+    assert code == 0, output
+    assert f"plan {plan.digest}" in output
+    assert "[red]over[/red] two units: logistic, 5 rounds" in output
+    assert "2 units, at least 2 answers a round; each reserves 6 exchanges of 1 steps" in output
+
+
+def test_the_claim_counts_spare_rounds_and_customers_of_both_units(plan, write):
+    _, output = fedpact("check", write("plan.json", plan.to_json()))
+    event = plan.round_event().model_copy(update={"steps": 6})
+    for units, name in ((1, "1 unit "), (2, "2 units")):
+        row = next(line for line in output.splitlines() if name in line and "│" in line)
+        events = [event] * units
+        assert f"{renyi_epsilon(events, 1e-5):.4f}" in row
+        assert f"{pld_epsilon(events, 1e-5):.4f}" in row
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("rounds", 0, "rounds:"),
+        ("privacy", {"l2_clip_norm": 1, "noise_multiplier": 0, "delta": 1e-5}, "noise_multiplier"),
+        ("colour", "red", "colour:"),
+        ("minimum_units", 3, "minimum_units: more than there are units"),
+    ],
+)
+def test_a_wrong_field_is_named(plan, write, field, value, told):
+    code, output = fedpact("check", write("plan.json", {**plan.to_json(), field: value}))
+    assert code == 1
+    assert told in output
+    assert "record.invalid" in output
+
+
+def test_what_is_no_plan_is_named_by_its_file(tmp_path, write):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    for path, told in (
+        (tmp_path / "rows.csv", "rows.csv: the document is not valid JSON"),
+        (tmp_path / "missing.json", "missing.json cannot be read"),
+        (write("other.json", {"schema": "permit/1"}), "expected a document of schema plan/1"),
+    ):
+        code, output = fedpact("check", path)
+        assert (code, told in output) == (1, True), output
+
+
+def test_a_plan_is_held_against_its_contract_signed_or_plain(plan, contract, write):
+    signed = sign_record(contract, SigningKey.generate(), Realm.PRODUCTION)
+    for value in (contract.to_json(), json.loads(signed.to_bytes())):
+        code, output = fedpact(
+            "check", write("plan.json", plan.to_json()), "-c", write("contract.json", value)
+        )
+        assert code == 0, output
+        assert "fits its contract: 1 inputs" in output
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"contract": canonical.digest(b"another")}, "plan.other_contract"),
+        ({"features": (Feature(field="colour", encoding="scale"),)}, "plan.field_unknown"),
+        ({"features": (Feature(field="tenure", encoding="onehot"),)}, "plan.encoding_unfit"),
+        ({"features": (Feature(field="age", encoding="scale"),)}, "contract.sensitive_input"),
+        ({"purpose": "baking"}, "contract.purpose_unknown"),
+        ({"initial_model": canonical.digest(b"mine")}, "plan.initial_model_differs"),
+        ({"task": "weather"}, "task.unknown"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_the_reason(
+    plan, contract, write, changes, reason
+):
+    other = write("plan.json", plan.model_copy(update=changes).to_json())
+    code, output = fedpact("check", other, "-c", write("contract.json", contract.to_json()))
+    assert (code, reason in output) == (1, True), output
+
+
+def test_a_signed_plan_opens_under_the_author_key_in_its_realm_only(plan, write, tmp_path):
+    key = SigningKey.generate()
+    key.save(tmp_path / "author.pem")
+    out = tmp_path / "signed.json"
+    code, output = fedpact(
+        "sign",
+        write("plan.json", plan.to_json()),
+        *("--key", tmp_path / "author.pem", "--realm", "simulation", "--out", out),
+    )
+    assert code == 0
+    assert plan.digest in output
+    envelope = Envelope.from_bytes(out.read_bytes())
+    assert open_envelope(envelope, TrainingPlan, key.public, Realm.SIMULATION) == plan
+    assert "production" not in envelope.payload_type
+
+
+def test_an_invalid_plan_is_not_signed(plan, write, tmp_path):
+    SigningKey.generate().save(tmp_path / "author.pem")
+    bad = write("plan.json", {**plan.to_json(), "rounds": 0})
+    out = tmp_path / "signed.json"
+    code, _ = fedpact("sign", bad, "--key", tmp_path / "author.pem", "--out", out)
+    assert code == 1
+    assert not out.exists()
+    code, output = fedpact(
+        "sign", write("plan.json", plan.to_json()), "--key", tmp_path / "none.pem", "--out", out
+    )
+    assert (code, "key.unreadable" in output) == (1, True)
+    assert not out.exists()
