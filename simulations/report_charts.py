@@ -56,7 +56,7 @@ class LineChart:
 
     @property
     def path(self) -> str:
-        """The line as the `points` of a polyline in a box of 100 × `height`."""
+        """The line as the `points` of a polyline in a box of 100 by `height`."""
         return " ".join(f"{point.x:.2f},{point.y:.2f}" for point in self.points)
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
+from functools import cache
 from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
@@ -15,6 +16,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from simulations.report_charts import BarChart, LineChart, bar_chart, line_chart
 
 NOTHING = "—"
+MINUS = "\N{MINUS SIGN}"
 GUESSING = 0.5
 
 
@@ -25,6 +27,12 @@ def render_page(report: Mapping[str, object]) -> str:
         its own policy forbids both; every text of the report is escaped; an absent section is left
         out, an absent number is a dash; a claimed epsilon is never rounded down.
     """
+    page = _environment().get_template("report.html")
+    return page.render(report=report, charts=_charts(report), labels=_labels(report)) + "\n"
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("simulations"),
         autoescape=True,
@@ -40,29 +48,35 @@ def render_page(report: Mapping[str, object]) -> str:
         "percent": show_percent,
         "at": show_time,
     }
-    page = environment.get_template("report.html")
-    return page.render(report=report, charts=_charts(report), labels=_labels(report)) + "\n"
+    return environment
 
 
 def show_fixed(value: object, digits: int = 4) -> str:
     """Return a number with `digits` decimals, or a dash."""
-    return _unless_finite(value) or f"{value:,.{digits}f}"
+    number = _finite(value)
+    return number if isinstance(number, str) else f"{number:,.{digits}f}"
 
 
 def show_signed(value: object, digits: int = 4) -> str:
     """Return a difference with its sign, or a dash."""
-    return _unless_finite(value) or f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    number = _finite(value)
+    if isinstance(number, str):
+        return number
+    return f"{round(number, digits) + 0.0:+.{digits}f}".replace("-", MINUS)
 
 
 def show_percent(value: object) -> str:
     """Return a fraction as per cent with one decimal, or a dash."""
-    return _unless_finite(value) or f"{100 * float(str(value)):.1f}\N{NO-BREAK SPACE}%"
+    number = _finite(value)
+    return number if isinstance(number, str) else f"{100 * number:.1f}\N{NO-BREAK SPACE}%"
 
 
 def show_epsilon(value: object) -> str:
     """Return an upper bound with three decimals, rounded up, or a dash."""
-    absent = _unless_finite(value)
-    return absent or str(Decimal(repr(value)).quantize(Decimal("0.001"), ROUND_CEILING))
+    number = _finite(value)
+    if isinstance(number, str):
+        return number
+    return str(Decimal(repr(number)).quantize(Decimal("0.001"), ROUND_CEILING))
 
 
 def show_plain(value: object) -> str:
@@ -72,8 +86,13 @@ def show_plain(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return _unless_finite(value) or repr(value).removesuffix(".0").replace("e-0", "e-")
+        number = _finite(value)
+        return number if isinstance(number, str) else _shortest(number)
     return NOTHING if _absent(value) else str(value)
+
+
+def _shortest(number: float) -> str:
+    return repr(number).removesuffix(".0").replace("e-0", "e-")
 
 
 def show_time(value: object) -> str:
@@ -89,13 +108,15 @@ def _absent(value: object) -> bool:
     return value is None or isinstance(value, ChainableUndefined)
 
 
-def _unless_finite(value: object) -> str:
-    """What stands for a value that is no finite number; nothing for one that is."""
-    if _absent(value) or isinstance(value, bool) or not isinstance(value, int | float):
+def _finite(value: object) -> float | str:
+    """A finite number, or what is shown in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return NOTHING
     if math.isnan(value):
         return "not a number"
-    return "" if math.isfinite(value) else ("∞" if value > 0 else "\N{MINUS SIGN}∞")
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    return float(value)
 
 
 def _labels(report: Mapping[str, Any]) -> dict[str, str]:
