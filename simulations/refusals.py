@@ -36,6 +36,7 @@ class Pair:
     title: str
     attempt: str
     code: str
+    sentence: str
     repair: str
     outcome: str
     ok: bool
@@ -124,8 +125,8 @@ def attempt_all(federation: Federation, plan: TrainingPlan) -> list[Pair]:
     return [attempt(theatre) for attempt in _ATTEMPTS]
 
 
-def small_plan(plan: TrainingPlan) -> TrainingPlan:
-    """Return a plan of two rounds at epsilon 0.5 with one spare, else the same."""
+def small_plan(plan: TrainingPlan, units: set[str]) -> TrainingPlan:
+    """Return the plan for these units, with two rounds and a spare one at epsilon 0.5."""
     noise = noise_multiplier_for(0.5, plan.privacy.delta, 3, plan.privacy.sampling_rate)
     privacy = plan.privacy.model_copy(update={"noise_multiplier": noise, "local_steps": 1})
     algorithm = plan.algorithm.model_copy(update={"average_last": 1})
@@ -135,7 +136,8 @@ def small_plan(plan: TrainingPlan) -> TrainingPlan:
             **changes,
             "privacy": privacy,
             "algorithm": algorithm,
-            "minimum_units": len(plan.units),
+            "units": tuple(terms for terms in plan.units if terms.unit in units),
+            "minimum_units": len(units),
         }
     )
 
@@ -288,7 +290,7 @@ def _replayed(theatre: Theatre) -> Pair:
         "Replayed order",
         "The server issues an order anew that the node has answered: it would get a second draw.",
         (theatre.send(again, permit), theatre.send(theatre.order(permit, attempt=2), permit)),
-        "The order says that it is a second attempt, which the permit allows and the ledger charges.",
+        "The order says that it is a second attempt; the permit allows and the ledger charges it.",
         "The node answers the second attempt.",
     )
 
@@ -297,7 +299,8 @@ def _pair(title: str, attempt: str, results: tuple[str, str], repair: str, outco
     refused, repaired = results
     ok = refused != "accepted" and repaired == "accepted"
     shown = outcome if repaired == "accepted" else f"It was refused as well: {repaired}."
-    return Pair(title, attempt, refused, repair, shown, ok)
+    sentence = f"Refused: {refused}." if refused != "accepted" else "It was not refused."
+    return Pair(title, attempt, refused, sentence, repair, shown, ok)
 
 
 def _deliver(_node: int, _request: bytes, reply: bytes) -> bytes:

@@ -33,11 +33,12 @@ class Baselines:
     """Test AUC without federation: pooled and not private, and each unit alone and not private.
 
     `pooled_candidates` are the two feature maps; `pooled` is the one with the better inner
-    cross-validation, never the better test.
+    cross-validation (`inner_scores`), never the better test.
     """
 
     pooled: float
     pooled_candidates: dict[str, float]
+    inner_scores: dict[str, float]
     alone: dict[str, float]
 
 
@@ -89,12 +90,15 @@ def baselines(
         "public_bounds": test.auc_of(public.best_estimator_),
         "plain": float(roc_auc_score(labels[1], plain.decision_function(plain_test))),
     }
-    best = "public_bounds" if public.best_score_ >= plain.best_score_ else "plain"
+    inner = {"public_bounds": float(public.best_score_), "plain": float(plain.best_score_)}
+    best = max(inner, key=lambda name: inner[name])
     alone = {
         unit: _alone(encoded(population.rows_of(unit), plan, contract, scratch), test)
         for unit in population.units
     }
-    return Baselines(pooled=candidates[best], pooled_candidates=candidates, alone=alone)
+    return Baselines(
+        pooled=candidates[best], pooled_candidates=candidates, inner_scores=inner, alone=alone
+    )
 
 
 def _alone(own: Examples, test: TestPart) -> float:
