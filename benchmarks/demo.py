@@ -1,8 +1,8 @@
 """The demo's accuracy against pooled training, and its time and memory.
 
-Figures are means over seeds 1-20 of the whole simulated federation (permits, ledgers, receipts and
-all), paired by seed. Hyper-parameters, features and edges were fixed beforehand on seeds 101-115 and
-1001-1200. The pooled reference is the best of three feature maps by inner cross-validation: plain
+Figures are means over seeds 1-20 of the whole simulated federation (permits, ledgers, receipts
+and all), paired by seed. Hyper-parameters, features and edges were fixed beforehand on seeds
+101-115 and 1001-1200. The pooled reference is the best of three feature maps by inner cross-validation: plain
 one-hot, the plan's public-bound features, and those with three products.
 
     make bench NAME=demo
@@ -123,7 +123,15 @@ def whole_demo(seed: int) -> dict[str, float]:
     """Return seconds and peak memory of `fedpact demo` as a user runs it."""
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "report.json"
-        command = ["-m", "fedcore.cli", "demo", "--seed", str(seed), "--json", str(target)]
+        command = [
+            "-c",
+            "from fedcore.cli import main; main()",
+            "demo",
+            "--seed",
+            str(seed),
+            "--json",
+            str(target),
+        ]
         command += ["--out", str(Path(scratch) / "out")]
         subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
         report = json.loads(target.read_text(encoding="utf-8"))

@@ -13,6 +13,28 @@ from fedcore.weights import encode_weights
 from simulations.scenario import Scenario
 
 
+_RISKS = (
+    Risk(
+        id="membership-inference",
+        text="Someone learns from the model that a person is a customer, or has left.",
+        severity_before=3,
+        likelihood_before=3,
+        measures=("differential privacy with a capped epsilon", "no metrics leave a node"),
+        severity_after=3,
+        likelihood_after=1,
+    ),
+    Risk(
+        id="ignored-objection",
+        text="A customer who has objected is trained on all the same.",
+        severity_before=2,
+        likelihood_before=3,
+        measures=("the one reader of rows applies opt-outs", "stale opt-outs refuse"),
+        severity_after=2,
+        likelihood_after=1,
+    ),
+)
+
+
 def make_plan(scenario: Scenario) -> TrainingPlan:
     """Return the scenario's plan, with the least noise that keeps the run's claim within epsilon.
 
@@ -66,26 +88,7 @@ def make_dpia(plan: TrainingPlan, epsilon_cap: float, now: datetime) -> Dpia:
         legal_basis="Art. 6(1)(f) GDPR; customers may object (Art. 21), and the objection acts "
         "before the next round.",
         data_subject_rights="Objections are taken in at each unit under keyed pseudonyms.",
-        risks=(
-            Risk(
-                id="membership-inference",
-                text="Someone learns from the model that a person is a customer, or has left.",
-                severity_before=3,
-                likelihood_before=3,
-                measures=("differential privacy with a capped epsilon", "no metrics leave a node"),
-                severity_after=3,
-                likelihood_after=1,
-            ),
-            Risk(
-                id="ignored-objection",
-                text="A customer who has objected is trained on all the same.",
-                severity_before=2,
-                likelihood_before=3,
-                measures=("the one reader of rows applies opt-outs", "stale opt-outs refuse"),
-                severity_after=2,
-                likelihood_after=1,
-            ),
-        ),
+        risks=_RISKS,
         bindings=Bindings(
             task=plan.task,
             purposes=(plan.purpose,),

