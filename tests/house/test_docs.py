@@ -10,6 +10,7 @@ import sys
 import pytest
 
 CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+FILE_SUFFIXES = set("csv db fedpact html json jsonl key pem pub safetensors toml".split())
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HELP_BLOCK = re.compile(r"<!-- help: (fedpact[^>]*?) -->\n+```\w*\n(.*?)^```$", re.M | re.S)
 
@@ -31,13 +32,33 @@ def string_constants(node):
     ]
 
 
+def arguments_of(product, are_called):
+    """All calls of the product of which `are_called` says yes, by the called name."""
+    calls = (n for s in product for n in ast.walk(s.tree) if isinstance(n, ast.Call))
+    return [call for call in calls if are_called(ast.unparse(call.func))]
+
+
+def codes_in(node):
+    return {text for text in string_constants(node) if CODE.fullmatch(text)}
+
+
 def reason_codes(product):
-    """Every code that the first argument of an error's constructor spells out."""
+    """Every code that the first argument of an error's constructor spells out, and every text of
+    that form about the same subjects, wherever it stands: in a rule's (code, sentence), in the call
+    of a function that raises it. File names, events of the log and names of checks are no codes.
+    """
     errors = derived_from(product, {"FedError"})
-    calls = [n for s in product for n in ast.walk(s.tree) if isinstance(n, ast.Call) and n.args]
-    raised = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in errors]
-    texts = [text for call in raised for text in string_constants(call.args[0])]
-    return {text for text in texts if CODE.fullmatch(text)}
+    raising = arguments_of(product, lambda name: name.rpartition(".")[2] in errors)
+    raised = set().union(*(codes_in(call.args[0]) for call in raising if call.args))
+    subjects = {code.partition(".")[0] for code in raised}
+    mentioned = set().union(*(codes_in(source.tree) for source in product))
+    others = arguments_of(product, lambda name: name in {"_Rule", "Check"} or name[:4] == "log.")
+    named = set().union(*(codes_in(call) for call in others))
+    return raised | {
+        code
+        for code in mentioned - named
+        if code.partition(".")[0] in subjects and code.partition(".")[2] not in FILE_SUFFIXES
+    }
 
 
 def settings_fields(product):
@@ -129,6 +150,12 @@ def test_links_between_the_documents_lead_somewhere(root):
     [
         ("ForbiddenError('permit.foreign', 'text')", {"permit.foreign"}),
         ("errors.RefusedError([('dpia.expired', 'It is over.')])", {"dpia.expired"}),
+        (
+            "FedError('node.late', 't')\nrule = 'node.early', 'sentence'",
+            {"node.late", "node.early"},
+        ),
+        ("FedError('node.late', 't')\nhelper(path, 'node.lost')", {"node.late", "node.lost"}),
+        ("FedError('node.late', 't')\nopen('node.toml')\nlog.info('node.up')", {"node.late"}),
         ("print('a.b')", set()),
     ],
 )
