@@ -3,14 +3,17 @@
 Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
     one for each local step, an empty batch included; rate, number of steps and divisor are
     constants of the plan. With one noise stream and full batches, removing one customer moves a
-    single step's update by at most learning rate * clip / (rate * public_n).
+    single step's update by at most learning rate * clip / (rate * public_n). A customer's gradient
+    is the same to the last bit whoever else is in the sample: a matrix product rounds a row
+    differently in a batch of another length, and crafted weights amplify that until one customer's
+    absence moves the gradients of others. Hence all batches have one shape.
 """
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from opacus import GradSampleModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from clients.data import Examples
 from fedcore.plans import TrainingPlan
@@ -18,6 +21,8 @@ from fedcore.privacy.mechanisms import BoundedSumOptimizer
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.task import Task, load_into
 from fedcore.weights import Weights
+
+BATCH_ROWS = 256
 
 
 def train_locally(
@@ -40,15 +45,18 @@ def train_locally(
     features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
     for _ in range(plan.privacy.local_steps):
         picked = _poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
-        optimizer.zero_grad()
-        _backward(task, model, features[picked], labels[picked])
-        optimizer.step()
+        batches = torch.split(picked, BATCH_ROWS)
+        for batch in batches:
+            optimizer.zero_grad()
+            _backward(task, model, features[batch], labels[batch])
+            optimizer.signal_skip_step(do_skip=batch is not batches[-1])
+            optimizer.step()
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
 
 def _optimizer(
-    model: nn.Module, plan: TrainingPlan, public_n: int, noise: KeyStream
+    model: GradSampleModule, plan: TrainingPlan, public_n: int, noise: KeyStream
 ) -> BoundedSumOptimizer:
     terms = plan.privacy
     return BoundedSumOptimizer(
@@ -65,11 +73,14 @@ def _poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
 
 
-def _backward(task: Task, model: nn.Module, features: Tensor, labels: Tensor) -> None:
-    if len(labels) == 0:
-        for parameter in model.parameters():
-            vars(parameter)["grad_sample"] = parameter.new_zeros((0, *parameter.shape))
-        return
+def _backward(task: Task, model: GradSampleModule, features: Tensor, labels: Tensor) -> None:
+    """Leave the gradient of each of at most BATCH_ROWS examples in its parameter."""
+    count = len(labels)
+    rows = features.new_zeros((BATCH_ROWS, features.shape[1]))
+    targets = labels.new_zeros(BATCH_ROWS)
+    rows[:count], targets[:count] = features, labels
     # Opacus' hooks want an input that asks for gradients.
-    outputs = model(features.requires_grad_())
-    task.losses(outputs, labels).sum().backward()  # type: ignore[no-untyped-call]
+    outputs = model(rows.requires_grad_())
+    task.losses(outputs, targets).sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in model.parameters():
+        vars(parameter)["grad_sample"] = vars(parameter)["grad_sample"][:count]

@@ -14,9 +14,11 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedcore.errors import InvalidRecordError
 from fedcore.privacy.noise import KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
+_MIN_CLIP_NORM = 1e-100
 
 
 class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -25,9 +27,13 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
     Guarantees: with or without any one example, the clipped sum differs by at most `max_grad_norm`
         in L2 norm, whatever the weights and the data: norms are computed in float64, an example
         whose norm is not finite contributes zero, and contributions are scaled to C * (1 - 2**-20)
-        to absorb rounding. Noise of standard deviation `noise_multiplier * max_grad_norm` is added
-        once for each step, also to an empty batch. The divisor is `expected_batch_size`, a
-        constant, never the batch's length.
+        to absorb rounding. That holds when an example's gradient does not depend on the others,
+        which is the caller's part: batches of one shape. A step may take its sample in several
+        batches. Noise of standard deviation `noise_multiplier * max_grad_norm` is added once for
+        each step, also to an empty batch. The divisor is `expected_batch_size`, a constant, never
+        the batch's length.
+    Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-100: squares of
+        gradients that small would vanish.
     """
 
     def __init__(
@@ -39,6 +45,10 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
         expected_batch_size: float,
         noise: KeyStream,
     ) -> None:
+        if not max_grad_norm >= _MIN_CLIP_NORM:
+            raise InvalidRecordError(
+                "privacy.clip_norm_invalid", "the clip norm must be at least 1e-100"
+            )
         super().__init__(
             optimizer,
             noise_multiplier=noise_multiplier,
@@ -48,12 +58,13 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
         self._noise = noise
 
     def clip_and_accumulate(self) -> None:
-        """Put the clipped sum of the batch into each parameter's `summed_grad`."""
+        """Add the clipped sum of the batch to each parameter's `summed_grad`."""
         gradients = [sample.to(torch.float64) for sample in self.grad_samples]
         squares = [g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]
         factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), self.max_grad_norm)
         for parameter, gradient in zip(self.params, gradients, strict=True):
-            parameter.summed_grad = bounded_sum(gradient, factors)
+            total, so_far = bounded_sum(gradient, factors), parameter.summed_grad
+            parameter.summed_grad = total if so_far is None else so_far + total
 
     def add_noise(self) -> None:
         """Put clipped sum plus noise into each parameter's `grad`, from one flat noise vector."""
