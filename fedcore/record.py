@@ -27,7 +27,10 @@ class Realm(StrEnum):
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time must say its zone")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time must be in the years 1 to 9999 of UTC") from error
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.\-]{0,79}$")]
