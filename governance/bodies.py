@@ -35,10 +35,10 @@ class Stored(Part):
 
 
 class ActRequest(Part):
-    """An act on a DPIA and why."""
+    """An act on a DPIA and why; PostgreSQL cannot keep a NUL in a text."""
 
     act: DpiaAct
-    note: Text
+    note: Annotated[Text, Field(pattern=r"^[^\x00]+$")]
 
 
 class DpiaView(Part):

@@ -16,14 +16,15 @@ _REVOKING_STATES: frozenset[DpiaState] = frozenset({"suspended", "withdrawn"})
 def create_dpia(desk: Desk, dpia: Dpia, author: Account) -> str:
     """Store a draft and return its digest; the same draft of the same author again changes nothing.
 
-    Raises: ConflictError `dpia.version_known`.
+    Raises: InvalidRecordError `record.not_canonical`; ConflictError `dpia.version_known`.
     """
+    digest = dpia.digest  # before the database sees a number that only JSON can hold
     known = dpias.find_version(desk.session, dpia.dpia_id, dpia.version)
     if known is None:
         dpias.append(desk.session, dpia, author.name, desk.now)
     elif known.record != dpia or known.author != author.name:
         raise ConflictError("dpia.version_known", "this version exists: draft the next one")
-    return dpia.digest
+    return digest
 
 
 def find_dpia(desk: Desk, digest: str) -> StoredDpia:

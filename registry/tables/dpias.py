@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Text, UniqueConstraint
+from sqlalchemy import BigInteger, Text, UniqueConstraint
 from sqlmodel import Field
 
 from registry.tables.row import Row, UtcTime
@@ -17,7 +17,7 @@ class DpiaRow(Row, table=True):
     id: int | None = Field(default=None, primary_key=True)
     digest: str = Field(max_length=71, unique=True)
     dpia_id: str = Field(max_length=80)
-    version: int
+    version: int = Field(sa_type=BigInteger)
     state: str = Field(max_length=20, index=True)
     author: str = Field(max_length=80)
     decision: str | None = Field(default=None, max_length=71)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from fedcore.canonical import digest
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.dpias import Bindings, Dpia, Risk
+from fedcore.dpias import Bindings, Dpia, DpiaAct, Risk
 from fedcore.gateway_http import HttpGateway
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
 from fedcore.permits import Enrolment, Permit
@@ -40,6 +40,7 @@ from governance.settings import GovernanceSettings
 from registry.database import Database, migrate
 from simulations.transport import AsgiTransport
 
+R = TypeVar("R", bound=Record)
 START = datetime(2025, 6, 1, 12, tzinfo=UTC)
 UNITS = ("north", "south")
 NAMES = {
@@ -151,12 +152,13 @@ class World:
 
     def take_into_force(self, dpia: Dpia) -> str:
         reference = self.gateway("author").create_dpia(dpia)
-        for act, role in (
+        steps: tuple[tuple[DpiaAct, str], ...] = (
             ("submit", "author"),
             ("evaluate", "evaluator"),
             ("advise", "dpo"),
             ("approve", "approver"),
-        ):
+        )
+        for act, role in steps:
             self.gateway(role).act_on_dpia(reference, act, "read")
         return reference
 
@@ -195,7 +197,7 @@ class World:
         envelope = self.gateway("operator").request_permit(chosen.digest, run_id)
         return self.open(envelope, Permit)
 
-    def open(self, envelope: Envelope, record_type: type[Any]) -> Any:
+    def open(self, envelope: Envelope, record_type: type[R]) -> R:
         return open_envelope(envelope, record_type, self.governance_key, Realm.SIMULATION)
 
     def opt_out(self, unit: str, sequence: int, **changes: Any) -> OptOutEvent:

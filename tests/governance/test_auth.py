@@ -1,6 +1,7 @@
 """Who may call what: every role on every route of the OpenAPI document."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -96,8 +97,8 @@ def test_no_request_or_answer_is_an_untyped_object(people):
 @pytest.mark.parametrize(("method", "template"), list(ROUTES))
 def test_a_route_admits_its_roles_and_no_other(people, method, template):
     expected = ROUTES[method, template]
-    body = {} if method == "post" else None
-    call = {"method": method, "url": path_of(template), "json": body}
+    body: dict[str, Any] | None = {} if method == "post" else None
+    call: dict[str, Any] = {"method": method, "url": path_of(template), "json": body}
     anonymous = people.client.request(**call)
     if isinstance(expected, str):
         assert anonymous.status_code in {200, 404, 422}

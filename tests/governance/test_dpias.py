@@ -5,7 +5,13 @@ from datetime import timedelta
 import pytest
 
 from fedcore.dpias import DpiaDecision
-from fedcore.errors import ConflictError, NotFoundError, RefusedError, TransitionError
+from fedcore.errors import (
+    ConflictError,
+    InvalidRecordError,
+    NotFoundError,
+    RefusedError,
+    TransitionError,
+)
 from fedcore.signing import open_envelope
 from registry import documents, dpias
 from registry.database import Database
@@ -35,6 +41,32 @@ def test_a_draft_is_stored_once_and_its_version_never_changes(world):
     with pytest.raises(ConflictError, match=r"dpia\.version_known"):
         author.create_dpia(world.dpia(version=2, title="Other"))
     assert author.create_dpia(world.dpia(version=3, title="Other"))
+
+
+@pytest.mark.parametrize("version", [2**53, 10**40])
+def test_a_version_that_no_database_holds_is_refused(world, version):
+    body = {**world.dpia().to_json(), "version": version}
+    headers = {"Authorization": f"Bearer {world.api_keys['author']}"}
+    answer = world.client.post("/v1/dpias", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "record.not_canonical")
+    assert world.gateway("author").create_dpia(world.dpia(version=2**53 - 1))
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_beyond_the_calendar_is_refused(world, moment):
+    body = {**world.dpia(version=2).to_json(), "valid_until": moment}
+    headers = {"Authorization": f"Bearer {world.api_keys['author']}"}
+    answer = world.client.post("/v1/dpias", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
+    body["valid_until"] = "2026-01-01T00:00:00+05:00"
+    assert world.client.post("/v1/dpias", json=body, headers=headers).status_code == 201
+
+
+def test_a_note_with_a_nul_is_refused_before_the_database_chokes_on_it(world):
+    draft = world.gateway("author").create_dpia(world.dpia(version=2))
+    with pytest.raises(InvalidRecordError, match="note"):
+        world.gateway("author").act_on_dpia(draft, "submit", "a\0b")
+    assert world.gateway("author").act_on_dpia(draft, "submit", "a\nb") == "submitted"
 
 
 def test_an_unknown_dpia_is_not_found(world):
@@ -110,6 +142,7 @@ def test_every_state_that_counts_for_permits_is_signed_and_logged(world):
         stored = dpias.find(session, digest)
     database.close()
     assert [decision.state for decision in decisions] == ["in_force", "suspended"]
+    assert stored is not None
     assert stored.decision == decisions[-1].digest
     assert decisions[-1].acts == stored.acts
 

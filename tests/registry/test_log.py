@@ -19,6 +19,12 @@ def filled(database, count):
         return [log.append(session, "x", document(number)) for number in range(count)]
 
 
+def entry_of(session, number):
+    found = log.find_entry(session, document(number))
+    assert found is not None
+    return found
+
+
 def hashes(proof):
     return [bytes.fromhex(node) for node in proof]
 
@@ -35,7 +41,7 @@ def test_every_entry_is_proved_under_the_root(database):
     with database.reading() as session:
         view = log.load_view(session)
         for number in range(7):
-            found = log.find_entry(session, document(number))
+            found = entry_of(session, number)
             merkle.verify_inclusion(
                 merkle.leaf_hash(found.entry.to_bytes()),
                 found.index,
@@ -76,11 +82,11 @@ def test_equal_documents_have_unequal_entries_in_two_logs(database, tmp_path):
     """The salt keeps a leaf from being recognised by anyone who can guess the document."""
     filled(database, 1)
     with database.reading() as session:
-        entry = log.find_entry(session, document(0)).entry
+        entry = entry_of(session, 0).entry
     assert entry.model_copy(update={"salt": "00" * 32}).to_bytes() != entry.to_bytes()
     with database.writing() as session:
         log.append(session, "x", document(1))
-        other = log.find_entry(session, document(1)).entry
+        other = entry_of(session, 1).entry
     assert other.salt != entry.salt
 
 

@@ -28,7 +28,7 @@ STATES = [state for state in get_args(DpiaState) if state != "expired"]
 ACTS = get_args(DpiaAct)
 
 # Written down a second time, so that a slip in the table of the code shows.
-EXPECTED = {
+EXPECTED: dict[tuple[DpiaState, DpiaAct, str], DpiaState] = {
     ("draft", "submit", "author"): "submitted",
     ("submitted", "request_changes", "evaluator"): "draft",
     ("submitted", "evaluate", "evaluator"): "evaluated",
