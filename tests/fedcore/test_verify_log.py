@@ -178,6 +178,18 @@ class TestExport:
     def test_other_entries_than_were_signed_fail(self, world, entries, lie):
         assert self.failed(world, self.export(world, entries, entries=lie(entries))) == ["log.root"]
 
+    def test_a_checkpoint_of_another_size_says_so(self, world, entries):
+        data = self.export(world, entries, entries=entries[1:]).to_bytes()
+        report = verify_log_export(data, world.governance.public)
+        assert f"has {len(entries) - 1} entries" in report.checks[0].text
+
+    def test_a_checkpoint_that_names_the_other_realm_fails(self, world, entries):
+        checkpoint = Checkpoint(
+            realm=Realm.SIMULATION, log=position_of(entries), issued_at="2026-03-02T12:00:00Z"
+        )
+        lied = self.export(world, entries, checkpoint=world.sign(checkpoint))
+        assert self.failed(world, lied) == ["log.root"]
+
     def test_another_key_or_realm_fails(self, world, entries):
         export = self.export(world, entries)
         report = verify_log_export(export.to_bytes(), world.server.public)

@@ -158,6 +158,48 @@ def test_no_act_may_be_missing_or_come_too_late(world, documents, failures, plac
         assert set(failures(world, world.evidence(dpia_decision=edit))) == {"dpia.in_force"}
 
 
+def acts_of(documents, *names, minutes=None):
+    """Return an edit that replaces the acts, each by its own person."""
+
+    def edit(decision):
+        acts = [
+            decision.acts[0].model_copy(
+                update={
+                    "act": name,
+                    "actor": f"{name.replace('_', '-')}-person",
+                    "acted_at": documents.at(minutes[number] if minutes else number),
+                }
+            )
+            for number, name in enumerate(names)
+        ]
+        return decision.model_copy(update={"acts": tuple(acts)})
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("names", "holds"),
+    [
+        (("submit", "evaluate", "advise", "approve"), True),
+        (("submit", "evaluate", "advise", "approve", "suspend", "resume"), True),
+        (("submit", "evaluate", "advise", "approve", "suspend"), False),
+        (("submit", "advise", "evaluate", "approve"), False),
+        (("evaluate", "submit", "advise", "approve"), False),
+        (("submit", "evaluate", "evaluate", "advise", "approve"), False),
+        ((), False),
+    ],
+)
+def test_the_acts_must_lead_into_force(world, documents, failures, names, holds):
+    found = failures(world, world.evidence(dpia_decision=acts_of(documents, *names)))
+    assert set(found) == (set() if holds else {"dpia.in_force"})
+
+
+def test_acts_must_rise_in_time(world, documents, failures):
+    names = ("submit", "evaluate", "advise", "approve")
+    turned = acts_of(documents, *names, minutes=(1, 3, 2, 4))
+    assert set(failures(world, world.evidence(dpia_decision=turned))) == {"dpia.in_force"}
+
+
 def test_a_second_submission_needs_all_acts_again(world, documents, failures):
     def resubmitted(acts_after):
         def edit(decision):

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save
 
 from fedcore import canonical
+from fedcore.rounds import RoundReport
 
 
 def changed(**update):
@@ -59,6 +60,32 @@ def test_a_run_that_stopped_early_fails(world, documents, failures):
 
     found = failures(world, world.evidence(report=lambda r: fewer(r) if r.round == 3 else r))
     assert "reports.chain" in found
+
+
+def test_a_run_with_fewer_rounds_than_planned_fails(world, failures):
+    """Plan and permit agree on four rounds, only three were held."""
+    found = failures(world, world.evidence(plan=changed(rounds=4, spare_rounds=0)))
+    assert set(found) == {"reports.chain"}
+
+
+def test_a_run_that_ends_with_a_void_round_fails(world, documents, evidence, failures):
+    last = RoundReport.from_bytes(evidence.reports[-1].payload_bytes)
+    void = last.model_copy(
+        update={
+            "round": 4,
+            "status": "void",
+            "answered": (),
+            "model_in": last.model_out,
+            "previous_report": last.digest,
+            "ended_at": documents.at(80),
+        }
+    )
+    reports = (*evidence.reports, world.sign(void, world.server))
+    lied = world.relabelled(
+        dataclasses.replace(evidence, reports=reports),
+        model_version=changed(round_reports=tuple(item.digest for item in reports)),
+    )
+    assert "the last report is of a void round" in failures(world, lied)["reports.chain"]
 
 
 def test_reports_of_another_run_fail(world, failures):
@@ -193,7 +220,9 @@ def test_an_answer_attributed_to_another_unit_fails(world, failures):
         )
         return report.model_copy(update={"answered": answers})
 
-    assert "receipts.terms" in failures(world, world.evidence(report=swapped))
+    found = failures(world, world.evidence(report=swapped))
+    for check in ("receipts.terms", "opt_outs", "ledgers"):
+        assert "is counted for south falsely" in found[check]
 
 
 def test_opt_outs_older_than_permitted_fail(world, failures):
