@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from clients.features import encode
-from clients.pseudonyms import Pseudonymiser
+from clients.pseudonyms import Pseudonymiser, normalise
 from clients.sources import load_rows
 from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
@@ -67,7 +67,10 @@ def check_source(source: Path, contract: Contract, pseudonymiser: Pseudonymiser)
     Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
         `data.empty`.
     """
-    return _examined(source, contract, pseudonymiser)[1]
+    table, faults = _examined(source, contract, pseudonymiser)
+    if table.is_empty() and not faults.counts:
+        raise DataError("data.empty", f"the source {source.name} has no rows")
+    return faults
 
 
 def load_examples(
@@ -80,7 +83,10 @@ def load_examples(
     """Return the Examples of all customers who are sound and not excluded.
 
     Args: `is_excluded` says of a pseudonym whether its customer must be left out.
-    Raises: DataError as `check_source`; MismatchError when the plan does not fit the contract.
+    Guarantees: a source that has lost its last row since it was checked has no Examples, so that
+        nobody outside can tell.
+    Raises: DataError `data.unreadable`, `data.column_missing`; MismatchError when the plan does not
+        fit the contract.
     """
     frame, _ = _examined(source, contract, pseudonymiser)
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
@@ -111,7 +117,7 @@ def _examined(
     columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
     frame = load_rows(source, columns)
     faults: Counter[tuple[str, str]] = Counter()
-    sound = pl.Series([True] * frame.height)
+    sound = pl.Series([True] * frame.height, dtype=pl.Boolean)
     cells: dict[str, pl.Series] = {}
     for field in contract.fields:
         cells[field.name], rules = _field_cells(frame[field.name], field)
@@ -154,10 +160,10 @@ def _label_cells(column: pl.Series, contract: Contract) -> tuple[pl.Series, pl.S
 def _subjects(
     column: pl.Series, pseudonymiser: Pseudonymiser
 ) -> tuple[pl.Series, pl.Series, pl.Series]:
-    empty = column.is_null()
     pseudonyms = pl.Series(
-        [None if cell is None else pseudonymiser.pseudonym(cell) for cell in column],
+        [pseudonymiser.pseudonym(cell) if normalise(cell or "") else None for cell in column],
         dtype=pl.String,
     )
+    empty = pseudonyms.is_null()
     repeated = pseudonyms.is_duplicated() & ~empty
     return pseudonyms, empty, repeated
