@@ -65,6 +65,7 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
     if root.exists() and any(root.iterdir()):
         raise ConflictError("state.exists", f"the state directory {root} is not empty")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)  # an empty directory may have been there, open to others
     SigningKey.generate().save(root / "node.pem")
     create_key(root / "pseudonym.key")
     state = StateDir(root)
