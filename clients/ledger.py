@@ -24,7 +24,13 @@ from typing import Any
 
 from clients.durable import connect, damage_named, transaction
 from fedcore import canonical
-from fedcore.errors import BudgetError, ConflictError, RollbackError, TrustError
+from fedcore.errors import (
+    BudgetError,
+    ConflictError,
+    MismatchError,
+    RollbackError,
+    TrustError,
+)
 from fedcore.optouts import HeadClaim, WitnessedHead
 from fedcore.privacy.accounting import decide_within, renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
@@ -189,13 +195,19 @@ class Ledger:
         Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the
             cap, `budget.permit_exceeded` when the run would cost more than its permit grants,
             `budget.exchanges_exceeded` when the run has used up its exchanges; ConflictError
-            `order.old` for a round before one that was begun.
+            `order.old` for a round before one that was begun; MismatchError `order.other_permit`
+            when the run was reserved on other terms: a second permit of its name is not paid for.
         """
         with _damage(), transaction(self._connection):
             entries = self.entries()
             of_run = [e for e in entries if e.body.get("run_id") == order.run_id]
-            if not any(e.kind == "reserve" for e in of_run):
+            reserved = [e.body for e in of_run if e.kind == "reserve"]
+            if not reserved:
                 self._reserve(reservation, at)
+            elif reserved[0] != {**reserved[0], **_terms(reservation)}:
+                raise MismatchError(
+                    "order.other_permit", "the run was reserved under another permit"
+                )
             self._check_order(order, reservation, [e for e in of_run if e.kind == "order"])
             body = {
                 "kind": "order",
@@ -262,14 +274,7 @@ class Ledger:
                     )
                 ]
             )
-        body = {
-            "kind": "reserve",
-            "run_id": reservation.run_id,
-            "permit": reservation.permit,
-            "event": reservation.event.model_dump(mode="json", exclude_none=True),
-            "exchanges": reservation.exchanges,
-            "at": at.isoformat(),
-        }
+        body = {"kind": "reserve", **_terms(reservation), "at": at.isoformat()}
         _append(self._connection, body)
 
     def _check_order(self, order: Order, reservation: Reservation, begun: list[Entry]) -> None:
@@ -311,6 +316,15 @@ class Ledger:
                 reply = stored.get(entry.body["order"])
                 if reply is None or canonical.digest(bytes(reply)) != entry.body["reply"]:
                     raise TrustError("ledger.corrupt", "a stored reply was altered or removed")
+
+
+def _terms(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "run_id": reservation.run_id,
+        "permit": reservation.permit,
+        "event": reservation.event.model_dump(mode="json", exclude_none=True),
+        "exchanges": reservation.exchanges,
+    }
 
 
 def _append(connection: Connection, body: dict[str, Any]) -> None:
