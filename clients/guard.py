@@ -3,6 +3,9 @@
 Flower sends an exception's text to the server; nothing raised inside this rim ever reaches it.
 """
 
+import traceback
+from pathlib import Path
+
 import structlog
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -66,10 +69,11 @@ class GuardedClientApp(ClientApp):
 
     Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents and
         public constants) leaves as `node.unavailable`; no exception text, value or count leaves.
+        Nor are an unforeseen exception's text and variables logged.
     """
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Answer a message; never raises."""
+        """Answer a message; raises nothing but what ends the process."""
         try:
             return super().__call__(message, context)
         except FedError as error:
@@ -77,7 +81,18 @@ class GuardedClientApp(ClientApp):
             log.warning(
                 "refused", code=error.code, sent=code, public=error.public, detail=error.detail
             )
-        except Exception as error:  # the error rim: nothing may pass it
+        except (KeyboardInterrupt, SystemExit):
+            raise  # the process is told to end: nothing is sent
+        except BaseException as error:  # noqa: BLE001 - the error rim; a panic is no Exception
             code = UNAVAILABLE
-            log.exception("failed", sent=code, kind=type(error).__name__)
+            kind = type(error).__name__
+            log.error("failed", sent=code, kind=kind, where=_places(error))  # noqa: TRY400
         return refusal_message(Refusal(code), message)
+
+
+def _places(error: BaseException) -> list[str]:
+    """Return the lines that an error came through; neither its text nor variables: both hold rows
+    and keys.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
