@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clients.clock import Clock
 from clients.durable import connect, damage_named, transaction
+from fedcore import canonical
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
 from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, set_digest
@@ -26,7 +27,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, envelope BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS latest (id INTEGER PRIMARY KEY CHECK (id = 1), "
     "bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, "
-    "confirmed INTEGER NOT NULL)",
+    "confirmed INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 
 
@@ -109,11 +110,10 @@ class BulletinStore:
                 raise MismatchError(
                     "bulletin.set_mismatch", "governance holds another set of opt-outs"
                 )
+            row = (bulletin.to_bytes(), asked[0], float(asked[1]), confirmed)
             self._connection.execute(
-                "INSERT INTO latest VALUES (1, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "bulletin = excluded.bulletin, boot_id = excluded.boot_id, "
-                "boot_s = excluded.boot_s, confirmed = excluded.confirmed",
-                (bulletin.to_bytes(), *asked, confirmed),
+                "INSERT OR REPLACE INTO latest VALUES (1, ?, ?, ?, ?, ?)",
+                (*row, _row_digest(row)),
             )
 
     def verify_fresh(self, clock: Clock) -> Bulletin:
@@ -177,8 +177,12 @@ class BulletinStore:
         sequences = [event.sequence for event in self.events()]
         if sequences != list(range(1, len(sequences) + 1)):
             raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
-        bulletin = self.latest()
-        if bulletin is not None and len(sequences) < bulletin.last_sequence:
+        row = self._connection.execute("SELECT * FROM latest").fetchone()
+        if row is None:
+            return
+        if row[-1] != _row_digest(row[1:-1]):
+            raise TrustError("bulletin.corrupt", "the bulletin in force was altered")
+        if len(sequences) < row[-2]:
             raise TrustError("bulletin.corrupt", "the opt-out store lacks confirmed events")
 
     def _insert(self, sequence: int, envelope: Envelope) -> None:
@@ -197,6 +201,14 @@ class BulletinStore:
         if event.unit != self._unit:
             raise MismatchError("opt_out.other_unit", "the opt-out belongs to another unit")
         return event
+
+
+def _row_digest(row: tuple[bytes, str, float, int]) -> str:
+    """Return a digest of the bulletin in force, the boot clock when it was asked for, and how many
+    events are confirmed: a changed bit must not make it look fresh.
+    """
+    bulletin, *rest = row
+    return canonical.digest(bulletin + repr(rest).encode())
 
 
 def _damage() -> AbstractContextManager[None]:

@@ -35,7 +35,7 @@ def damage_named(code: str, what: str) -> Iterator[None]:
     """Turn a damaged file into a refusal. Raises: TrustError with this code."""
     try:
         yield
-    except (sqlite3.Error, KeyError, TypeError) as error:
+    except (sqlite3.Error, KeyError, TypeError, ValueError, OverflowError) as error:
         raise TrustError(
             code, f"{what} is damaged: restore it from its backup, do not delete it", str(error)
         ) from error
