@@ -2,8 +2,6 @@
 
 import hashlib
 import secrets
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +11,6 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from safetensors.numpy import save
 
@@ -352,26 +349,6 @@ def in_process(app: FastAPI) -> Opened:
     return client, client.close
 
 
-def over_loopback(app: FastAPI) -> Opened:
-    """The application behind uvicorn on a port of this machine."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}")
-
-    def close() -> None:
-        client.close()
-        server.should_exit = True
-        thread.join()
-
-    return client, close
-
-
 @pytest.fixture
 def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[..., World]]:
     """Makes a world on a fresh database; all are closed at the end."""
@@ -401,14 +378,6 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
     yield make
     for close in closers:
         close()
-
-
-@pytest.fixture(params=[in_process, over_loopback], ids=["asgi", "http"])
-def any_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
-    """The same world behind each way to reach it."""
-    made = make_world(server=request.param)
-    made.ready()
-    return made
 
 
 @pytest.fixture

@@ -1,6 +1,13 @@
 """What the gateways promise, over each way to reach the service."""
 
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from fedcore.contracts import Contract
 from fedcore.errors import NotFoundError, RefusedError, TransitionError
@@ -9,6 +16,34 @@ from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.record import Realm
 from fedcore.verify import verify_bundle
+
+
+def over_loopback(app: FastAPI) -> tuple[httpx.Client, Callable[[], None]]:
+    """The application behind uvicorn on a port of this machine."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+
+    def close() -> None:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+    return client, close
+
+
+@pytest.fixture(params=["asgi", "http"])
+def any_world(request, make_world):
+    """The same world behind each way to reach it."""
+    made = make_world(server=over_loopback) if request.param == "http" else make_world()
+    made.ready()
+    return made
 
 
 class TestGateway:
