@@ -1,0 +1,88 @@
+"""Admission: everything signed about a message is verified before anything is done about it."""
+
+from dataclasses import dataclass
+
+from clients.policy import verify_policy
+from clients.site import Site
+from fedcore import canonical
+from fedcore.encodings import input_names
+from fedcore.errors import MismatchError, TrustError
+from fedcore.permits import Permit
+from fedcore.plans import TrainingPlan
+from fedcore.rounds import Cosignature, Order, RoundReport
+from fedcore.signing import Envelope, open_envelope
+from fedcore.tasks.task import load_task, shapes_of
+from fedcore.trust import (
+    verify_not_forked,
+    verify_order,
+    verify_order_model,
+    verify_permit,
+    verify_permit_node,
+    verify_permit_time,
+)
+from fedcore.version import VERSION
+from fedcore.weights import Weights, decode_weights
+from fedcore.wire import TrainRequest
+
+
+@dataclass(frozen=True)
+class AdmittedOrder:
+    """A train order after everything signed about it, its model included, was verified."""
+
+    permit: Permit
+    plan: TrainingPlan
+    order: Order
+    weights: Weights
+
+
+def admit(
+    site: Site, permit_envelope: Envelope, plan_envelope: Envelope
+) -> tuple[Permit, TrainingPlan]:
+    """Return permit and plan, after they were held against each other, the node and its policy.
+
+    Raises: FedError of signature, permit, clock or policy.
+    """
+    settings, now = site.settings, site.runtime.clock.now()
+    site.opt_outs.verify_wall_time(now)
+    permit = open_envelope(permit_envelope, Permit, settings.governance_key, settings.realm)
+    plan = open_envelope(plan_envelope, TrainingPlan, permit.author_key, settings.realm)
+    verify_permit(permit, plan, permit.run_id, settings.realm)
+    verify_permit_time(permit, now)
+    verify_permit_node(permit, settings.unit, site.key.public, VERSION)
+    verify_policy(settings, permit, plan, site.contract(plan.contract))
+    return permit, plan
+
+
+def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
+    """Return the order with its permit, plan and model, after all of them were verified.
+
+    Raises: FedError of signature, permit, policy, order, log or weights.
+    """
+    realm = site.settings.realm
+    permit, plan = admit(site, request.permit, request.plan)
+    order = open_envelope(request.order, Order, permit.server_key, realm)
+    verify_order(order, permit, site.settings.unit, site.runtime.clock.now())
+    previous = (
+        open_envelope(request.previous_report, RoundReport, permit.server_key, realm)
+        if request.previous_report
+        else None
+    )
+    verify_order_model(order, previous, plan.initial_model)
+    if canonical.digest(request.model) != order.model:
+        raise MismatchError("order.model_mismatch", "the model sent is not the model ordered")
+    _verify_cosignatures(site, request.cosignatures, permit)
+    inputs = len(input_names(plan.features, site.contract(plan.contract)))
+    shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
+    weights = decode_weights(request.model, shapes, plan.max_abs_weight)
+    return AdmittedOrder(permit=permit, plan=plan, order=order, weights=weights)
+
+
+def _verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:
+    seen = site.opt_outs.log_position()
+    keys = {grant.node_key for grant in permit.cohort}
+    for envelope in cosignatures:
+        if envelope.signer not in keys:
+            raise TrustError("log.foreign_cosignature", "a stranger cosigned the log")
+        other = open_envelope(envelope, Cosignature, envelope.signer, site.settings.realm)
+        if seen is not None:
+            verify_not_forked(seen, other.log)

@@ -1,0 +1,193 @@
+"""A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
+
+import os
+
+import structlog
+
+from clients import policy, runtime
+from clients.bulletin import BulletinStore
+from clients.data import check_source, refuse_faults
+from clients.ledger import Cap, Ledger
+from clients.pseudonyms import Pseudonymiser
+from clients.settings import NodeSettings
+from clients.state import StateDir, write_atomically
+from fedcore.contracts import Contract
+from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
+from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
+from fedcore.signing import Envelope, open_envelope, sign_record
+from fedcore.trust import verify_bulletin, verify_bulletin_time
+
+log = structlog.get_logger("fedpact.node")
+
+
+class Site:
+    """A unit's files and keys, opened from its settings.
+
+    Attributes:
+        settings: the unit's settings and policy.
+        runtime: clock, randomness and gateway.
+        key: the node's signing key.
+        ledger: the privacy ledger of the customer base.
+        opt_outs: the unit's opt-outs and its bulletin.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        """Open keys, ledger and opt-outs. Raises: FedError of any of them."""
+        self.settings = settings
+        self.runtime = runtime.current(settings.realm)
+        self._gateway = self.runtime.gateway(settings)
+        self.state = StateDir(settings.state_dir)
+        self.key = self.state.node_key()
+        self._contracts: dict[str, Contract] = {}
+        self._pseudonym_key = self.state.pseudonym_key()
+        self.ledger = Ledger(
+            self.state.ledger,
+            settings.unit,
+            settings.subject_namespace,
+            Cap(epsilon=settings.epsilon_cap, delta=settings.delta),
+        )
+        self.opt_outs = BulletinStore(
+            self.state.bulletin, settings.unit, self.key.public, settings.realm
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        self.ledger.close()
+        self.opt_outs.close()
+
+    def check(self, contract_digest: str) -> Contract:
+        """Hold the source against a contract for the operator, and record whether the node is
+        available.
+
+        Returns: the contract. Raises: DataError that names columns and rules; the node then stays
+            unavailable for this contract until a later check succeeds.
+        """
+        contract = self.contract(contract_digest)
+        now = self.runtime.clock.now()
+        try:
+            faults = check_source(self.settings.source, contract, self.pseudonymiser(contract))
+            if self.settings.faulty_rows == "refuse":
+                refuse_faults(faults)
+        except DataError:
+            self.state.set_checked(available=False, at=now, contract=contract_digest)
+            raise
+        self.state.set_checked(available=True, at=now, contract=contract_digest)
+        log.info("node.checked", unit=self.settings.unit, faults=faults.sentence())
+        return contract
+
+    def opt_out(self, identifier: str, purpose: str, contract: Contract, ground: str) -> int:
+        """Take in an opt-out; it acts at once here. Returns: its sequence number.
+
+        Governance is told at the next synchronisation, under the pseudonym only.
+        Raises: DataError `data.subject_missing`, `opt_out.purpose_unknown`.
+        """
+        if purpose not in {known.id for known in contract.purposes}:
+            raise DataError(
+                "opt_out.purpose_unknown",
+                f"the contract has no purpose {purpose}: name one of its own",
+            )
+        event = OptOutEvent(
+            unit=self.settings.unit,
+            sequence=len(self.opt_outs.events()) + 1,
+            pseudonym=self.pseudonymiser(contract).pseudonym(identifier),
+            key_version=1,
+            purpose=purpose,
+            channel="unit",
+            ground=policy.ground(ground),
+            received_at=self.runtime.clock.now(),
+        )
+        self.opt_outs.add(sign_record(event, self.key, self.settings.realm))
+        return event.sequence
+
+    def synchronise(self) -> Bulletin:
+        """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
+
+        Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
+            `ledger.rollback` when governance has seen a newer ledger.
+        """
+        for event in self.opt_outs.pending():
+            self._gateway.submit_opt_out(event)
+        seen = self.opt_outs.log_position()
+        asked = self.runtime.clock.boot()
+        request = BulletinRequest(
+            unit=self.settings.unit,
+            nonce=os.urandom(32).hex(),
+            after_sequence=self.opt_outs.confirmed_sequence(),
+            checkpoint_size=seen.size if seen else 0,
+            head=self.ledger.claim(),
+            requested_at=self.runtime.clock.now(),
+        )
+        answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
+        bulletin = open_envelope(
+            answer, Bulletin, self.settings.governance_key, self.settings.realm
+        )
+        verify_bulletin(bulletin, request, self.settings.realm)
+        verify_bulletin_time(bulletin, self.runtime.clock.now())
+        self.opt_outs.apply(bulletin, asked)
+        self.ledger.mark_witnessed(bulletin.witnessed)
+        return bulletin
+
+    def bulletin_in_force(self) -> Bulletin:
+        """Return a fresh bulletin, pulling a new one when half of the old one's life is over."""
+        latest, age = self.opt_outs.latest(), self.opt_outs.age(self.runtime.clock)
+        if latest is None or age is None or age > (latest.valid_until - latest.issued_at) / 2:
+            try:
+                return self.synchronise()
+            except UnreachableError:
+                log.warning("governance.unreachable", unit=self.settings.unit)
+        return self.opt_outs.verify_fresh(self.runtime.clock)
+
+    def witnessed_bulletin(self) -> Bulletin:
+        """Return a bulletin under which the head just written is witnessed, or one round may run
+        ahead.
+        """
+        try:
+            return self.synchronise()
+        except UnreachableError:
+            self.ledger.verify_one_unwitnessed()
+            log.warning("governance.unreachable", unit=self.settings.unit)
+            return self.opt_outs.verify_fresh(self.runtime.clock)
+
+    def require_checked(self, contract: str) -> None:
+        """Refuse unless the operator's last check found the source fit for this contract.
+
+        Raises: RefusedError `node.unchecked`.
+        """
+        if not self.state.checked(contract):
+            raise RefusedError(
+                [("node.unchecked", "run `fedpact node check` and mend what it names")]
+            )
+
+    def contract(self, digest: str) -> Contract:
+        """Return the signed contract of this digest, fetched once and kept.
+
+        Raises: TrustError when it must not be believed; UnreachableError.
+        """
+        if digest not in self._contracts:
+            self._contracts[digest] = self._load_contract(digest)
+        return self._contracts[digest]
+
+    def _load_contract(self, digest: str) -> Contract:
+        path = self.state.contract(digest)
+        kept = path.exists()
+        envelope = (
+            Envelope.from_bytes(path.read_bytes()) if kept else self._gateway.fetch_contract(digest)
+        )
+        contract = open_envelope(
+            envelope, Contract, self.settings.governance_key, self.settings.realm
+        )
+        if contract.digest != digest:
+            raise MismatchError(
+                "contract.other_digest", "governance answered with another contract"
+            )
+        if contract.subject.namespace != self.settings.subject_namespace:
+            raise MismatchError(
+                "contract.other_namespace", "the contract identifies customers by another rule"
+            )
+        if not kept:
+            write_atomically(path, envelope.to_bytes())
+        return contract
+
+    def pseudonymiser(self, contract: Contract) -> Pseudonymiser:
+        """Return the unit's pseudonymiser under the contract's subject rule."""
+        return Pseudonymiser(self._pseudonym_key, contract.subject)
