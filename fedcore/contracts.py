@@ -27,7 +27,7 @@ class Purpose(Part):
 
 
 class SubjectRule(Part):
-    """Which column names the customer, and how its value is normalised before it is pseudonymised."""
+    """The column that names the customer, and how its value is normalised for a pseudonym."""
 
     column: Text
     namespace: Name

@@ -33,7 +33,7 @@ Level = Annotated[int, Field(ge=1, le=4)]
 
 
 class Risk(Part):
-    """A feared event with severity and likelihood, 1 (negligible) to 4 (maximum), before and after."""
+    """A feared event: severity and likelihood, 1 (negligible) to 4 (maximum), before and after."""
 
     id: Name
     text: Text

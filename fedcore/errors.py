@@ -107,7 +107,7 @@ class ConflictError(FedError):
 
 
 class DataError(FedError):
-    """Customer data break the contract: names columns and rules, never values; stays on the node."""
+    """Customer data break the contract: names columns and rules, no values; stays on the node."""
 
 
 class UnreachableError(FedError):

@@ -5,10 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore.optouts import LogPosition
-from fedcore.privacy.events import PrivacyEvent
+from fedcore.privacy.events import NoiseSource, PrivacyEvent
 from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Record, Text
-
-NoiseSource = Literal["float64-os", "seeded-simulation"]
 
 
 class Order(Record):

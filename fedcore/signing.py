@@ -156,7 +156,7 @@ def open_envelope(envelope: Envelope, record_type: type[R], signer: str, realm: 
     if envelope.signer != signer:
         raise SignatureError(
             "signature.wrong_key",
-            f"the {record_type.schema_id()} document is signed by another key than the expected one",
+            f"the {record_type.schema_id()} document is not signed by the expected key",
         )
     payload = envelope.payload_bytes
     try:

@@ -1,4 +1,4 @@
-"""Reading a TOML file into a frozen settings class, with errors that name the file and the field."""
+"""Reading a TOML file into a frozen settings class; errors name the file and the field."""
 
 import tomllib
 from pathlib import Path

@@ -29,7 +29,7 @@ class RollCallRequest:
 
 @dataclass(frozen=True)
 class RollCallReply:
-    """I am this unit (signed), I have seen this log, and I hold opt-outs up to this hourly epoch."""
+    """I am this unit (signed), have seen this log, and hold opt-outs up to this hourly epoch."""
 
     cosignature: Envelope
     epoch: int

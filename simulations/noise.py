@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 
+from fedcore.privacy.events import NoiseSource
 from fedcore.privacy.noise import KeyStream
-from fedcore.rounds import NoiseSource
 
 
 class SeededNoise:

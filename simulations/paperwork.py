@@ -12,7 +12,6 @@ from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
 from simulations.scenario import Scenario
 
-
 _RISKS = (
     Risk(
         id="membership-inference",

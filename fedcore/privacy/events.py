@@ -6,6 +6,8 @@ from pydantic import Field
 
 from fedcore.record import Part, Positive
 
+NoiseSource = Literal["float64-os", "seeded-simulation"]
+
 
 class PrivacyEvent(Part):
     """One mechanism applied `steps` times with the same public parameters.

@@ -13,7 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from fedcore.rounds import NoiseSource
+from fedcore.privacy.events import NoiseSource
 
 
 class KeyStream:

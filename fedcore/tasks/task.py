@@ -20,7 +20,7 @@ class Task(Protocol):
         """What governance may know of the task."""
 
     def build(self, model: ModelSpec, inputs: int) -> nn.Module:
-        """Return the float64 module for so many inputs; the values of its weights mean nothing yet."""
+        """Return the float64 module for so many inputs; its weights mean nothing yet."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return one loss for each example, shape (n,)."""
