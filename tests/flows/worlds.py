@@ -1,0 +1,304 @@
+"""Small whole worlds: a contract of four fields, units of some forty customers, a few rounds.
+
+A world is made once, and copied and opened again for each test. Pseudonym keys are fixed, so that
+two worlds with the same customers sum them in the same order, to the bit.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fedcore import canonical
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.dpias import Bindings, Dpia, Risk
+from fedcore.encodings import input_names
+from fedcore.permits import public_n_of
+from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.record import Realm
+from fedcore.rounds import Receipt, RoundReport
+from fedcore.signing import Envelope, SigningKey
+from fedcore.tasks.task import initial_weights, load_task
+from fedcore.version import VERSION
+from fedcore.weights import encode_weights
+from governance.app import create_app
+from governance.settings import GovernanceSettings
+from simulations.clock import ManualClock
+from simulations.federation import Federation, Terms, Unit, UnitSetup
+from simulations.grid import InProcessGrid
+from simulations.noise import SeededNoise
+from simulations.transport import AsgiTransport
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+UNITS = ("north", "south", "west")
+PURPOSE = "churn-prediction"
+PARENT = "direct-marketing"
+OTHER = "service-quality"
+COLUMNS = ("customer_id", "tenure", "charge", "product", "channel", "churn")
+
+
+def make_contract() -> Contract:
+    """Return a contract of two numbers and two categories, with a tree of three purposes."""
+    return Contract(
+        contract_id="small",
+        version=1,
+        title="Customers of a small world",
+        source="synthetic",
+        subject=SubjectRule(column="customer_id", namespace="crm", normaliser="trim-upper/1"),
+        fields=(
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="charge", kind="numeric", lower=0, upper=150, missing_value=0),
+            ContractField(name="product", kind="categorical", categories=("basic", "plus", "pro")),
+            ContractField(name="channel", kind="categorical", categories=("shop", "web")),
+        ),
+        label=Label(name="churn", positive="yes", negative="no", horizon_days=90),
+        purposes=(
+            Purpose(id=PARENT, text="Direct marketing", basis="legitimate_interests"),
+            Purpose(id=PURPOSE, text="Churn", parent=PARENT, basis="legitimate_interests"),
+            Purpose(id=OTHER, text="Service quality", basis="legitimate_interests"),
+        ),
+        retention_days=365,
+    )
+
+
+def make_rows(unit: str, count: int) -> pl.DataFrame:
+    """Return a unit's customers as text cells, the same ones each time."""
+    seed = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:4], "big")
+    draw = np.random.default_rng(seed)
+    tenure, charge = draw.integers(0, 73, count), draw.uniform(0, 150, count).round(2)
+    churn = draw.uniform(size=count) < 1 / (1 + np.exp(tenure / 20 - charge / 60))
+    return pl.DataFrame(
+        {
+            "customer_id": [f"{unit[0].upper()}{number:03d}" for number in range(count)],
+            "tenure": [str(value) for value in tenure],
+            "charge": [str(value) for value in charge],
+            "product": draw.choice(["basic", "plus", "pro"], count).tolist(),
+            "channel": draw.choice(["shop", "web"], count).tolist(),
+            "churn": ["yes" if value else "no" for value in churn],
+        }
+    )
+
+
+def make_plan(units: tuple[str, ...] = UNITS, **changes: Any) -> TrainingPlan:
+    """Return a plan of three rounds over the units; `changes` replace its parts."""
+    contract = make_contract()
+    features = (
+        Feature(field="tenure", encoding="scale"),
+        Feature(field="charge", encoding="log"),
+        Feature(field="product", encoding="onehot"),
+        Feature(field="channel", encoding="onehot"),
+    )
+    model = ModelSpec(kind="logistic")
+    first = initial_weights(load_task("churn"), model, len(input_names(features, contract)))
+    values: dict[str, Any] = {
+        "title": "A small plan",
+        "task": "churn",
+        "purpose": PURPOSE,
+        "contract": contract.digest,
+        "features": features,
+        "units": tuple(UnitTerms(unit=unit, public_n=public_n_of(32)) for unit in units),
+        "minimum_units": 2,
+        "model": model,
+        "initial_model": canonical.digest(encode_weights(first)),
+        "algorithm": Algorithm(local_learning_rate=0.5, average_last=2),
+        "rounds": 3,
+        "spare_rounds": 1,
+        "round_deadline_s": 1,
+        "privacy": PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=4.0, delta=1e-5),
+    }
+    return TrainingPlan(**{**values, **changes})
+
+
+def make_dpia(units: tuple[str, ...] = UNITS) -> Dpia:
+    """Return a DPIA that covers every plan of `make_plan`."""
+    return Dpia(
+        dpia_id="small",
+        version=1,
+        title="t",
+        description="d",
+        necessity="n",
+        legal_basis="l",
+        data_subject_rights="r",
+        risks=(
+            Risk(
+                id="membership",
+                text="t",
+                severity_before=3,
+                likelihood_before=3,
+                measures=("noise",),
+                severity_after=2,
+                likelihood_after=1,
+            ),
+        ),
+        bindings=Bindings(
+            task="churn",
+            purposes=(PURPOSE,),
+            contract=make_contract().digest,
+            features=("tenure", "charge", "product", "channel"),
+            units=units,
+            privacy_modes=("local",),
+            epsilon_cap=50.0,
+            delta_cap=1e-5,
+            minimum_units=2,
+        ),
+        valid_until=START + timedelta(days=300),
+    )
+
+
+class KeptFederation(Federation):
+    """A federation that leaves the people's API keys in a file, so that it can be opened again."""
+
+    def _open_accounts(self) -> None:
+        super()._open_accounts()
+        keys = {role: office._headers["Authorization"][7:] for role, office in self.offices.items()}
+        (self.root / "people.json").write_text(json.dumps(keys))
+        self.author_key.save(self.root / "author.pem")
+        (self.root / "made-in").write_text(str(self.root))
+
+
+class ReopenedFederation(Federation):
+    """The same federation in a new process, or a copy of it at another place: from its files."""
+
+    def _open_governance(self) -> tuple[SigningKey, AsgiTransport]:
+        home = self.root / "governance"
+        settings = GovernanceSettings(
+            database_url=f"sqlite:///{home / 'governance.db'}",
+            signing_key=home / "governance.pem",
+            realm=Realm.SIMULATION,
+            accepted_versions=(VERSION,),
+            bulletin_valid_s=self.terms.bulletin_valid_s,
+            permit_valid_s=self.terms.permit_valid_s,
+        )
+        return SigningKey.load(settings.signing_key), AsgiTransport(
+            create_app(settings, self.clock.now)
+        )
+
+    def _open_accounts(self) -> None:
+        keys = json.loads((self.root / "people.json").read_text())
+        self.offices = {role: self.gateway(key) for role, key in keys.items()}
+        self.author_key = SigningKey.load(self.root / "author.pem")
+        self.server_key = SigningKey.load(self.root / "server" / "server.pem")
+
+    def open_unit(self, setup: UnitSetup) -> Unit:
+        """Take a unit over that was enrolled before."""
+        unit = Unit(setup, self.root / "units" / setup.unit, self)
+        self.units[setup.unit] = unit
+        return unit
+
+
+@dataclass
+class World:
+    """A federation with one plan that is registered; steps return what came of them."""
+
+    federation: Federation
+    clock: ManualClock
+    plan: TrainingPlan
+    reports: list[RoundReport] = field(default_factory=list)
+
+    def run(self, run_id: str = "run-1", watch: Any = lambda report: None) -> None:
+        """Do a run; `watch` is told each report."""
+
+        def note(report: RoundReport, _model: bytes) -> None:
+            self.reports.append(report)
+            watch(report)
+
+        self.federation.run(self.plan.digest, run_id, note)
+
+    def unit(self, name: str) -> Unit:
+        """Return a unit by its name."""
+        return self.federation.units[name]
+
+    def bundle(self) -> bytes:
+        """Return the evidence of the first registered model."""
+        return self.federation.offices["compliance"].fetch_evidence("churn", 1)
+
+    def updates(self) -> dict[tuple[str, int], str]:
+        """Return the digest of every accepted update by unit and round."""
+        return {
+            (answer.unit, report.round): answer.update
+            for report in self.reports
+            for answer in report.answered
+        }
+
+    def model(self) -> str:
+        """Return the digest of the model that the run released."""
+        return str(self.reports[-1].released)
+
+    def close(self) -> None:
+        """End the federation."""
+        self.federation.close()
+
+
+def members_of(bundle: bytes) -> dict[str, bytes]:
+    """Return the files of a bundle."""
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def receipts_of(bundle: bytes) -> list[Receipt]:
+    """Return the receipts of a bundle in their order."""
+    members = sorted(members_of(bundle).items())
+    found = [Envelope.from_bytes(data) for name, data in members if name.startswith("receipts/")]
+    return [Receipt.from_bytes(envelope.payload_bytes) for envelope in found]
+
+
+def setup_of(unit: str, rows: pl.DataFrame, **changes: Any) -> UnitSetup:
+    """Return a unit of the small world; `changes` replace its policy."""
+    values: dict[str, Any] = {"size_band": 32, "epsilon_cap": 50.0, "faulty_rows": "refuse"}
+    return UnitSetup(unit=unit, rows=rows, **{**values, **changes})
+
+
+def make_template(root: Path) -> None:
+    """Make a federation with three enrolled and checked units and a DPIA in force."""
+    federation = KeptFederation(root, make_contract(), ManualClock(START), SeededNoise(1))
+    try:
+        for unit in UNITS:
+            enrolled = federation.enrol(setup_of(unit, make_rows(unit, 40)))
+            fixed = hashlib.sha256(unit.encode()).hexdigest()
+            (enrolled.state_dir / "pseudonym.key").write_text(fixed)
+            enrolled.check()
+        federation.put_in_force(make_dpia())
+    finally:
+        federation.close()
+
+
+def copy_world(template: Path, root: Path) -> None:
+    """Copy a closed federation to another place; its settings then name the new one."""
+    shutil.copytree(template, root)
+    server = root / "server" / "server.toml"
+    server.write_text(server.read_text().replace((root / "made-in").read_text(), str(root)))
+    (root / "made-in").write_text(str(root))
+
+
+def open_world(
+    root: Path,
+    plan: TrainingPlan,
+    rows: Mapping[str, pl.DataFrame] | None = None,
+    seed: int = 1,
+    at: datetime = START,
+    **policy: Any,
+) -> World:
+    """Open the federation that lies in `root`, and register the plan.
+
+    `rows` replace those of a unit, `policy` changes the settings of all units.
+    """
+    clock = ManualClock(at)
+    federation = ReopenedFederation(root, make_contract(), clock, SeededNoise(seed), Terms())
+    for name in (terms.unit for terms in plan.units):
+        given = (rows or {}).get(name, make_rows(name, 40))
+        unit = federation.open_unit(setup_of(name, given, **policy))
+        unit.write_rows(given)
+        federation._write_node_settings(unit)
+    nodes = {2 + number: unit.settings for number, unit in enumerate(federation.units.values())}
+    federation.grid = InProcessGrid(nodes, federation.surroundings)
+    federation.register(plan)
+    return World(federation, clock, plan)
