@@ -4,13 +4,18 @@ import ast
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
+import click
 import pytest
 
+from fedcore import cli
+
 CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-FILE_SUFFIXES = set("csv db fedpact html json jsonl key pem pub safetensors toml".split())
+FILE_NAME = re.compile(r".*\.(csv|db|fedpact|html|jsonl?|key|pem|pub|safetensors|toml)")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HELP_BLOCK = re.compile(r"<!-- help: (fedpact[^>]*?) -->\n+```\w*\n(.*?)^```$", re.M | re.S)
 
@@ -57,7 +62,7 @@ def reason_codes(product):
     return raised | {
         code
         for code in mentioned - named
-        if code.partition(".")[0] in subjects and code.partition(".")[2] not in FILE_SUFFIXES
+        if code.partition(".")[0] in subjects and not FILE_NAME.fullmatch(code)
     }
 
 
@@ -132,6 +137,45 @@ def run_example(title, code, names):
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     runner.run(example, out=failures.append, clear_globs=False)
     assert failures == [], "".join(failures)
+
+
+def commands_in(text):
+    """Each `fedpact ...` command of a document's console blocks, as its words."""
+    consoles = [code for language, code in FENCE.findall(text) if language == "console"]
+    lines = "\n".join(consoles).replace("\\\n", " ").splitlines()
+    typed = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    return [words[1:] for words in typed if words[:1] == ["fedpact"]]
+
+
+def misused(words):
+    """What is wrong with a command as a document shows it: unknown words, missing options."""
+    (entry,) = entry_points(group=cli.COMMANDS_GROUP, name=words[0])
+    command, left = cli.load_command(entry), words[1:]
+    while isinstance(command, click.Group):
+        command, left = command.commands[left[0]], left[1:]
+    given, surplus, _ = command.make_parser(click.Context(command)).parse_args(list(left))
+    # What is asked for when it is left out may be left out.
+    needed = [p.name for p in command.params if p.required and not getattr(p, "prompt", None)]
+    return surplus + [name for name in needed if not isinstance(given.get(name), str)]
+
+
+def test_commands_in_the_documents_exist_with_their_options(root):
+    shown = [c for page in documents(root) for c in commands_in(page.read_text(encoding="utf-8"))]
+    assert {shlex.join(words): misused(words) for words in shown if misused(words)} == {}
+    assert len(shown) > 10
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("node sync -s node.toml", []),
+        ("node sync", ["settings"]),
+        ("node sync now -s node.toml", ["now"]),
+        ("verify model.fedpact", ["key"]),
+    ],
+)
+def test_a_command_that_is_shown_wrongly_is_found(line, wrong):
+    assert misused(line.split()) == wrong
 
 
 def test_links_between_the_documents_lead_somewhere(root):
