@@ -66,8 +66,10 @@ def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: i
         raise MismatchError("report.rounds_exceeded", "the permit allows fewer rounds or attempts")
     cohort = {grant.unit for grant in permit.cohort}
     answered = [answer.unit for answer in report.answered]
-    asked = set(report.asked)
-    within = set(answered) | set(report.unavailable) <= asked <= cohort
+    # A unit that was absent at the roll call is unavailable without having been asked.
+    within = (
+        set(answered) <= set(report.asked) and set(report.asked) | set(report.unavailable) <= cohort
+    )
     if not within or len(set(answered)) != len(answered) or set(answered) & set(report.unavailable):
         raise MismatchError("report.other_cohort", "the report's units are not those of the permit")
     if report.status == "accepted" and len(answered) < permit.minimum_cohort:

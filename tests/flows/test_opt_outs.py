@@ -41,7 +41,9 @@ def test_one_changed_cell_of_a_customer_who_is_in_changes_the_units_update(
     rows = worlds.make_rows("north", 40)
     new = {"tenure": "71", "churn": "no" if rows["churn"][5] == "yes" else "yes"}[column]
     changed = rows.with_columns(
-        pl.when(pl.col("customer_id") == "N005").then(pl.lit(new)).otherwise(pl.col(column))
+        pl.when(pl.col("customer_id") == "N005")
+        .then(pl.lit(new))
+        .otherwise(pl.col(column))
         .alias(column)
     )
     first, second = build(pair), build(pair, rows={"north": changed})
