@@ -2,8 +2,8 @@
 
 Figures are means over seeds 1-20 of the whole simulated federation (permits, ledgers, receipts
 and all), paired by seed. Hyper-parameters, features and edges were fixed beforehand on seeds
-101-115 and 1001-1200. The pooled reference is the best of three feature maps by inner cross-validation: plain
-one-hot, the plan's public-bound features, and those with three products.
+101-115 and 1001-1200. The pooled reference is the best of three feature maps by inner
+cross-validation: plain one-hot, the plan's public-bound features, and those with three products.
 
     make bench NAME=demo
     .venv/bin/python benchmarks/demo.py --json [--seeds 1-20]

@@ -1,6 +1,6 @@
 """Take part in training with a unit's own data, and keep the last word over it.
 
-What needs the training stack is imported by the commands that use it, so that help stays quick.
+What takes long to import is imported by the commands that use it; none needs the training stack.
 """
 
 import re
@@ -79,12 +79,12 @@ def check(settings: _Settings, contract: _ContractName) -> None:
     Columns and rules that are broken are named here, and nowhere else: others see that the node is
     unavailable.
     """
-    from clients.node import open_node
+    from clients.site import Site
 
     loaded = NodeSettings.load(settings)
     digest = _contract_digest(contract, loaded)
-    with closing(open_node(settings)) as node:
-        fit = node.check(digest)
+    with closing(Site(loaded)) as site:
+        fit = site.check(digest)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
     if loaded.faulty_rows == "drop":
         typer.echo("customers with faulty rows, if any, are left out")
@@ -93,10 +93,10 @@ def check(settings: _Settings, contract: _ContractName) -> None:
 @app.command()
 def sync(settings: _Settings) -> None:
     """Hand opt-outs to governance, have the ledger witnessed, and take the newest bulletin."""
-    from clients.node import open_node
+    from clients.site import Site
 
-    with closing(open_node(settings)) as node:
-        bulletin = node.synchronise()
+    with closing(Site(NodeSettings.load(settings))) as site:
+        bulletin = site.synchronise()
     typer.echo(f"opt-outs confirmed up to number {bulletin.last_sequence}")
     typer.echo(f"ledger witnessed up to entry {bulletin.witnessed.sequence}")
     typer.echo(f"bulletin valid until {bulletin.valid_until.isoformat()}")
@@ -119,11 +119,12 @@ def add_opt_out(
     ],
 ) -> None:
     """Exclude a customer from a purpose, at once; the identifier never leaves this machine."""
-    from clients.node import open_node
+    from clients.site import Site
 
-    digest = _contract_digest(contract, NodeSettings.load(settings))
-    with closing(open_node(settings)) as node:
-        number = node.opt_out(customer, purpose, node.contract(digest), ground)
+    loaded = NodeSettings.load(settings)
+    digest = _contract_digest(contract, loaded)
+    with closing(Site(loaded)) as site:
+        number = site.opt_out(customer, purpose, site.contract(digest), ground)
     typer.echo(f"opt-out {number} of {purpose} acts here from now on")
     typer.echo("governance is told, under the pseudonym, at the next synchronisation")
 

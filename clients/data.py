@@ -2,7 +2,7 @@
 
 Guarantees: one Example for each customer; no excluded customer is ever yielded; a faulty row drops
     its customer and is counted locally, and never changes what the others yield; the order of
-    Examples is that of their pseudonyms, so that it tells nothing of the file.
+    Examples is that of the customers' identifiers, so that it does not depend on the file's.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from fedcore.errors import DataError
 from fedcore.plans import Feature
 
 _SUBJECT = "\x00subject"
+_ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
 
@@ -90,7 +91,7 @@ def load_examples(
     """
     frame, _ = _examined(source, contract, pseudonymiser)
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
-    rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_SUBJECT)
+    rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
     return Examples(features=encode(rows, features, contract), labels=labels)
 
@@ -131,7 +132,8 @@ def _examined(
     faults[contract.subject.column, "empty"] += int(broken.sum())
     faults[contract.subject.column, _DUPLICATE] += int(repeated.sum())
     sound &= ~broken & ~repeated
-    table = pl.DataFrame({_SUBJECT: subject, _LABEL: label, **cells}).filter(sound)
+    order = frame[contract.subject.column].str.to_uppercase()
+    table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
     found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
     return table, Faults(found)
 
@@ -145,7 +147,7 @@ def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, di
     number = values.is_finite().fill_null(value=False)
     if field.missing_value is not None:
         values = pl.select(pl.when(empty).then(field.missing_value).otherwise(values)).to_series()
-        number, empty = number | empty, pl.Series([False] * len(column))
+        number, empty = number | empty, empty & ~empty
     outside = number & ((values < field.lower) | (values > field.upper)).fill_null(value=False)
     rules = {"empty": empty, "not a finite number": ~number & ~empty, "outside its bounds": outside}
     return values, rules

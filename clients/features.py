@@ -23,7 +23,8 @@ def encode(rows: pl.DataFrame, features: tuple[Feature, ...], contract: Contract
     their categories, as `clients.data` yields them.
     Raises: MismatchError `plan.field_unknown`, `plan.encoding_unfit`.
     """
-    blocks = [_encode(rows[f.field], f, field_of(f, contract)) for f in features]
+    fields = [(feature, field_of(feature, contract)) for feature in features]
+    blocks = [_encode(rows[field.name], feature, field) for feature, field in fields]
     return np.ascontiguousarray(np.concatenate(blocks, axis=1))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedcore.bundle import Evidence, read_bundle
 from fedcore.contracts import purpose_line
-from fedcore.errors import FedError
+from fedcore.errors import FedError, InvalidRecordError
 from fedcore.optouts import OptOutEvent
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.events import PrivacyEvent
@@ -22,7 +22,7 @@ from simulations.noise import SeededNoise
 from simulations.paperwork import make_dpia, make_plan
 from simulations.population import Population, export_telco, load_population
 from simulations.scenario import Scenario
-from simulations.scoring import Baselines, TestPart, baselines
+from simulations.scoring import Baselines, HeldOut, baselines
 
 Progress = Callable[[str], None]
 
@@ -89,7 +89,7 @@ class Experiment:
         digest = federation.register(plan)
         self._take_opt_outs(federation, after_round=0)
         scratch = self._root / "scratch.csv"
-        test = TestPart(population, plan, scenario.contract, scratch)
+        test = HeldOut(population, plan, scenario.contract, scratch)
         self._lap("sign plan and DPIA, take in opt-outs", start)
         start = time.perf_counter()
         run_id = f"run-{scenario.seed}"
@@ -119,7 +119,7 @@ class Experiment:
         )
 
     def _watch(
-        self, federation: Federation, test: TestPart, report: RoundReport, model: bytes
+        self, federation: Federation, test: HeldOut, report: RoundReport, model: bytes
     ) -> None:
         self._aucs.append(test.auc(model))
         self._tell(
@@ -201,9 +201,15 @@ def load_customers(scenario: Scenario, root: Path) -> Population:
         source = root / "telco.csv"
         export_telco(source)
     label = scenario.contract.label.name
-    return load_population(
-        source, (label, scenario.unit_column), scenario.seed, scenario.test_share
-    )
+    columns = (label, scenario.unit_column)
+    population = load_population(source, columns, scenario.seed, scenario.test_share)
+    named, found = {unit.unit for unit in scenario.units}, set(population.units)
+    if named != found:
+        raise InvalidRecordError(
+            "scenario.units_differ",
+            f"only in the scenario or only in the table: {', '.join(sorted(named ^ found))}",
+        )
+    return population
 
 
 def open_world(scenario: Scenario, population: Population, root: Path) -> Federation:

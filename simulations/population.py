@@ -52,7 +52,9 @@ def export_telco(path: Path) -> None:
             done.stderr,
         )
     frame = pl.read_csv(raw, infer_schema=False).rename({"rownames": "customer_id"})
-    telco_units(frame.with_columns("C" + pl.col("customer_id"))).write_csv(path)
+    telco_units(
+        frame.with_columns(pl.lit("C").add(pl.col("customer_id")).alias("customer_id"))
+    ).write_csv(path)
     raw.unlink()
 
 

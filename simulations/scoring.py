@@ -42,7 +42,7 @@ class Baselines:
     alone: dict[str, float]
 
 
-class TestPart:
+class HeldOut:
     """The encoded test part of a population."""
 
     def __init__(
@@ -75,7 +75,7 @@ def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch:
 
 
 def baselines(
-    population: Population, plan: TrainingPlan, contract: Contract, scratch: Path, test: TestPart
+    population: Population, plan: TrainingPlan, contract: Contract, scratch: Path, test: HeldOut
 ) -> Baselines:
     """Return what pooled training and each unit alone reach, without privacy."""
     train = encoded(population.train, plan, contract, scratch)
@@ -101,7 +101,7 @@ def baselines(
     )
 
 
-def _alone(own: Examples, test: TestPart) -> float:
+def _alone(own: Examples, test: HeldOut) -> float:
     if len(set(own.labels)) < 2:
         return 0.5
     fitted = make_pipeline(LogisticRegression(max_iter=2000)).fit(own.features, own.labels)

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from fedcore.errors import DataError
+from fedcore.models import ModelVersion
+from fedcore.plans import ModelSpec
+from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.verify import verify_bundle
+from simulations.experiment import Experiment, Outcome
+from simulations.scenario import Dropout, Scenario, load_scenario
+
+
+def carry_out(scenario: Scenario, root: Path) -> Outcome:
+    return Experiment(scenario, root, lambda _: None).carry_out()
+
+
+def test_a_scenario_ends_in_a_model_whose_evidence_verifies(scenario, tmp_path):
+    outcome = carry_out(scenario, tmp_path / "run")
+    report = verify_bundle(outcome.bundle, outcome.governance_key)
+    assert report.ok
+    assert len(outcome.auc_by_round) == scenario.rounds
+    assert set(outcome.baselines.alone) == {"east", "north", "west"}
+
+
+def test_epsilon_of_each_ledger_is_the_one_asked_for_and_the_model_states_it(scenario, tmp_path):
+    outcome = carry_out(scenario, tmp_path / "run")
+    stated = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes).epsilon
+    for claim in stated:
+        spent = renyi_epsilon(outcome.ledger_events[claim.unit], scenario.delta)
+        assert scenario.epsilon * 0.99 < spent <= scenario.epsilon
+        assert claim.claim == pytest.approx(spent, abs=1e-6)
+
+
+def test_opt_outs_act_from_the_first_round_after_they_came_and_only_if_they_cover_the_purpose(
+    scenario, tmp_path
+):
+    opt_outs = carry_out(scenario, tmp_path / "run").opt_outs
+    found = {(o.unit, o.purpose): o.excluded_since_round for o in opt_outs}
+    assert found == {
+        ("east", "marketing"): 1,
+        ("west", "churn"): 2,
+        ("west", "statistics"): None,
+    }
+
+
+def test_one_seed_gives_one_model_and_another_seed_another(scenario, tmp_path):
+    first = carry_out(scenario, tmp_path / "a")
+    again = carry_out(scenario, tmp_path / "b")
+    other = carry_out(scenario.model_copy(update={"seed": 4}), tmp_path / "c")
+    assert first.evidence.artifact == again.evidence.artifact
+    assert first.evidence.artifact != other.evidence.artifact
+
+
+def test_a_run_goes_on_without_a_unit_that_drops_out(scenario, tmp_path):
+    gap = Dropout(unit="north", first_round=2, last_round=2)
+    outcome = carry_out(scenario.model_copy(update={"dropouts": (gap,)}), tmp_path / "run")
+    assert len(outcome.evidence.receipts) == 3 * scenario.rounds - 1
+    assert verify_bundle(outcome.bundle, outcome.governance_key).ok
+
+
+def test_an_mlp_trains_the_same_way(scenario, tmp_path):
+    model = ModelSpec(kind="mlp", hidden=(8,))
+    plan = scenario.plan.model_copy(update={"model": model})
+    outcome = carry_out(scenario.model_copy(update={"plan": plan}), tmp_path / "run")
+    assert verify_bundle(outcome.bundle, outcome.governance_key).ok
+
+
+def test_a_customer_with_two_rows_stops_the_scenario_and_is_not_named(scenario_file, tmp_path):
+    table = scenario_file.with_name("customers.csv")
+    rows = table.read_text(encoding="utf-8")
+    table.write_text(rows + "K0,30,basic,no,east\n" * 3, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        carry_out(load_scenario(str(scenario_file)), tmp_path / "run")
+    assert caught.value.code == "data.duplicate_subject"
+    assert "K0" not in str(caught.value)

@@ -1,0 +1,75 @@
+import pytest
+
+from fedcore.errors import InvalidRecordError, MismatchError
+from simulations.cli import changed
+from simulations.paperwork import make_dpia, make_plan
+from simulations.scenario import load_scenario
+
+
+def test_the_shipped_scenario_is_the_demo_as_documented():
+    scenario = load_scenario("telco")
+    assert [unit.unit for unit in scenario.units] == [
+        "fibre-monthly",
+        "dsl-monthly",
+        "no-internet",
+        "one-year",
+        "two-year",
+    ]
+    assert scenario.delta == 1e-5
+    assert make_plan(scenario).minimum_units == 3
+
+
+def test_options_of_the_command_replace_what_the_scenario_says():
+    scenario = changed(load_scenario("telco"), {"seed": 9, "epsilon": 8.0, "rounds": None})
+    assert (scenario.seed, scenario.epsilon, scenario.rounds) == (9, 8.0, 30)
+    assert all(unit.epsilon_cap > 8.0 for unit in scenario.units)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e9, float("nan")])
+def test_an_epsilon_that_makes_no_sense_is_refused(epsilon):
+    with pytest.raises(InvalidRecordError, match="epsilon"):
+        changed(load_scenario("telco"), {"epsilon": epsilon})
+
+
+def test_fewer_rounds_than_the_average_asks_for_shorten_the_average():
+    plan = make_plan(changed(load_scenario("telco"), {"rounds": 2}))
+    assert plan.algorithm.average_last == 2
+
+
+def test_a_scenario_whose_opt_outs_name_a_strange_unit_is_refused(scenario_file):
+    text = scenario_file.read_text(encoding="utf-8")
+    scenario_file.write_text(text.replace('unit = "east", customers', 'unit = "moon", customers'))
+    with pytest.raises(InvalidRecordError, match="moon"):
+        load_scenario(str(scenario_file))
+
+
+def test_a_scenario_file_that_is_missing_or_no_toml_is_named(tmp_path):
+    (tmp_path / "x.toml").write_text("= =", encoding="utf-8")
+    for name in ("x.toml", "absent.toml"):
+        with pytest.raises(InvalidRecordError, match=name):
+            load_scenario(str(tmp_path / name))
+
+
+def test_a_contract_may_stand_in_a_file_of_its_own(scenario_file):
+    text = scenario_file.read_text(encoding="utf-8")
+    head, contract = text.split("[contract]")
+    scenario_file.with_name("contract.toml").write_text(contract, encoding="utf-8")
+    scenario_file.write_text('contract = "contract.toml"\n' + head, encoding="utf-8")
+    assert load_scenario(str(scenario_file)).contract.contract_id == "made-up"
+
+
+def test_a_plan_of_an_unknown_field_is_refused(scenario):
+    features = tuple(f.model_copy(update={"field": "shoe"}) for f in scenario.plan.features[:1])
+    plan = scenario.plan.model_copy(update={"features": features})
+    with pytest.raises(MismatchError, match="shoe"):
+        make_plan(scenario.model_copy(update={"plan": plan}))
+
+
+def test_the_dpia_of_a_scenario_binds_just_what_its_plan_uses(scenario):
+    from datetime import UTC, datetime
+
+    plan = make_plan(scenario)
+    bindings = make_dpia(plan, 4.0, datetime(2026, 1, 1, tzinfo=UTC)).bindings
+    assert bindings.features == ("age", "plan")
+    assert bindings.units == ("east", "north", "west")
+    assert bindings.contract == plan.contract
