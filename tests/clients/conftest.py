@@ -1,0 +1,250 @@
+"""A unit's small world on paper: one contract, one plan, one key, and customers as text."""
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from clients.data import Examples, load_examples
+from clients.pseudonyms import Pseudonymiser
+from clients.settings import NodeSettings
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.permits import NodeGrant, Permit
+from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.privacy.noise import KeyStream
+from fedcore.record import Realm
+from fedcore.rounds import Order
+from fedcore.signing import SigningKey
+
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+COLUMNS = ("customer_id", "tenure", "charges", "plan", "gender", "churn")
+Row = dict[str, str]
+
+
+class Clock:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.wall, self.boot_id, self.boot_s = START, "boot-1", 1000.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def boot(self) -> tuple[str, float]:
+        return self.boot_id, self.boot_s
+
+    def tick(self, seconds: float) -> None:
+        self.wall += timedelta(seconds=seconds)
+        self.boot_s += seconds
+
+
+def digest_of(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def start() -> datetime:
+    return START
+
+
+@pytest.fixture(scope="session")
+def digest() -> Callable[[str], str]:
+    """A digest of a text, where a document needs some digest."""
+    return digest_of
+
+
+@pytest.fixture(scope="session")
+def stream() -> Callable[[str], KeyStream]:
+    """A key stream by a name: the same name gives the same numbers."""
+    return lambda name: KeyStream(hashlib.sha256(name.encode()).digest())
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return Contract(
+        contract_id="customers",
+        version=1,
+        title="Customers",
+        source="The public price list.",
+        subject=SubjectRule(
+            column="customer_id", namespace="customer-number", normaliser="trim-upper/1"
+        ),
+        fields=(
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="charges", kind="numeric", lower=-10, upper=190, missing_value=40),
+            ContractField(name="plan", kind="categorical", categories=("basic", "plus", "max")),
+            ContractField(
+                name="gender",
+                kind="categorical",
+                categories=("female", "male"),
+                sensitivity="sensitive",
+            ),
+        ),
+        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
+        purposes=(
+            Purpose(id="marketing", text="Marketing", basis="legitimate_interests"),
+            Purpose(id="retention", text="Keep customers", parent="marketing", basis="consent"),
+            Purpose(id="analytics", text="Analytics", basis="consent"),
+        ),
+        retention_days=365,
+    )
+
+
+@pytest.fixture(scope="session")
+def features() -> tuple[Feature, ...]:
+    return (
+        Feature(field="tenure", encoding="edges", edges=(0, 6, 24, 72)),
+        Feature(field="charges", encoding="scale"),
+        Feature(field="charges", encoding="log"),
+        Feature(field="plan", encoding="onehot"),
+    )
+
+
+@pytest.fixture(scope="session")
+def pseudonymiser(contract: Contract) -> Pseudonymiser:
+    return Pseudonymiser(bytes(range(32)), contract.subject)
+
+
+@pytest.fixture(scope="session")
+def plan(contract: Contract, features: tuple[Feature, ...]) -> TrainingPlan:
+    return TrainingPlan(
+        title="Churn",
+        task="churn",
+        purpose="retention",
+        contract=contract.digest,
+        features=features,
+        units=(UnitTerms(unit="north", public_n=48), UnitTerms(unit="south", public_n=96)),
+        minimum_units=2,
+        model=ModelSpec(kind="logistic"),
+        initial_model=digest_of("initial"),
+        algorithm=Algorithm(local_learning_rate=0.5),
+        rounds=3,
+        spare_rounds=1,
+        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
+    )
+
+
+@pytest.fixture(scope="session")
+def permit(plan: TrainingPlan, contract: Contract) -> Permit:
+    key = SigningKey.generate().public
+    return Permit(
+        run_id="run-1",
+        realm=Realm.PRODUCTION,
+        plan=plan.digest,
+        contract=contract.digest,
+        dpia=digest_of("dpia"),
+        dpia_decision=digest_of("decision"),
+        task=plan.task,
+        purpose=plan.purpose,
+        cohort=tuple(NodeGrant(unit=terms.unit, node_key=key, epsilon=3.0) for terms in plan.units),
+        minimum_cohort=2,
+        author_key=key,
+        server_key=key,
+        rounds=plan.rounds,
+        exchanges=plan.exchanges,
+        attempts=plan.attempts,
+        delta=plan.privacy.delta,
+        min_opt_out_epoch=10,
+        accepted_versions=("0.1.0",),
+        issued_at=START,
+        not_before=START,
+        expires_at=START + timedelta(days=1),
+    )
+
+
+@pytest.fixture(scope="session")
+def order_of() -> Callable[..., Order]:
+    """An order of a run, by round and attempt."""
+
+    def of(round_: int = 1, attempt: int = 1, **changes: str) -> Order:
+        return Order(
+            **{
+                "run_id": "run-1",
+                "realm": Realm.PRODUCTION,
+                "unit": "north",
+                "round": round_,
+                "attempt": attempt,
+                "permit": digest_of("permit"),
+                "plan": digest_of("plan"),
+                "model": digest_of(f"model {round_}"),
+                "issued_at": START,
+                "deadline_at": START + timedelta(minutes=10),
+                **changes,
+            }
+        )
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def node_settings() -> Callable[..., NodeSettings]:
+    """Settings of a production node, with changes."""
+
+    def of(**changes: object) -> NodeSettings:
+        values = {
+            "unit": "north",
+            "state_dir": Path("state"),
+            "source": Path("customers.csv"),
+            "governance_url": "http://127.0.0.1:9",
+            "governance_key": "ab" * 32,
+            "subject_namespace": "customer-number",
+            "epsilon_cap": 4.0,
+            "delta": 1e-5,
+            "size_band": 32,
+            "purposes": ("retention",),
+            **changes,
+        }
+        return NodeSettings(**values)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    """Eight sound customers."""
+    cells = [
+        ("C1", "3", "70.5", "basic", "female", "Yes"),
+        ("C2", "40", "20", "plus", "male", "No"),
+        ("C3", "71", "", "max", "female", "No"),
+        ("C4", "0", "-10", "basic", "male", "Yes"),
+        ("C5", "72", "190", "plus", "female", "No"),
+        ("C6", "12.5", "99.99", "max", "male", "Yes"),
+        ("C7", "24", "1e1", "basic", "female", "No"),
+        ("C8", "6", "0", "plus", "male", "Yes"),
+    ]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in cells]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write rows to a new CSV or Parquet file and return its path."""
+    folder, numbers = tmp_path_factory.mktemp("sources"), itertools.count()
+
+    def write(found: list[Row], columns: tuple[str, ...] = COLUMNS, suffix: str = ".csv") -> Path:
+        path = folder / f"customers-{next(numbers)}{suffix}"
+        frame = pl.DataFrame(found, schema=dict.fromkeys(columns, pl.String))
+        frame.write_csv(path) if suffix == ".csv" else frame.write_parquet(path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def examples_of(
+    contract: Contract, features: tuple[Feature, ...], pseudonymiser: Pseudonymiser
+) -> Callable[..., Examples]:
+    """The Examples of a source, without the customers of these pseudonyms."""
+
+    def of(source: Path, excluded: frozenset[str] = frozenset()) -> Examples:
+        return load_examples(source, contract, features, pseudonymiser, excluded.__contains__)
+
+    return of

@@ -1,0 +1,115 @@
+import json
+import stat
+
+import pytest
+
+from clients.ledger import Cap, Ledger
+from clients.state import StateDir, create_state, enrolment, write_atomically
+from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.permits import Enrolment
+from fedcore.record import Realm
+from fedcore.signing import SigningKey, open_envelope
+
+
+@pytest.fixture
+def state(tmp_path, start):
+    return create_state(tmp_path / "deep" / "state", "north", "customer-number", start)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_its_owner_can_enter_a_state_directory_and_read_its_keys(state):
+    assert mode(state.root) == 0o700
+    assert {mode(state.root / name) for name in ("node.pem", "pseudonym.key")} == {0o600}
+
+
+def test_an_empty_directory_that_was_open_to_others_is_closed(tmp_path, start):
+    root = tmp_path / "state"
+    root.mkdir(mode=0o755)
+    root.chmod(0o755)
+    create_state(root, "north", "customer-number", start)
+    assert mode(root) == 0o700
+
+
+def test_a_new_state_has_its_own_keys_and_an_empty_ledger(state, tmp_path, start):
+    other = create_state(tmp_path / "other", "north", "customer-number", start)
+    assert state.node_key().public != other.node_key().public
+    assert state.pseudonym_key() != other.pseudonym_key()
+    assert len(state.pseudonym_key()) == 32
+    ledger = Ledger(state.ledger, "north", "customer-number", Cap(1.0, 1e-5))
+    assert ledger.events() == []
+    ledger.close()
+
+
+def test_a_state_is_never_started_anew_over_another(state, start):
+    before = {path.name: path.read_bytes() for path in state.root.iterdir()}
+    with pytest.raises(ConflictError) as error:
+        create_state(state.root, "north", "customer-number", start)
+    assert error.value.code == "state.exists"
+    assert {path.name: path.read_bytes() for path in state.root.iterdir()} == before
+
+
+@pytest.mark.parametrize("leftover", ["ledger.db", "node.pem", "check.json"])
+def test_one_file_of_an_older_state_is_enough_to_refuse(tmp_path, start, leftover):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / leftover).touch()
+    with pytest.raises(ConflictError):
+        create_state(tmp_path / "state", "north", "customer-number", start)
+
+
+def test_a_node_is_available_for_the_contract_it_was_checked_against_and_no_other(state, start):
+    assert not state.checked("a")
+    state.set_checked(available=True, at=start, contract="a")
+    assert state.checked("a")
+    assert not state.checked("b")
+    state.set_checked(available=False, at=start, contract="a")
+    assert not state.checked("a")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b'{"available": true}', b'{"contract": "a"}', b"\xff"],
+)
+def test_a_damaged_check_makes_the_node_unavailable(state, start, content):
+    state.set_checked(available=True, at=start, contract="a")
+    (state.root / "check.json").write_bytes(content)
+    assert not state.checked("a")
+
+
+def test_what_is_said_of_a_check_is_its_outcome_only(state, start):
+    state.set_checked(available=True, at=start, contract="a")
+    value = json.loads((state.root / "check.json").read_text())
+    assert set(value) == {"available", "at", "contract"}
+
+
+def test_an_atomic_write_leaves_no_draft_and_a_stale_draft_harms_nothing(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_atomically(path, b"old")
+    (tmp_path / "deep" / "file.new").write_bytes(b"half a dra")
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_lost_node_key_is_named(state):
+    (state.root / "node.pem").unlink()
+    with pytest.raises(InvalidRecordError) as error:
+        StateDir(state.root).node_key()
+    assert error.value.code == "key.unreadable"
+
+
+def test_an_enrolment_is_signed_by_the_node_for_one_realm(start):
+    key = SigningKey.generate()
+    signed = enrolment(key, "north", "North Ltd", (1024, "numbers"), start, Realm.SIMULATION)
+    record = open_envelope(signed, Enrolment, key.public, Realm.SIMULATION)
+    assert (record.node_key, record.size_band) == (key.public, 1024)
+
+
+@pytest.mark.parametrize("band", [3, 1000, 1023])
+def test_only_a_band_of_a_power_of_two_is_enrolled(start, band):
+    with pytest.raises(InvalidRecordError) as error:
+        enrolment(SigningKey.generate(), "north", "N", (band, "n"), start, Realm.PRODUCTION)
+    assert error.value.code == "settings.invalid"
