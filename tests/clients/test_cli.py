@@ -3,9 +3,11 @@ import sqlite3
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from clients import runtime
 from clients.bulletin import BulletinStore
 from clients.ledger import Cap, Ledger, Reservation
 from clients.settings import NodeSettings
@@ -18,6 +20,9 @@ from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+from simulations.clock import ManualClock
+from simulations.federation import Federation, UnitSetup
+from simulations.noise import SeededNoise
 
 SOUND = "customer_id,tenure,plan,churn\nC1,3,basic,Yes\nC2,40,plus,No\nC3,71,basic,No\n"
 EVENT = PrivacyEvent(
@@ -300,6 +305,24 @@ def test_synchronising_without_governance_says_so_and_keeps_what_is_pending(
     assert (code, "governance.unreachable" in output) == (1, True)
     code, output = fedpact(*asked, "--ground", "art21_2", "--customer", "C3")
     assert "opt-out 2 of retention" in output
+
+
+def test_synchronising_hands_opt_outs_over_and_has_the_ledger_witnessed(tmp_path, contract):
+    clock = ManualClock(datetime(2026, 11, 21, tzinfo=UTC))
+    federation = Federation(tmp_path / "world", contract, clock, SeededNoise(1))
+    try:
+        rows = pl.read_csv(SOUND.encode(), infer_schema=False)
+        settings = federation.enrol(UnitSetup("north", rows, 1024, 4.0)).settings
+        asked = ["-s", settings, "-c", contract.digest, "--purpose", "retention"]
+        with runtime.bound(federation.surroundings):
+            fedpact("opt-out", "add", *asked, "--ground", "art21_2", "--customer", "C2")
+            code, output = fedpact("sync", "-s", settings)
+    finally:
+        federation.close()
+    assert code == 0, output
+    assert "opt-outs confirmed up to number 1" in output
+    assert "ledger witnessed up to entry 1" in output
+    assert "bulletin valid until 2026-11-21T00:15:00+00:00" in output
 
 
 @pytest.mark.parametrize(
