@@ -142,8 +142,6 @@ def _require_plain(infos: Sequence[zipfile.ZipInfo]) -> None:
         seen.add(info.filename)
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise _changed(info.filename)
-    if sum(info.file_size for info in infos) > MAX_BUNDLE_BYTES:
-        raise _too_large("its members claim more than 512 MiB")
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -129,6 +129,27 @@ def test_an_archive_above_the_limit_is_refused_unread(monkeypatch, bundle):
     read_bundle(bundle)
 
 
+def test_what_could_not_be_read_is_not_written(monkeypatch, members):
+    size = sum(len(data) for data in members.values())
+    monkeypatch.setattr(archive, "MAX_BUNDLE_BYTES", size)
+    with pytest.raises(InvalidRecordError, match=r"bundle\.too_large"):
+        archive.pack(members)
+    monkeypatch.undo()
+    monkeypatch.setattr(archive, "MAX_MEMBERS", len(members) - 1)
+    with pytest.raises(InvalidRecordError, match=r"bundle\.too_large"):
+        archive.pack(members)
+
+
+def test_a_member_exchanged_under_the_old_manifest_is_named(bundle, members):
+    with zipfile.ZipFile(io.BytesIO(bundle)) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    content["plan.json"] = content["permit.json"]
+    assert code_of(zipped(content.items())) == (
+        "bundle.member_changed",
+        "plan.json was changed after the bundle was written",
+    )
+
+
 def test_too_many_members_are_refused(monkeypatch, bundle, members):
     monkeypatch.setattr(archive, "MAX_MEMBERS", len(members) - 1)
     assert code_of(bundle)[0] == "bundle.too_large"
