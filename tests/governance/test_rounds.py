@@ -124,6 +124,14 @@ def test_a_receipt_counts_only_under_its_own_units_key(world, receipts):
     world.submit(report, receipts)
 
 
+def test_an_enrolled_unit_outside_of_the_permit_answers_in_vain(world, permit, receipts):
+    world.enrol("west")
+    three = [*receipts, world.receipt(permit, "west", 1)]
+    with pytest.raises(MismatchError, match=r"permit\.other_node"):
+        world.submit(world.report(three), three)
+    world.submit(world.report(receipts), receipts)
+
+
 def test_a_report_is_signed_by_the_permits_own_server(world, receipts):
     key = SigningKey.generate()
     world.keys["other"] = key
@@ -162,6 +170,38 @@ def test_a_void_round_is_tried_again_and_its_receipts_are_kept(world, permit, re
     again = [world.receipt(permit, unit, 1, attempt=2) for unit in ("north", "south")]
     world.submit(world.report(again, void), again)
     assert len(reports_of(world)) == 2
+
+
+def void_round(world, permit, number, attempt, previous=None):
+    """One unit answers, which is too few."""
+    receipts = [world.receipt(permit, "north", number, attempt)]
+    report = world.report(
+        receipts,
+        previous,
+        status="void",
+        unavailable=("south",),
+        model_out=receipts[0].model_in,
+        released=None,
+    )
+    world.submit(report, receipts)
+    return report
+
+
+def test_a_round_is_tried_no_more_often_than_permitted(world, permit):
+    second = void_round(world, permit, 1, 2, void_round(world, permit, 1, 1))
+    with pytest.raises(MismatchError, match=r"report\.rounds_exceeded"):
+        void_round(world, permit, 1, 3, second)
+
+
+def test_a_run_has_no_more_exchanges_than_permitted(world, permit):
+    """Two rounds and one spare: each round may be tried twice, both together only three times."""
+    void = void_round(world, permit, 1, 1)
+    again = [world.receipt(permit, unit, 1, attempt=2) for unit in ("north", "south")]
+    first = world.report(again, void)
+    world.submit(first, again)
+    third = void_round(world, permit, 2, 1, first)
+    with pytest.raises(MismatchError, match=r"report\.rounds_exceeded"):
+        void_round(world, permit, 2, 2, third)
 
 
 def test_a_report_from_the_future_is_refused(world, receipts):
