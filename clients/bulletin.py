@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from clients.clock import Clock
-from clients.durable import connect, damage_named, transaction
+from clients.durable import closed_on_error, connect, damage_named, transaction
 from fedcore import canonical
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
@@ -42,9 +42,10 @@ class BulletinStore:
         self._unit, self._node_key, self._realm = unit, node_key, realm
         with _damage():
             self._connection = connect(path)
-            for statement in _SCHEMA:
-                self._connection.execute(statement)
-            self._verify()
+            with closed_on_error(self._connection):
+                for statement in _SCHEMA:
+                    self._connection.execute(statement)
+                self._verify()
 
     def close(self) -> None:
         """Close the file."""

@@ -15,14 +15,14 @@ Guarantees:
 """
 
 import hashlib
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from clients.durable import connect, damage_named, transaction
+from clients.durable import closed_on_error, connect, damage_named, transaction
 from fedcore import canonical
 from fedcore.errors import (
     BudgetError,
@@ -96,7 +96,8 @@ class Ledger:
         self._entries: list[Entry] = []
         with _damage():
             self._connection = connect(path)
-            self._verify(unit, namespace)
+            with closed_on_error(self._connection):
+                self._verify(unit, namespace)
 
     @staticmethod
     def create(path: Path, unit: str, namespace: str, at: datetime) -> None:
@@ -106,13 +107,11 @@ class Ledger:
         """
         if path.exists():
             raise ConflictError("ledger.exists", f"there is a ledger at {path.name} already")
-        connection = connect(path)
-        with _damage(), transaction(connection):
+        with _damage(), closing(connect(path)) as connection, transaction(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
             body = {"kind": "open", "unit": unit, "namespace": namespace, "at": at.isoformat()}
             _append(connection, body)
-        connection.close()
 
     def close(self) -> None:
         """Close the file."""
