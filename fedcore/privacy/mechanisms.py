@@ -60,7 +60,7 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum of the batch to each parameter's `summed_grad`."""
         gradients = [sample.to(torch.float64) for sample in self.grad_samples]
-        squares = [g.reshape(len(g), -1).square().sum(dim=1) for g in gradients]
+        squares = [_rows(g).square().sum(dim=1) for g in gradients]
         factors = clip_factors(torch.stack(squares).sum(dim=0).sqrt(), self.max_grad_norm)
         for parameter, gradient in zip(self.params, gradients, strict=True):
             total, so_far = bounded_sum(gradient, factors), parameter.summed_grad
@@ -89,5 +89,9 @@ def clip_factors(norms: Tensor, l2_clip_norm: float) -> Tensor:
 def bounded_sum(gradients: Tensor, factors: Tensor) -> Tensor:
     """Return the weighted sum over the first axis; an example of factor zero adds exactly zero."""
     kept = factors > 0
-    flat = gradients[kept].reshape(int(kept.sum()), math.prod(gradients.shape[1:]))
-    return (factors[kept] @ flat).reshape(gradients.shape[1:])
+    return (factors[kept] @ _rows(gradients[kept])).reshape(gradients.shape[1:])
+
+
+def _rows(gradients: Tensor) -> Tensor:
+    # Width spelled out: of no rows at all it could not be inferred.
+    return gradients.reshape(len(gradients), math.prod(gradients.shape[1:]))

@@ -112,7 +112,7 @@ def make_plan(units: tuple[str, ...] = UNITS, **changes: Any) -> TrainingPlan:
         "algorithm": Algorithm(local_learning_rate=0.5, average_last=2),
         "rounds": 3,
         "spare_rounds": 1,
-        "round_deadline_s": 1,
+        "round_deadline_s": 60,
         "privacy": PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=4.0, delta=1e-5),
     }
     return TrainingPlan(**{**values, **changes})

@@ -1,0 +1,219 @@
+"""Observable = public + charged: everything on the wire, with one customer and without."""
+
+import json
+
+import polars as pl
+import pytest
+from flwr.common.serde import message_from_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+
+from fedcore.signing import Envelope
+
+# All that may differ: charged releases, commitments under fresh keys, and what is a function of
+# them: digests of later models, chains over earlier answers, and salted roots. Their lengths are
+# compared all the same. Signatures follow their payloads.
+MASKED = {
+    "receipt/1": {
+        "update",  # charged
+        "snapshot",  # under a fresh key that stays
+        "bulletin",  # over governance's nonce
+        "ledger_hash",  # over earlier replies
+        "root",  # over the log's salts
+        "model_in",
+        "order",
+    },
+    "cosignature/1": {"root"},
+    "order/1": {"model", "previous_report"},
+    "round-report/1": {"receipt", "update", "model_in", "model_out", "previous_report", "released"},
+    "permit/1": set(),
+    "plan/1": set(),
+}
+
+
+def masked(value, names):
+    if isinstance(value, dict):
+        return {
+            k: f"masked {len(v)}" if k in names and isinstance(v, str) else masked(v, names)
+            for k, v in value.items()
+        }
+    return [masked(item, names) for item in value] if isinstance(value, list) else value
+
+
+def document(data):
+    envelope = Envelope.from_bytes(data)
+    payload = json.loads(envelope.payload_bytes)
+    return envelope.payload_type, envelope.signer, masked(payload, MASKED[payload["schema"]])
+
+
+def plain(data):
+    """Return a message as values, with model bytes as their length and times of this machine out."""
+    message = message_from_proto(MessageProto.FromString(data))
+    about = message.metadata
+    # Flower gives a reply the rest of its request's time to live: what timing reveals.
+    ttl = None if about.reply_to_message_id else about.ttl
+    head = (about.message_type, about.group_id, ttl, about.src_node_id, about.dst_node_id)
+    if message.has_error():
+        return head, message.error.code, message.error.reason
+    parts = {}
+    for key, record in sorted(message.content.items()):
+        for name, value in sorted(record.items()):
+            if hasattr(value, "stype"):
+                parts[key, name] = (value.dtype, tuple(value.shape), value.stype, len(value.data))
+            elif isinstance(value, list):
+                parts[key, name] = [document(item) for item in value]
+            else:
+                parts[key, name] = value
+    return head, parts
+
+
+def transcript(world, watch=lambda report: None):
+    seen = []
+
+    def tap(node, request, reply):
+        seen.append((node, len(request), plain(request), len(reply), plain(reply)))
+        return reply
+
+    world.federation.grid.tap = tap
+    world.run(watch=watch)
+    return seen
+
+
+def differences(first, second, place="transcript"):
+    """Return the places at which two transcripts differ."""
+    if type(first) is not type(second):
+        return [place]
+    if isinstance(first, dict) and first.keys() == second.keys():
+        pairs = [(first[key], second[key], f"{place}.{key}") for key in first]
+    elif isinstance(first, list | tuple) and len(first) == len(second):
+        pairs = [(a, b, f"{place}.{i}") for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    else:
+        return [] if first == second else [place]
+    return [found for a, b, where in pairs for found in differences(a, b, where)]
+
+
+def sound(row):
+    return [row]
+
+
+def outside(row):
+    return [row | {"tenure": "73"}]
+
+
+def not_a_number(row):
+    return [row | {"charge": "much"}]
+
+
+def bad_category(row):
+    return [row | {"product": "gold"}]
+
+
+def bad_label(row):
+    return [row | {"churn": "NaN"}]
+
+
+def without_identifier(row):
+    return [row | {"customer_id": ""}]
+
+
+def duplicate(row):
+    return [row, row | {"customer_id": " c000 ", "tenure": "2"}]
+
+
+C = {
+    "customer_id": "C000",
+    "tenure": "36",
+    "charge": "75",
+    "product": "pro",
+    "channel": "web",
+    "churn": "yes",
+}
+FAULTS = [outside, not_a_number, bad_category, bad_label, without_identifier, duplicate]
+
+
+def open_with(build, worlds, plan, extra, rows=40):
+    most = worlds.make_rows("north", 40)[:rows]
+    table = pl.concat([most, pl.DataFrame(extra, schema=most.schema)])
+    return build(plan, rows={"north": table}, faulty_rows="drop")
+
+
+def test_a_customers_row_shows_in_charged_fields_only(build, worlds, pair):
+    with_c = open_with(build, worlds, pair, sound(C))
+    without_c = open_with(build, worlds, pair, [])
+    first, second = transcript(with_c), transcript(without_c)
+    assert len(first) == 2 * (2 + 2) + 2
+    assert differences(first, second) == []
+    assert with_c.updates() != without_c.updates()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_faulty_row_shows_nowhere_not_even_in_the_update(build, worlds, pair, fault):
+    with_c = open_with(build, worlds, pair, fault(C))
+    without_c = open_with(build, worlds, pair, [])
+    assert differences(transcript(with_c), transcript(without_c)) == []
+    assert with_c.updates() == without_c.updates()
+    assert with_c.model() == without_c.model()
+
+
+@pytest.mark.parametrize("change", [sound, *FAULTS], ids=lambda fault: fault.__name__)
+def test_the_last_customer_of_a_unit_may_appear_and_go_without_being_seen(
+    build, worlds, pair, change
+):
+    """A unit without customers answers like any other, by noise alone."""
+    with_c, without_c = (open_with(build, worlds, pair, sound(C), rows=0) for _ in range(2))
+    for world, rows in ((with_c, change(C)), (without_c, [])):
+        world.unit("north").write_rows(pl.DataFrame(rows, schema=worlds.make_rows("x", 1).schema))
+    assert differences(transcript(with_c), transcript(without_c)) == []
+
+
+def test_an_opted_out_customers_row_shows_nowhere(build, worlds, pair):
+    with_c = open_with(build, worlds, pair, sound(C))
+    without_c = open_with(build, worlds, pair, [])
+    for world in (with_c, without_c):
+        world.unit("north").opt_out("C000", worlds.PURPOSE)
+    assert differences(transcript(with_c), transcript(without_c)) == []
+    assert with_c.updates() == without_c.updates()
+
+
+@pytest.mark.parametrize("from_round", [0, 1])
+def test_the_wire_is_the_same_whether_a_unit_had_no_opt_outs_or_twenty(
+    build, worlds, pair, from_round
+):
+    many, none = build(pair), build(pair)
+
+    def object_(report_round):
+        if report_round == from_round:
+            for number in range(20):
+                many.unit("north").opt_out(f"N{number:03d}", worlds.PURPOSE)
+
+    object_(0)
+    first = transcript(many, lambda report: object_(report.round))
+    assert differences(first, transcript(none)) == []
+    assert many.updates() != none.updates()
+    bulletins = []
+    for world in (many, none):
+        with world.unit("south").node() as node:
+            latest = node.opt_outs.latest().to_json()
+        bulletins.append(masked(latest | {"consistency": len(latest["consistency"])}, OWN))
+    assert differences(*bulletins) == []
+
+
+# Governance's nonce, the log's salts and the unit's own ledger head.
+OWN = {"nonce", "root", "hash"}
+
+
+def test_the_comparison_sees_what_it_should(build, worlds, pair):
+    """The twin of all tests above: one uncharged bit more or less is a difference."""
+    plainly = transcript(build(pair))
+    for change in ({"faulty_rows": "drop"}, {}):
+        assert differences(transcript(build(pair, **change)), plainly) == []
+    other = build(pair)
+    other.federation.tick(minutes=1)
+    assert differences(transcript(other), plainly)
+    refusing = build(pair, rows={"north": worlds.make_rows("north", 40).drop("tenure")})
+    seen = []
+    refusing.federation.grid.tap = lambda node, request, reply: (
+        seen.append((node, len(request), plain(request), len(reply), plain(reply))) or reply
+    )
+    with pytest.raises(Exception, match="node.unavailable"):
+        refusing.run()
+    assert differences(seen, plainly)
