@@ -175,8 +175,10 @@ class BulletinStore:
             )
 
     def _verify(self) -> None:
+        stored = self._connection.execute("SELECT sequence FROM events ORDER BY sequence")
         sequences = [event.sequence for event in self.events()]
-        if sequences != list(range(1, len(sequences) + 1)):
+        expected = list(range(1, len(sequences) + 1))
+        if sequences != expected or [row[0] for row in stored] != expected:
             raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
         row = self._connection.execute("SELECT * FROM latest").fetchone()
         if row is None:
