@@ -72,5 +72,10 @@ def load_key(path: Path) -> bytes:
         ) from error
 
 
+def check_of(key: bytes) -> str:
+    """Return a value by which a key can be told from another one, and which tells nothing of it."""
+    return hmac.new(key, _joined(_DOMAIN, b"check"), hashlib.sha256).hexdigest()
+
+
 def _joined(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 
 from clients.ledger import Ledger
-from clients.pseudonyms import create_key, load_key
+from clients.pseudonyms import check_of, create_key, load_key
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.permits import Enrolment
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
+
+_CHECK = "pseudonym.check"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,26 @@ class StateDir:
         return SigningKey.load(self.root / "node.pem")
 
     def pseudonym_key(self) -> bytes:
-        """Return the key of the unit's pseudonyms. Raises: InvalidRecordError `key.unreadable`."""
-        return load_key(self.root / "pseudonym.key")
+        """Return the key of the unit's pseudonyms, the very one that it was founded with.
+
+        Raises: InvalidRecordError `key.unreadable`, `key.other`: under another key no opt-out would
+            match, and customers who objected would be trained on.
+        """
+        key = load_key(self.root / "pseudonym.key")
+        if check_of(key).encode() != self._pseudonym_check():
+            raise InvalidRecordError(
+                "key.other",
+                "pseudonym.key is not the key of this unit's opt-outs; restore it from its backup",
+            )
+        return key
+
+    def _pseudonym_check(self) -> bytes:
+        try:
+            return (self.root / _CHECK).read_bytes()
+        except OSError as error:
+            raise InvalidRecordError(
+                "key.unreadable", f"{_CHECK} is missing; restore it from its backup", str(error)
+            ) from error
 
     def contract(self, digest: str) -> Path:
         """Return where a fetched contract is kept."""
@@ -67,7 +87,8 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)  # an empty directory may have been there, open to others
     SigningKey.generate().save(root / "node.pem")
-    create_key(root / "pseudonym.key")
+    key = create_key(root / "pseudonym.key")
+    write_atomically(root / _CHECK, check_of(key).encode())
     state = StateDir(root)
     Ledger.create(state.ledger, unit, namespace, at)
     return state

@@ -46,7 +46,7 @@ def document(data):
 
 
 def plain(data):
-    """Return a message as values, with model bytes as their length and times of this machine out."""
+    """Return a message as values; model bytes as their length, times of this machine left out."""
     message = message_from_proto(MessageProto.FromString(data))
     about = message.metadata
     # Flower gives a reply the rest of its request's time to live: what timing reveals.
@@ -214,6 +214,6 @@ def test_the_comparison_sees_what_it_should(build, worlds, pair):
     refusing.federation.grid.tap = lambda node, request, reply: (
         seen.append((node, len(request), plain(request), len(reply), plain(reply))) or reply
     )
-    with pytest.raises(Exception, match="node.unavailable"):
+    with pytest.raises(Exception, match=r"node\.unavailable"):
         refusing.run()
     assert differences(seen, plainly)

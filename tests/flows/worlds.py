@@ -9,24 +9,26 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from flwr.app import Message, RecordDict
 
-from fedcore import canonical
+from clients.pseudonyms import check_of
+from fedcore import canonical, wire
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpias import Bindings, Dpia, Risk
 from fedcore.encodings import input_names
-from fedcore.permits import public_n_of
+from fedcore.permits import Permit, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
-from fedcore.rounds import Receipt, RoundReport
-from fedcore.signing import Envelope, SigningKey
+from fedcore.rounds import Answer, Order, Receipt, RoundReport
+from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.version import VERSION
 from fedcore.weights import encode_weights
@@ -238,6 +240,94 @@ class World:
         self.federation.close()
 
 
+class Server:
+    """A federation server that sends what it is told to; a node's code or reply comes back."""
+
+    def __init__(self, world: World, run_id: str = "run-1") -> None:
+        self.world = world
+        self.federation = world.federation
+        self.run_id = run_id
+        self.key = world.federation.server_key
+        operator = world.federation.offices["operator"]
+        self.permit_envelope = operator.request_permit(world.plan.digest, run_id)
+        self.permit = Permit.from_bytes(self.permit_envelope.payload_bytes)
+        self.plan = world.federation.sign_plan(world.plan)
+        self.initial = first_model(world.plan)
+
+    def order(self, unit: str, **changes: Any) -> Order:
+        """Return the first round's order for a unit; `changes` replace its fields."""
+        now = self.world.clock.now()
+        values: dict[str, Any] = {
+            "run_id": self.run_id,
+            "realm": Realm.SIMULATION,
+            "unit": unit,
+            "round": 1,
+            "attempt": 1,
+            "permit": self.permit.digest,
+            "plan": self.world.plan.digest,
+            "model": canonical.digest(self.initial),
+            "issued_at": now,
+            "deadline_at": now + timedelta(seconds=60),
+        }
+        return Order(**{**values, **changes})
+
+    def request(self, order: Order, key: SigningKey | None = None, **changes: Any) -> Any:
+        """Return the train request of an order; `changes` replace its parts."""
+        request = wire.TrainRequest(
+            order=sign_record(order, key or self.key, Realm.SIMULATION),
+            permit=self.permit_envelope,
+            plan=self.plan,
+            previous_report=None,
+            cosignatures=(),
+            model=self.initial,
+        )
+        return replace(request, **changes)
+
+    def train(self, unit: str, request: Any = None) -> Any:
+        """Send a train request; returns the reply or the reason code."""
+        sent = request or self.request(self.order(unit))
+        message = self.send(unit, wire.TRAIN, wire.train_content(sent))
+        if message.has_error():
+            return wire.read_refusal(message).code
+        return wire.read_train_reply(message.content)
+
+    def call_roll(self, unit: str, **changes: Any) -> str:
+        """Call one unit; returns `present` or the reason code."""
+        request = wire.RollCallRequest(permit=self.permit_envelope, plan=self.plan)
+        content = wire.roll_call_content(replace(request, **changes))
+        message = self.send(unit, wire.ROLL_CALL, content)
+        return wire.read_refusal(message).code if message.has_error() else "present"
+
+    def send(self, unit: str, kind: str, content: RecordDict) -> Message:
+        """Send a unit a message and return the reply."""
+        message = Message(content, self.federation.node_id(unit), kind, ttl=60, group_id="1")
+        return next(iter(self.federation.grid.send_and_receive([message])))
+
+    def report(self, units: Sequence[str], **changes: Any) -> RoundReport:
+        """Return the report of an accepted first round that left the model as it was."""
+        some = canonical.digest(b"")
+        values: dict[str, Any] = {
+            "run_id": self.run_id,
+            "realm": Realm.SIMULATION,
+            "round": 1,
+            "attempt": 1,
+            "status": "accepted",
+            "asked": tuple(units),
+            "answered": tuple(Answer(unit=unit, receipt=some, update=some) for unit in units),
+            "unavailable": (),
+            "model_in": canonical.digest(self.initial),
+            "model_out": canonical.digest(self.initial),
+            "ended_at": self.world.clock.now(),
+        }
+        return RoundReport(**{**values, **changes})
+
+
+def first_model(plan: TrainingPlan) -> bytes:
+    """Return the public model that a plan starts from."""
+    width = len(input_names(plan.features, make_contract()))
+    return encode_weights(initial_weights(load_task(plan.task), plan.model, width))
+
+
 def members_of(bundle: bytes) -> dict[str, bytes]:
     """Return the files of a bundle."""
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
@@ -263,8 +353,9 @@ def make_template(root: Path) -> None:
     try:
         for unit in UNITS:
             enrolled = federation.enrol(setup_of(unit, make_rows(unit, 40)))
-            fixed = hashlib.sha256(unit.encode()).hexdigest()
-            (enrolled.state_dir / "pseudonym.key").write_text(fixed)
+            fixed = hashlib.sha256(unit.encode())
+            (enrolled.state_dir / "pseudonym.key").write_text(fixed.hexdigest())
+            (enrolled.state_dir / "pseudonym.check").write_text(check_of(fixed.digest()))
             enrolled.check()
         federation.put_in_force(make_dpia())
     finally:
