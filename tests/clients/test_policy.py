@@ -1,0 +1,127 @@
+from datetime import timedelta
+
+import pytest
+
+from clients.policy import ground, verify_epoch, verify_not_revoked, verify_policy
+from fedcore.contracts import ContractField
+from fedcore.errors import ExpiredError, InvalidRecordError, RefusedError
+from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
+from fedcore.plans import Feature, TrainingPlan, UnitTerms
+from fedcore.record import Realm
+
+
+@pytest.fixture
+def bulletin(start):
+    return Bulletin(
+        unit="north",
+        nonce="00" * 32,
+        realm=Realm.PRODUCTION,
+        epoch=10,
+        events=(),
+        last_sequence=0,
+        set_digest="sha256:" + "00" * 32,
+        revoked_runs=("run-7",),
+        log=LogPosition(size=1, root="00" * 32),
+        consistency=(),
+        witnessed=WitnessedHead(sequence=1, hash="00" * 32),
+        issued_at=start,
+        valid_until=start + timedelta(minutes=15),
+    )
+
+
+def refusals(settings, permit, plan, contract):
+    try:
+        verify_policy(settings, permit, plan, contract)
+    except RefusedError as error:
+        return error.codes
+    return ()
+
+
+def replanned(plan, **changes):
+    return TrainingPlan.model_validate({**plan.to_json(), **changes})
+
+
+def test_a_plan_that_the_unit_agrees_to_passes(node_settings, permit, plan, contract):
+    assert refusals(node_settings(), permit, plan, contract) == ()
+
+
+@pytest.mark.parametrize("purposes", [("retention",), ("marketing",), ("analytics", "marketing")])
+def test_a_purpose_that_is_taken_part_in_covers_those_below_it(
+    node_settings, permit, plan, contract, purposes
+):
+    assert refusals(node_settings(purposes=purposes), permit, plan, contract) == ()
+
+
+def test_another_purpose_is_refused_and_a_child_does_not_cover_its_parent(
+    node_settings, permit, plan, contract
+):
+    found = refusals(node_settings(purposes=("analytics",)), permit, plan, contract)
+    assert found == ("policy.purpose_not_allowed",)
+    above = replanned(plan, purpose="marketing")
+    assert refusals(node_settings(), permit, above, contract) == ("policy.purpose_not_allowed",)
+    assert refusals(node_settings(purposes=("marketing",)), permit, above, contract) == ()
+
+
+@pytest.mark.parametrize(("minimum", "code"), [(2, ()), (3, ("policy.cohort_too_small",))])
+def test_the_units_own_minimum_cohort_holds(node_settings, permit, plan, contract, minimum, code):
+    assert refusals(node_settings(minimum_cohort=minimum), permit, plan, contract) == code
+
+
+@pytest.mark.parametrize("delta", [9e-6, 1.1e-5])
+def test_a_plan_is_held_to_the_ledgers_delta(node_settings, permit, plan, contract, delta):
+    found = refusals(node_settings(delta=delta), permit, plan, contract)
+    assert found == ("policy.delta_differs",)
+
+
+@pytest.mark.parametrize("public_n", [47, 49, 32, 64])
+def test_a_plan_is_held_to_the_declared_size(node_settings, permit, plan, contract, public_n):
+    units = (UnitTerms(unit="north", public_n=public_n), plan.units[1])
+    other = plan.model_copy(update={"units": units})
+    assert refusals(node_settings(), permit, other, contract) == ("policy.public_n_differs",)
+
+
+@pytest.mark.parametrize("sensitivity", ["sensitive", "special", "forbidden"])
+def test_a_sensitive_field_is_never_an_input(node_settings, permit, plan, contract, sensitivity):
+    gender = ContractField(
+        name="gender",
+        kind="categorical",
+        categories=("female", "male"),
+        sensitivity=sensitivity,
+    )
+    marked = contract.model_copy(update={"fields": (*contract.fields[:-1], gender)})
+    assert refusals(node_settings(), permit, plan, marked) == ()
+    features = (*plan.features, Feature(field="gender", encoding="onehot"))
+    nosy = plan.model_copy(update={"features": features})
+    assert refusals(node_settings(), permit, nosy, marked) == ("policy.sensitive_input",)
+
+
+def test_every_reason_is_told_at_once(node_settings, permit, plan, contract):
+    settings = node_settings(purposes=("analytics",), minimum_cohort=9, size_band=64, delta=9e-6)
+    assert refusals(settings, permit, plan, contract) == (
+        "policy.purpose_not_allowed",
+        "policy.cohort_too_small",
+        "policy.delta_differs",
+        "policy.public_n_differs",
+    )
+
+
+def test_a_revoked_run_is_refused_and_no_other(bulletin, permit):
+    verify_not_revoked(bulletin, permit)
+    with pytest.raises(RefusedError) as error:
+        verify_not_revoked(bulletin, permit.model_copy(update={"run_id": "run-7"}))
+    assert error.value.codes == ("permit.revoked",)
+
+
+def test_opt_outs_must_be_as_new_as_the_permit_asks_for(bulletin, permit):
+    verify_epoch(bulletin, permit)
+    with pytest.raises(ExpiredError) as error:
+        verify_epoch(bulletin.model_copy(update={"epoch": 9}), permit)
+    assert error.value.code == "bulletin.stale"
+
+
+def test_grounds_are_the_closed_list_of_articles():
+    names = ("art21_2", "art21_1", "art7_3", "art17", "art18")
+    assert tuple(map(ground, names)) == names
+    with pytest.raises(InvalidRecordError) as error:
+        ground("art6")
+    assert error.value.code == "opt_out.ground_unknown"
