@@ -1,4 +1,4 @@
-"""Bad input: the operator reads what is wrong and where; the server sees one code; nothing moves."""
+"""Bad input: the operator reads what is wrong and where, the server one code; nothing moves."""
 
 import shutil
 import sqlite3
