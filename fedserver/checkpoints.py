@@ -8,6 +8,7 @@ import base64
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -52,7 +53,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
     with draft.open("wb") as file:
-        file.write(canonical.encode(value))
+        file.write(canonical.encode({"digest": canonical.digest_of(value), "place": value}))
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
@@ -67,7 +68,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        value = canonical.decode(path.read_bytes())
+        value = _undamaged(path.read_bytes())
         return Checkpoint(
             round=value["round"],
             attempt=value["attempt"],
@@ -84,6 +85,15 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         raise InvalidRecordError(
             "checkpoint.corrupt", f"the checkpoint {path.name} is damaged", str(error)
         ) from error
+
+
+def _undamaged(data: bytes) -> dict[str, Any]:
+    """Return what was saved. A changed bit in sums that no document names would be released."""
+    stored = canonical.decode(data)
+    value: dict[str, Any] = stored["place"]
+    if canonical.digest_of(value) != stored["digest"]:
+        raise InvalidRecordError("checkpoint.corrupt", "the checkpoint's digest differs")
+    return value
 
 
 def _packed(weights: Weights) -> str:
