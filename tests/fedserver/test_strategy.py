@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from fedcore.plans import Algorithm
+from fedserver import strategy
+
+SIZES = {"north": 48, "south": 96, "west": 768}
+SHAPES = {"0.bias": (2,), "0.weight": (2, 3)}
+
+
+def weights(rng, scale=1.0):
+    return {name: rng.normal(scale=scale, size=shape) for name, shape in SHAPES.items()}
+
+
+def replanned(plan, **algorithm):
+    values = {**plan.algorithm.model_dump(), **algorithm}
+    return plan.model_copy(update={"algorithm": Algorithm(**values)})
+
+
+def plain(first, rounds, momentum, average_last, bound):
+    """FedAvg with momentum in a few lines of numpy over one flat vector."""
+    model, velocity, late = first, np.zeros_like(first), []
+    for updates in rounds:
+        total = sum(SIZES[unit] for unit in updates)
+        mean = sum(SIZES[unit] / total * update for unit, update in updates.items())
+        velocity = momentum * velocity + mean
+        model = np.clip(model + velocity, -bound, bound)
+        late.append(model)
+    return np.mean(late[-average_last:], axis=0)
+
+
+def flat(found):
+    return np.concatenate([found[name].ravel() for name in sorted(found)])
+
+
+@hypothesis_settings(max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.sets(st.sampled_from(sorted(SIZES)), min_size=1), min_size=5, max_size=5),
+    st.sampled_from([0.0, 0.5, 0.9]),
+    st.integers(1, 5),
+    st.sampled_from([0.5, 3.0]),
+)
+def test_a_run_is_plain_fedavg_with_momentum_bound_and_averaging(
+    plan, seed, cohorts, momentum, average_last, scale
+):
+    rng = np.random.default_rng(seed)
+    plan = replanned(plan, server_momentum=momentum, average_last=average_last)
+    first = weights(rng)
+    rounds = [{unit: weights(rng, scale) for unit in cohort} for cohort in cohorts]
+    state = strategy.start(first)
+    for number, updates in enumerate(rounds, start=1):
+        state = strategy.apply_round(state, plan, number, updates)
+    flattened = [{unit: flat(update) for unit, update in updates.items()} for updates in rounds]
+    expected = plain(flat(first), flattened, momentum, average_last, plan.max_abs_weight)
+    assert flat(strategy.release(state, plan)) == pytest.approx(expected, abs=1e-12)
+
+
+def constant(value):
+    return {name: np.full(shape, float(value)) for name, shape in SHAPES.items()}
+
+
+def test_a_units_weight_is_its_public_size_over_those_that_answered(plan):
+    plan = replanned(plan, server_momentum=0.0)
+    state = strategy.start(constant(0))
+    all_three = {"north": constant(1), "south": constant(2), "west": constant(3)}
+    after = strategy.apply_round(state, plan, 1, all_three)
+    assert flat(after.model) == pytest.approx((48 + 2 * 96 + 3 * 768) / 912)
+    del all_three["west"]
+    after = strategy.apply_round(state, plan, 1, all_three)
+    assert flat(after.model) == pytest.approx((48 + 2 * 96) / 144)
+    after = strategy.apply_round(state, plan, 1, {"south": constant(2)})
+    assert flat(after.model) == pytest.approx(2)
+
+
+def test_the_order_of_answers_does_not_change_a_bit(plan):
+    rng = np.random.default_rng(1)
+    updates = {unit: weights(rng) for unit in SIZES}
+    state = strategy.start(weights(rng))
+    forth = strategy.apply_round(state, plan, 1, updates)
+    back = strategy.apply_round(state, plan, 1, dict(reversed(updates.items())))
+    assert flat(forth.model).tobytes() == flat(back.model).tobytes()
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_weight_leaves_the_plans_bound(plan, sign):
+    state = strategy.start(constant(sign * 9.9))
+    after = strategy.apply_round(state, plan, 1, {"north": constant(sign * 1e300)})
+    assert flat(after.model).tolist() == [sign * 10.0] * 8
+    inside = strategy.apply_round(state, plan, 1, {"north": constant(sign * 0.05)})
+    assert flat(inside.model) == pytest.approx(sign * 9.95)
+
+
+def test_only_the_last_rounds_count_for_the_release(plan):
+    state = strategy.start(constant(0))
+    for number in range(1, 6):
+        state = strategy.apply_round(state, plan, number, {"north": constant(number)})
+        late = flat(state.late_sum)
+        assert late.any() == (number > 3)
+
+
+def test_a_round_leaves_the_state_before_it_as_it_was(plan):
+    rng = np.random.default_rng(2)
+    state = strategy.start(weights(rng))
+    before = [flat(part).copy() for part in (state.model, state.momentum, state.late_sum)]
+    strategy.apply_round(state, plan, 5, {"north": weights(rng)})
+    after = [flat(part) for part in (state.model, state.momentum, state.late_sum)]
+    assert all(np.array_equal(x, y) for x, y in zip(before, after, strict=True))
