@@ -84,10 +84,10 @@ def check(settings: _Settings, contract: _ContractName) -> None:
     loaded = NodeSettings.load(settings)
     digest = _contract_digest(contract, loaded)
     with closing(Site(loaded)) as site:
-        fit = site.check(digest)
+        faults, fit = site.check(digest), site.contract(digest)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
-    if loaded.faulty_rows == "drop":
-        typer.echo("customers with faulty rows, if any, are left out")
+    if faults.counts:
+        typer.echo(f"left out, as faulty_rows = 'drop' says: {faults.sentence()}")
 
 
 @app.command()

@@ -28,7 +28,6 @@ PUBLIC_CODES = frozenset(
         "order.old",
         "order.other_permit",
         "order.other_realm",
-        "order.other_run",
         "order.other_unit",
         "order.replayed",
         "order.report_mismatch",

@@ -6,7 +6,7 @@ import structlog
 
 from clients import policy, runtime
 from clients.bulletin import BulletinStore
-from clients.data import check_source, refuse_faults
+from clients.data import Faults, check_source, refuse_faults
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
@@ -55,12 +55,13 @@ class Site:
         self.ledger.close()
         self.opt_outs.close()
 
-    def check(self, contract_digest: str) -> Contract:
+    def check(self, contract_digest: str) -> Faults:
         """Hold the source against a contract for the operator, and record whether the node is
         available.
 
-        Returns: the contract. Raises: DataError that names columns and rules; the node then stays
-            unavailable for this contract until a later check succeeds.
+        Returns: the faults whose customers are left out, none unless the settings say `drop`.
+        Raises: DataError that names columns and rules; the node then stays unavailable for this
+            contract until a later check succeeds.
         """
         contract = self.contract(contract_digest)
         now = self.runtime.clock.now()
@@ -73,7 +74,7 @@ class Site:
             raise
         self.state.set_checked(available=True, at=now, contract=contract_digest)
         log.info("node.checked", unit=self.settings.unit, faults=faults.sentence())
-        return contract
+        return faults
 
     def opt_out(self, identifier: str, purpose: str, contract: Contract, ground: str) -> int:
         """Take in an opt-out; it acts at once here. Returns: its sequence number.

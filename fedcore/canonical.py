@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from typing import Any
 
 import rfc8785
@@ -11,24 +12,29 @@ from fedcore.errors import InvalidRecordError
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 _MAX_SAFE_INTEGER = 2**53 - 1
+# What a float of 2^53 and above looks like, which `parse` would refuse; hits in texts do no harm.
+_LONG_INTEGER = re.compile(rb"(?:^|[:\[,])-?\d{16,}(?:$|[,\]}])")
 
 
 def encode(value: Any) -> bytes:
     """Return the one canonical UTF-8 encoding of a JSON value.
 
     Guarantees: equal values have equal bytes; `decode(encode(v)) == v` for JSON values.
-    Raises: InvalidRecordError for non-finite numbers, integers of 2**53 and above (write them as
+    Raises: InvalidRecordError for non-finite numbers, numbers of 2**53 and above (write them as
         strings), keys that are no strings, and types that JSON does not have.
     Reference: RFC 8785.
     """
     try:
-        return rfc8785.dumps(value)
+        data = rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InvalidRecordError(
             "record.not_canonical",
             "the value has no canonical JSON form (finite numbers, integers below 2^53, text keys)",
             str(error),
         ) from error
+    if _LONG_INTEGER.search(data):
+        parse(data)
+    return data
 
 
 def decode(data: bytes) -> Any:

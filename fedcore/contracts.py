@@ -82,7 +82,7 @@ class Contract(Record):
 
     schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")
     contract_id: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     title: Text
     source: Text
     subject: SubjectRule

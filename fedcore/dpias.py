@@ -63,7 +63,7 @@ class Dpia(Record):
 
     schema_name: Literal["dpia/1"] = Field(default="dpia/1", alias="schema")
     dpia_id: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     title: Text
     description: Text
     necessity: Text

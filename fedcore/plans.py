@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedcore.privacy.events import PrivacyEvent
+from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -89,8 +89,8 @@ class PrivacyTerms(Part):
     """
 
     mode: Literal["local"] = "local"
-    l2_clip_norm: Positive
-    noise_multiplier: Positive
+    l2_clip_norm: Sensitivity
+    noise_multiplier: NoiseMultiplier
     sampling_rate: Rate = 1.0
     local_steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     delta: Annotated[float, Field(gt=0, le=1e-3)]

@@ -83,7 +83,7 @@ def verify_permit_node(permit: Permit, unit: str, node_key: str, version: str) -
 def verify_order(order: Order, permit: Permit, unit: str, now: datetime) -> None:
     """Hold an order against its permit, its unit and the time (rule 2).
 
-    Raises: MismatchError `order.other_realm`, `order.other_run`, `order.other_permit`,
+    Raises: MismatchError `order.other_realm`, `permit.other_run`, `order.other_permit`,
         `order.other_unit`, `order.round_out_of_range`, `order.attempts_exceeded`; ExpiredError
         `order.expired`.
     """

@@ -9,8 +9,6 @@ from fedcore.privacy.events import PrivacyEvent
 from fedcore.verify_documents import Documents
 
 EPSILON_TOLERANCE = 1e-6
-# Outside of this, floating-point numbers under- or overflow in the accountants and mean nothing.
-_MEANINGFUL_NOISE = (1e-3, 1e6)
 
 
 def events_by_unit(documents: Documents) -> Mapping[str, tuple[PrivacyEvent, ...]]:
@@ -26,12 +24,8 @@ def events_by_unit(documents: Documents) -> Mapping[str, tuple[PrivacyEvent, ...
 def verify_epsilon(documents: Documents) -> None:
     """Hold the model version's epsilon against the receipts and the permit.
 
-    Raises: MismatchError `model.epsilon_differs`, `permit.epsilon_exceeded`,
-        `receipt.noise_meaningless`.
+    Raises: MismatchError `model.epsilon_differs`, `permit.epsilon_exceeded`.
     """
-    low, high = _MEANINGFUL_NOISE
-    if not all(low <= item.event.noise_multiplier <= high for item in documents.receipts):
-        raise MismatchError("receipt.noise_meaningless", "a receipt's noise has no accounting")
     stated = {claim.unit: claim for claim in documents.model_version.epsilon}
     if len(stated) != len(documents.model_version.epsilon):
         raise MismatchError("model.epsilon_differs", "the model states a unit's epsilon twice")

@@ -4,9 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedcore.record import Part, Positive
+from fedcore.record import Part
 
 NoiseSource = Literal["float64-os", "seeded-simulation"]
+
+
+# Outside these bounds floating point, not noise, would decide what is released.
+NoiseMultiplier = Annotated[float, Field(ge=0.01, le=1e6)]
+Sensitivity = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class PrivacyEvent(Part):
@@ -19,8 +24,8 @@ class PrivacyEvent(Part):
 
     mechanism: Literal["gaussian", "discrete_laplace"]
     adjacency: Literal["add_remove_one"] = "add_remove_one"
-    l1_sensitivity: Positive | None = None
-    l2_sensitivity: Positive | None = None
+    l1_sensitivity: Sensitivity | None = None
+    l2_sensitivity: Sensitivity | None = None
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
-    noise_multiplier: Positive
+    noise_multiplier: NoiseMultiplier
     steps: Annotated[int, Field(ge=1, le=10_000_000)]

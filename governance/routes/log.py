@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
+from fedcore.bundle import LogExport
 from fedcore.signing import Envelope
 from governance.bodies import EntryView, Health, LogEntries
 from governance.exports.evidence import sign_checkpoint
@@ -31,6 +32,22 @@ def list_entries(
     with office.reading() as desk:
         found = log.list_entries(desk.session, after, limit)
     return LogEntries(entries=tuple(EntryView(index=e.index, entry=e.entry) for e in found))
+
+
+@router.get(
+    "/v1/log/export",
+    summary="Export the whole log for an offline check",
+    response_model=LogExport,
+)
+def export_log(office: Desks, caller: Anyone) -> Response:
+    """Return all entries and the signed checkpoint, as `fedpact log verify` reads them."""
+    with office.reading() as desk:
+        view = log.load_view(desk.session)
+        entries = log.list_entries(desk.session, 0, view.size)
+        export = LogExport(
+            entries=tuple(found.entry for found in entries), checkpoint=sign_checkpoint(desk, view)
+        )
+    return Response(export.to_bytes(), media_type="application/json")
 
 
 @router.get("/healthz", summary="Is the service there?", openapi_extra=PUBLIC)

@@ -35,7 +35,9 @@ def refused(data):
 
 
 @given(
-    title=st.text(min_size=1, max_size=50),
+    title=st.text(
+        st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=50
+    ),
     size=st.floats(0, 2**53 - 1, exclude_min=True),
     written_at=times,
     extra=st.none() | st.from_regex(r"[a-z0-9][a-z0-9_.\-]{0,79}", fullmatch=True),

@@ -69,4 +69,4 @@ def test_noise_at_which_arithmetic_overflows_fails(world, evidence, failures, no
 
     receipts = tuple(silent(envelope) for envelope in evidence.receipts)
     found = failures(world, world.reseal(evidence, receipts=receipts))
-    assert "(receipt.noise_meaningless)" in found["epsilon"]
+    assert "event.noise_multiplier" in found["receipts.signed"]

@@ -37,6 +37,7 @@ ROUTES = {
     ("post", "/v1/opt-outs"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),
     ("get", "/v1/log/entries"): set(ROLES),
+    ("get", "/v1/log/export"): set(ROLES),
     ("get", "/healthz"): "public",
 }
 

@@ -43,13 +43,13 @@ def test_a_draft_is_stored_once_and_its_version_never_changes(world):
     assert author.create_dpia(world.dpia(version=3, title="Other"))
 
 
-@pytest.mark.parametrize("version", [2**53, 10**40])
+@pytest.mark.parametrize("version", [2**31, 2**53, 10**40])
 def test_a_version_that_no_database_holds_is_refused(world, version):
     body = {**world.dpia().to_json(), "version": version}
     headers = {"Authorization": f"Bearer {world.api_keys['author']}"}
     answer = world.client.post("/v1/dpias", json=body, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (422, "record.not_canonical")
-    assert world.gateway("author").create_dpia(world.dpia(version=2**53 - 1))
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.invalid")
+    assert world.gateway("author").create_dpia(world.dpia(version=2**31 - 1))
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])

@@ -3,14 +3,14 @@
 import pytest
 
 from fedcore import merkle
-from fedcore.bundle import read_bundle
+from fedcore.bundle import LogExport, read_bundle
 from fedcore.canonical import digest
 from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, RefusedError
 from fedcore.models import Checkpoint, LogEntry, ModelVersion
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 from fedcore.record import Realm
 from fedcore.signing import Envelope
-from fedcore.verify import verify_bundle
+from fedcore.verify import verify_bundle, verify_log_export
 
 
 def register(world, content, run_id="run-1", name="churn"):
@@ -128,6 +128,18 @@ def test_evidence_without_enough_cosignatures_says_so(world, model_bytes):
     world.cosign()
     bundle = world.gateway("auditor").fetch_evidence("churn", 1)
     assert verify_bundle(bundle, world.governance_key, Realm.SIMULATION).ok
+
+
+def test_the_exported_log_verifies_offline_and_no_longer_after_one_entry_was_dropped(
+    world, model_bytes
+):
+    world.run()
+    register(world, model_bytes)
+    export = LogExport.from_json(world.get("/v1/log/export", "auditor"))
+    found = verify_log_export(export.to_bytes(), world.governance_key, Realm.SIMULATION)
+    assert found.ok
+    shorter = export.model_copy(update={"entries": export.entries[:-1]})
+    assert not verify_log_export(shorter.to_bytes(), world.governance_key, Realm.SIMULATION).ok
 
 
 def test_the_shown_entries_lead_to_the_signed_root(world, model_bytes):

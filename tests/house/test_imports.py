@@ -18,6 +18,7 @@ PACKAGES = ("fedcore", "fedserver", "clients", "governance", "registry", "simula
 # For each contract of pyproject.toml one import that breaks it: (contract id, module, import).
 FORBIDDEN = [
     ("directions", "registry/probe.py", "import governance.app"),
+    ("floors-of-fedcore", "fedcore/record.py", "import fedcore.plans"),
     ("no-database-outside-governance", "clients/probe.py", "import registry.database"),
     ("governance-without-torch", "governance/probe.py", "import fedcore.wire"),
     ("torch-in-two-rooms", "fedcore/probe.py", "import torch.nn"),
