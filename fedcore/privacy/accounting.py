@@ -166,11 +166,11 @@ def _divergence(summary: _Summary, order: float) -> float:
 def _step_divergence(step: _Step, order: float) -> float:
     if step.mechanism == "discrete_laplace":
         return _pure_divergence(_pure_epsilon(step), order)
-    if step.sampling_rate == 1 or order >= MIN_SERIES_ORDER:
-        divergence = _gaussian_divergence(step, order)
-        if math.isfinite(divergence):
-            return divergence
-    return _interpolated_divergence(step, order)
+    if step.sampling_rate == 1:
+        return _gaussian_divergence(step, order)
+    bound = _interpolated_divergence(step, order)
+    # The library's series for fractional orders may not converge, and is then far too large.
+    return min(bound, _gaussian_divergence(step, order)) if order >= MIN_SERIES_ORDER else bound
 
 
 def _interpolated_divergence(step: _Step, order: float) -> float:
