@@ -1,0 +1,57 @@
+"""`kill -9` at every durable write of a run: nothing is under-counted, nothing is half applied."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WALK = Path(__file__).with_name("walk.py")
+KNOWN = Path(__file__).parents[1] / "reference" / "write_points.json"
+# The last of each kind that the fast suite walks.
+SAMPLE = (
+    "ledger.db: commit of INSERT entries",
+    "ledger.db: commit of INSERT replies, INSERT entries",
+)
+
+
+def walk(home, *words):
+    done = subprocess.run(
+        [sys.executable, str(WALK), str(home), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """The points of a run, and a walk through those of the sample."""
+    return walk(tmp_path_factory.mktemp("walk"), "sample", *SAMPLE)
+
+
+def test_every_durable_write_has_a_case(sampled):
+    known = json.loads(KNOWN.read_text())
+    found = set(sampled["points"])
+    assert found <= set(known), (
+        f"new durable writes: {sorted(found - set(known))}. Run `pytest -m slow "
+        "tests/flows/test_kill.py`, which kills at each of them; when that passes, say in "
+        "tests/reference/write_points.json what a crash there leaves behind"
+    )
+    assert set(known) <= found, (
+        f"writes that no longer happen: {sorted(set(known) - found)}. Remove them from "
+        "tests/reference/write_points.json"
+    )
+
+
+def test_a_sample_of_kills_leaves_nothing_wrong_and_the_run_goes_on(sampled):
+    assert len(sampled["results"]) == 2 * len(SAMPLE)
+    assert {point: wrong for point, wrong in sampled["results"].items() if wrong} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_kill_at_every_durable_write_leaves_nothing_wrong_and_the_run_goes_on(tmp_path):
+    found = walk(tmp_path, "walk")
+    assert len(found["results"]) == 2 * len(found["points"])
+    assert {point: wrong for point, wrong in found["results"].items() if wrong} == {}

@@ -1,0 +1,377 @@
+"""Walk through a run and `kill -9` it at each durable write, then look and go on.
+
+    python walk.py DIRECTORY trace             print the write points of one run
+    python walk.py DIRECTORY walk              kill at each of them, before it and after it
+    python walk.py DIRECTORY sample KIND ...   the same at the last of each of these kinds
+
+Points are found, not listed: an audit hook sees every rename and every file opened for writing, and
+each SQLite connection is traced for what it commits. Each child is forked from a process that has
+imported everything and opened nothing, works on a copy of one prepared world, and kills itself.
+"""
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from flwr.common.serde import message_from_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+
+from clients import runtime
+from clients.ledger import Cap, Ledger
+from clients.node import open_node
+from clients.replies import decode_reply
+from fedcore import canonical, wire
+from fedcore.errors import FedError
+from fedcore.optouts import set_digest
+from fedcore.record import Realm
+from fedcore.rounds import Order
+from fedcore.signing import Envelope
+from fedcore.verify import verify_bundle
+from fedserver.checkpoints import load_checkpoint
+
+_SPEC = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("worlds.py"))
+worlds: Any = importlib.util.module_from_spec(_SPEC)
+sys.modules["flow_worlds"] = worlds
+_SPEC.loader.exec_module(worlds)
+
+UNITS = ("north", "south")
+PLAN = worlds.make_plan(UNITS, rounds=2, spare_rounds=1, attempts=2)
+CHILD_TIMEOUT_S = 120
+_CHANGE = re.compile(
+    r"\s*(INSERT|REPLACE|UPDATE|DELETE|CREATE|DROP|ALTER)\s+"
+    r"(?:OR \w+ )?(?:INTO |FROM |TABLE |TRIGGER |INDEX )?(?:IF (?:NOT )?EXISTS )?(\w+)",
+    re.IGNORECASE,
+)
+
+
+class Points:
+    """The durable writes below a directory's `units` and `server`, numbered as they come."""
+
+    def __init__(self, root: Path, stop: tuple[int, str] | None = None) -> None:
+        self.root = root
+        self.stop = stop
+        self.seen: list[str] = []
+        self._local = threading.local()
+        self._made: set[str] = set()
+        self._connect = sqlite3.connect
+        sqlite3.connect = self._connected  # type: ignore[assignment]
+        sys.addaudithook(self._hook)
+
+    def _connected(self, path: Any, *args: Any, **options: Any) -> sqlite3.Connection:
+        self._local.path = path
+        connection: sqlite3.Connection = self._connect(path, *args, **options)
+        self._local.path = None
+        self._trace(connection, path)
+        return connection
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "os.rename":
+            self._reached(args[1], "rename")
+        elif event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+            # A draft counts when it is renamed.
+            if not str(args[0]).endswith(".new"):
+                self._reached(args[0], "open for writing")
+        elif event == "sqlite3.connect" and getattr(self._local, "path", None) != args[0]:
+            # Nobody opens a database by another way than the one that is traced here.
+            self._reached(args[0], "untraced connection")
+
+    def _trace(self, connection: sqlite3.Connection, path: Any) -> None:
+        if self._kind(path) is None:
+            return
+        changes: list[str] = []
+        is_open = False
+
+        def statement(sql: str) -> None:
+            nonlocal is_open
+            word = sql.lstrip().split(None, 1)[0].upper().rstrip(";")
+            found = _CHANGE.match(sql)
+            if word in {"BEGIN", "COMMIT", "END", "ROLLBACK"}:
+                is_open = word == "BEGIN"
+                if changes and word in {"COMMIT", "END"}:
+                    self._reached(path, f"commit of {', '.join(changes)}")
+                changes.clear()
+            elif found and is_open:
+                changes.append(f"{found[1].upper()} {found[2]}")
+            elif found and not self._is_repeated(path, found[1].upper(), found[2]):
+                self._reached(path, f"commit of {found[1].upper()} {found[2]}")
+
+        connection.set_trace_callback(statement)
+
+    def _is_repeated(self, path: Any, verb: str, table: str) -> bool:
+        """Tell a `CREATE ... IF NOT EXISTS` that writes nothing any more."""
+        key = f"{path} {table}"
+        is_repeated = verb == "CREATE" and (key in self._made or _has_table(Path(path), table))
+        self._made.add(key)
+        return is_repeated
+
+    def _kind(self, path: Any) -> str | None:
+        try:
+            inside = Path(os.fsdecode(path)).relative_to(self.root).parts
+        except (ValueError, TypeError):
+            return None
+        if inside[0] == "units":
+            return "contract" if "contracts" in inside else inside[-1]
+        if inside[0] == "server":
+            return "checkpoint" if "runs" in inside else inside[-1]
+        return None
+
+    def _reached(self, path: Any, act: str) -> None:
+        kind = self._kind(path)
+        if kind is None:
+            return
+        index = len(self.seen)
+        self.seen.append(f"{kind}: {act}")
+        if self.stop is None or self.stop[0] != index:
+            return
+        if self.stop[1] == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.setprofile(_die_outside)
+
+
+def _die_outside(frame: Any, _event: str, _arg: Any) -> None:
+    # The first thing that happens in any other file happens after the write.
+    if frame.f_code.co_filename != __file__:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _has_table(path: Path, table: str) -> bool:
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        return connection.execute(query, (table,)).fetchone() is not None
+
+
+class Journal:
+    """What left the nodes, on disk before it is delivered; and what the operator was told."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, **entry: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, kind: str) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        lines = [json.loads(line) for line in self._path.read_text().splitlines()]
+        return [line for line in lines if line["kind"] == kind]
+
+    def tap(self, _node: int, request: bytes, reply: bytes) -> bytes:
+        answer = message_from_proto(MessageProto.FromString(reply))
+        if answer.metadata.message_type == wire.TRAIN and not answer.has_error():
+            sent = wire.read_train(message_from_proto(MessageProto.FromString(request)).content)
+            got = wire.read_train_reply(answer.content)
+            order = Order.from_bytes(sent.order.payload_bytes)
+            self.write(
+                kind="update",
+                unit=order.unit,
+                order=order.digest,
+                update=canonical.digest(got.update),
+                receipt=got.receipt.digest,
+                request=base64.b64encode(request).decode(),
+            )
+        return reply
+
+
+def do_everything(world: Any, journal: Journal) -> None:
+    """Do what is left of: check each unit, take in an opt-out, run."""
+    world.federation.grid.tap = journal.tap
+    for name in UNITS:
+        if not journal.read(f"checked {name}"):
+            world.unit(name).check()
+            journal.write(kind=f"checked {name}")
+    if not journal.read("opted out"):
+        world.unit("north").opt_out("N001", worlds.PURPOSE)
+        journal.write(kind="opted out")
+    world.run()
+
+
+def look(root: Path, journal: Journal) -> list[str]:
+    """Return what is wrong with the files as the killed process left them."""
+    wrong: list[str] = []
+    for unit in UNITS:
+        state = root / "units" / unit / "state"
+        try:
+            wrong += [f"{unit}: {text}" for text in _look_at_ledger(state, unit, journal)]
+            wrong += [f"{unit}: {text}" for text in _look_at_files(root, state, unit)]
+        except FedError as error:
+            wrong.append(f"{unit}: {error}")
+    load_checkpoint(root / "server" / "runs" / "run-1.json")
+    with closing(sqlite3.connect(root / "governance" / "governance.db")) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        wrong += [] if found == "ok" else [f"governance: {found}"]
+    return wrong
+
+
+def _look_at_ledger(state: Path, unit: str, journal: Journal) -> list[str]:
+    with closing(Ledger(state / "ledger.db", unit, "crm", Cap(50.0, 1e-5))) as ledger:
+        entries = ledger.entries()
+    with closing(sqlite3.connect(state / "ledger.db")) as connection:
+        stored = dict(connection.execute("SELECT order_digest, reply FROM replies"))
+    ordered = [e.body["order"] for e in entries if e.kind == "order"]
+    replied = [e.body["order"] for e in entries if e.kind == "reply"]
+    exchanges = sum(e.body["exchanges"] for e in entries if e.kind == "reserve")
+    left = [line for line in journal.read("update") if line["unit"] == unit]
+    wrong = []
+    if len({line["update"] for line in left}) > min(len(ordered), exchanges):
+        wrong.append("more distinct updates left than the ledger charges")
+    if not {line["order"] for line in left} <= set(ordered):
+        wrong.append("an update left for an order that the ledger does not hold")
+    if len({(line["order"], line["update"]) for line in left}) > len({x["order"] for x in left}):
+        wrong.append("one order was answered in two ways")
+    if set(replied) != set(stored) or len(replied) != len(stored):
+        wrong.append("replies and reply entries differ")
+    kept = {order: decode_reply(bytes(reply)).update for order, reply in stored.items()}
+    if any(canonical.digest(kept[line["order"]]) != line["update"] for line in left):
+        wrong.append("what left is not what the ledger keeps")
+    return wrong
+
+
+def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
+    wrong = []
+    if (state / "check.json").exists():
+        json.loads((state / "check.json").read_text())
+    for path in (state / "contracts").glob("*.json"):
+        Envelope.from_bytes(path.read_bytes())
+    clock = worlds.ManualClock(worlds.START)
+    surroundings = runtime.Runtime(clock, worlds.SeededNoise(1), lambda _settings: None)
+    settings = root / "units" / unit / "node.toml"
+    with runtime.bound(surroundings), closing(open_node(settings)) as node:
+        latest, events = node.opt_outs.latest(), node.opt_outs.events()
+        confirmed = [e for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
+        pairs = frozenset((e.pseudonym, e.purpose) for e in confirmed)
+        if latest is not None and set_digest(pairs) != latest.set_digest:
+            wrong.append("the bulletin is half applied")
+        if latest is not None and latest.last_sequence != node.opt_outs.confirmed_sequence():
+            wrong.append("the bulletin and the confirmed number differ")
+    return wrong
+
+
+def go_on(root: Path, journal: Journal) -> list[str]:
+    """Return what is wrong after a new process has gone on to the end."""
+    # Later, and with other noise: whoever answers an order anew answers it in another way.
+    world = worlds.open_world(root, PLAN, at=worlds.START + timedelta(seconds=10), seed=2)
+    do_everything(world, journal)
+    wrong = look(root, journal)
+    key = world.federation.governance_key.public
+    checks = verify_bundle(world.bundle(), key, Realm.SIMULATION).checks
+    wrong += [f"bundle: {check.name}: {check.text}" for check in checks if not check.ok]
+    for line in journal.read("update"):
+        reply = message_from_proto(
+            MessageProto.FromString(_again(world, base64.b64decode(line["request"])))
+        )
+        if not reply.has_error():
+            update = wire.read_train_reply(reply.content)
+            same = (canonical.digest(update.update), update.receipt.digest)
+            wrong += [] if same == (line["update"], line["receipt"]) else ["a repeat differs"]
+    with world.unit("north").node() as node:
+        if node.opt_outs.confirmed_sequence() != len(node.opt_outs.events()) > 0:
+            wrong.append("governance does not know the opt-out")
+    return wrong
+
+
+def _again(world: Any, request: bytes) -> bytes:
+    node = message_from_proto(MessageProto.FromString(request)).metadata.dst_node_id
+    return bytes(world.federation.grid._answer(node, request))
+
+
+def in_child(act: Callable[[], object], out: Path) -> int:
+    """Do something in a forked process; its result goes to a file. Returns: the wait status."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(CHILD_TIMEOUT_S)
+        try:
+            out.write_text(json.dumps(act()))
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - the parent shows it
+            out.write_text(json.dumps([traceback.format_exc()]))
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def trace(home: Path) -> list[str]:
+    """Return the write points of one undisturbed run."""
+    root, out = home / "traced", home / "points.json"
+    worlds.copy_world(home / "template", root)
+
+    def act() -> list[str]:
+        world = worlds.open_world(root, PLAN)
+        points = Points(root)
+        do_everything(world, Journal(home / "traced.jsonl"))
+        return points.seen
+
+    status = in_child(act, out)
+    found: list[str] = json.loads(out.read_text())
+    if status:
+        sys.exit("\n".join(found))
+    return found
+
+
+def kill_at(home: Path, index: int, side: str) -> list[str]:
+    """Return what was wrong after a kill at one point, and after going on."""
+    root = home / f"killed-{index}-{side}"
+    journal, out = Journal(root.with_suffix(".jsonl")), root.with_suffix(".json")
+    worlds.copy_world(home / "template", root)
+
+    def run() -> None:
+        world = worlds.open_world(root, PLAN)
+        Points(root, (index, side))
+        do_everything(world, journal)
+
+    status = in_child(run, out)
+    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+        return ["the process was not killed there", *(json.loads(out.read_text()) or [])]
+    for act in (look, go_on):
+        if in_child(lambda act=act: act(root, journal), out) or json.loads(out.read_text()):
+            return [f"{act.__name__}: {text}" for text in json.loads(out.read_text())]
+    return []
+
+
+def _chosen(points: list[str], mode: str, *kinds: str) -> list[int]:
+    if mode == "sample":
+        return [len(points) - 1 - points[::-1].index(kind) for kind in kinds]
+    return list(range(len(points))) if mode == "walk" else []
+
+
+def main(home: Path, words: list[str]) -> None:
+    """Print one JSON object: the points, and what is wrong at each that was walked."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    status = in_child(
+        lambda: worlds.make_template(home / "template", checked=False), home / "made.json"
+    )
+    if status:
+        sys.exit((home / "made.json").read_text())
+    points = trace(home)
+    chosen = _chosen(points, *words)
+    started = time.monotonic()
+    results = {
+        f"{index} {side} {points[index]}": kill_at(home, index, side)
+        for index in chosen
+        for side in ("before", "after")
+    }
+    json.dump(
+        {"points": points, "results": results, "seconds": time.monotonic() - started}, sys.stdout
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
