@@ -44,7 +44,7 @@ def init(settings: _Settings) -> None:
     from clients.state import create_state
 
     loaded = NodeSettings.load(settings)
-    now = runtime.current(loaded.realm).clock.now()
+    now = runtime.SEAM.current(loaded.realm).clock.now()
     state = create_state(loaded.state_dir, loaded.unit, loaded.subject_namespace, now)
     typer.echo(f"state directory: {state.root}  (back it up: a lost key or ledger is not replaced)")
     typer.echo(f"node key:        {state.node_key().public}")
@@ -57,7 +57,8 @@ def enrol(
     out: Annotated[Path, typer.Option(help="Where the request is written.")],
 ) -> None:
     """Write the enrolment request, signed by the node, to hand to governance."""
-    from clients.state import StateDir, enrolment, write_atomically
+    from clients.state import StateDir, enrolment
+    from fedcore.atomic import write_atomically
 
     loaded = NodeSettings.load(settings)
     request = enrolment(
@@ -65,7 +66,7 @@ def enrol(
         loaded.unit,
         legal_entity,
         (loaded.size_band, loaded.subject_namespace),
-        runtime.current(loaded.realm).clock.now(),
+        runtime.SEAM.current(loaded.realm).clock.now(),
         loaded.realm,
     )
     write_atomically(out, request.to_bytes())
@@ -189,7 +190,8 @@ def _contract_digest(name: str, settings: NodeSettings) -> str:
     """
     if _DIGEST.fullmatch(name):
         return name
-    from clients.state import StateDir, write_atomically
+    from clients.state import StateDir
+    from fedcore.atomic import write_atomically
 
     try:
         data = Path(name).read_bytes()

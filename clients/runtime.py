@@ -4,20 +4,17 @@ Production has one runtime, and no setting changes it. A simulation binds its ow
 a node whose settings say `production` refuses any but the production one.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
 from clients.clock import Clock, SystemClock
 from clients.settings import NodeSettings
-from fedcore.errors import MismatchError
 from fedcore.gateway import NodeGateway
 from fedcore.gateway_http import HttpGateway
 from fedcore.privacy.noise import RandomSource, SystemNoise
-from fedcore.record import Realm
+from fedcore.seam import Seam
 
 
 @dataclass(frozen=True)
@@ -34,27 +31,4 @@ def _production_gateway(settings: NodeSettings) -> NodeGateway:
 
 
 PRODUCTION = Runtime(clock=SystemClock(), noise=SystemNoise(), gateway=_production_gateway)
-_bound: ContextVar[Runtime] = ContextVar("fedpact_node_runtime", default=PRODUCTION)
-
-
-def current(realm: Realm) -> Runtime:
-    """Return the runtime in force.
-
-    Raises: MismatchError `node.simulation_runtime` for a production node inside a simulation.
-    """
-    runtime = _bound.get()
-    if realm is Realm.PRODUCTION and runtime is not PRODUCTION:
-        raise MismatchError(
-            "node.simulation_runtime", "a production node cannot run in a simulation"
-        )
-    return runtime
-
-
-@contextmanager
-def bound(runtime: Runtime) -> Iterator[None]:
-    """Use this runtime inside the block. For `simulations` only."""
-    token = _bound.set(runtime)
-    try:
-        yield
-    finally:
-        _bound.reset(token)
+SEAM = Seam("node", PRODUCTION)

@@ -10,7 +10,8 @@ from clients.data import Faults, check_source, refuse_faults
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
-from clients.state import StateDir, write_atomically
+from clients.state import StateDir
+from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
 from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
@@ -34,7 +35,7 @@ class Site:
     def __init__(self, settings: NodeSettings) -> None:
         """Open keys, ledger and opt-outs. Raises: FedError of any of them."""
         self.settings = settings
-        self.runtime = runtime.current(settings.realm)
+        self.runtime = runtime.SEAM.current(settings.realm)
         self._gateway = self.runtime.gateway(settings)
         self.state = StateDir(settings.state_dir)
         self.key = self.state.node_key()

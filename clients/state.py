@@ -1,13 +1,13 @@
 """A node's state directory: its keys, ledger, opt-outs and the operator's last check."""
 
 import json
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from clients.ledger import Ledger
 from clients.pseudonyms import check_of, create_key, load_key
+from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.permits import Enrolment
 from fedcore.record import Realm
@@ -110,19 +110,3 @@ def enrolment(
         requested_at=at,
     )
     return sign_record(record, key, realm)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: a crash leaves the old content or the new one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

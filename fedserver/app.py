@@ -34,7 +34,7 @@ def main(grid: Grid, context: Context) -> None:
             "settings.unreadable", f"set {SETTINGS_VARIABLE} to a settings file"
         )
     settings = ServerSettings.load(Path(path))
-    surroundings = runtime.current(settings.realm)
+    surroundings = runtime.SEAM.current(settings.realm)
     gateway = surroundings.gateway(settings)
     key = SigningKey.load(settings.signing_key)
     names = (str(context.run_config[wire.PLAN_DIGEST]), str(context.run_config[wire.RUN_ID]))

@@ -5,7 +5,6 @@ sent again) and after each report.
 """
 
 import base64
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from fedcore import canonical
+from fedcore.atomic import write_atomically
 from fedcore.errors import FedError, InvalidRecordError
 from fedcore.signing import Envelope
 from fedcore.weights import Weights, encode_weights
@@ -50,13 +50,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "receipts": [_plain(receipt) for receipt in checkpoint.receipts],
         "orders": [_plain(order) for order in checkpoint.orders],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(canonical.encode({"digest": canonical.digest_of(value), "place": value}))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    stored = {"digest": canonical.digest_of(value), "place": value}
+    write_atomically(path, canonical.encode(stored))
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:

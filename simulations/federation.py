@@ -84,7 +84,7 @@ class Unit:
     @contextmanager
     def node(self) -> Iterator[Node]:
         """Open the unit's node, as each message to it does."""
-        with node_runtime.bound(self._federation.surroundings):
+        with node_runtime.SEAM.bound(self._federation.surroundings):
             node = open_node(self.settings)
             try:
                 yield node
@@ -218,7 +218,7 @@ class Federation:
         before = os.environ.get(SETTINGS_VARIABLE)
         os.environ[SETTINGS_VARIABLE] = str(self.root / "server" / "server.toml")
         try:
-            with server_runtime.bound(surroundings):
+            with server_runtime.SEAM.bound(surroundings):
                 server_app(self.grid, context)
         finally:
             os.environ.pop(SETTINGS_VARIABLE)

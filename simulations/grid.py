@@ -101,7 +101,7 @@ class InProcessGrid(Grid):
             state=RecordDict({"empty": ConfigRecord()}),
             run_config={},
         )
-        with runtime.bound(self._surroundings):
+        with runtime.SEAM.bound(self._surroundings):
             reply = app(_from_bytes(request), context)
         reply.metadata.__dict__["_message_id"] = f"reply-{next(self._numbers)}"
         return _to_bytes(reply)

@@ -314,7 +314,7 @@ def test_synchronising_hands_opt_outs_over_and_has_the_ledger_witnessed(tmp_path
         rows = pl.read_csv(SOUND.encode(), infer_schema=False)
         settings = federation.enrol(UnitSetup("north", rows, 1024, 4.0)).settings
         asked = ["-s", settings, "-c", contract.digest, "--purpose", "retention"]
-        with runtime.bound(federation.surroundings):
+        with runtime.SEAM.bound(federation.surroundings):
             fedpact("opt-out", "add", *asked, "--ground", "art21_2", "--customer", "C2")
             code, output = fedpact("sync", "-s", settings)
     finally:

@@ -13,20 +13,20 @@ def simulated(clock):
 
 
 def test_production_takes_its_noise_from_the_operating_system():
-    assert runtime.current(Realm.PRODUCTION) is runtime.PRODUCTION
+    assert runtime.SEAM.current(Realm.PRODUCTION) is runtime.PRODUCTION
     assert isinstance(runtime.PRODUCTION.noise, SystemNoise)
 
 
 def test_a_production_node_refuses_a_simulations_surroundings(simulated):
-    with runtime.bound(simulated):
+    with runtime.SEAM.bound(simulated):
         with pytest.raises(MismatchError) as error:
-            runtime.current(Realm.PRODUCTION)
-        assert error.value.code == "node.simulation_runtime"
-        assert runtime.current(Realm.SIMULATION) is simulated
-    assert runtime.current(Realm.PRODUCTION) is runtime.PRODUCTION
+            runtime.SEAM.current(Realm.PRODUCTION)
+        assert error.value.code == "realm.simulation_bound"
+        assert runtime.SEAM.current(Realm.SIMULATION) is simulated
+    assert runtime.SEAM.current(Realm.PRODUCTION) is runtime.PRODUCTION
 
 
 def test_what_was_bound_ends_with_its_block_also_after_an_error(simulated):
-    with pytest.raises(KeyError), runtime.bound(simulated):
+    with pytest.raises(KeyError), runtime.SEAM.bound(simulated):
         raise KeyError
-    assert runtime.current(Realm.SIMULATION) is runtime.PRODUCTION
+    assert runtime.SEAM.current(Realm.SIMULATION) is runtime.PRODUCTION

@@ -4,7 +4,8 @@ import stat
 import pytest
 
 from clients.ledger import Cap, Ledger
-from clients.state import StateDir, create_state, enrolment, write_atomically
+from clients.state import StateDir, create_state, enrolment
+from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.permits import Enrolment
 from fedcore.record import Realm

@@ -407,11 +407,11 @@ def test_a_simulated_node_outside_a_simulation_reaches_nobody_and_draws_real_noi
     from clients import runtime
     from fedcore.privacy.noise import SystemNoise
 
-    assert isinstance(runtime.current(SIMULATION).noise, SystemNoise)
-    with runtime.bound(server.federation.surroundings):
-        assert runtime.current(SIMULATION).noise.kind == "seeded-simulation"
+    assert isinstance(runtime.SEAM.current(SIMULATION).noise, SystemNoise)
+    with runtime.SEAM.bound(server.federation.surroundings):
+        assert runtime.SEAM.current(SIMULATION).noise.kind == "seeded-simulation"
         with pytest.raises(Exception, match="production node"):
-            runtime.current(Realm.PRODUCTION)
+            runtime.SEAM.current(Realm.PRODUCTION)
 
 
 def test_production_documents_are_nothing_to_a_simulated_node(server):
