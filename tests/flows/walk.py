@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients import runtime
-from clients.ledger import Cap, Ledger
+from clients.ledger import Cap, Entry, Ledger
 from clients.node import open_node
 from clients.replies import decode_reply
 from fedcore import canonical, wire
@@ -254,7 +254,7 @@ def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     clock = worlds.ManualClock(worlds.START)
     surroundings = runtime.Runtime(clock, worlds.SeededNoise(1), lambda _settings: None)
     settings = root / "units" / unit / "node.toml"
-    with runtime.bound(surroundings), closing(open_node(settings)) as node:
+    with runtime.SEAM.bound(surroundings), closing(open_node(settings)) as node:
         latest, events = node.opt_outs.latest(), node.opt_outs.events()
         confirmed = [e for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
         pairs = frozenset((e.pseudonym, e.purpose) for e in confirmed)
@@ -269,8 +269,12 @@ def go_on(root: Path, journal: Journal) -> list[str]:
     """Return what is wrong after a new process has gone on to the end."""
     # Later, and with other noise: whoever answers an order anew answers it in another way.
     world = worlds.open_world(root, PLAN, at=worlds.START + timedelta(seconds=10), seed=2)
+    was_unanswered = any(_unanswered(world))
     do_everything(world, journal)
     wrong = look(root, journal)
+    again = [e for _, entries in _entries(world) for e in entries if e.body.get("attempt", 1) > 1]
+    if again and not was_unanswered:
+        wrong.append("a round was done again although every order begun was answered")
     key = world.federation.governance_key.public
     checks = verify_bundle(world.bundle(), key, Realm.SIMULATION).checks
     wrong += [f"bundle: {check.name}: {check.text}" for check in checks if not check.ok]
@@ -286,6 +290,21 @@ def go_on(root: Path, journal: Journal) -> list[str]:
         if node.opt_outs.confirmed_sequence() != len(node.opt_outs.events()) > 0:
             wrong.append("governance does not know the opt-out")
     return wrong
+
+
+def _entries(world: Any) -> Iterator[tuple[str, list[Entry]]]:
+    for name in UNITS:
+        with world.unit(name).node() as node:
+            yield name, node.ledger.entries()
+
+
+def _unanswered(world: Any) -> Iterator[str]:
+    """Yield the orders that a crash left begun and without a reply."""
+    for _, entries in _entries(world):
+        replied = {e.body["order"] for e in entries if e.kind == "reply"}
+        yield from (
+            e.body["order"] for e in entries if e.kind == "order" and e.body["order"] not in replied
+        )
 
 
 def _again(world: Any, request: bytes) -> bytes:
