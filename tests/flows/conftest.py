@@ -58,3 +58,9 @@ def build(template: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 def pair(worlds: Any) -> Any:
     """A plan over two units and two rounds: the smallest run."""
     return worlds.make_plan(("north", "south"), rounds=2)
+
+
+@pytest.fixture
+def server(build: Any, worlds: Any) -> Any:
+    """A server that sends what it is told to, in a world of two units and three rounds."""
+    return worlds.Server(build(worlds.make_plan(("north", "south"), rounds=3)))

@@ -3,7 +3,6 @@
 import base64
 from datetime import timedelta
 
-import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
@@ -15,15 +14,9 @@ from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature
 from fedcore.signing import SigningKey, sign_record
-from fedcore.weights import decode_weights, encode_weights
 
 STRANGER = SigningKey.generate()
 SIMULATION = Realm.SIMULATION
-
-
-@pytest.fixture
-def server(build, worlds):
-    return worlds.Server(build(worlds.make_plan(("north", "south"), rounds=3)))
 
 
 def kinds(server, unit="north"):
@@ -39,13 +32,6 @@ def flipped(envelope):
     data = bytearray(envelope.payload_bytes)
     data[len(data) // 2] ^= 1
     return envelope.model_copy(update={"payload": base64.b64encode(data).decode()})
-
-
-def weights_of(server, change):
-    """Return an order and its model, which the server changed and honestly names."""
-    shapes = {"0.bias": (1,), "0.weight": (1, 5)}
-    weights = {k: np.array(v) for k, v in decode_weights(server.initial, shapes, 1e3).items()}
-    return encode_weights(change(weights))
 
 
 def permit_with(**changes):
@@ -103,54 +89,6 @@ def cosigned_by_a_stranger(server):
     return cosigned(server, STRANGER, seen_by_north(server))
 
 
-def named_model(change):
-    def make(server):
-        data = weights_of(server, change)
-        return previous(
-            server,
-            model_out=canonical.digest(data),
-            order={"model": canonical.digest(data)},
-        ), data
-
-    return make
-
-
-def nan(weights):
-    weights["0.bias"][0] = np.nan
-    return weights
-
-
-def infinite(weights):
-    weights["0.bias"][0] = np.inf
-    return weights
-
-
-def huge(weights):
-    weights["0.weight"][:] = 1e38
-    return weights
-
-
-def over_the_bound(weights):
-    weights["0.weight"][0, 0] = np.nextafter(1e3, 2e3)
-    return weights
-
-
-def other_shape(weights):
-    return {"0.bias": weights["0.bias"], "0.weight": np.zeros((1, 6))}
-
-
-def other_names(weights):
-    return {"bias": weights["0.bias"], "0.weight": weights["0.weight"]}
-
-
-def single_precision(weights):
-    return {k: v.astype(np.float32) for k, v in weights.items()}
-
-
-def too_large(weights):
-    return {"0.bias": weights["0.bias"], "0.weight": np.zeros((1, 100_000))}
-
-
 ORDERS = {
     "permit by a stranger": (
         lambda s: s.request(s.order("north"), permit=sign_record(s.permit, STRANGER, SIMULATION)),
@@ -180,7 +118,7 @@ ORDERS = {
         lambda s: permit_with(
             cohort=tuple(g for g in s.permit.cohort if g.unit != "north"),
         )(s),
-        "permit.terms_differ|permit.other_node",
+        "permit.other_node",
     ),
     "permit for other software": (
         permit_with(accepted_versions=("9.9.9",)),
@@ -247,54 +185,21 @@ ORDERS = {
         "order.model_mismatch",
     ),
     "model sent is not the model ordered": (
-        lambda s: s.request(
-            s.order("north"), model=weights_of(s, lambda w: {k: v + 1 for k, v in w.items()})
-        ),
+        lambda s: s.request(s.order("north"), model=s.initial + b" "),
         "order.model_mismatch",
     ),
     "forked log": (forked_log, "log.forked"),
     "log cosigned by a stranger": (cosigned_by_a_stranger, "log.foreign_cosignature"),
-}
-MODELS = {
-    nan: "weights.not_finite",
-    infinite: "weights.not_finite",
-    huge: "weights.out_of_bounds",
-    over_the_bound: "weights.out_of_bounds",
-    other_shape: "weights.wrong_shape",
-    other_names: "weights.wrong_shape",
-    single_precision: "weights.wrong_shape",
-    too_large: "weights.too_large",
 }
 
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_a_lying_order_is_refused_uncharged_and_its_honest_twin_is_answered(server, name):
     make, code = ORDERS[name]
-    assert server.train("north", make(server)) in code.split("|")
+    assert server.train("north", make(server)) == code
     assert kinds(server) == ["open"]
     assert answered(server.train("north"))
     assert kinds(server) == ["open", "reserve", "order", "reply"]
-
-
-@pytest.mark.parametrize("change", MODELS, ids=lambda change: change.__name__)
-def test_chosen_weights_are_refused_although_a_signed_report_names_them(server, change):
-    """Weights of 1e38 would make one customer visible; the server signs reports as it likes."""
-    request, data = named_model(change)(server)
-    found = server.train("north", wire.TrainRequest(**{**vars(request), "model": data}))
-    assert found == MODELS[change]
-    assert kinds(server) == ["open"]
-    honest, model = named_model(lambda weights: {k: v + 0.5 for k, v in weights.items()})(server)
-    assert answered(server.train("north", wire.TrainRequest(**{**vars(honest), "model": model})))
-
-
-@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"{}", b"\xff" * 8])
-def test_model_bytes_that_are_no_model_are_refused(server, data):
-    request = previous(
-        server, model_out=canonical.digest(data), order={"model": canonical.digest(data)}
-    )
-    request = wire.TrainRequest(**{**vars(request), "model": data})
-    assert server.train("north", request) == "weights.unreadable"
-    assert answered(server.train("north"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from flwr.proto.message_pb2 import Message as MessageProto
 from structlog.testing import capture_logs
 
 from fedcore import wire
+from fedcore.bundle import read_bundle
 from fedcore.errors import FedError, RefusedError
+from fedcore.models import ModelVersion
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Receipt
 from fedcore.signing import SigningKey, sign_record
@@ -125,6 +128,26 @@ def test_a_receipt_of_other_terms_is_refused_although_the_node_signed_it(build, 
         world.run()
     assert refused(logs) == {("north", CODES[name])}
     assert world.reports[0].unavailable == ("north",)
+
+
+def test_answers_of_a_void_round_are_reported_and_their_epsilon_is_stated(build, worlds):
+    """Their noised updates have left the units, whether the round counted or not."""
+    units = ("north", "south", "west")
+    plan = worlds.make_plan(rounds=2, minimum_units=3, spare_rounds=1, attempts=2)
+    world = build(plan)
+    world.federation.grid.tap = train_replies(one_bit_of_the_receipt, times=1)
+    world.run()
+    assert [report.status for report in world.reports] == ["void", "accepted", "accepted"]
+    assert {answer.unit for answer in world.reports[0].answered} == {"south", "west"}
+    assert world.reports[0].unavailable == ("north",)
+    model = ModelVersion.from_bytes(read_bundle(world.bundle()).model_version.payload_bytes)
+    stated = {claim.unit: claim.claim for claim in model.epsilon}
+    times = {"north": 2, "south": 3, "west": 3}
+    for unit in units:
+        spent = renyi_epsilon([plan.round_event()] * times[unit], plan.privacy.delta)
+        assert stated[unit] == pytest.approx(spent, abs=1e-6)
+    key = world.federation.governance_key.public
+    assert verify_bundle(world.bundle(), key, Realm.SIMULATION).ok
 
 
 def once(worlds):
