@@ -27,19 +27,47 @@ from simulations.paperwork import make_dpia
 
 REALM = Realm.SIMULATION
 EPSILON_CAP = 8.0
+ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An attempt, the reason code that it met, and what succeeded after one fact was repaired."""
+    """An attempt that must meet the `expected` code, and its twin after one fact was repaired.
+
+    `results` are what attempt and twin came to: `accepted`, or a reason code. `promise` says what
+    the twin does when it is accepted.
+    """
 
     title: str
     attempt: str
-    code: str
-    sentence: str
+    expected: str
+    results: tuple[str, str]
     repair: str
-    outcome: str
-    ok: bool
+    promise: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the attempt met just the expected code, and the twin succeeded."""
+        return self.results == (self.expected, ACCEPTED)
+
+    @property
+    def code(self) -> str:
+        """The reason code that the attempt met, or `accepted`."""
+        return self.results[0]
+
+    @property
+    def sentence(self) -> str:
+        """What became of the attempt."""
+        if self.code == self.expected:
+            return f"Refused: {self.code}."
+        met = "It was not refused" if self.code == ACCEPTED else f"Refused: {self.code}"
+        return f"{met}; expected was {self.expected}."
+
+    @property
+    def outcome(self) -> str:
+        """What became of the twin."""
+        twin = self.results[1]
+        return self.promise if twin == ACCEPTED else f"It was refused as well: {twin}."
 
 
 def _nobody(report: RoundReport, model: bytes) -> None:
@@ -99,7 +127,7 @@ class Theatre:
         node = self.federation.node_id(self.unit)
         content = {node: wire.train_content(request)}
         answers = exchange(self.federation.grid, wire.TRAIN, content, "attempt", (5.0, 0.01))
-        return "accepted" if node in answers.contents else answers.refusals[node]
+        return ACCEPTED if node in answers.contents else answers.refusals[node]
 
     def roll_call(self, permit: Envelope) -> str:
         """Call the unit's roll. Returns: `accepted`, or the node's reason code."""
@@ -107,7 +135,7 @@ class Theatre:
         node = self.federation.node_id(self.unit)
         content = {node: wire.roll_call_content(request)}
         answers = exchange(self.federation.grid, wire.ROLL_CALL, content, "attempt", (5.0, 0.01))
-        return "accepted" if node in answers.contents else answers.refusals[node]
+        return ACCEPTED if node in answers.contents else answers.refusals[node]
 
     def run(self, run_id: str, plan: TrainingPlan | None = None, watch: Watcher = _nobody) -> str:
         """Do a whole run. Returns: `accepted`, or the reason code that ended it."""
@@ -116,7 +144,7 @@ class Theatre:
             self.federation.run(digest, run_id, watch)
         except FedError as error:
             return error.code
-        return "accepted"
+        return ACCEPTED
 
 
 def attempt_all(federation: Federation, plan: TrainingPlan) -> list[Pair]:
@@ -148,9 +176,10 @@ def _without_dpia(theatre: Theatre) -> Pair:
     theatre.federation.put_in_force(
         make_dpia(theatre.plan, EPSILON_CAP, theatre.federation.clock.now())
     )
-    return _pair(
+    return Pair(
         "No DPIA in force",
         "The operator starts a run of a registered plan that no DPIA in force covers.",
+        "dpia.missing",
         (refused, theatre.run(run_id)),
         "Evaluator, DPO and approver act on the DPIA; it comes in force.",
         "The same run is permitted, trains and ends with a registered model.",
@@ -164,9 +193,10 @@ def _without_permit(theatre: Theatre) -> Pair:
         Permit.from_bytes(permit.payload_bytes), theatre.federation.server_key, REALM
     )
     order = theatre.order(permit)
-    return _pair(
+    return Pair(
         "No permit of governance",
         "The server sends an order under a permit that it has signed itself.",
+        "signature.wrong_key",
         (theatre.send(order, forged), theatre.send(order, permit)),
         "The same order travels with governance's own signature.",
         "The node answers with a charged update and a receipt.",
@@ -178,12 +208,13 @@ def _expired(theatre: Theatre) -> Pair:
     theatre.federation.tick(hours=25)
     refused = theatre.send(theatre.order(old), old)
     fresh = theatre.permit(theatre.new_run())
-    return _pair(
+    return Pair(
         "Expired permit",
         "The order comes 25 hours after a permit that counts for 24.",
+        "permit.expired",
         (refused, theatre.send(theatre.order(fresh), fresh)),
-        "The server asks for a new permit.",
-        "The node answers the same order under the new permit.",
+        "The server asks for a permit for a new run, and issues an order under it.",
+        "The node answers the new order under the new permit.",
     )
 
 
@@ -193,11 +224,12 @@ def _changed_plan(theatre: Theatre) -> Pair:
     privacy = theatre.plan.privacy.model_copy(update={"noise_multiplier": noise})
     changed = theatre.plan.model_copy(update={"privacy": privacy})
     order = theatre.order(permit)
-    return _pair(
+    return Pair(
         "Plan changed by one field",
         "The author signs the plan anew with half the noise; the permit is the old plan's.",
+        "permit.other_plan",
         (theatre.send(order, permit, changed), theatre.send(order, permit)),
-        "The plan that was permitted is sent.",
+        "The same order travels with the plan that was permitted.",
         "The node answers.",
     )
 
@@ -206,12 +238,13 @@ def _other_run(theatre: Theatre) -> Pair:
     run_id = theatre.new_run()
     permit = theatre.permit(run_id)
     other = theatre.order(permit, run_id="another-run")
-    return _pair(
+    return Pair(
         "Permit of another run",
         "The order belongs to another run than its permit.",
+        "permit.other_run",
         (theatre.send(other, permit), theatre.send(theatre.order(permit), permit)),
-        "The order names the permitted run.",
-        "The node answers.",
+        "The server issues an order that names the permitted run.",
+        "The node answers the new order.",
     )
 
 
@@ -222,11 +255,12 @@ def _revoked(theatre: Theatre) -> Pair:
         theatre.federation.offices["dpo"].revoke_permit(run_id, "The DPO stops the run.")
 
     refused = theatre.run(run_id, watch=stop)
-    return _pair(
+    return Pair(
         "Permit revoked in mid-run",
         "The DPO revokes the permit after round one; the run goes for round two.",
+        "permit.revoked",
         (refused, theatre.run(theatre.new_run())),
-        "A new run gets a permit of its own, which nobody revokes.",
+        "A new run of the same plan gets a permit of its own, which nobody revokes.",
         "The new run finishes all its rounds.",
     )
 
@@ -240,12 +274,13 @@ def _stale(theatre: Theatre) -> Pair:
     second = theatre.permit(theatre.new_run())
     refused = theatre.roll_call(second)
     theatre.federation.cut_off = False
-    return _pair(
+    return Pair(
         "Stale opt-out bulletin",
         "The node cannot reach governance for 20 minutes; bulletins count for 15.",
-        (refused, theatre.roll_call(second) if accepted == "accepted" else accepted),
+        "bulletin.stale",
+        (refused, theatre.roll_call(second) if accepted == ACCEPTED else accepted),
         "Governance is reachable again.",
-        "The node pulls a fresh bulletin and is available.",
+        "The same roll call: the node pulls a fresh bulletin and is available.",
     )
 
 
@@ -258,12 +293,13 @@ def _overspent(theatre: Theatre) -> Pair:
     permit = theatre.permit(theatre.new_run(), dear)
     refused = theatre.send(theatre.order(permit), permit, dear)
     frugal = theatre.permit(theatre.new_run())
-    return _pair(
+    return Pair(
         "Privacy budget overspent",
         "A permitted run asks for epsilon 7; with what was spent before, the unit's cap is passed.",
+        "budget.exceeded",
         (refused, theatre.send(theatre.order(frugal), frugal)),
-        "The plan adds more noise and asks for epsilon 0.5.",
-        "The unit's ledger reserves it and the node answers.",
+        "Another plan adds more noise and asks for epsilon 0.5; a new run of it gets a permit.",
+        "The unit's ledger reserves it and the node answers the new order.",
     )
 
 
@@ -272,11 +308,12 @@ def _tampered(theatre: Theatre) -> Pair:
     theatre.federation.grid.tap = _tamper
     refused = theatre.run(theatre.new_run(), plan)
     theatre.federation.grid.tap = _deliver
-    return _pair(
+    return Pair(
         "Tampered receipt",
         "Somebody on the way changes a byte of each receipt.",
+        "signature.invalid",
         (refused, theatre.run(theatre.new_run(), plan)),
-        "The receipts arrive as they were signed.",
+        "In a new run of the same plan the receipts arrive as they were signed.",
         "The server accepts them and the run finishes.",
     )
 
@@ -286,21 +323,14 @@ def _replayed(theatre: Theatre) -> Pair:
     theatre.send(theatre.order(permit), permit)
     theatre.federation.tick(minutes=1)
     again = theatre.order(permit)
-    return _pair(
+    return Pair(
         "Replayed order",
         "The server issues an order anew that the node has answered: it would get a second draw.",
+        "order.replayed",
         (theatre.send(again, permit), theatre.send(theatre.order(permit, attempt=2), permit)),
-        "The order says that it is a second attempt; the permit allows and the ledger charges it.",
+        "A new order says that it is a second attempt; the permit allows, the ledger charges it.",
         "The node answers the second attempt.",
     )
-
-
-def _pair(title: str, attempt: str, results: tuple[str, str], repair: str, outcome: str) -> Pair:
-    refused, repaired = results
-    ok = refused != "accepted" and repaired == "accepted"
-    shown = outcome if repaired == "accepted" else f"It was refused as well: {repaired}."
-    sentence = f"Refused: {refused}." if refused != "accepted" else "It was not refused."
-    return Pair(title, attempt, refused, sentence, repair, shown, ok)
 
 
 def _deliver(_node: int, _request: bytes, reply: bytes) -> bytes:

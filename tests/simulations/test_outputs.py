@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.plans import TrainingPlan
+from simulations.refusals import Pair
 from simulations.second_process import verify_offline
 
 NUMBERS = ("federated_dp", "pooled_nonprivate", "unit_alone_mean")
@@ -67,6 +68,29 @@ def test_every_attempt_was_refused_with_its_code_and_its_repaired_twin_succeeded
         "order.replayed",
     ]
     assert all(pair["ok"] for pair in report["refusal_pairs"])
+
+
+@pytest.mark.parametrize(
+    ("results", "ok", "sentence"),
+    [
+        (("permit.expired", "accepted"), True, "Refused: permit.expired."),
+        (
+            ("node.unavailable", "accepted"),
+            False,
+            "Refused: node.unavailable; expected was permit.expired.",
+        ),
+        (
+            ("accepted", "accepted"),
+            False,
+            "It was not refused; expected was permit.expired.",
+        ),
+        (("permit.expired", "permit.expired"), False, "Refused: permit.expired."),
+    ],
+)
+def test_a_pair_is_well_only_with_its_own_code_and_a_twin_that_succeeds(results, ok, sentence):
+    pair = Pair("title", "attempt", "permit.expired", results, "repair", "It succeeds.")
+    assert (pair.ok, pair.sentence) == (ok, sentence)
+    assert (pair.outcome == "It succeeds.") == (results[1] == "accepted")
 
 
 def test_the_plan_that_was_written_is_the_plan_of_the_run(made):
