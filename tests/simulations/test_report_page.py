@@ -423,11 +423,28 @@ def test_the_limits_are_said_beside_the_claims(page):
         "Pseudonyms are not anonymous",
         "An opt-out does not unlearn",
         "not that noise was added",
-        "It holds although plans are chosen after seeing results",
+        "exact for this run, whose events were fixed before its first output",
+        "Over several runs planned after seeing results, what is proved is the cap",
+        "with a new permit or run where one is needed",
+        "The differential privacy of the run does not cover that choice",
         "holds if plans did not depend on outputs",
         *CANNOT_SHOW,
     ):
         assert words in page.text
+
+
+def test_times_of_the_simulated_clock_are_said_to_be_simulated(report, page):
+    words = ("Received (simulated time)", "Minutes after (simulated time)", "Act Actor Simulated")
+    assert [one for one in words if one not in page.text] == []
+    real = Page(render_page({**report, "simulation": False}))
+    assert "simulated time" not in real.text.lower()
+
+
+def test_only_the_table_that_the_demo_was_tuned_on_is_said_to_be_it(report):
+    other = copy.deepcopy(report)
+    other["data"]["source"] = "customers.csv"
+    assert "chosen on this very table" in Page(render_page(report)).text
+    assert "chosen on this very table" not in Page(render_page(other)).text
 
 
 @pytest.mark.parametrize("section", [*sample_report(), None])
