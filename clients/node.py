@@ -1,7 +1,7 @@
 """One unit's node: it obeys what is signed, keeps its own policy, and has the last word over its
 rows.
 
-A train order is worked off in this order, and any step may refuse: permit, order, model, policy,
+A train order is worked off in this order, and any step may refuse: permit and policy, order, model,
 ledger (written), bulletin (governance witnesses the ledger's head), rows, training, permit again,
 reply stored, reply sent.
 """
@@ -69,7 +69,7 @@ class Node(Site):
         bulletin = self.witnessed_bulletin()
         policy.verify_not_revoked(bulletin, admitted.permit)
         policy.verify_epoch(bulletin, admitted.permit)
-        examples = self._examples(admitted.plan)
+        examples = self.examples(admitted.plan)
         update = encode_weights(self._update(admitted, examples))
         snapshot, snapshot_key = examples.commitment()
         receipt = self._receipt(admitted, bulletin, snapshot, canonical.digest(update))
@@ -100,7 +100,8 @@ class Node(Site):
             epsilon_granted=grant.epsilon if grant else 0.0,
         )
 
-    def _examples(self, plan: TrainingPlan) -> Examples:
+    def examples(self, plan: TrainingPlan) -> Examples:
+        """Return what the node trains on now, opt-outs applied. Raises: DataError."""
         contract = self.contract(plan.contract)
         excluded = self.opt_outs.excluded(purpose_line(contract.purposes, plan.purpose))
         return load_examples(

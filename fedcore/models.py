@@ -11,8 +11,9 @@ from fedcore.record import At, Digest, Hex256, Name, Part, Realm, Record
 class EpsilonClaim(Part):
     """Privacy spent by one run at one unit, recomputed from its receipts' events.
 
-    `claim` is the bound of the privacy filter and holds although plans are chosen after seeing
-    results; `pld` is tighter and holds if plans did not depend on outputs.
+    `claim` is the bound of the privacy filter, exact for this run, whose events were fixed before
+    its first output; over several runs planned after seeing results, what is proved is the cap.
+    `pld` is tighter and holds if plans did not depend on outputs.
     """
 
     unit: Name

@@ -40,6 +40,7 @@ CANNOT_SHOW = (
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
     "what a unit saw that did not cosign the log",
+    "that permit or DPIA were not revoked or suspended beyond what this bundle holds",
 )
 
 
@@ -108,7 +109,7 @@ _RULES = (
     ),
     _Rule(
         "permit.time",
-        "every report and receipt lies within the permit's time, before any revocation",
+        "all lies within the permit's time, and before the revocation if the bundle has one",
         verify_permit_in_time,
     ),
     _Rule("reports.chain", "the reports form one chain over all rounds", verify_chain),

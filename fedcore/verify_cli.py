@@ -102,13 +102,18 @@ def _finish(report: Report, json_path: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for check in report.checks:
         mark = Text("ok      ", "green") if check.ok else Text("FAILED  ", "bold red")
-        console.print(mark + Text(f"{check.name}: {check.text}"))
+        console.print(mark + Text(_printable(f"{check.name}: {check.text}")))
     for line in _summary(report):
-        console.print(Text(line))
+        console.print(Text(_printable(line)))
     if json_path is not None:
         _write(json_path, json.dumps(report_json(report), indent=2) + "\n")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _printable(text: str) -> str:
+    """Return the text on one line: a document's words never move the cursor or forge a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _summary(report: Report) -> list[str]:

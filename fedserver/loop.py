@@ -87,13 +87,13 @@ class Run:
         if enough:
             updates = {unit: found.update for unit, found in accepted.items()}
             state = strategy.apply_round(state, self._session.plan, place.round, updates)
-        report = self._report(place, state, accepted if enough else {})
+        report = self._report(place, state, accepted)
         after = Checkpoint(
             round=place.round + 1 if enough else place.round,
             attempt=1 if enough else place.attempt + 1,
             state=state,
             report=sign_record(report, self._session.key, self._session.permit.realm),
-            receipts=tuple(found.receipt for found in accepted.values()) if enough else (),
+            receipts=tuple(found.receipt for found in accepted.values()),
         )
         save_checkpoint(self._path, after)
         self._gateway.submit_round(_present(after.report), after.receipts)
@@ -194,14 +194,15 @@ class Run:
         permit, plan = self._session.permit, self._session.plan
         realm, key = permit.realm, self._session.key.public
         asked = [open_envelope(order, Order, key, realm).unit for order in place.orders]
-        is_last = bool(accepted) and place.round == plan.rounds
+        enough = len(accepted) >= permit.minimum_cohort
+        is_last = enough and place.round == plan.rounds
         released = encode_weights(strategy.release(state, plan)) if is_last else None
         return RoundReport(
             run_id=permit.run_id,
             realm=realm,
             round=place.round,
             attempt=place.attempt,
-            status="accepted" if accepted else "void",
+            status="accepted" if enough else "void",
             asked=tuple(asked),
             answered=tuple(
                 Answer(unit=unit, receipt=found.receipt.digest, update=found.update_digest)
@@ -232,5 +233,5 @@ def _present(envelope: Envelope | None) -> Envelope:
 def _void(round_: int, refusals: tuple[str, ...]) -> RefusedError:
     distinct = sorted(set(refusals)) or ["run.too_few_units"]
     return RefusedError(
-        [(code, f"Round {round_} stayed void: nodes answered {code}.") for code in distinct]
+        [(code, f"Round {round_} stayed void after all attempts: {code}.") for code in distinct]
     )

@@ -14,19 +14,26 @@ from governance.office import Desk
 from governance.permits import find_permit
 from governance.rounds import load_reports
 from registry import documents, models
+from registry.accounts import Account
 from registry.models import StoredModel
 
 
-def register_model(desk: Desk, run_id: str, name: str, artifact: bytes) -> Envelope:
+def register_model(
+    desk: Desk, run_id: str, name: str, artifact: bytes, caller: Account
+) -> Envelope:
     """Return the signed version of a run's model; the same call again returns the same version.
 
-    Guarantees: every round of the permit was accepted, and the bytes are those that the last report
-        released; epsilon is recomputed from the receipts' events.
+    Guarantees: the caller's key is the one of the permit, which is not revoked; every round was
+        accepted, and the bytes are those that the last report released; epsilon is recomputed from
+        the receipts' events. A model that was registered before a revocation is still returned.
     Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
-        `model.run_incomplete`, `model.artifact_differs`; InvalidRecordError
-        `model.artifact_unreadable`.
+        `permit.other_server`, `permit.revoked`, `model.run_incomplete`, `model.artifact_differs`;
+        InvalidRecordError `model.artifact_unreadable`.
     """
-    permit = desk.open_own(Permit, find_permit(desk, run_id).permit)
+    stored = find_permit(desk, run_id)
+    permit = desk.open_own(Permit, stored.permit)
+    if permit.server_key != caller.public_key:
+        raise RefusedError([("permit.other_server", "the permit names another server's key")])
     reports = load_reports(desk, permit)
     _verify_complete(reports, permit)
     _verify_artifact(artifact, reports[-1])
@@ -35,6 +42,10 @@ def register_model(desk: Desk, run_id: str, name: str, artifact: bytes) -> Envel
         if known.name != name:
             raise ConflictError("model.run_known", "this run's model has another name already")
         return desk.fetch(ModelVersion, known.document)
+    if stored.revocation is not None:
+        raise RefusedError(
+            [("permit.revoked", "the permit of this run is revoked: its model is not registered")]
+        )
     version = models.next_version(desk.session, name)
     model = _model_of(desk, permit, reports, (name, version), artifact)
     envelope = desk.issue(model, run_id=run_id)

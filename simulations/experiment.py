@@ -13,9 +13,7 @@ from fedcore.errors import FedError, InvalidRecordError
 from fedcore.optouts import OptOutEvent
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.events import PrivacyEvent
-from fedcore.record import Realm
 from fedcore.rounds import RoundReport
-from fedcore.signing import open_envelope
 from simulations.clock import ManualClock
 from simulations.federation import MODEL_NAME, Federation, Terms, Unit, UnitSetup
 from simulations.noise import SeededNoise
@@ -50,12 +48,21 @@ class Outcome:
     evidence: Evidence
     bundle: bytes
     governance_key: str
-    auc_by_round: list[float]
+    auc_by_round: dict[int, float]
     auc: float
     baselines: Baselines
     ledger_events: dict[str, list[PrivacyEvent]]
     opt_outs: list[OptOut]
     phases: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What is needed to look at a run from outside, as only a simulator can."""
+
+    federation: Federation
+    plan: TrainingPlan
+    test: HeldOut
 
 
 class Experiment:
@@ -66,8 +73,10 @@ class Experiment:
         self._root = root
         self._tell = progress
         self._phases: list[tuple[str, float]] = []
-        self._aucs: list[float] = []
-        self._applied: dict[str, list[int]] = {unit.unit: [] for unit in scenario.units}
+        self._aucs: dict[int, float] = {}
+        self._reported_at: dict[int, datetime] = {}
+        # For each unit and round: how many customers the unit's own reader left out.
+        self._left_out: dict[str, dict[int, int]] = {unit.unit: {} for unit in scenario.units}
 
     def carry_out(self) -> Outcome:
         """Do everything and return what came of it. Raises: FedError."""
@@ -94,7 +103,8 @@ class Experiment:
         start = time.perf_counter()
         run_id = f"run-{scenario.seed}"
         self._connect(federation, 1)
-        federation.run(digest, run_id, lambda r, model: self._watch(federation, test, r, model))
+        watching = _Watch(federation, plan, test)
+        federation.run(digest, run_id, lambda r, model: self._watch(watching, r, model))
         self._lap("train under the permit", start)
         start = time.perf_counter()
         bundle = federation.offices["compliance"].fetch_evidence(MODEL_NAME, 1)
@@ -118,21 +128,28 @@ class Experiment:
             phases=self._phases,
         )
 
-    def _watch(
-        self, federation: Federation, test: HeldOut, report: RoundReport, model: bytes
-    ) -> None:
-        self._aucs.append(test.auc(model))
+    def _watch(self, world: _Watch, report: RoundReport, model: bytes) -> None:
+        federation = world.federation
+        if report.status == "accepted":
+            self._aucs[report.round] = world.test.auc(model)
+            self._reported_at[report.round] = report.ended_at
+            self._measure_left_out(world, report.round)
+            self._take_opt_outs(federation, after_round=report.round)
+            self._connect(federation, report.round + 1)
+        federation.tick(minutes=self._scenario.round_minutes)
         self._tell(
             f"round {report.round:>3}/{self._scenario.rounds}  {report.status}  "
             f"{len(report.answered)} of {len(self._scenario.units)} units  "
-            f"test AUC {self._aucs[-1]:.4f} (simulator's own)"
+            f"test AUC {world.test.auc(model):.4f} (simulator's own)"
         )
-        for unit in federation.units.values():
-            with unit.node() as node:
-                self._applied[unit.name].append(node.opt_outs.confirmed_sequence())
-        self._take_opt_outs(federation, after_round=report.round)
-        federation.tick(minutes=self._scenario.round_minutes)
-        self._connect(federation, report.round + 1)
+
+    def _measure_left_out(self, world: _Watch, round_: int) -> None:
+        """Count the customers whom each unit's own reader leaves out, where there are opt-outs."""
+        for unit in world.federation.units.values():
+            if unit_opt_outs(unit):
+                with unit.node() as node:
+                    kept = len(node.examples(world.plan).labels)
+                self._left_out[unit.name][round_] = unit.setup.rows.height - kept
 
     def _take_opt_outs(self, federation: Federation, after_round: int) -> None:
         for wish in self._scenario.opt_outs:
@@ -153,35 +170,31 @@ class Experiment:
         }
 
     def _opt_outs(self, federation: Federation, plan: TrainingPlan) -> list[OptOut]:
+        """Return each opt-out with the first round whose reader left one customer more out."""
         covering = purpose_line(self._scenario.contract.purposes, plan.purpose)
-        reports = self._reported_at(federation)
         found: list[OptOut] = []
         for unit in federation.units.values():
+            acting = 0
             for event in unit_opt_outs(unit):
-                round_ = next(
-                    (r for r, s in enumerate(self._applied[unit.name], 1) if s >= event.sequence),
-                    None,
-                )
-                acts = round_ is not None and event.purpose in covering
+                acting += event.purpose in covering
+                left_out = self._left_out[unit.name] if event.purpose in covering else {}
+                round_ = next((r for r, count in left_out.items() if count >= acting), None)
                 found.append(
                     OptOut(
                         unit=unit.name,
                         sequence=event.sequence,
                         purpose=event.purpose,
                         received_at=event.received_at,
-                        excluded_since_round=round_ if acts else None,
-                        minutes=_minutes(event.received_at, reports, round_) if acts else None,
+                        excluded_since_round=round_,
+                        minutes=self._minutes(event.received_at, round_),
                     )
                 )
         return found
 
-    def _reported_at(self, federation: Federation) -> list[datetime]:
-        bundle = federation.offices["compliance"].fetch_evidence(MODEL_NAME, 1)
-        key = federation.server_key.public
-        return [
-            open_envelope(report, RoundReport, key, Realm.SIMULATION).ended_at
-            for report in read_bundle(bundle).reports
-        ]
+    def _minutes(self, received: datetime, round_: int | None) -> float | None:
+        if round_ is None:
+            return None
+        return max(0.0, (self._reported_at[round_] - received).total_seconds() / 60)
 
     def _lap(self, name: str, start: float) -> None:
         seconds = time.perf_counter() - start
@@ -250,9 +263,3 @@ def unit_opt_outs(unit: Unit) -> list[OptOutEvent]:
     """Return the opt-outs that a unit has taken in."""
     with unit.node() as node:
         return node.opt_outs.events()
-
-
-def _minutes(received: datetime, reports: list[datetime], round_: int | None) -> float | None:
-    if round_ is None or round_ > len(reports):
-        return None
-    return max(0.0, (reports[round_ - 1] - received).total_seconds() / 60)

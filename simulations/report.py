@@ -3,6 +3,7 @@
 import platform
 import resource
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -33,9 +34,7 @@ def make_report(
     return {
         "schema": "demo-report/1",
         "title": outcome.scenario.title,
-        "created_at": _opened(
-            outcome.evidence.model_version, ModelVersion
-        ).registered_at.isoformat(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "simulation": True,
         "seed": outcome.scenario.seed,
         "epsilon_target": outcome.scenario.epsilon,
@@ -131,7 +130,7 @@ def _auc(outcome: Outcome) -> dict[str, Any]:
         "unit_alone_mean": sum(alone.values()) / len(alone),
         "unit_alone": alone,
         "by_round": [
-            {"round": number, "auc": auc} for number, auc in enumerate(outcome.auc_by_round, 1)
+            {"round": number, "auc": auc} for number, auc in sorted(outcome.auc_by_round.items())
         ],
         "measured_on": MEASURED_ON,
     }

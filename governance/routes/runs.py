@@ -96,7 +96,7 @@ def register_model(body: ModelRequest, office: Desks, caller: Operator) -> Envel
     except (binascii.Error, ValueError) as error:
         raise InvalidRecordError("request.invalid", "artifact_base64: not base64") from error
     with office.writing() as desk:
-        return models.register_model(desk, body.run_id, body.name, artifact)
+        return models.register_model(desk, body.run_id, body.name, artifact, caller)
 
 
 @router.get("/models", summary="List the model versions")

@@ -6,10 +6,11 @@ from fedcore import merkle
 from fedcore.bundle import LogExport, read_bundle
 from fedcore.canonical import digest
 from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, RefusedError
+from fedcore.gateway_http import HttpGateway
 from fedcore.models import Checkpoint, LogEntry, ModelVersion
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 from fedcore.record import Realm
-from fedcore.signing import Envelope
+from fedcore.signing import Envelope, SigningKey
 from fedcore.verify import verify_bundle, verify_log_export
 
 
@@ -94,6 +95,27 @@ def test_the_lowest_epoch_of_the_accepted_rounds_is_claimed(world, model_bytes):
     world.round(permit, 2, first)
     claimed = register(world, model_bytes).opt_out_epochs
     assert [(item.unit, item.epoch) for item in claimed] == [("north", epoch), ("south", epoch)]
+
+
+def test_a_revoked_run_gives_no_model_but_one_registered_before_stays(world, model_bytes):
+    world.run()
+    world.gateway("dpo").revoke_permit("run-1", "complaint")
+    with pytest.raises(RefusedError, match=r"permit\.revoked"):
+        register(world, model_bytes)
+    world.run("run-2")
+    model = register(world, model_bytes, "run-2")
+    world.gateway("dpo").revoke_permit("run-2", "later complaint")
+    assert register(world, model_bytes, "run-2") == model
+
+
+def test_another_operator_cannot_register_the_runs_model(world, model_bytes):
+    world.run()
+    stranger = world.gateway("admin").create_account(
+        "second", "operator", SigningKey.generate().public
+    )
+    with pytest.raises(RefusedError, match=r"permit\.other_server"):
+        HttpGateway(world.client, stranger).register_model("run-1", "churn", model_bytes)
+    assert register(world, model_bytes).version == 1
 
 
 def test_an_unknown_model_has_no_evidence(world):
