@@ -12,9 +12,10 @@ Guarantees:
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from clients.clock import Clock
-from clients.durable import closed_on_error, connect, damage_named, transaction
+from clients.durable import closed_on_error, connect, damage_named, storage_named, transaction
 from fedcore import canonical
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
@@ -61,7 +62,7 @@ class BulletinStore:
 
     def confirmed_sequence(self) -> int:
         """Return up to which sequence governance has confirmed the events; 0 for none."""
-        row = self._connection.execute("SELECT confirmed FROM latest").fetchone()
+        row = self._row("SELECT confirmed FROM latest")
         return int(row[0]) if row else 0
 
     def add(self, event: Envelope) -> None:
@@ -70,7 +71,7 @@ class BulletinStore:
         Raises: MismatchError `opt_out.sequence_gap` when it is not the next in sequence.
         """
         opened = self._open(event)
-        with _damage(), transaction(self._connection):
+        with _storage(), transaction(self._connection):
             last = self._connection.execute("SELECT MAX(sequence) FROM events").fetchone()[0] or 0
             if opened.sequence != last + 1:
                 raise MismatchError(
@@ -80,7 +81,7 @@ class BulletinStore:
 
     def latest(self) -> Bulletin | None:
         """Return the bulletin that was applied last, or None."""
-        row = self._connection.execute("SELECT bulletin FROM latest").fetchone()
+        row = self._row("SELECT bulletin FROM latest")
         return Bulletin.from_bytes(bytes(row[0])) if row else None
 
     def log_position(self) -> LogPosition | None:
@@ -96,7 +97,7 @@ class BulletinStore:
             Nothing changes in these cases.
         """
         self._verify_log(bulletin)
-        with _damage(), transaction(self._connection):
+        with _storage(), transaction(self._connection):
             confirmed = self.confirmed_sequence()
             for envelope in bulletin.events:
                 confirmed += 1
@@ -119,7 +120,7 @@ class BulletinStore:
 
     def verify_fresh(self, clock: Clock) -> Bulletin:
         """Return the bulletin in force. Raises: ExpiredError `bulletin.stale`, `clock.behind`."""
-        row = self._connection.execute("SELECT boot_id, boot_s FROM latest").fetchone()
+        row = self._row("SELECT boot_id, boot_s FROM latest")
         bulletin = self.latest()
         boot_id, boot_s = clock.boot()
         stale = ExpiredError(
@@ -145,7 +146,7 @@ class BulletinStore:
 
     def age(self, clock: Clock) -> timedelta | None:
         """Return the age of the bulletin on the boot clock, or None when it cannot be told."""
-        row = self._connection.execute("SELECT boot_id, boot_s FROM latest").fetchone()
+        row = self._row("SELECT boot_id, boot_s FROM latest")
         boot_id, boot_s = clock.boot()
         return timedelta(seconds=boot_s - row[1]) if row and row[0] == boot_id else None
 
@@ -194,10 +195,14 @@ class BulletinStore:
         )
 
     def _envelopes(self, after: int) -> list[Envelope]:
-        rows = self._connection.execute(
-            "SELECT envelope FROM events WHERE sequence > ? ORDER BY sequence", (after,)
-        )
-        return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+        query = "SELECT envelope FROM events WHERE sequence > ? ORDER BY sequence"
+        with _damage():
+            rows = self._connection.execute(query, (after,)).fetchall()
+            return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+
+    def _row(self, query: str, *values: int) -> Any:
+        with _storage():
+            return self._connection.execute(query, values).fetchone()
 
     def _open(self, envelope: Envelope) -> OptOutEvent:
         event = open_envelope(envelope, OptOutEvent, self._node_key, self._realm)
@@ -216,3 +221,7 @@ def _row_digest(row: tuple[bytes, str, float, int]) -> str:
 
 def _damage() -> AbstractContextManager[None]:
     return damage_named("bulletin.corrupt", "the opt-out store")
+
+
+def _storage() -> AbstractContextManager[None]:
+    return storage_named("bulletin.corrupt", "the opt-out store")

@@ -22,7 +22,13 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from clients.durable import closed_on_error, connect, damage_named, transaction
+from clients.durable import (
+    closed_on_error,
+    connect,
+    damage_named,
+    storage_named,
+    transaction,
+)
 from fedcore import canonical
 from fedcore.errors import (
     BudgetError,
@@ -48,6 +54,13 @@ _SCHEMA = (
     "CREATE TRIGGER entries_fixed BEFORE UPDATE ON entries "
     "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
 )
+# What each kind of entry is read for; an entry without it is damaged.
+_FIELDS = {
+    "open": {"unit", "namespace"},
+    "reserve": {"run_id", "permit", "event", "exchanges"},
+    "order": {"run_id", "round", "attempt", "order"},
+    "reply": {"order", "reply"},
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ class Ledger:
         """
         if path.exists():
             raise ConflictError("ledger.exists", f"there is a ledger at {path.name} already")
-        with _damage(), closing(connect(path)) as connection, transaction(connection):
+        with _storage(), closing(connect(path)) as connection, transaction(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
             body = {"kind": "open", "unit": unit, "namespace": namespace, "at": at.isoformat()}
@@ -129,19 +142,20 @@ class Ledger:
                 "SELECT sequence, body, hash FROM entries WHERE sequence > ? ORDER BY sequence",
                 (known,),
             ).fetchall()
-        for expected, (sequence, body, found) in enumerate(rows, start=known + 1):
-            previous = _chain(previous, bytes(body))
-            if sequence != expected or found != previous:
-                raise TrustError(
-                    "ledger.corrupt", f"ledger entry {expected} was altered or removed"
-                )
-            self._entries.append(_entry(sequence, bytes(body), found))
+            for expected, (sequence, body, found) in enumerate(rows, start=known + 1):
+                previous = _chain(previous, bytes(body))
+                if sequence != expected or found != previous:
+                    raise TrustError(
+                        "ledger.corrupt", f"ledger entry {expected} was altered or removed"
+                    )
+                self._entries.append(_entry(sequence, bytes(body), found))
         return list(self._entries)
 
     def events(self) -> list[PrivacyEvent]:
         """Return every reserved event, the whole history of the customer base."""
-        reserved = (e.body["event"] for e in self.entries() if e.kind == "reserve")
-        return [PrivacyEvent.model_validate(event) for event in reserved]
+        reserved = [e.body["event"] for e in self.entries() if e.kind == "reserve"]
+        with _damage():
+            return [PrivacyEvent.model_validate(event) for event in reserved]
 
     def claim(self) -> HeadClaim:
         """Return the head, and the digests that lead to it from the last witnessed one."""
@@ -156,7 +170,7 @@ class Ledger:
 
     def mark_witnessed(self, head: WitnessedHead) -> None:
         """Remember that governance has countersigned this head."""
-        with _damage(), transaction(self._connection):
+        with _storage(), transaction(self._connection):
             self._connection.execute(
                 "INSERT INTO witness VALUES (1, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
@@ -179,9 +193,10 @@ class Ledger:
                 "order.replayed",
                 "this run, round and attempt was already ordered: send a new attempt",
             )
-        row = self._connection.execute(
-            "SELECT reply FROM replies WHERE order_digest = ?", (order.digest,)
-        ).fetchone()
+        with _damage():
+            row = self._connection.execute(
+                "SELECT reply FROM replies WHERE order_digest = ?", (order.digest,)
+            ).fetchone()
         if row is None:
             raise ConflictError(
                 "order.unanswered", "this order was begun and not answered: send a new attempt"
@@ -197,7 +212,7 @@ class Ledger:
             `order.old` for a round before one that was begun; MismatchError `order.other_permit`
             when the run was reserved on other terms: a second permit of its name is not paid for.
         """
-        with _damage(), transaction(self._connection):
+        with _storage(), transaction(self._connection):
             entries = self.entries()
             of_run = [e for e in entries if e.body.get("run_id") == order.run_id]
             reserved = [e.body for e in of_run if e.kind == "reserve"]
@@ -227,7 +242,7 @@ class Ledger:
             "reply": canonical.digest(reply),
             "at": at.isoformat(),
         }
-        with _damage(), transaction(self._connection):
+        with _storage(), transaction(self._connection):
             self._connection.execute(
                 "INSERT INTO replies VALUES (?, ?, ?)", (order.digest, reply, snapshot_key)
             )
@@ -287,12 +302,10 @@ class Ledger:
             )
 
     def _witness(self) -> WitnessedHead:
-        row = self._connection.execute("SELECT sequence, hash FROM witness").fetchone()
-        return (
-            WitnessedHead(sequence=row[0], hash=row[1])
-            if row
-            else WitnessedHead(sequence=0, hash=GENESIS)
-        )
+        with _damage():
+            row = self._connection.execute("SELECT sequence, hash FROM witness").fetchone()
+            sequence, found = row or (0, GENESIS)
+            return WitnessedHead(sequence=sequence, hash=found)
 
     def _verify(self, unit: str, namespace: str) -> None:
         hashes = {0: GENESIS, **{entry.sequence: entry.hash for entry in self.entries()}}
@@ -347,6 +360,9 @@ def _body_digest(body: bytes) -> str:
 
 def _entry(sequence: int, body: bytes, found: str) -> Entry:
     value = canonical.decode(body)
+    missing = _FIELDS[value["kind"]] - set(value)
+    if missing:
+        raise KeyError(*sorted(missing))
     return Entry(sequence=sequence, hash=found, kind=value["kind"], body=value)
 
 
@@ -360,3 +376,7 @@ def _slot_of(order: Order) -> tuple[str, int, int]:
 
 def _damage() -> AbstractContextManager[None]:
     return damage_named("ledger.corrupt", "the ledger file")
+
+
+def _storage() -> AbstractContextManager[None]:
+    return storage_named("ledger.corrupt", "the ledger file")

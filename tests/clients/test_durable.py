@@ -3,7 +3,7 @@ from contextlib import closing
 
 import pytest
 
-from clients.durable import closed_on_error, connect, damage_named, transaction
+from clients.durable import closed_on_error, connect, damage_named, storage_named, transaction
 from fedcore.errors import ConflictError, TrustError
 
 
@@ -47,15 +47,113 @@ def test_a_transaction_holds_the_write_lock_from_its_start(database, tmp_path):
         other.execute("INSERT INTO numbers VALUES (1)")
 
 
+DAMAGE = "ledger.corrupt", "the ledger file"
+
+
 @pytest.mark.parametrize(
     "error", [sqlite3.DatabaseError("x"), KeyError("x"), TypeError("x"), ValueError("x")]
 )
 def test_damage_has_one_name_and_the_operators_way_out(error):
     refused = pytest.raises(TrustError, match="restore it from its backup")
-    with refused as found, damage_named("ledger.corrupt", "the ledger file"):
+    with refused as found, damage_named(*DAMAGE):
         raise error
     assert found.value.code == "ledger.corrupt"
     assert found.value.__cause__ is error
+
+
+def failing(path, failure):
+    """Open a sound database and have SQLite itself fail."""
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY, t)")
+        failure(connection, path)
+
+
+def held(connection, path):
+    connection.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with transaction(connection):
+            pass
+
+
+def full(connection, _path):
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with transaction(connection):
+        connection.execute("INSERT INTO numbers VALUES (1, ?)", (bytes(100_000),))
+
+
+def readonly(connection, _path):
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("INSERT INTO numbers VALUES (1, 0)")
+
+
+def no_folder(_connection, path):
+    connect(path.parent / "nowhere" / "file.db")
+
+
+def another_schema(connection, _path):
+    connection.execute("SELECT * FROM letters")
+
+
+def no_database(_connection, path):
+    other = path.with_name("other.db")
+    other.write_bytes(b"no database" * 100)
+    connect(other)
+
+
+def garbled_text(connection, _path):
+    connection.execute("SELECT CAST(x'ff' AS TEXT)").fetchone()
+
+
+def a_directory(_connection, path):
+    path.with_name("folder").mkdir()
+    connect(path.with_name("folder"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "code"),
+    [
+        (held, ConflictError, "state.busy"),
+        (full, ConflictError, "state.unwritable"),
+        (readonly, ConflictError, "state.unwritable"),
+        (no_folder, ConflictError, "state.unwritable"),
+        (another_schema, TrustError, "ledger.corrupt"),
+        (no_database, TrustError, "ledger.corrupt"),
+        (garbled_text, TrustError, "ledger.corrupt"),
+        (a_directory, TrustError, "ledger.corrupt"),
+    ],
+)
+def test_only_damage_is_called_damage(tmp_path, failure, kind, code):
+    with pytest.raises(kind) as error, damage_named(*DAMAGE):
+        failing(tmp_path / "file.db", failure)
+    assert error.value.code == code
+    assert ("restore it from its backup" in error.value.public) == (kind is TrustError)
+
+
+def twice(connection, _path):
+    for _ in range(2):
+        connection.execute("INSERT INTO numbers VALUES (1, 0)")
+
+
+def closed(connection, _path):
+    connection.close()
+    connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("defect", "kind"), [(twice, sqlite3.IntegrityError), (closed, sqlite3.ProgrammingError)]
+)
+def test_a_defect_is_not_called_damage(tmp_path, defect, kind):
+    with pytest.raises(kind), damage_named(*DAMAGE):
+        failing(tmp_path / "file.db", defect)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x")])
+def test_an_error_out_of_a_computation_is_not_called_damage(error):
+    with pytest.raises(type(error)) as found, storage_named(*DAMAGE):
+        raise error
+    assert found.value is error
 
 
 def test_an_error_with_a_name_of_its_own_keeps_it():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from clients import ledger as ledgers
 from clients.ledger import GENESIS, Cap, Ledger, Reservation
 from fedcore.errors import (
     BudgetError,
@@ -215,6 +216,7 @@ def test_two_processes_cannot_spend_the_same_budget(path, order_of, start):
 import sys
 from datetime import datetime
 from pathlib import Path
+from clients import ledger as ledgers
 from clients.ledger import Cap, Ledger, Reservation
 from fedcore.errors import BudgetError
 from fedcore.privacy.events import PrivacyEvent
@@ -296,9 +298,58 @@ def test_another_order_of_the_same_attempt_is_a_replay(used, order_of, digest, c
 
 def test_an_answer_is_stored_once(used, order_of, start):
     with opened(used) as ledger:
-        with pytest.raises(TrustError):
+        with pytest.raises(sqlite3.IntegrityError):
             ledger.settle(order_of(1), b"another reply", bytes(32), start)
         assert ledger.stored_reply(order_of(1)) == b"reply one"
+
+
+def held(connection, path):
+    connection.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other.close
+
+
+def full(connection, _path):
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: connection.execute("PRAGMA max_page_count = 100000")
+
+
+@pytest.mark.parametrize(("trouble", "code"), [(held, "state.busy"), (full, "state.unwritable")])
+def test_a_lock_and_a_full_disk_write_nothing_and_ask_for_no_backup(
+    used, order_of, start, trouble, code
+):
+    reply = bytes(100_000)
+    with opened(used) as ledger:
+        before = ledger.entries()
+        end = trouble(ledger._connection, used)
+        with pytest.raises(ConflictError) as error:
+            ledger.settle(order_of(2), reply, bytes(32), start)
+        end()
+        assert error.value.code == code
+        assert "from its backup" not in error.value.public
+        assert ledger.entries() == before
+        ledger.settle(order_of(2), reply, bytes(32), start)
+        assert ledger.stored_reply(order_of(2)) == reply
+
+
+def test_a_failing_computation_is_not_called_a_damaged_ledger(path, order_of, start):
+    senseless = EVENT.model_copy(update={"noise_multiplier": "much"})
+    with opened(path) as ledger:
+        with pytest.raises((TypeError, ValueError, KeyError)):
+            ledger.begin(order_of(1), reservation(event=senseless), start)
+        assert len(ledger.entries()) == 1
+        ledger.begin(order_of(1), reservation(), start)
+
+
+@pytest.mark.parametrize("body", [{"kind": "order", "run_id": "run-1"}, {"kind": "gift"}, {}])
+def test_an_entry_that_says_too_little_is_damage_however_well_it_is_chained(used, body):
+    with opened(used) as ledger:
+        ledgers._append(ledger._connection, body)
+        with pytest.raises(TrustError) as error:
+            ledger.entries()
+        assert error.value.code == "ledger.corrupt"
 
 
 # Witnesses
