@@ -49,8 +49,7 @@ def test_the_script_imports_the_standard_library_and_dp_accounting_only():
 def test_epsilon_recomputed_from_receipts_alone_is_the_signed_one(build, worlds, tmp_path, privacy):
     world = build(worlds.make_plan(rounds=2, privacy=privacy))
     world.federation.grid.down.add(world.federation.node_id("west"))
-    up = lambda report: world.federation.grid.down.clear()  # noqa: E731
-    world.run(watch=up)
+    world.run(watch=lambda report: world.federation.grid.down.clear())
     code, found = recompute(world.bundle(), tmp_path)
     assert code == 0, found
     assert {unit: values["receipts"] for unit, values in found["units"].items()} == {

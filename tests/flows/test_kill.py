@@ -9,7 +9,7 @@ import pytest
 
 WALK = Path(__file__).with_name("walk.py")
 KNOWN = Path(__file__).parents[1] / "reference" / "write_points.json"
-# The last of each kind that the fast suite walks.
+# After the last of each of these the fast suite kills: an order is charged; an answer is kept.
 SAMPLE = (
     "ledger.db: commit of INSERT entries",
     "ledger.db: commit of INSERT replies, INSERT entries",
@@ -45,7 +45,7 @@ def test_every_durable_write_has_a_case(sampled):
 
 
 def test_a_sample_of_kills_leaves_nothing_wrong_and_the_run_goes_on(sampled):
-    assert len(sampled["results"]) == 2 * len(SAMPLE)
+    assert len(sampled["results"]) == len(SAMPLE)
     assert {point: wrong for point, wrong in sampled["results"].items() if wrong} == {}
 
 

@@ -130,48 +130,67 @@ C = {
 FAULTS = [outside, not_a_number, bad_category, bad_label, without_identifier, duplicate]
 
 
+@pytest.fixture(scope="module")
+def short(worlds):
+    """A plan over two units and one round."""
+    once = worlds.make_plan().algorithm.model_copy(update={"average_last": 1})
+    return worlds.make_plan(("north", "south"), rounds=1, algorithm=once)
+
+
 def open_with(build, worlds, plan, extra, rows=40):
     most = worlds.make_rows("north", 40)[:rows]
     table = pl.concat([most, pl.DataFrame(extra, schema=most.schema)])
     return build(plan, rows={"north": table}, faulty_rows="drop")
 
 
+@pytest.fixture(scope="module")
+def without_c(template, worlds, short, tmp_path_factory):
+    """What shows, and what is charged, without customer c: at a unit of forty, and of nobody."""
+    found = {}
+    for count in (40, 0):
+        root = tmp_path_factory.mktemp("without") / "world"
+        worlds.copy_world(template, root)
+        rows = worlds.make_rows("north", 40)[:count]
+        world = worlds.open_world(root, short, rows={"north": rows}, faulty_rows="drop")
+        found[count] = (transcript(world), world.updates(), world.model())
+        world.close()
+    return found
+
+
 def test_a_customers_row_shows_in_charged_fields_only(build, worlds, pair):
     with_c = open_with(build, worlds, pair, sound(C))
-    without_c = open_with(build, worlds, pair, [])
-    first, second = transcript(with_c), transcript(without_c)
+    without = open_with(build, worlds, pair, [])
+    first, second = transcript(with_c), transcript(without)
     assert len(first) == 2 * (2 + 2) + 2
     assert differences(first, second) == []
-    assert with_c.updates() != without_c.updates()
+    assert with_c.updates() != without.updates()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_faulty_row_shows_nowhere_not_even_in_the_update(build, worlds, pair, fault):
-    with_c = open_with(build, worlds, pair, fault(C))
-    without_c = open_with(build, worlds, pair, [])
-    assert differences(transcript(with_c), transcript(without_c)) == []
-    assert with_c.updates() == without_c.updates()
-    assert with_c.model() == without_c.model()
+def test_a_faulty_row_shows_nowhere_not_even_in_the_update(build, worlds, short, without_c, fault):
+    with_c = open_with(build, worlds, short, fault(C))
+    seen, updates, model = without_c[40]
+    assert differences(transcript(with_c), seen) == []
+    assert (with_c.updates(), with_c.model()) == (updates, model)
 
 
 @pytest.mark.parametrize("change", [sound, *FAULTS], ids=lambda fault: fault.__name__)
 def test_the_last_customer_of_a_unit_may_appear_and_go_without_being_seen(
-    build, worlds, pair, change
+    build, worlds, short, without_c, change
 ):
     """A unit without customers answers like any other, by noise alone."""
-    with_c, without_c = (open_with(build, worlds, pair, sound(C), rows=0) for _ in range(2))
-    for world, rows in ((with_c, change(C)), (without_c, [])):
-        world.unit("north").write_rows(pl.DataFrame(rows, schema=worlds.make_rows("x", 1).schema))
-    assert differences(transcript(with_c), transcript(without_c)) == []
+    with_c = open_with(build, worlds, short, change(C), rows=0)
+    seen, updates, _ = without_c[0]
+    assert differences(transcript(with_c), seen) == []
+    assert (with_c.updates() == updates) == (change is not sound)
 
 
-def test_an_opted_out_customers_row_shows_nowhere(build, worlds, pair):
-    with_c = open_with(build, worlds, pair, sound(C))
-    without_c = open_with(build, worlds, pair, [])
-    for world in (with_c, without_c):
-        world.unit("north").opt_out("C000", worlds.PURPOSE)
-    assert differences(transcript(with_c), transcript(without_c)) == []
-    assert with_c.updates() == without_c.updates()
+def test_an_opted_out_customers_row_shows_nowhere(build, worlds, short, without_c):
+    with_c = open_with(build, worlds, short, sound(C))
+    with_c.unit("north").opt_out("C000", worlds.PURPOSE)
+    seen, updates, model = without_c[40]
+    assert differences(transcript(with_c), seen) == []
+    assert (with_c.updates(), with_c.model()) == (updates, model)
 
 
 @pytest.mark.parametrize("from_round", [0, 1])
@@ -201,19 +220,14 @@ def test_the_wire_is_the_same_whether_a_unit_had_no_opt_outs_or_twenty(
 OWN = {"nonce", "root", "hash"}
 
 
-def test_the_comparison_sees_what_it_should(build, worlds, pair):
-    """The twin of all tests above: one uncharged bit more or less is a difference."""
-    plainly = transcript(build(pair))
-    for change in ({"faulty_rows": "drop"}, {}):
-        assert differences(transcript(build(pair, **change)), plainly) == []
-    other = build(pair)
+def test_the_comparison_sees_what_it_should(build, worlds, short, without_c):
+    """The twin of all tests above: a minute more, or one unit that refuses, is a difference."""
+    plainly = without_c[40][0]
+    assert differences(transcript(build(short)), plainly) == []
+    other = build(short)
     other.federation.tick(minutes=1)
     assert differences(transcript(other), plainly)
-    refusing = build(pair, rows={"north": worlds.make_rows("north", 40).drop("tenure")})
-    seen = []
-    refusing.federation.grid.tap = lambda node, request, reply: (
-        seen.append((node, len(request), plain(request), len(reply), plain(reply))) or reply
-    )
+    refusing = build(short, rows={"north": worlds.make_rows("north", 40).drop("tenure")})
     with pytest.raises(Exception, match=r"node\.unavailable"):
         refusing.run()
-    assert differences(seen, plainly)
+    assert differences(without_c[0][0], plainly) == []

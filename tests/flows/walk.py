@@ -2,7 +2,7 @@
 
     python walk.py DIRECTORY trace             print the write points of one run
     python walk.py DIRECTORY walk              kill at each of them, before it and after it
-    python walk.py DIRECTORY sample KIND ...   the same at the last of each of these kinds
+    python walk.py DIRECTORY sample KIND ...   kill after the last of each of these kinds
 
 Points are found, not listed: an audit hook sees every rename and every file opened for writing, and
 each SQLite connection is traced for what it commits. Each child is forked from a process that has
@@ -365,10 +365,11 @@ def kill_at(home: Path, index: int, side: str) -> list[str]:
     return []
 
 
-def _chosen(points: list[str], mode: str, *kinds: str) -> list[int]:
+def _chosen(points: list[str], mode: str, *kinds: str) -> list[tuple[int, str]]:
     if mode == "sample":
-        return [len(points) - 1 - points[::-1].index(kind) for kind in kinds]
-    return list(range(len(points))) if mode == "walk" else []
+        return [(len(points) - 1 - points[::-1].index(kind), "after") for kind in kinds]
+    everywhere = range(len(points)) if mode == "walk" else ()
+    return [(index, side) for index in everywhere for side in ("before", "after")]
 
 
 def main(home: Path, words: list[str]) -> None:
@@ -380,12 +381,10 @@ def main(home: Path, words: list[str]) -> None:
     if status:
         sys.exit((home / "made.json").read_text())
     points = trace(home)
-    chosen = _chosen(points, *words)
     started = time.monotonic()
     results = {
         f"{index} {side} {points[index]}": kill_at(home, index, side)
-        for index in chosen
-        for side in ("before", "after")
+        for index, side in _chosen(points, *words)
     }
     json.dump(
         {"points": points, "results": results, "seconds": time.monotonic() - started}, sys.stdout
