@@ -70,19 +70,31 @@ def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
     verify_order_model(order, previous, plan.initial_model)
     if canonical.digest(request.model) != order.model:
         raise MismatchError("order.model_mismatch", "the model sent is not the model ordered")
-    _verify_cosignatures(site, request.cosignatures, permit)
+    verify_cosignatures(site, request.cosignatures, permit)
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
     weights = decode_weights(request.model, shapes, plan.max_abs_weight)
     return AdmittedOrder(permit=permit, plan=plan, order=order, weights=weights)
 
 
-def _verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:
+def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:
+    """Hold the log as this unit has seen it against the views of a minimum cohort.
+
+    Raises: TrustError `log.foreign_cosignature`, `log.cosignatures_missing`; MismatchError
+        `log.forked`.
+    """
     seen = site.opt_outs.log_position()
-    keys = {grant.node_key for grant in permit.cohort}
+    units: set[str] = set()
     for envelope in cosignatures:
-        if envelope.signer not in keys:
-            raise TrustError("log.foreign_cosignature", "a stranger cosigned the log")
         other = open_envelope(envelope, Cosignature, envelope.signer, site.settings.realm)
+        grant = permit.grant(other.unit)
+        if grant is None or grant.node_key != envelope.signer:
+            raise TrustError("log.foreign_cosignature", "a stranger cosigned the log")
+        units.add(other.unit)
         if seen is not None:
             verify_not_forked(seen, other.log)
+    if len(units) < permit.minimum_cohort:
+        raise TrustError(
+            "log.cosignatures_missing",
+            "the order must carry the log as a minimum cohort has seen it",
+        )

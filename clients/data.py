@@ -28,6 +28,7 @@ _SUBJECT = "\x00subject"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
+_DECIMAL = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$|^[+-]?\d+[.,]\d+$"
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ def _examined(
     source: Path, contract: Contract, pseudonymiser: Pseudonymiser
 ) -> tuple[pl.DataFrame, Faults]:
     columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
-    frame = load_rows(source, columns)
-    faults: Counter[tuple[str, str]] = Counter()
+    rows = load_rows(source, columns)
+    frame = rows.frame
+    faults: Counter[tuple[str, str]] = Counter({("line", "is no row of the table"): rows.malformed})
     sound = pl.Series([True] * frame.height, dtype=pl.Boolean)
     cells: dict[str, pl.Series] = {}
     for field in contract.fields:
@@ -128,10 +130,10 @@ def _examined(
     label, broken = _label_cells(frame[contract.label.name], contract)
     faults[contract.label.name, "not one of the two labels"] += int(broken.sum())
     sound &= ~broken
-    subject, broken, repeated = _subjects(frame[contract.subject.column], pseudonymiser)
-    faults[contract.subject.column, "empty"] += int(broken.sum())
-    faults[contract.subject.column, _DUPLICATE] += int(repeated.sum())
-    sound &= ~broken & ~repeated
+    subject, rules = _subjects(frame[contract.subject.column], pseudonymiser)
+    for rule, broken in rules.items():
+        faults[contract.subject.column, rule] += int(broken.sum())
+        sound &= ~broken
     order = frame[contract.subject.column].str.to_uppercase()
     table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
     found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
@@ -161,11 +163,20 @@ def _label_cells(column: pl.Series, contract: Contract) -> tuple[pl.Series, pl.S
 
 def _subjects(
     column: pl.Series, pseudonymiser: Pseudonymiser
-) -> tuple[pl.Series, pl.Series, pl.Series]:
+) -> tuple[pl.Series, dict[str, pl.Series]]:
+    """Return pseudonyms and broken rules.
+
+    A number with decimals or an exponent is what a spreadsheet or a column of floats makes of an
+    identifier: its pseudonym would no longer be the one that opt-outs were taken in under.
+    """
     pseudonyms = pl.Series(
         [pseudonymiser.pseudonym(cell) if normalise(cell or "") else None for cell in column],
         dtype=pl.String,
     )
     empty = pseudonyms.is_null()
-    repeated = pseudonyms.is_duplicated() & ~empty
-    return pseudonyms, empty, repeated
+    rules = {
+        "empty": empty,
+        "written as a number with decimals": column.str.contains(_DECIMAL).fill_null(value=False),
+        _DUPLICATE: pseudonyms.is_duplicated() & ~empty,
+    }
+    return pseudonyms, rules

@@ -21,6 +21,7 @@ PUBLIC_CODES = frozenset(
         "budget.permit_exceeded",
         "bulletin.stale",
         "log.forked",
+        "log.cosignatures_missing",
         "log.foreign_cosignature",
         "order.attempts_exceeded",
         "order.expired",

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from clients import policy
-from clients.admission import AdmittedOrder, admit, admit_order
+from clients.admission import AdmittedOrder, admit, admit_order, verify_cosignatures
 from clients.data import Examples, load_examples
 from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
@@ -63,12 +63,14 @@ class Node(Site):
         order = admitted.order
         stored = self.ledger.stored_reply(order)
         if stored is not None:
+            policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
         self.require_checked(admitted.plan.contract)
         self.ledger.begin(order, self._reservation(admitted), self.runtime.clock.now())
         bulletin = self.witnessed_bulletin()
         policy.verify_not_revoked(bulletin, admitted.permit)
         policy.verify_epoch(bulletin, admitted.permit)
+        verify_cosignatures(self, request.cosignatures, admitted.permit)
         examples = self.examples(admitted.plan)
         update = encode_weights(self._update(admitted, examples))
         snapshot, snapshot_key = examples.commitment()
@@ -159,7 +161,7 @@ class Node(Site):
     def _verify_release(self, permit: Permit) -> None:
         now = self.runtime.clock.now()
         verify_permit_time(permit, now)
-        policy.verify_not_revoked(self.opt_outs.verify_fresh(self.runtime.clock), permit)
+        policy.verify_not_revoked(self.bulletin_in_force(), permit)
 
 
 def open_node(settings_path: Path) -> Node:

@@ -16,7 +16,7 @@ def encode_reply(reply: TrainReply) -> bytes:
 
 def decode_reply(data: bytes) -> TrainReply:
     """Return the reply of stored bytes, which the ledger has verified against its chain."""
-    value = canonical.decode(data)
+    value = canonical.decode(data, canonical.MAX_LOCAL_BYTES)
     return TrainReply(
         receipt=Envelope.from_json(value["receipt"]), update=base64.b64decode(value["update"])
     )

@@ -11,6 +11,8 @@ import rfc8785
 from fedcore.errors import InvalidRecordError
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+# For files that this machine has written itself.
+MAX_LOCAL_BYTES = 1024 * 1024 * 1024
 _MAX_SAFE_INTEGER = 2**53 - 1
 # What a float of 2^53 and above looks like, which `parse` would refuse; hits in texts do no harm.
 _LONG_INTEGER = re.compile(rb"(?:^|[:\[,])-?\d{16,}(?:$|[,\]}])")
@@ -33,18 +35,18 @@ def encode(value: Any) -> bytes:
             str(error),
         ) from error
     if _LONG_INTEGER.search(data):
-        parse(data)
+        parse(data, MAX_LOCAL_BYTES)
     return data
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
     """Return the JSON value of canonical bytes.
 
     Raises: InvalidRecordError for anything but the canonical encoding of one JSON value: other
-        white space, key order or number form, duplicate keys, non-finite numbers, more than 16
-        MiB.
+        white space, key order or number form, duplicate keys, non-finite numbers, more than
+        `max_bytes` (16 MiB for documents of others).
     """
-    value = parse(data)
+    value = parse(data, max_bytes)
     if encode(value) != data:
         raise InvalidRecordError(
             "record.not_canonical", "the document is not in canonical form (RFC 8785)"
@@ -52,13 +54,15 @@ def decode(data: bytes) -> Any:
     return value
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
     """Return the JSON value of bytes that the caller will hold against their canonical form.
 
     Raises: InvalidRecordError as `decode`, but not for white space, key order or number form.
     """
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise InvalidRecordError("record.too_large", "the document is larger than 16 MiB")
+    if len(data) > max_bytes:
+        raise InvalidRecordError(
+            "record.too_large", f"the document is larger than {max_bytes} bytes"
+        )
     try:
         return json.loads(
             data.decode("utf-8"),

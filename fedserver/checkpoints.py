@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 
 def _undamaged(data: bytes) -> dict[str, Any]:
     """Return what was saved. A changed bit in sums that no document names would be released."""
-    stored = canonical.decode(data)
+    stored = canonical.decode(data, canonical.MAX_LOCAL_BYTES)
     value: dict[str, Any] = stored["place"]
     if canonical.digest_of(value) != stored["digest"]:
         raise InvalidRecordError("checkpoint.corrupt", "the checkpoint's digest differs")

@@ -21,6 +21,7 @@ from fedcore.signing import Envelope, sign_record
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
 from fedserver.exchanges import exchange
+from fedserver.rollcall import call_roll
 from fedserver.runtime import Watcher
 from simulations.federation import Federation
 from simulations.paperwork import make_dpia
@@ -121,13 +122,20 @@ class Theatre:
             permit=permit,
             plan=self.federation.sign_plan(plan or self.plan),
             previous_report=None,
-            cosignatures=(),
+            cosignatures=self._cosignatures(permit),
             model=self.model,
         )
         node = self.federation.node_id(self.unit)
         content = {node: wire.train_content(request)}
         answers = exchange(self.federation.grid, wire.TRAIN, content, "attempt", (5.0, 0.01))
         return ACCEPTED if node in answers.contents else answers.refusals[node]
+
+    def _cosignatures(self, permit: Envelope) -> tuple[Envelope, ...]:
+        """Return the units' views of the log, as an honest server sends them on."""
+        request = wire.RollCallRequest(permit=permit, plan=self.federation.sign_plan(self.plan))
+        granted = Permit.from_bytes(permit.payload_bytes)
+        roll = call_roll(self.federation.grid, request, granted, (5.0, 0.01))
+        return tuple(roll.cosignatures.values())
 
     def roll_call(self, permit: Envelope) -> str:
         """Call the unit's roll. Returns: `accepted`, or the node's reason code."""

@@ -39,8 +39,9 @@ FAULTS = [
     (SUBJECT, "", "empty"),
     (SUBJECT, " \t", "empty"),
     (SUBJECT, "\x1c", "empty"),
-    (SUBJECT, "x" * 10_000_000, None),
-    ("plan", "x" * 10_000_000, "category outside the contract"),
+    (SUBJECT, "17.0", "written as a number with decimals"),
+    (SUBJECT, "1.7e+01", "written as a number with decimals"),
+    ("plan", "x" * 100_000, "category outside the contract"),
 ]
 
 
@@ -109,6 +110,32 @@ def test_a_faulty_row_drops_its_customer_and_changes_nobody_else(
     assert error.value.code == "data.contract_broken"
     assert not cell.strip() or cell not in error.value.public
     assert same(examples_of(path), examples_of(written(rows[:3] + rows[4:])))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"C4,1,2,3,4,5,6,7,8,9,10,11,12",
+        b"C4",
+        b'C4,"open',
+        b"C4,\xff\xfe,1",
+        b"x" * 10_000_000,
+        b'"""',
+        b"\x00,\x00",
+    ],
+    ids=["ragged", "short", "open quote", "no utf-8", "10 MB", "quotes", "zero bytes"],
+)
+def test_a_broken_line_is_counted_and_changes_nobody_else(
+    rows, written, faults_of, examples_of, line
+):
+    path = written(rows)
+    sound = examples_of(path)
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:3], line, *lines[3:]]))
+    assert faults_of(path).counts == (("line", "is no row of the table", 1),)
+    with pytest.raises(DataError, match="no row of the table"):
+        refuse_faults(faults_of(path))
+    assert same(examples_of(path), sound)
 
 
 @pytest.mark.parametrize("spelling", ["C4", "c4", " C4", "c4 "])

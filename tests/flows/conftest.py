@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 _FILE = Path(__file__).with_name("worlds.py")
-_SPEC = importlib.util.spec_from_file_location("flow_worlds", _FILE)
+_SPEC: Any = importlib.util.spec_from_file_location("flow_worlds", _FILE)
 _WORLDS: Any = importlib.util.module_from_spec(_SPEC)
 sys.modules["flow_worlds"] = _WORLDS
 _SPEC.loader.exec_module(_WORLDS)

@@ -308,7 +308,12 @@ def test_no_cell_no_path_and_no_file_content_ever_leaves_a_node(
         line = Listening(world.federation._transport)
         world.federation._transport = line
         left: list[bytes] = []
-        world.federation.grid.tap = lambda node, request, reply: left.append(reply) or reply
+
+        def tap(_node: int, _request: bytes, reply: bytes) -> bytes:
+            left.append(reply)
+            return reply
+
+        world.federation.grid.tap = tap
         told = attempt(unit.check) if is_checked else []
         told += attempt(lambda: unit.opt_out(f"{TOKEN}-3", worlds.PURPOSE))
         if vandal is not None:

@@ -69,8 +69,9 @@ def previous(server, *, key=None, order=None, **changes):
 
 def cosigned(server, key, log, unit="south"):
     record = Cosignature(unit=unit, log=log, seen_at=server.world.clock.now())
+    others = server.cosignatures()
     return server.request(
-        server.order("north"), cosignatures=(sign_record(record, key, SIMULATION),)
+        server.order("north"), cosignatures=(*others, sign_record(record, key, SIMULATION))
     )
 
 

@@ -157,7 +157,7 @@ def once(worlds):
 def test_swapped_receipts_are_refused_for_both_units_and_the_next_attempt_succeeds(build, worlds):
     """Two of three are swapped: too few are left, the round is void and done again."""
     world = build(worlds.make_plan(rounds=1, algorithm=once(worlds)))
-    kept = {}
+    kept: dict[int, wire.TrainReply] = {}
 
     def tap(to, _request, reply):
         message = message_from_proto(MessageProto.FromString(reply))

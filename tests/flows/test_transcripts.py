@@ -1,6 +1,7 @@
 """Observable = public + charged: everything on the wire, with one customer and without."""
 
 import json
+from typing import Any
 
 import polars as pl
 import pytest
@@ -54,9 +55,10 @@ def plain(data):
     head = (about.message_type, about.group_id, ttl, about.src_node_id, about.dst_node_id)
     if message.has_error():
         return head, message.error.code, message.error.reason
-    parts = {}
+    parts: dict[tuple[str, str], object] = {}
     for key, record in sorted(message.content.items()):
-        for name, value in sorted(record.items()):
+        cells: dict[str, Any] = dict(record)
+        for name, value in sorted(cells.items()):
             if hasattr(value, "stype"):
                 parts[key, name] = (value.dtype, tuple(value.shape), value.stype, len(value.data))
             elif isinstance(value, list):

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ from fedcore.signing import Envelope
 from fedcore.verify import verify_bundle
 from fedserver.checkpoints import load_checkpoint
 
-_SPEC = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("worlds.py"))
+_SPEC: Any = importlib.util.spec_from_file_location(
+    "flow_worlds", Path(__file__).with_name("worlds.py")
+)
 worlds: Any = importlib.util.module_from_spec(_SPEC)
 sys.modules["flow_worlds"] = worlds
 _SPEC.loader.exec_module(worlds)
@@ -252,7 +255,8 @@ def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     for path in (state / "contracts").glob("*.json"):
         Envelope.from_bytes(path.read_bytes())
     clock = worlds.ManualClock(worlds.START)
-    surroundings = runtime.Runtime(clock, worlds.SeededNoise(1), lambda _settings: None)
+    nobody: Any = None
+    surroundings = runtime.Runtime(clock, worlds.SeededNoise(1), lambda _settings: nobody)
     settings = root / "units" / unit / "node.toml"
     with runtime.SEAM.bound(surroundings), closing(open_node(settings)) as node:
         latest, events = node.opt_outs.latest(), node.opt_outs.events()
@@ -360,7 +364,7 @@ def kill_at(home: Path, index: int, side: str) -> list[str]:
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
         return ["the process was not killed there", *(json.loads(out.read_text()) or [])]
     for act in (look, go_on):
-        if in_child(lambda act=act: act(root, journal), out) or json.loads(out.read_text()):
+        if in_child(partial(act, root, journal), out) or json.loads(out.read_text()):
             return [f"{act.__name__}: {text}" for text in json.loads(out.read_text())]
     return []
 

@@ -20,14 +20,16 @@ import polars as pl
 from flwr.app import Message, RecordDict
 
 from clients.pseudonyms import check_of
-from fedcore import canonical, wire
+from fedcore import canonical, merkle, wire
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpias import Bindings, Dpia, Risk
 from fedcore.encodings import input_names
+from fedcore.errors import InvalidRecordError
+from fedcore.optouts import LogPosition
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
-from fedcore.rounds import Answer, Order, Receipt, RoundReport
+from fedcore.rounds import Answer, Cosignature, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.version import VERSION
@@ -278,10 +280,23 @@ class Server:
             permit=self.permit_envelope,
             plan=self.plan,
             previous_report=None,
-            cosignatures=(),
+            cosignatures=self.cosignatures(),
             model=self.initial,
         )
         return replace(request, **changes)
+
+    def cosignatures(self) -> tuple[Envelope, ...]:
+        """Return what every unit would cosign before it has seen the log."""
+        nothing = LogPosition(size=0, root=merkle.root_hash([]).hex())
+        signed = []
+        for name, unit in self.federation.units.items():
+            try:
+                key = SigningKey.load(unit.state_dir / "node.pem")
+            except InvalidRecordError:
+                continue
+            view = Cosignature(unit=name, log=nothing, seen_at=self.world.clock.now())
+            signed.append(sign_record(view, key, Realm.SIMULATION))
+        return tuple(signed)
 
     def train(self, unit: str, request: Any = None) -> Any:
         """Send a train request; returns the reply or the reason code."""
