@@ -187,6 +187,16 @@ def test_the_last_customer_of_a_unit_may_appear_and_go_without_being_seen(
     assert (with_c.updates() == updates) == (change is not sound)
 
 
+@pytest.mark.parametrize("line", [b"C000,1,2,3,4,5,6,7,8", b'C000,"open', b"C000,\xff", b"C000"])
+def test_a_broken_line_shows_nowhere_not_even_in_the_update(build, worlds, short, without_c, line):
+    world = open_with(build, worlds, short, [])
+    source = world.unit("north").source
+    source.write_bytes(source.read_bytes() + line + b"\n")
+    seen, updates, model = without_c[40]
+    assert differences(transcript(world), seen) == []
+    assert (world.updates(), world.model()) == (updates, model)
+
+
 def test_an_opted_out_customers_row_shows_nowhere(build, worlds, short, without_c):
     with_c = open_with(build, worlds, short, sound(C))
     with_c.unit("north").opt_out("C000", worlds.PURPOSE)
