@@ -117,12 +117,13 @@ class Theatre:
 
     def send(self, order: Order, permit: Envelope, plan: TrainingPlan | None = None) -> str:
         """Send a signed order over the grid. Returns: `accepted`, or the node's reason code."""
+        signed_plan = self.federation.sign_plan(plan or self.plan)
         request = wire.TrainRequest(
             order=sign_record(order, self.federation.server_key, REALM),
             permit=permit,
-            plan=self.federation.sign_plan(plan or self.plan),
+            plan=signed_plan,
             previous_report=None,
-            cosignatures=self._cosignatures(permit),
+            cosignatures=self._cosignatures(permit, signed_plan),
             model=self.model,
         )
         node = self.federation.node_id(self.unit)
@@ -130,9 +131,9 @@ class Theatre:
         answers = exchange(self.federation.grid, wire.TRAIN, content, "attempt", (5.0, 0.01))
         return ACCEPTED if node in answers.contents else answers.refusals[node]
 
-    def _cosignatures(self, permit: Envelope) -> tuple[Envelope, ...]:
+    def _cosignatures(self, permit: Envelope, plan: Envelope) -> tuple[Envelope, ...]:
         """Return the units' views of the log, as an honest server sends them on."""
-        request = wire.RollCallRequest(permit=permit, plan=self.federation.sign_plan(self.plan))
+        request = wire.RollCallRequest(permit=permit, plan=plan)
         granted = Permit.from_bytes(permit.payload_bytes)
         roll = call_roll(self.federation.grid, request, granted, (5.0, 0.01))
         return tuple(roll.cosignatures.values())
