@@ -74,7 +74,12 @@ def test_what_the_sender_holds_and_what_the_node_gets_are_two_objects(grid):
     array = Array(dtype="uint8", shape=(3,), stype="safetensors", data=b"abc")
     content = RecordDict({"model": ArrayRecord({"model": array})})
     got = []
-    grid.tap = lambda node, request, reply: got.append(plain(request).content) or reply
+
+    def tap(_node, request, reply):
+        got.append(plain(request).content)
+        return reply
+
+    grid.tap = tap
     messages = [Message(content, node, wire.TRAIN, ttl=60, group_id="1") for node in (2, 3)]
     list(grid.push_messages(messages))
     assert got[0] is not got[1] is not content
