@@ -4,6 +4,7 @@ Guarantees:
     - an opt-out taken in here excludes at once, before governance has it;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
       only holds events that this unit's own key signed;
+    - a bulletin never takes the place of a newer one, whichever process brings it;
     - age is counted on the boot clock from the moment the bulletin was asked for; wall time may
       not lie before the greatest signed time seen;
     - a damaged file is refused.
@@ -96,8 +97,8 @@ class BulletinStore:
             `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events.
             Nothing changes in these cases.
         """
-        self._verify_log(bulletin)
         with _storage(), transaction(self._connection):
+            self._verify_newer(bulletin)
             confirmed = self.confirmed_sequence()
             for envelope in bulletin.events:
                 confirmed += 1
@@ -164,16 +165,21 @@ class BulletinStore:
         if not known:
             self._insert(sequence, envelope)
 
-    def _verify_log(self, bulletin: Bulletin) -> None:
-        seen = self.log_position()
-        if seen is not None:
-            verify_consistency(
-                seen.size,
-                bytes.fromhex(seen.root),
-                bulletin.log.size,
-                bytes.fromhex(bulletin.log.root),
-                [bytes.fromhex(step) for step in bulletin.consistency],
+    def _verify_newer(self, bulletin: Bulletin) -> None:
+        seen = self.latest()
+        if seen is None:
+            return
+        if bulletin.issued_at < seen.issued_at or bulletin.epoch < seen.epoch:
+            raise RollbackError(
+                "bulletin.rollback", "the bulletin is older than the one in force: ask again"
             )
+        verify_consistency(
+            seen.log.size,
+            bytes.fromhex(seen.log.root),
+            bulletin.log.size,
+            bytes.fromhex(bulletin.log.root),
+            [bytes.fromhex(step) for step in bulletin.consistency],
+        )
 
     def _verify(self) -> None:
         stored = self._connection.execute("SELECT sequence FROM events ORDER BY sequence")

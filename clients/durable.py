@@ -1,7 +1,9 @@
-"""SQLite files that survive a power cut: one way to open them, write to them and find them
-damaged.
+"""Files that survive a power cut and several processes: one way to open SQLite's, to write to them,
+to find them damaged, and to wait for each other.
 """
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,6 +52,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until no other process, thread or act of this one is inside; the file is made and stays.
+
+    The operating system ends the lock with its holder, also after `kill -9`. Not to be nested.
+
+    Raises: ConflictError `state.unwritable`.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unwritable(path.name, str(error)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

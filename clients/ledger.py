@@ -159,11 +159,9 @@ class Ledger:
 
     def claim(self) -> HeadClaim:
         """Return the head, and the digests that lead to it from the last witnessed one."""
-        since = self._witness().sequence
-        digests = [
-            _body_digest(canonical.encode(e.body)) for e in self.entries() if e.sequence > since
-        ]
-        head = self.entries()[-1]
+        since, entries = self._witness().sequence, self.entries()
+        digests = [_body_digest(canonical.encode(e.body)) for e in entries if e.sequence > since]
+        head = entries[-1]
         return HeadClaim(
             sequence=head.sequence, hash=head.hash, since=since, body_digests=tuple(digests)
         )

@@ -7,6 +7,7 @@ import structlog
 from clients import policy, runtime
 from clients.bulletin import BulletinStore
 from clients.data import Faults, check_source, refuse_faults
+from clients.durable import exclusive
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
@@ -88,29 +89,40 @@ class Site:
                 "opt_out.purpose_unknown",
                 f"the contract has no purpose {purpose}: name one of its own",
             )
-        event = OptOutEvent(
-            unit=self.settings.unit,
-            sequence=len(self.opt_outs.events()) + 1,
-            pseudonym=self.pseudonymiser(contract).pseudonym(identifier),
-            key_version=1,
-            purpose=purpose,
-            channel="unit",
-            ground=policy.ground(ground),
-            received_at=self.runtime.clock.now(),
-        )
-        self.opt_outs.add(sign_record(event, self.key, self.settings.realm))
+        pseudonym = self.pseudonymiser(contract).pseudonym(identifier)
+        with exclusive(self.state.lock):
+            event = OptOutEvent(
+                unit=self.settings.unit,
+                sequence=len(self.opt_outs.events()) + 1,
+                pseudonym=pseudonym,
+                key_version=1,
+                purpose=purpose,
+                channel="unit",
+                ground=policy.ground(ground),
+                received_at=self.runtime.clock.now(),
+            )
+            self.opt_outs.add(sign_record(event, self.key, self.settings.realm))
         return event.sequence
 
     def synchronise(self) -> Bulletin:
         """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
 
+        Guarantees: heads reach governance in the order of the ledger, whichever of the node's
+            processes claims them: an overtaken claim would look like an older ledger.
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
         for event in self.opt_outs.pending():
             self._gateway.submit_opt_out(event)
+        with exclusive(self.state.lock):
+            asked = self.runtime.clock.boot()
+            bulletin = self._fetch_bulletin()
+            self.opt_outs.apply(bulletin, asked)
+            self.ledger.mark_witnessed(bulletin.witnessed)
+        return bulletin
+
+    def _fetch_bulletin(self) -> Bulletin:
         seen = self.opt_outs.log_position()
-        asked = self.runtime.clock.boot()
         request = BulletinRequest(
             unit=self.settings.unit,
             nonce=os.urandom(32).hex(),
@@ -125,8 +137,6 @@ class Site:
         )
         verify_bulletin(bulletin, request, self.settings.realm)
         verify_bulletin_time(bulletin, self.runtime.clock.now())
-        self.opt_outs.apply(bulletin, asked)
-        self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
 
     def bulletin_in_force(self) -> Bulletin:

@@ -32,6 +32,11 @@ class StateDir:
         """The opt-out store."""
         return self.root / "bulletin.db"
 
+    @property
+    def lock(self) -> Path:
+        """What one process at a time holds: to speak with governance, to number an opt-out."""
+        return self.root / "node.lock"
+
     def node_key(self) -> SigningKey:
         """Return the node's signing key. Raises: InvalidRecordError `key.unreadable`."""
         return SigningKey.load(self.root / "node.pem")

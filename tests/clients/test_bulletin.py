@@ -249,6 +249,30 @@ def test_the_log_may_only_grow_from_what_was_seen(store, bulletin_of):
     assert store.log_position() == log_of(8)
 
 
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("older", ["issued_at", "epoch", "both"])
+def test_an_older_bulletin_never_takes_the_place_of_a_newer_one(
+    path, store, opt_out, bulletin_of, start, older
+):
+    """Two processes asked; the answer to the first arrives last."""
+    asked = ("boot-1", 1000.0)
+    store.apply(bulletin_of(0, [opt_out(1)], size=3, epoch=501, issued_at=start + SECOND), asked)
+    known = {"known": [opt_out(1)], "size": 5, "seen": 3}
+    changes = {
+        "issued_at": {"epoch": 501, "issued_at": start},
+        "epoch": {"epoch": 500, "issued_at": start + SECOND},
+        "both": {"epoch": 500, "issued_at": start},
+    }[older]
+    with opened(path) as late:
+        late_one = bulletin_of(1, [], **known, **changes)
+        refuses(late, "bulletin.rollback", RollbackError, late.apply, late_one, asked)
+        assert late.log_position() == log_of(3)
+        late.apply(bulletin_of(1, [], **known, epoch=501, issued_at=start + SECOND), asked)
+    assert store.log_position() == log_of(5)
+
+
 @hypothesis_settings(max_examples=30)
 @given(st.lists(st.sampled_from(["add", "sync", "restart"]), max_size=14))
 def test_in_any_order_of_acts_nobody_who_objected_is_forgotten(

@@ -1,9 +1,19 @@
 import sqlite3
+import subprocess
+import sys
+import threading
 from contextlib import closing
 
 import pytest
 
-from clients.durable import closed_on_error, connect, damage_named, storage_named, transaction
+from clients.durable import (
+    closed_on_error,
+    connect,
+    damage_named,
+    exclusive,
+    storage_named,
+    transaction,
+)
 from fedcore.errors import ConflictError, TrustError
 
 
@@ -169,3 +179,63 @@ def test_a_connection_is_closed_when_what_is_done_with_it_fails(database):
         raise KeyError
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         numbers(database)
+
+
+def test_one_at_a_time_is_inside(tmp_path):
+    inside, most = [], []
+
+    def act():
+        for _ in range(20):
+            with exclusive(tmp_path / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=act) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == [1] * 80
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from clients.durable import exclusive
+
+with exclusive(Path(sys.argv[1])):
+    print("inside", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_waits_and_a_killed_holder_keeps_nobody_out(tmp_path):
+    path, entered = tmp_path / "lock", threading.Event()
+
+    def act():
+        with exclusive(path):
+            entered.set()
+
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"inside\n"
+        waiting = threading.Thread(target=act)
+        waiting.start()
+        assert not entered.wait(0.3)
+        holder.kill()
+    waiting.join(20)
+    assert entered.is_set()
+
+
+def test_a_failure_inside_ends_the_lock(tmp_path):
+    with pytest.raises(KeyError), exclusive(tmp_path / "lock"):
+        raise KeyError
+    with exclusive(tmp_path / "lock"):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_no_damage(tmp_path):
+    with pytest.raises(ConflictError) as error, exclusive(tmp_path / "nowhere" / "lock"):
+        pass
+    assert error.value.code == "state.unwritable"
