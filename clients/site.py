@@ -93,7 +93,7 @@ class Site:
         with exclusive(self.state.lock):
             event = OptOutEvent(
                 unit=self.settings.unit,
-                sequence=len(self.opt_outs.events()) + 1,
+                sequence=self.opt_outs.next_sequence(),
                 pseudonym=pseudonym,
                 key_version=1,
                 purpose=purpose,

@@ -1,5 +1,8 @@
+import itertools
 import shutil
 import sqlite3
+import sys
+import time
 from contextlib import closing
 from datetime import timedelta
 
@@ -247,6 +250,47 @@ def test_the_log_may_only_grow_from_what_was_seen(store, bulletin_of):
         refuses(store, code, TrustError, store.apply, bulletin, ("boot-1", 1000.0))
     store.apply(bulletin_of(0, [], size=8, seen=5), ("boot-1", 1000.0))
     assert store.log_position() == log_of(8)
+
+
+def steps_of(act, *arguments):
+    """Return how many calls and returns an act takes: work, not time."""
+    count = itertools.count()
+    sys.setprofile(lambda *_: next(count))
+    try:
+        act(*arguments)
+    finally:
+        sys.setprofile(None)
+    return next(count)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_the_work_of_a_bulletin_grows_as_its_opt_outs_do(tmp_path, opt_out, bulletin_of, is_known):
+    events, steps = [opt_out(number) for number in range(1, 201)], []
+    for count in (50, 200):
+        with opened(tmp_path / f"{count}.db") as store:
+            for event in events[:count] if is_known else ():
+                store.add(event)
+            bulletin = bulletin_of(0, events[:count])
+            steps.append(steps_of(store.apply, bulletin, ("boot-1", 1000.0)))
+            assert store.confirmed_sequence() == count
+    assert 2 * steps[0] < steps[1] < 6 * steps[0]
+
+
+def test_a_thousand_opt_outs_come_in_within_seconds(store, opt_out, bulletin_of):
+    events = [opt_out(number) for number in range(1, 1001)]
+    bulletin = bulletin_of(0, events)
+    started = time.process_time()
+    store.apply(bulletin, ("boot-1", 1000.0))
+    assert time.process_time() - started < 3
+    assert store.next_sequence() == 1001
+
+
+def test_the_next_number_follows_what_is_stored_whoever_brought_it(store, opt_out, bulletin_of):
+    assert store.next_sequence() == 1
+    store.add(opt_out(1))
+    assert store.next_sequence() == 2
+    store.apply(bulletin_of(0, [opt_out(1), opt_out(2)]), ("boot-1", 1000.0))
+    assert store.next_sequence() == 3
 
 
 SECOND = timedelta(seconds=1)
