@@ -148,3 +148,14 @@ def test_noise_is_no_parquet(tmp_path):
 
 def test_a_table_without_rows_has_no_rows(tmp_path):
     assert load_rows(source(tmp_path, b"a,b\n"), ["a", "b"]).frame.height == 0
+
+
+def test_a_panic_of_the_reader_is_a_fault_of_the_source(tmp_path, monkeypatch):
+    """Some damaged files make polars panic, which Python does not count among exceptions."""
+
+    def panics(source):
+        raise pl.exceptions.PanicException(SECRET)
+
+    monkeypatch.setattr(pl, "read_parquet", panics)
+    path = source(tmp_path, pl.DataFrame({"a": ["1"], "b": ["2"]}), "c.parquet")
+    assert refused(path).code == "data.unreadable"
