@@ -6,7 +6,8 @@ read; each order is written before rows are read, and its reply before it is sen
 refunded.
 
 Guarantees:
-    - reserved events never exceed the cap of the Renyi filter, over the whole history;
+    - reserved events never exceed the cap of the Renyi filter, over the whole history; the first
+      reservation fixes cap and delta, without which the filter proves nothing (ADR 0003);
     - one answer per order: a repeat gets the stored bytes or a refusal;
     - after a crash at any point the ledger charges at least what left the node;
     - an edited, swapped, truncated or rolled-back file is refused (the last together with
@@ -16,7 +17,7 @@ Guarantees:
 
 import hashlib
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -205,10 +206,12 @@ class Ledger:
         """Write the order, and before a run's first order its reservation, in one transaction.
 
         Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the
-            cap, `budget.permit_exceeded` when the run would cost more than its permit grants,
-            `budget.exchanges_exceeded` when the run has used up its exchanges; ConflictError
-            `order.old` for a round before one that was begun; MismatchError `order.other_permit`
-            when the run was reserved on other terms: a second permit of its name is not paid for.
+            cap, `ledger.other_cap` when the settings name another cap or delta than the first
+            reservation, `budget.permit_exceeded` when the run would cost more than its permit
+            grants, `budget.exchanges_exceeded` when the run has used up its exchanges;
+            ConflictError `order.old` for a round before one that was begun; MismatchError
+            `order.other_permit` when the run was reserved on other terms: a second permit of its
+            name is not paid for.
         """
         with _storage(), transaction(self._connection):
             entries = self.entries()
@@ -264,15 +267,11 @@ class Ledger:
         return WitnessedHead(sequence=last.sequence, hash=last.hash)
 
     def _reserve(self, reservation: Reservation, at: datetime) -> None:
+        self._verify_cap()
         alone = renyi_epsilon([reservation.event], self._cap.delta)
         if alone > reservation.epsilon_granted:
             raise BudgetError(
-                [
-                    (
-                        "budget.permit_exceeded",
-                        "the run would spend more epsilon than its permit grants",
-                    )
-                ]
+                [("budget.permit_exceeded", "the run would spend more than its permit grants")]
             )
         if not decide_within(
             self.events(), [reservation.event], self._cap.epsilon, self._cap.delta
@@ -286,8 +285,23 @@ class Ledger:
                     )
                 ]
             )
-        body = {"kind": "reserve", **_terms(reservation), "at": at.isoformat()}
+        cap = asdict(self._cap)
+        body = {"kind": "reserve", **_terms(reservation), "cap": cap, "at": at.isoformat()}
         _append(self._connection, body)
+
+    def _verify_cap(self) -> None:
+        # Ledgers of version 0.1.0 do not say under which cap they reserved.
+        caps = [e.body["cap"] for e in self.entries() if e.kind == "reserve" and "cap" in e.body]
+        if caps and caps[0] != asdict(self._cap):
+            raise BudgetError(
+                [
+                    (
+                        "ledger.other_cap",
+                        "the ledger's first reservation fixed cap and delta; they cannot change "
+                        "afterwards (ADR 0003)",
+                    )
+                ]
+            )
 
     def _check_order(self, order: Order, reservation: Reservation, begun: list[Entry]) -> None:
         if len(begun) >= reservation.exchanges:

@@ -128,18 +128,55 @@ def test_a_run_beyond_the_cap_is_refused_and_nothing_is_written(path, order_of, 
         ledger.begin(order_of(1), reservation(), start)
 
 
-def test_the_cap_is_over_the_whole_history(path, order_of, start):
-    second = order_of(1, run_id="run-2")
+@pytest.mark.parametrize("share", [0.999, 1])
+def test_the_cap_is_over_the_whole_history(path, order_of, start, share):
+    second = order_of(1, run_id="run-2"), reservation(run_id="run-2"), start
     both = renyi_epsilon([EVENT, EVENT], DELTA)
-    with opened(path, both * 0.999) as ledger:
+    with opened(path, both * share) as ledger:
         ledger.begin(order_of(1), reservation(), start)
+        if share == 1:
+            ledger.begin(*second)
+            assert ledger.events() == [EVENT, EVENT]
+            return
         with pytest.raises(BudgetError) as error:
-            ledger.begin(second, reservation(run_id="run-2"), start)
+            ledger.begin(*second)
         assert error.value.codes == ("budget.exceeded",)
         assert ledger.events() == [EVENT]
-    with opened(path, both) as ledger:
-        ledger.begin(second, reservation(run_id="run-2"), start)
-        assert ledger.events() == [EVENT, EVENT]
+
+
+@pytest.mark.parametrize("other", [Cap(10.1, DELTA), Cap(9.9, DELTA), Cap(10.0, DELTA / 2)])
+def test_the_first_reservation_fixes_cap_and_delta(path, order_of, start, other):
+    """The filter counts at an order that both choose; it proves nothing across two orders."""
+    second = order_of(1, run_id="run-2"), reservation(run_id="run-2", epsilon_granted=9.0), start
+    with opened(path) as ledger:
+        ledger.begin(order_of(1), reservation(), start)
+        assert ledger.entries()[1].body["cap"] == {"epsilon": 10.0, "delta": DELTA}
+    with closing(Ledger(path, *BASE, other)) as ledger:
+        with pytest.raises(BudgetError) as error:
+            ledger.begin(*second)
+        assert error.value.codes == ("ledger.other_cap",)
+        assert "cannot change" in error.value.public
+        assert len(ledger.entries()) == 3
+        ledger.begin(order_of(2), reservation(), start)  # what was reserved stays paid for
+    with opened(path) as ledger:
+        ledger.begin(*second)
+
+
+def test_before_the_first_reservation_the_cap_may_still_change(path, order_of, start):
+    with opened(path, 5.0), opened(path, 6.0) as ledger:
+        ledger.begin(order_of(1), reservation(), start)
+        assert ledger.entries()[1].body["cap"]["epsilon"] == 6.0
+
+
+def test_a_ledger_whose_reservations_name_no_cap_goes_on_and_fixes_it_then(path, order_of, start):
+    with opened(path) as ledger:
+        old = {**ledgers._terms(reservation()), "kind": "reserve", "at": start.isoformat()}
+        ledgers._append(ledger._connection, old)
+        ledger.begin(order_of(1), reservation(), start)
+        ledger.begin(order_of(1, run_id="run-2"), reservation(run_id="run-2"), start)
+    with opened(path, 9.0) as ledger, pytest.raises(BudgetError) as error:
+        ledger.begin(order_of(1, run_id="run-3"), reservation(run_id="run-3"), start)
+    assert error.value.codes == ("ledger.other_cap",)
 
 
 def test_a_run_may_not_cost_more_than_its_permit_grants(path, order_of, start):
@@ -414,6 +451,7 @@ def edit(path, statement):
         ("UPDATE entries SET body = 9e18 WHERE sequence = 2", "ledger.corrupt"),
         ("UPDATE entries SET hash = 'x' WHERE sequence = 2", "ledger.corrupt"),
         ("UPDATE entries SET sequence = 9 WHERE sequence = 2", "ledger.corrupt"),
+        ("UPDATE entries SET sequence = 99 WHERE sequence = 5", "ledger.corrupt"),
         ("UPDATE replies SET reply = 'another'", "ledger.corrupt"),
         ("DELETE FROM replies", "ledger.corrupt"),
         ("UPDATE witness SET hash = '00'", "ledger.corrupt"),
