@@ -22,7 +22,6 @@ from flwr.app import Message, RecordDict
 from clients.pseudonyms import check_of
 from fedcore import canonical, merkle, wire
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.dpias import Bindings, Dpia, Risk
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
 from fedcore.optouts import LogPosition
@@ -40,6 +39,7 @@ from simulations.clock import ManualClock
 from simulations.federation import Federation, Terms, Unit, UnitSetup
 from simulations.grid import InProcessGrid
 from simulations.noise import SeededNoise
+from simulations.paperwork import make_dpia
 from simulations.transport import AsgiTransport
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -120,42 +120,6 @@ def make_plan(units: tuple[str, ...] = UNITS, **changes: Any) -> TrainingPlan:
         "privacy": PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=4.0, delta=1e-5),
     }
     return TrainingPlan(**{**values, **changes})
-
-
-def make_dpia(units: tuple[str, ...] = UNITS) -> Dpia:
-    """Return a DPIA that covers every plan of `make_plan`."""
-    return Dpia(
-        dpia_id="small",
-        version=1,
-        title="t",
-        description="d",
-        necessity="n",
-        legal_basis="l",
-        data_subject_rights="r",
-        risks=(
-            Risk(
-                id="membership",
-                text="t",
-                severity_before=3,
-                likelihood_before=3,
-                measures=("noise",),
-                severity_after=2,
-                likelihood_after=1,
-            ),
-        ),
-        bindings=Bindings(
-            task="churn",
-            purposes=(PURPOSE,),
-            contract=make_contract().digest,
-            features=("tenure", "charge", "product", "channel"),
-            units=units,
-            privacy_modes=("local",),
-            epsilon_cap=50.0,
-            delta_cap=1e-5,
-            minimum_units=2,
-        ),
-        valid_until=START + timedelta(days=300),
-    )
 
 
 class KeptFederation(Federation):
@@ -373,7 +337,7 @@ def make_template(root: Path, *, checked: bool = True) -> None:
             (enrolled.state_dir / "pseudonym.check").write_text(check_of(fixed.digest()))
             if checked:
                 enrolled.check()
-        federation.put_in_force(make_dpia())
+        federation.put_in_force(make_dpia(make_plan(), 50.0, START))
     finally:
         federation.close()
 
