@@ -11,6 +11,7 @@ from clients.durable import (
     connect,
     damage_named,
     exclusive,
+    snapshot,
     storage_named,
     transaction,
 )
@@ -55,6 +56,15 @@ def test_a_transaction_holds_the_write_lock_from_its_start(database, tmp_path):
         with transaction(database), refused:
             other.execute("INSERT INTO numbers VALUES (1)")
         other.execute("INSERT INTO numbers VALUES (1)")
+
+
+def test_a_snapshot_sees_nothing_of_what_is_written_meanwhile(database, tmp_path):
+    with closing(connect(tmp_path / "file.db")) as other:
+        with snapshot(database):
+            assert numbers(database) == []
+            other.execute("INSERT INTO numbers VALUES (1)")
+            assert numbers(database) == []
+        assert numbers(database) == [1]
 
 
 DAMAGE = "ledger.corrupt", "the ledger file"

@@ -340,55 +340,6 @@ def test_an_answer_is_stored_once(used, order_of, start):
         assert ledger.stored_reply(order_of(1)) == b"reply one"
 
 
-def held(connection, path):
-    connection.execute("PRAGMA busy_timeout = 0")
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    return other.close
-
-
-def full(connection, _path):
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-    return lambda: connection.execute("PRAGMA max_page_count = 100000")
-
-
-@pytest.mark.parametrize(("trouble", "code"), [(held, "state.busy"), (full, "state.unwritable")])
-def test_a_lock_and_a_full_disk_write_nothing_and_ask_for_no_backup(
-    used, order_of, start, trouble, code
-):
-    reply = bytes(100_000)
-    with opened(used) as ledger:
-        before = ledger.entries()
-        end = trouble(ledger._connection, used)
-        with pytest.raises(ConflictError) as error:
-            ledger.settle(order_of(2), reply, bytes(32), start)
-        end()
-        assert error.value.code == code
-        assert "from its backup" not in error.value.public
-        assert ledger.entries() == before
-        ledger.settle(order_of(2), reply, bytes(32), start)
-        assert ledger.stored_reply(order_of(2)) == reply
-
-
-def test_a_failing_computation_is_not_called_a_damaged_ledger(path, order_of, start):
-    senseless = EVENT.model_copy(update={"noise_multiplier": "much"})
-    with opened(path) as ledger:
-        with pytest.raises((TypeError, ValueError, KeyError)):
-            ledger.begin(order_of(1), reservation(event=senseless), start)
-        assert len(ledger.entries()) == 1
-        ledger.begin(order_of(1), reservation(), start)
-
-
-@pytest.mark.parametrize("body", [{"kind": "order", "run_id": "run-1"}, {"kind": "gift"}, {}])
-def test_an_entry_that_says_too_little_is_damage_however_well_it_is_chained(used, body):
-    with opened(used) as ledger:
-        ledgers._append(ledger._connection, body)
-        with pytest.raises(TrustError) as error:
-            ledger.entries()
-        assert error.value.code == "ledger.corrupt"
-
-
 # Witnesses
 
 
@@ -454,6 +405,7 @@ def edit(path, statement):
         ("UPDATE entries SET sequence = 99 WHERE sequence = 5", "ledger.corrupt"),
         ("UPDATE replies SET reply = 'another'", "ledger.corrupt"),
         ("DELETE FROM replies", "ledger.corrupt"),
+        ("INSERT INTO replies VALUES ('sha256:00', 'a gift', '')", "ledger.corrupt"),
         ("UPDATE witness SET hash = '00'", "ledger.corrupt"),
         ("UPDATE witness SET sequence = 1", "ledger.rollback"),
         ("UPDATE witness SET sequence = -1", "ledger.corrupt"),
@@ -469,6 +421,13 @@ def test_an_edited_ledger_is_refused(used, statement, code):
     with pytest.raises(TrustError) as error, opened(used):
         pass
     assert error.value.code == (code or "ledger.rollback")
+
+
+def test_a_reply_put_under_an_unanswered_order_is_never_sent(used, order_of):
+    edit(used, f"INSERT INTO replies VALUES ('{order_of(2).digest}', 'forged', '')")  # noqa: S608
+    with pytest.raises(TrustError) as error, opened(used):
+        pass
+    assert error.value.code == "ledger.corrupt"
 
 
 def test_a_rewritten_chain_does_not_get_past_its_witness(used, path, tmp_path, order_of, start):
