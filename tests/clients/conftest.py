@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -166,21 +167,20 @@ def order_of() -> Callable[..., Order]:
     """An order of a run, by round and attempt."""
 
     def of(round_: int = 1, attempt: int = 1, **changes: str) -> Order:
-        return Order(
-            **{
-                "run_id": "run-1",
-                "realm": Realm.PRODUCTION,
-                "unit": "north",
-                "round": round_,
-                "attempt": attempt,
-                "permit": digest_of("permit"),
-                "plan": digest_of("plan"),
-                "model": digest_of(f"model {round_}"),
-                "issued_at": START,
-                "deadline_at": START + timedelta(minutes=10),
-                **changes,
-            }
-        )
+        values: dict[str, Any] = {
+            "run_id": "run-1",
+            "realm": Realm.PRODUCTION,
+            "unit": "north",
+            "round": round_,
+            "attempt": attempt,
+            "permit": digest_of("permit"),
+            "plan": digest_of("plan"),
+            "model": digest_of(f"model {round_}"),
+            "issued_at": START,
+            "deadline_at": START + timedelta(minutes=10),
+            **changes,
+        }
+        return Order(**values)
 
     return of
 
@@ -190,7 +190,7 @@ def node_settings() -> Callable[..., NodeSettings]:
     """Settings of a production node, with changes."""
 
     def of(**changes: object) -> NodeSettings:
-        values = {
+        values: dict[str, Any] = {
             "unit": "north",
             "state_dir": Path("state"),
             "source": Path("customers.csv"),

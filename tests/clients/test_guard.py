@@ -48,10 +48,8 @@ def ask(act):
 def raising(error):
     def act():
         rows = [SECRET]  # a variable beside the error, as rows and keys are
-        del rows
-        held = SECRET
+        assert rows
         raise error
-        return held
 
     return act
 

@@ -7,9 +7,13 @@ from fedcore.record import Realm
 from simulations.noise import SeededNoise
 
 
+def unreachable(settings):
+    raise NotImplementedError
+
+
 @pytest.fixture
 def simulated(clock):
-    return runtime.Runtime(clock=clock, noise=SeededNoise(1), gateway=lambda _: None)
+    return runtime.Runtime(clock=clock, noise=SeededNoise(1), gateway=unreachable)
 
 
 def test_production_takes_its_noise_from_the_operating_system():

@@ -92,10 +92,16 @@ def test_a_crash_leaves_the_old_checkpoint_or_the_new_one(path, full, monkeypatc
 
 def test_bytes_are_on_disk_before_the_old_checkpoint_is_replaced(path, full, monkeypatch):
     acts, fsync, replace = [], os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: acts.append("fsync") or fsync(handle))
-    monkeypatch.setattr(
-        Path, "replace", lambda draft, to: acts.append("replace") or replace(draft, to)
-    )
+
+    def noted(name, act):
+        def noting(*arguments):
+            acts.append(name)
+            return act(*arguments)
+
+        return noting
+
+    monkeypatch.setattr(os, "fsync", noted("fsync", fsync))
+    monkeypatch.setattr(Path, "replace", noted("replace", replace))
     save_checkpoint(path, full)
     assert acts[:2] == ["fsync", "replace"]
 

@@ -1,15 +1,22 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from fedcore.privacy.events import PrivacyEvent
 
-GOOD = {"mechanism": "gaussian", "sampling_rate": 0.5, "noise_multiplier": 2.0, "steps": 3}
+GOOD: dict[str, Any] = {
+    "mechanism": "gaussian",
+    "sampling_rate": 0.5,
+    "noise_multiplier": 2.0,
+    "steps": 3,
+}
 
 
 def test_an_event_is_about_adding_or_removing_one_customer():
     assert PrivacyEvent(**GOOD).adjacency == "add_remove_one"
     with pytest.raises(ValidationError):
-        PrivacyEvent(**GOOD, adjacency="replace_one")
+        PrivacyEvent(**GOOD, adjacency="replace_one")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,7 @@ def test_what_has_no_meaning_is_no_event(field, value):
 def test_an_event_is_frozen_and_survives_its_json():
     event = PrivacyEvent(**GOOD)
     with pytest.raises(ValidationError, match="frozen"):
-        event.steps = 1
+        event.steps = 1  # type: ignore[misc]
     plain = event.model_dump(mode="json", exclude_none=True)
     assert PrivacyEvent.model_validate(plain) == event
     assert set(plain) == {*GOOD, "adjacency"}

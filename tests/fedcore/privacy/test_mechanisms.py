@@ -49,7 +49,7 @@ def batched(model, weights, features, labels, clip=1.0, noise=None):
     )
     task.losses(wrapped(rows.requires_grad_()), targets).sum().backward()
     for parameter in module.parameters():
-        parameter.grad_sample = parameter.grad_sample[: len(labels)]
+        vars(parameter)["grad_sample"] = vars(parameter)["grad_sample"][: len(labels)]
     return module, optimizer
 
 
@@ -99,7 +99,7 @@ def cases(draw):
 def test_whatever_the_weights_one_example_moves_the_sum_by_at_most_the_clip_norm(case):
     model, weights, features, labels, clip, place = case
     whole = clipped_sum(model, weights, features, labels, clip)
-    rest = clipped_sum(model, weights, *without(place, features, labels), clip)
+    rest = clipped_sum(model, weights, *without(place, features, labels), clip=clip)  # type: ignore[misc]
     assert np.isfinite(whole).all()
     assert np.isfinite(rest).all()
     # Scaled by the clip norm, so that squares neither vanish nor overflow.

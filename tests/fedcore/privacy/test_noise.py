@@ -55,7 +55,7 @@ class Ends:
 @pytest.mark.parametrize(("byte", "value"), [(0, 2.0**-53), (255, 1.0)])
 def test_the_ends_of_the_range_are_finite_normals(byte, value):
     ended = KeyStream(bytes(32))
-    ended._cipher = Ends(byte)
+    vars(ended)["_cipher"] = Ends(byte)
     assert ended.uniforms(3).tolist() == [value] * 3
     assert np.isfinite(ended.normals(4)).all()
 
