@@ -133,7 +133,7 @@ def decision_of(dpia: Dpia) -> DpiaDecision:
         dpia=dpia.digest,
         state="in_force",
         acts=tuple(
-            ActRecord(act=act, actor=person, note="considered", acted_at=at(number))
+            ActRecord(act=act, actor=person, note="considered", acted_at=at(number))  # type: ignore[arg-type]
             for number, (act, person) in enumerate(people.items())
         ),
         decided_at=at(20),

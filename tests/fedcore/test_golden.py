@@ -22,7 +22,7 @@ SCHEMA = re.compile(r"""schema_name: Literal\[\s*"([a-z-]+/[0-9]+)"\s*\]""")
 
 def record_types():
     """Return all record types of fedcore by schema, from the files that state one."""
-    found = {}
+    found = {}  # type: ignore[var-annotated]
     for path in CODE.rglob("*.py"):
         schemas = SCHEMA.findall(path.read_text(encoding="utf-8"))
         if schemas:

@@ -80,7 +80,7 @@ def test_a_model_has_widths_exactly_when_it_is_an_mlp():
     ModelSpec(kind="logistic")
     for kind, hidden in (("mlp", ()), ("logistic", (8,)), ("mlp", (0,)), ("mlp", (8,) * 5)):
         with pytest.raises(ValidationError):
-            ModelSpec(kind=kind, hidden=hidden)
+            ModelSpec(kind=kind, hidden=hidden)  # type: ignore[arg-type]
 
 
 def test_a_run_is_charged_for_all_rounds_and_all_spare_ones(plan):

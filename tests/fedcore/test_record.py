@@ -117,7 +117,7 @@ def test_a_record_cannot_be_changed():
 )
 def test_kinds_of_values(kind, good, bad):
     class Holder(Record):
-        value: kind
+        value: kind  # type: ignore[valid-type]
 
     for value in good:
         assert Holder(schema_name="x/1", value=value).value == value

@@ -164,7 +164,7 @@ def test_a_signed_payload_that_is_not_canonical_is_refused(contract, key, monkey
 
 def test_an_envelope_has_exactly_one_signature_and_no_other_field(envelope):
     plain = json.loads(envelope.to_bytes())
-    for change in (
+    for change in (  # type: ignore[var-annotated]
         {"signatures": []},
         {"signatures": plain["signatures"] * 2},
         {"extra": 1},

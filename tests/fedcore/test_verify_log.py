@@ -146,7 +146,9 @@ class TestExport:
 
     def export(self, world, signed, **update):
         checkpoint = Checkpoint(
-            realm=world.realm, log=position_of(signed), issued_at="2026-03-02T12:00:00Z"
+            realm=world.realm,
+            log=position_of(signed),
+            issued_at="2026-03-02T12:00:00Z",  # type: ignore[arg-type]
         )
         envelope = world.sign(checkpoint)
         return LogExport(entries=signed, checkpoint=envelope).model_copy(update=update)
@@ -185,7 +187,9 @@ class TestExport:
 
     def test_a_checkpoint_that_names_the_other_realm_fails(self, world, entries):
         checkpoint = Checkpoint(
-            realm=Realm.SIMULATION, log=position_of(entries), issued_at="2026-03-02T12:00:00Z"
+            realm=Realm.SIMULATION,
+            log=position_of(entries),
+            issued_at="2026-03-02T12:00:00Z",  # type: ignore[arg-type]
         )
         lied = self.export(world, entries, checkpoint=world.sign(checkpoint))
         assert self.failed(world, lied) == ["log.root"]
