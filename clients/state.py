@@ -1,4 +1,4 @@
-"""A node's state directory: its keys, ledger, opt-outs and the operator's last check."""
+"""A node's state directory: its keys, ledger, opt-outs and the operator's last checks."""
 
 import json
 from dataclasses import dataclass
@@ -71,15 +71,20 @@ class StateDir:
         """Return whether the operator's last check found the source fit for this contract."""
         fit = {"available": True, "contract": contract}
         try:
-            value = json.loads((self.root / "check.json").read_text(encoding="utf-8"))
+            value = json.loads(self._check(contract).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
         return isinstance(value, dict) and value == {**value, **fit}
 
     def set_checked(self, *, available: bool, at: datetime, contract: str) -> None:
-        """Record the outcome of a check; it stands until the operator checks again."""
+        """Record a check's outcome; it stands until this contract is checked again, whatever
+        becomes of others.
+        """
         value = {"available": available, "at": at.isoformat(), "contract": contract}
-        write_atomically(self.root / "check.json", json.dumps(value).encode())
+        write_atomically(self._check(contract), json.dumps(value).encode())
+
+    def _check(self, contract: str) -> Path:
+        return self.root / "checks" / f"{contract.removeprefix('sha256:')}.json"
 
 
 def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDir:

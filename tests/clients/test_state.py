@@ -52,7 +52,7 @@ def test_a_state_is_never_started_anew_over_another(state, start):
     assert {path.name: path.read_bytes() for path in state.root.iterdir()} == before
 
 
-@pytest.mark.parametrize("leftover", ["ledger.db", "node.pem", "check.json"])
+@pytest.mark.parametrize("leftover", ["ledger.db", "node.pem", "checks"])
 def test_one_file_of_an_older_state_is_enough_to_refuse(tmp_path, start, leftover):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / leftover).touch()
@@ -69,19 +69,36 @@ def test_a_node_is_available_for_the_contract_it_was_checked_against_and_no_othe
     assert not state.checked("a")
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_the_check_of_another_contract_leaves_a_checked_one_as_it_is(
+    state, start, digest, available
+):
+    first, second = digest("version 1"), digest("version 2")
+    state.set_checked(available=not available, at=start, contract=first)
+    state.set_checked(available=available, at=start, contract=second)
+    assert (state.checked(first), state.checked(second)) == (not available, available)
+
+
+def test_a_check_counts_for_the_contract_that_it_names_wherever_it_lies(state, start):
+    state.set_checked(available=True, at=start, contract="a")
+    (state.root / "checks" / "a.json").rename(state.root / "checks" / "b.json")
+    assert not state.checked("b")
+    assert not state.checked("a")
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"null", b'{"available": true}', b'{"contract": "a"}', b"\xff"],
 )
 def test_a_damaged_check_makes_the_node_unavailable(state, start, content):
     state.set_checked(available=True, at=start, contract="a")
-    (state.root / "check.json").write_bytes(content)
+    (state.root / "checks" / "a.json").write_bytes(content)
     assert not state.checked("a")
 
 
 def test_what_is_said_of_a_check_is_its_outcome_only(state, start):
     state.set_checked(available=True, at=start, contract="a")
-    value = json.loads((state.root / "check.json").read_text())
+    value = json.loads((state.root / "checks" / "a.json").read_text())
     assert set(value) == {"available", "at", "contract"}
 
 

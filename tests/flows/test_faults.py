@@ -62,7 +62,8 @@ def test_a_broken_source_is_named_to_the_operator_and_to_nobody_else(build, worl
     world = build(pair)
     unit, server = world.unit("north"), worlds.Server(world)
     before = contents(world.federation.root / "governance")
-    ledger, bulletin = ((unit.state_dir / n).read_bytes() for n in ("ledger.db", "check.json"))
+    (check,) = (unit.state_dir / "checks").iterdir()
+    ledger, outcome = (unit.state_dir / "ledger.db").read_bytes(), check.read_bytes()
     rows = worlds.make_rows("north", 40)
     unit.write_rows(change(rows))
     with pytest.raises(DataError) as error:
@@ -79,7 +80,7 @@ def test_a_broken_source_is_named_to_the_operator_and_to_nobody_else(build, worl
     # Frozen until the operator acts: a mended source alone changes nothing.
     unit.write_rows(rows)
     assert server.call_roll("north") == "node.unavailable"
-    assert (unit.state_dir / "check.json").read_bytes() != bulletin
+    assert check.read_bytes() != outcome
     unit.check()
     assert server.call_roll("north") == "present"
     assert not isinstance(server.train("north"), str)
@@ -263,8 +264,9 @@ def settings_are_gone(unit):
 
 
 def check_is_a_directory(unit):
-    (unit.state_dir / "check.json").unlink()
-    (unit.state_dir / "check.json").mkdir()
+    for path in (unit.state_dir / "checks").glob("*.json"):
+        path.unlink()
+        path.mkdir()
 
 
 def reply_table_is_gone(unit):

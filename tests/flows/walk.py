@@ -127,7 +127,8 @@ class Points:
         except (ValueError, TypeError):
             return None
         if inside[0] == "units":
-            return "contract" if "contracts" in inside else inside[-1]
+            kinds = {"contracts": "contract", "checks": "check"}
+            return kinds.get(inside[-2], inside[-1])
         if inside[0] == "server":
             return "checkpoint" if "runs" in inside else inside[-1]
         return None
@@ -250,8 +251,8 @@ def _look_at_ledger(state: Path, unit: str, journal: Journal) -> list[str]:
 
 def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     wrong = []
-    if (state / "check.json").exists():
-        json.loads((state / "check.json").read_text())
+    for path in (state / "checks").glob("*.json"):
+        json.loads(path.read_text())
     for path in (state / "contracts").glob("*.json"):
         Envelope.from_bytes(path.read_bytes())
     clock = worlds.ManualClock(worlds.START)
