@@ -24,7 +24,7 @@ from fedcore.errors import (
 )
 from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, WitnessedHead, set_digest
 from fedcore.record import Realm
-from fedcore.signing import SigningKey, sign_record
+from fedcore.signing import Envelope, SigningKey, sign_record
 
 NODE, STRANGER = SigningKey.generate(), SigningKey.generate()
 REALM = Realm.PRODUCTION
@@ -323,7 +323,8 @@ def test_in_any_order_of_acts_nobody_who_objected_is_forgotten(
     tmp_path_factory, opt_out, bulletin_of, acts
 ):
     path = tmp_path_factory.mktemp("acts") / "bulletin.db"
-    store, taken, size = BulletinStore(path, "north", NODE.public, REALM), [], 0
+    taken: list[Envelope] = []
+    store, size = BulletinStore(path, "north", NODE.public, REALM), 0
     try:
         for act in acts:
             if act == "add":

@@ -48,7 +48,8 @@ def reservation(**changes):
 
 
 def opened(path, epsilon=10.0, base=BASE):
-    return closing(Ledger(path, *base, Cap(epsilon, DELTA)))
+    unit, namespace = base
+    return closing(Ledger(path, unit, namespace, Cap(epsilon, DELTA)))
 
 
 @pytest.fixture(scope="session")
@@ -285,8 +286,10 @@ for order in map(Order.model_validate_json, orders):
         for name in ("a", "b")
     ]
     for process in processes:
-        process.stdout.readline()
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
     for process in processes:  # both are up: now they race
+        assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
     said = "".join(process.communicate()[0] for process in processes)
