@@ -35,7 +35,7 @@ class StateDir:
     @property
     def lock(self) -> Path:
         """What one process at a time holds: to speak with governance, to number an opt-out."""
-        return self.root / "node.lock"
+        return self.root / "state.lock"
 
     def node_key(self) -> SigningKey:
         """Return the node's signing key. Raises: InvalidRecordError `key.unreadable`."""

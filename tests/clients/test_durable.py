@@ -229,7 +229,7 @@ def test_another_process_waits_and_a_killed_holder_keeps_nobody_out(tmp_path):
 
     command = [sys.executable, "-c", HOLDER, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"inside\n"
+        assert holder.stdout.readline() == b"inside\n"  # type: ignore[union-attr]
         waiting = threading.Thread(target=act)
         waiting.start()
         assert not entered.wait(0.3)

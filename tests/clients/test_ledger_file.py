@@ -113,7 +113,7 @@ def test_opening_holds_one_reply_in_memory_at_a_time(path, order_of, start):
 
 def test_a_ledger_opens_while_another_process_writes_answers(path, order_of, start):
     """What is read belongs to one moment: no answer is taken for an added one."""
-    failures, opened_times = [], 0
+    failures, opened_times = [], 0  # type: ignore[var-annotated]
     writer = threading.Thread(target=answer_rounds, args=(path, order_of, start, failures))
     writer.start()
     while writer.is_alive():

@@ -52,7 +52,7 @@ def together(*acts):
         try:
             results[number] = act()
         except Exception as error:  # noqa: BLE001 - the test looks at it
-            results[number] = error
+            results[number] = error  # type: ignore[call-overload]
 
     threads = [threading.Thread(target=note, args=pair) for pair in enumerate(acts)]
     for thread in threads:
