@@ -119,10 +119,12 @@ def test_values_without_a_canonical_form_are_refused(value):
     assert caught.value.code == "record.not_canonical"
 
 
-def test_a_document_above_the_limit_is_refused_unread(monkeypatch):
-    monkeypatch.setattr(canonical, "MAX_DOCUMENT_BYTES", 3)
-    assert canonical.decode(b"[1]") == [1]
-    assert code_of(b"[12]") == "record.too_large"
+def test_a_document_above_the_limit_is_refused_unread():
+    assert canonical.decode(b"[1]", max_bytes=3) == [1]
+    with pytest.raises(InvalidRecordError) as caught:
+        canonical.decode(b"[12]", max_bytes=3)
+    assert caught.value.code == "record.too_large"
+    assert code_of(b" " * (canonical.MAX_DOCUMENT_BYTES + 1)) == "record.too_large"
 
 
 def test_digests_are_sha256_of_the_canonical_bytes():
