@@ -157,7 +157,8 @@ def _finite(value: object) -> bool:
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers, at most about `count`, the least at or below `low`."""
-    span = (high - low) or abs(high) or 1.0
+    # Ticks are shown with at most ten decimals: a span below a millionth is none.
+    span = high - low if high - low > 1e-6 else max(abs(high), 1e-6)
     rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in STEPS if s * power >= rough * 0.999)

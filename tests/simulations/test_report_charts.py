@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simulations.report_charts import LABEL_GAP, PLOT_HEIGHT, bar_chart, line_chart
@@ -28,6 +28,8 @@ def bars(*arguments):
     return chart
 
 
+@example([0.0, 5e-324], [])
+@example([0.7, 0.7 + 1e-12], [0.7])
 @given(st.lists(auc, min_size=1, max_size=60), st.lists(auc, max_size=3))
 def test_every_point_lies_within_the_plot_and_no_label_on_another(values, levels):
     chart = line(values, [("level", "pooled", value) for value in levels])
