@@ -124,7 +124,8 @@ def _print_summary(report: dict[str, Any], out: Path, console: Console) -> None:
     console.print(f"  a person in {persons['units']} units: epsilon {persons['claim']:.3f}")
     console.print(f"  opt-outs enforced: {report['opt_outs_enforced']}")
     for pair in report["refusal_pairs"]:
-        console.print(f"  refused {pair['code']}, repaired: {pair['outcome']}")
+        mark = "refused" if pair["ok"] else "NOT AS PROMISED:"
+        console.print(f"  {mark} {pair['code']}, repaired: {pair['outcome']}")
     verdict = "verified" if report["verified"] else "NOT VERIFIED"
     console.print(f"  evidence: {verdict} by a second process without network")
     console.print(f"  {report['seconds']:.1f} s, {report['peak_rss_mb']:.0f} MB")

@@ -326,3 +326,23 @@ def test_production_documents_are_nothing_to_a_simulated_node(server):
     assert server.call_roll("north", permit=signed) == "signature.wrong_type"
     assert Permit.from_bytes(signed.payload_bytes).realm is Realm.PRODUCTION
     assert server.call_roll("north") == "present"
+
+
+def test_an_order_without_a_minimum_cohorts_views_of_the_log_is_refused(build, worlds):
+    server = worlds.Server(build())
+    order = server.order("north")
+    one_view = server.cosignatures()[:1]
+    for views in ((), one_view, one_view * 3):
+        assert server.train("north", server.request(order, cosignatures=views)) == (
+            "log.cosignatures_missing"
+        )
+    assert server.train("north", server.request(order)).update
+
+
+def test_a_stored_reply_does_not_leave_after_the_permit_was_revoked(build, worlds):
+    server = worlds.Server(build())
+    request = server.request(server.order("north"))
+    first = server.train("north", request)
+    assert server.train("north", request) == first
+    server.federation.offices["dpo"].revoke_permit(server.run_id, "complaint")
+    assert server.train("north", request) == "permit.revoked"
