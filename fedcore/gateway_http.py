@@ -1,7 +1,9 @@
 """The governance API over HTTP; the only file of fedcore that imports httpx."""
 
 import base64
+import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -45,6 +47,22 @@ _REFUSALS: Mapping[str, type[RefusedError]] = {
     "transition": TransitionError,
     "budget": BudgetError,
 }
+
+
+def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
+    """Return a client for governance at this address; the caller closes it.
+
+    Args: `ca` is the PEM file of the authority that governance's certificate must come from;
+    without it the system's own authorities count.
+    Raises: InvalidRecordError `tls.ca_unreadable`.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRecordError(
+            "tls.ca_unreadable", f"{ca} is no readable file of certificates (PEM)", str(error)
+        ) from error
+    return httpx.Client(base_url=base_url, verify=context, timeout=TIMEOUT)
 
 
 class HttpGateway:
