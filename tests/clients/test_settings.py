@@ -32,6 +32,34 @@ def test_a_file_with_the_needed_names_makes_a_careful_production_node(tmp_path):
     assert (settings.minimum_cohort, settings.faulty_rows) == (2, "refuse")
 
 
+def test_a_file_of_the_first_version_asks_nothing_more_of_server_and_runs(tmp_path):
+    settings = loaded(tmp_path)
+    assert (settings.tasks, settings.run_epsilon_cap) == (None, None)
+    assert (settings.accepted_server_versions, settings.maintenance_windows) == (None, ())
+    assert (settings.superlink, settings.superlink_ca, settings.governance_ca) == (None,) * 3
+    assert (settings.health_port, settings.runtime_port) == (8340, 8341)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("superlink", '"superlink.example:9092"'),
+        ("superlink", '"192.0.2.7:1"'),
+        ("superlink", '"[2001:db8::1]:65535"'),
+        ("superlink_ca", '"superlink-ca.pem"'),
+        ("governance_ca", '"governance-ca.pem"'),
+        ("health_port", "8350"),
+        ("runtime_port", "8351"),
+        ("tasks", '["churn"]'),
+        ("run_epsilon_cap", "4.0"),
+        ("accepted_server_versions", '["0.1.0", "0.2.0"]'),
+        ("maintenance_windows", '["Sat 02:00-06:00", "Sun 22:00-04:00"]'),
+    ],
+)
+def test_what_a_unit_may_say_about_its_server_and_its_policy_is_kept(tmp_path, name, value):
+    assert getattr(loaded(tmp_path, **{name: value}), name) is not None
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_a_missing_setting_is_named(tmp_path, name):
     loaded(tmp_path)
@@ -58,6 +86,22 @@ def test_a_missing_setting_is_named(tmp_path, name):
         ("purposes", "[]"),
         ("minimum_cohort", "0"),
         ("faulty_rows", '"ignore"'),
+        ("superlink", '"https://superlink.example:9092"'),
+        ("superlink", '"superlink.example"'),
+        ("superlink", '"superlink.example:70000"'),
+        ("superlink", '"superlink.example:0"'),
+        ("health_port", "0"),
+        ("runtime_port", "65536"),
+        ("runtime_port", "8340"),
+        ("tasks", "[]"),
+        ("tasks", '["Churn Task"]'),
+        ("run_epsilon_cap", "0"),
+        ("run_epsilon_cap", "inf"),
+        ("run_epsilon_cap", "4.1"),
+        ("accepted_server_versions", "[]"),
+        ("accepted_server_versions", '[""]'),
+        ("maintenance_windows", '["Saturday"]'),
+        ("maintenance_windows", '["Sat 02:00-06:00", "Sat 02:00-02:00"]'),
         ("epsilon", "3"),
     ],
 )
