@@ -49,7 +49,7 @@ def admit(
     verify_permit(permit, plan, permit.run_id, settings.realm)
     verify_permit_time(permit, now)
     verify_permit_node(permit, settings.unit, site.key.public, VERSION)
-    verify_policy(settings, permit, plan, site.contract(plan.contract))
+    verify_policy(settings, permit, plan, site.contract(plan.contract), now)
     return permit, plan
 
 

@@ -1,7 +1,10 @@
 """The unit's own rules over what is signed by others: pure, and always the last word."""
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal
 
+from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
 from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import ExpiredError, InvalidRecordError, RefusedError
@@ -9,6 +12,7 @@ from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
+Reason = tuple[str, str]
 Ground = Literal["art21_2", "art21_1", "art7_3", "art17", "art18"]
 _GROUNDS: dict[str, Ground] = {
     "art21_2": "art21_2",
@@ -20,34 +24,69 @@ _GROUNDS: dict[str, Ground] = {
 
 
 def verify_policy(
-    settings: NodeSettings, permit: Permit, plan: TrainingPlan, contract: Contract
+    settings: NodeSettings,
+    permit: Permit,
+    plan: TrainingPlan,
+    contract: Contract,
+    now: datetime,
+    server_version: str | None = None,
 ) -> None:
-    """Hold a permitted plan against the unit's policy.
+    """Hold a permitted plan, and the server that asks, against the unit's policy.
 
+    Args: `server_version` is what the server says that it runs; None when it says nothing.
     Raises: RefusedError with every reason of `policy.purpose_not_allowed`,
-        `policy.cohort_too_small`, `policy.delta_differs`, `policy.public_n_differs`,
-        `policy.sensitive_input`.
+        `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
+        `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
+        `policy.server_version_not_accepted`, `policy.maintenance`.
     """
-    reasons: list[tuple[str, str]] = []
-    if not set(purpose_line(contract.purposes, plan.purpose)) & set(settings.purposes):
-        reasons.append(
-            ("policy.purpose_not_allowed", "the unit does not take part in this purpose")
-        )
-    if permit.minimum_cohort < settings.minimum_cohort:
-        reasons.append(("policy.cohort_too_small", "the unit asks for a larger minimum cohort"))
-    if plan.privacy.delta != settings.delta:
-        reasons.append(
-            ("policy.delta_differs", "the plan's delta is not the one of the unit's ledger")
-        )
-    if plan.public_n(settings.unit) != public_n_of(settings.size_band):
-        reasons.append(
-            ("policy.public_n_differs", "the plan's public size is not the declared one")
-        )
-    inputs = {feature.field for feature in plan.features}
-    if any(f.name in inputs and f.sensitivity != "none" for f in contract.fields):
-        reasons.append(("policy.sensitive_input", "the plan takes a sensitive field as an input"))
+    reasons = [
+        *_purpose_reasons(settings, plan, contract),
+        *_run_reasons(settings, permit, plan),
+        *_server_reasons(settings, now, server_version),
+    ]
     if reasons:
         raise RefusedError(reasons)
+
+
+def _purpose_reasons(
+    settings: NodeSettings, plan: TrainingPlan, contract: Contract
+) -> Iterator[Reason]:
+    if not set(purpose_line(contract.purposes, plan.purpose)) & set(settings.purposes):
+        yield "policy.purpose_not_allowed", "the unit does not take part in this purpose"
+    if settings.tasks is not None and plan.task not in settings.tasks:
+        yield "policy.task_not_allowed", "the unit does not take part in this task"
+    inputs = {feature.field for feature in plan.features}
+    if any(f.name in inputs and f.sensitivity != "none" for f in contract.fields):
+        yield "policy.sensitive_input", "the plan takes a sensitive field as an input"
+
+
+def _run_reasons(settings: NodeSettings, permit: Permit, plan: TrainingPlan) -> Iterator[Reason]:
+    if permit.minimum_cohort < settings.minimum_cohort:
+        yield "policy.cohort_too_small", "the unit asks for a larger minimum cohort"
+    if plan.privacy.delta != settings.delta:
+        yield "policy.delta_differs", "the plan's delta is not the one of the unit's ledger"
+    if plan.public_n(settings.unit) != public_n_of(settings.size_band):
+        yield "policy.public_n_differs", "the plan's public size is not the declared one"
+    grant, cap = permit.grant(settings.unit), settings.run_epsilon_cap
+    if grant is not None and cap is not None and grant.epsilon > cap:
+        yield (
+            "policy.epsilon_too_large",
+            "the permit grants the run more epsilon than the unit allows one run: plan more noise "
+            "or fewer rounds",
+        )
+
+
+def _server_reasons(
+    settings: NodeSettings, now: datetime, server_version: str | None
+) -> Iterator[Reason]:
+    accepted = settings.accepted_server_versions
+    if accepted is not None and server_version not in accepted:
+        yield (
+            "policy.server_version_not_accepted",
+            "the unit does not work with the server's version: install one that it accepts",
+        )
+    if in_maintenance(settings.maintenance_windows, now):
+        yield "policy.maintenance", "the unit is in a maintenance window: ask again later"
 
 
 def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:

@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,6 +8,8 @@ from fedcore.errors import ExpiredError, InvalidRecordError, RefusedError
 from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
 from fedcore.plans import Feature, TrainingPlan, UnitTerms
 from fedcore.record import Realm
+
+MONDAY_MORNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -29,9 +31,14 @@ def bulletin(start):
     )
 
 
-def refusals(settings, permit, plan, contract):
+@pytest.fixture
+def permitted(permit, plan, contract):
+    return permit, plan, contract
+
+
+def refusals(settings, permit, plan, contract, now=MONDAY_MORNING, version=None):
     try:
-        verify_policy(settings, permit, plan, contract)
+        verify_policy(settings, permit, plan, contract, now, version)
     except RefusedError as error:
         return error.codes
     return ()
@@ -95,13 +102,91 @@ def test_a_sensitive_field_is_never_an_input(node_settings, permit, plan, contra
     assert refusals(node_settings(), permit, nosy, marked) == ("policy.sensitive_input",)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "codes"),
+    [
+        (None, ()),
+        (("churn",), ()),
+        (("segmentation", "churn"), ()),
+        (("segmentation",), ("policy.task_not_allowed",)),
+    ],
+)
+def test_only_the_tasks_that_the_unit_names_are_done(
+    node_settings, permit, plan, contract, tasks, codes
+):
+    assert refusals(node_settings(tasks=tasks), permit, plan, contract) == codes
+
+
+@pytest.mark.parametrize(
+    ("cap", "codes"), [(None, ()), (3.0, ()), (2.99, ("policy.epsilon_too_large",))]
+)
+def test_one_run_is_granted_no_more_epsilon_than_the_unit_allows(
+    node_settings, permit, plan, contract, cap, codes
+):
+    assert permit.grant("north").epsilon == 3.0
+    assert refusals(node_settings(run_epsilon_cap=cap), permit, plan, contract) == codes
+
+
+def test_what_a_run_costs_another_unit_is_not_this_ones_business(
+    node_settings, permit, plan, contract
+):
+    dear = tuple(
+        grant.model_copy(update={"epsilon": 9.0}) if grant.unit == "south" else grant
+        for grant in permit.cohort
+    )
+    other = permit.model_copy(update={"cohort": dear})
+    assert refusals(node_settings(run_epsilon_cap=3.0), other, plan, contract) == ()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "version", "codes"),
+    [
+        (None, None, ()),
+        (None, "9.9.9", ()),
+        (("0.1.0", "0.2.0"), "0.2.0", ()),
+        (("0.1.0",), "0.1.1", ("policy.server_version_not_accepted",)),
+        (("0.1.0",), None, ("policy.server_version_not_accepted",)),
+    ],
+)
+def test_only_servers_of_accepted_versions_are_worked_with_once_the_unit_names_some(
+    node_settings, permitted, accepted, version, codes
+):
+    settings = node_settings(accepted_server_versions=accepted)
+    assert refusals(settings, *permitted, version=version) == codes
+
+
+@pytest.mark.parametrize(
+    ("minutes", "codes"),
+    [(-1, ()), (0, ("policy.maintenance",)), (59, ("policy.maintenance",)), (60, ())],
+)
+def test_a_unit_takes_part_in_nothing_while_it_is_maintained(
+    node_settings, permit, plan, contract, minutes, codes
+):
+    settings = node_settings(maintenance_windows=("Wed 00:00-01:00", "Mon 09:00-10:00"))
+    now = MONDAY_MORNING + timedelta(minutes=minutes)
+    assert refusals(settings, permit, plan, contract, now) == codes
+
+
 def test_every_reason_is_told_at_once(node_settings, permit, plan, contract):
-    settings = node_settings(purposes=("analytics",), minimum_cohort=9, size_band=64, delta=9e-6)
+    settings = node_settings(
+        purposes=("analytics",),
+        tasks=("segmentation",),
+        minimum_cohort=9,
+        size_band=64,
+        delta=9e-6,
+        run_epsilon_cap=1.0,
+        accepted_server_versions=("9.9.9",),
+        maintenance_windows=("Mon 08:00-10:00",),
+    )
     assert refusals(settings, permit, plan, contract) == (
         "policy.purpose_not_allowed",
+        "policy.task_not_allowed",
         "policy.cohort_too_small",
         "policy.delta_differs",
         "policy.public_n_differs",
+        "policy.epsilon_too_large",
+        "policy.server_version_not_accepted",
+        "policy.maintenance",
     )
 
 
