@@ -18,7 +18,7 @@ from fedcore.errors import FedError
 
 MARK = "FEDPACT_DEPLOYMENT"
 POLL_S = 0.05
-_QUIET = {
+QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "OMP_NUM_THREADS": "1",
@@ -39,15 +39,22 @@ class Process:
         command: program and arguments.
         log: where standard output and error go.
         environment: what is added to this process's environment.
+        folder: its working directory; None for this process's.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self.command = list(command)
         self.log = log
         self.environment = dict(environment)
+        self.folder = folder
         self._mark = ""
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -69,7 +76,8 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **_QUIET, **self.environment, MARK: self._mark},
+                cwd=self.folder,
+                env={**os.environ, **QUIET, **self.environment, MARK: self._mark},
             )
         return self
 
@@ -96,7 +104,10 @@ class Process:
         self._end(signal.SIGKILL)
 
     def stop(self, timeout_s: float = 20.0) -> int:
-        """Ask the process to end and return its exit code. Raises: FedError `deployment.timeout`."""
+        """Ask the process to end and return its exit code.
+
+        Raises: FedError `deployment.timeout`.
+        """
         if self._running is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._running.pid, signal.SIGTERM)

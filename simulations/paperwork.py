@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from fedcore import canonical
-from fedcore.dpias import Bindings, Dpia, Risk
+from fedcore.dpias import Bindings, Dpia, DpiaAct, Risk
 from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
 from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
@@ -12,6 +12,13 @@ from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
 from simulations.scenario import Scenario
 
+# Who does what with a DPIA until it is in force: role, act, note.
+DPIA_ACTS: tuple[tuple[str, DpiaAct, str], ...] = (
+    ("author", "submit", "Ready for evaluation."),
+    ("evaluator", "evaluate", "Risks and measures are complete and proportionate."),
+    ("dpo", "advise", "Advice: go ahead, with the epsilon cap as bound."),
+    ("approver", "approve", "Approved for the bound purposes, units and terms."),
+)
 _RISKS = (
     Risk(
         id="membership-inference",

@@ -1,0 +1,32 @@
+"""Customers that never lived: rows within a contract's public bounds, and nothing else."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fedcore.contracts import Contract, ContractField
+
+_POSITIVE_SHARE = 0.3
+
+
+def generate_rows(contract: Contract, unit: str, count: int, seed: int) -> pl.DataFrame:
+    """Return `count` sound rows of a unit as text cells, the same ones for the same seed.
+
+    Each number is uniform between its public bounds, each category as likely as the others, and
+    the label depends on nothing: what a rehearsal or a test needs, and nothing to learn from.
+    """
+    draw = np.random.default_rng([seed, *unit.encode()])
+    columns = {contract.subject.column: [f"{unit}-{number:06d}" for number in range(count)]}
+    columns |= {field.name: _cells(field, draw, count) for field in contract.fields}
+    label = contract.label
+    leaves = draw.uniform(size=count) < _POSITIVE_SHARE
+    columns[label.name] = [label.positive if left else label.negative for left in leaves]
+    return pl.DataFrame(columns)
+
+
+def _cells(field: ContractField, draw: np.random.Generator, count: int) -> list[str]:
+    if field.kind == "categorical":
+        return [str(value) for value in draw.choice(list(field.categories), count)]
+    lower, upper = field.lower or 0.0, field.upper or 0.0
+    numbers: NDArray[np.float64] = draw.uniform(lower, upper, count)
+    return [str(max(lower, float(np.floor(number)))) for number in numbers]
