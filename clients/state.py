@@ -12,8 +12,17 @@ from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.permits import Enrolment
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.transport_keys import create_transport_key, load_transport_key
 
 _CHECK = "pseudonym.check"
+
+
+@dataclass(frozen=True)
+class NodeKeys:
+    """The key that a node signs with, and the public line of the one that its connection has."""
+
+    signing: SigningKey
+    transport: str | None
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,31 @@ class StateDir:
         """What one process at a time holds: to speak with governance, to number an opt-out."""
         return self.root / "state.lock"
 
+    @property
+    def transport_key(self) -> Path:
+        """The private key of the node's connection, in the OpenSSH form that a SuperNode reads."""
+        return self.root / "transport.key"
+
+    def transport_public(self) -> str:
+        """Return the public line of the transport key.
+
+        Raises: InvalidRecordError `key.unreadable`, `key.permissions`, `key.transport_missing`.
+        """
+        if not self.transport_key.exists():
+            raise InvalidRecordError(
+                "key.transport_missing",
+                "transport.key is missing: restore it from its backup; a node that was enrolled "
+                "before there were such keys gets one by `fedpact node rotate`",
+            )
+        return load_transport_key(self.transport_key)
+
     def node_key(self) -> SigningKey:
         """Return the node's signing key. Raises: InvalidRecordError `key.unreadable`."""
         return SigningKey.load(self.root / "node.pem")
+
+    def keys(self) -> NodeKeys:
+        """Return both keys. Raises: as `node_key` and `transport_public`."""
+        return NodeKeys(self.node_key(), self.transport_public())
 
     def pseudonym_key(self) -> bytes:
         """Return the key of the unit's pseudonyms, the very one that it was founded with.
@@ -97,6 +128,7 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)  # an empty directory may have been there, open to others
     SigningKey.generate().save(root / "node.pem")
+    create_transport_key(root / "transport.key")
     key = create_key(root / "pseudonym.key")
     write_atomically(root / _CHECK, check_of(key).encode())
     state = StateDir(root)
@@ -105,7 +137,7 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
 
 
 def enrolment(
-    key: SigningKey, unit: str, legal_entity: str, band: tuple[int, str], at: datetime, realm: Realm
+    keys: NodeKeys, unit: str, legal_entity: str, band: tuple[int, str], at: datetime, realm: Realm
 ) -> Envelope:
     """Return a signed enrolment request; `band` is the size band and the subject namespace."""
     size_band, namespace = band
@@ -114,9 +146,10 @@ def enrolment(
     record = Enrolment(
         unit=unit,
         legal_entity=legal_entity,
-        node_key=key.public,
+        node_key=keys.signing.public,
         size_band=size_band,
         subject_namespace=namespace,
         requested_at=at,
+        transport_key=keys.transport,
     )
-    return sign_record(record, key, realm)
+    return sign_record(record, keys.signing, realm)

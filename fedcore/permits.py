@@ -5,13 +5,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fedcore.record import At, Counter, Digest, Name, Part, Positive, PublicKey, Realm, Record, Text
+from fedcore.transport_keys import TransportKey
 
 
 class Enrolment(Record):
     """A unit's request to take part, signed by its own node key.
 
     `size_band` is the lower end of a power-of-two band that the operator declares, at most yearly;
-    the exact number of customers is never told.
+    the exact number of customers is never told. `transport_key` is the public key, as an OpenSSH
+    line, that the node's connection is known by.
     """
 
     schema_name: Literal["enrolment/1"] = Field(default="enrolment/1", alias="schema")
@@ -21,6 +23,7 @@ class Enrolment(Record):
     size_band: Annotated[int, Field(ge=2, le=2**40)]
     subject_namespace: Name
     requested_at: At
+    transport_key: TransportKey | None = None
 
     @model_validator(mode="after")
     def _power_of_two(self) -> Self:
@@ -30,7 +33,9 @@ class Enrolment(Record):
 
 
 class UnitCertificate(Record):
-    """Governance's answer to an enrolment: this key speaks for this unit."""
+    """Governance's answer to an enrolment: this key speaks for this unit, and its connection is
+    known by that transport key.
+    """
 
     schema_name: Literal["unit-certificate/1"] = Field(default="unit-certificate/1", alias="schema")
     unit: Name
@@ -38,6 +43,7 @@ class UnitCertificate(Record):
     size_band: Annotated[int, Field(ge=2)]
     enrolment: Digest
     issued_at: At
+    transport_key: TransportKey | None = None
 
 
 class NodeGrant(Part):
@@ -92,6 +98,29 @@ class Revocation(Record):
     permit: Digest
     reason: Text
     revoked_at: At
+
+
+class PermitRenewal(Record):
+    """A permit may be used longer. Signed by governance, after its gate has said yes once more.
+
+    Guarantees: changes nothing in the permit, whose digest orders, receipts and ledgers hold; adds
+        the time from `issued_at` to `expires_at` to that permit of that run, and takes none away.
+    `sequence` counts a run's renewals from 1.
+    """
+
+    schema_name: Literal["permit-renewal/1"] = Field(default="permit-renewal/1", alias="schema")
+    run_id: Name
+    realm: Realm
+    permit: Digest
+    sequence: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    issued_at: At
+    expires_at: At
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if self.expires_at <= self.issued_at:
+            raise ValueError("expires_at: must be after issued_at")
+        return self
 
 
 def public_n_of(size_band: int) -> int:

@@ -5,7 +5,6 @@ Reference: RFC 8032; the DSSE protocol, v1 (pre-authentication encoding).
 
 import base64
 import binascii
-import os
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -21,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError, SignatureError
+from fedcore.keyfiles import read_secret, write_secret
 from fedcore.record import Part, PublicKey, Realm, Record, first_problem
 
 R = TypeVar("R", bound=Record)
@@ -42,11 +42,12 @@ class SigningKey:
     def load(cls, path: Path) -> Self:
         """Return the key of a PKCS#8 PEM file.
 
-        Raises: InvalidRecordError when the file is missing or holds no Ed25519 key.
+        Raises: InvalidRecordError `key.unreadable` when the file is missing or holds no Ed25519
+            key, `key.permissions` when others than its owner may use it.
         """
         try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError) as error:
+            key = load_pem_private_key(read_secret(path), password=None)
+        except (ValueError, TypeError) as error:
             raise InvalidRecordError(
                 "key.unreadable", f"{path.name} is no readable private key", str(error)
             ) from error
@@ -56,11 +57,9 @@ class SigningKey:
 
     def save(self, path: Path) -> None:
         """Write the key as PKCS#8 PEM, readable by the owner only; an existing file is refused."""
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            file.flush()
-            os.fsync(file.fileno())
+        write_secret(
+            path, self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
 
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte signature."""

@@ -38,6 +38,7 @@ def _certify(desk: Desk, enrolment: Enrolment, envelope: Envelope) -> Envelope:
         size_band=enrolment.size_band,
         enrolment=enrolment.digest,
         issued_at=desk.now,
+        transport_key=enrolment.transport_key,
     )
     issued = desk.issue(certificate, unit=enrolment.unit)
     unit = EnrolledUnit(enrolment.unit, enrolment.node_key, enrolment.digest, certificate.digest)

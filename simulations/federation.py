@@ -19,7 +19,7 @@ from flwr.app import Context, RecordDict
 
 from clients import runtime as node_runtime
 from clients.node import Node, open_node
-from clients.state import create_state, enrolment
+from clients.state import StateDir, create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaAct
@@ -160,9 +160,8 @@ class Federation:
         unit = Unit(setup, root, self)
         namespace = self.contract.subject.namespace
         create_state(unit.state_dir, setup.unit, namespace, self.clock.now())
-        key = SigningKey.load(unit.state_dir / "node.pem")
         request = enrolment(
-            key,
+            StateDir(unit.state_dir).keys(),
             setup.unit,
             f"{setup.unit} Ltd",
             (setup.size_band, namespace),

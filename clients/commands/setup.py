@@ -33,7 +33,7 @@ def enrol(
 
     loaded = NodeSettings.load(settings)
     request = enrolment(
-        StateDir(loaded.state_dir).node_key(),
+        StateDir(loaded.state_dir).keys(),
         loaded.unit,
         legal_entity,
         (loaded.size_band, loaded.subject_namespace),

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from clients.ledger import Cap, Ledger
-from clients.state import StateDir, create_state, enrolment
+from clients.state import NodeKeys, StateDir, create_state, enrolment
 from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.permits import Enrolment
@@ -121,7 +121,7 @@ def test_a_lost_node_key_is_named(state):
 
 def test_an_enrolment_is_signed_by_the_node_for_one_realm(start):
     key = SigningKey.generate()
-    signed = enrolment(key, "north", "North Ltd", (1024, "numbers"), start, Realm.SIMULATION)
+    signed = enrolment(NodeKeys(key, None), "north", "North Ltd", (1024, "numbers"), start, Realm.SIMULATION)
     record = open_envelope(signed, Enrolment, key.public, Realm.SIMULATION)
     assert (record.node_key, record.size_band) == (key.public, 1024)
 
@@ -129,5 +129,5 @@ def test_an_enrolment_is_signed_by_the_node_for_one_realm(start):
 @pytest.mark.parametrize("band", [3, 1000, 1023])
 def test_only_a_band_of_a_power_of_two_is_enrolled(start, band):
     with pytest.raises(InvalidRecordError) as error:
-        enrolment(SigningKey.generate(), "north", "N", (band, "n"), start, Realm.PRODUCTION)
+        enrolment(NodeKeys(SigningKey.generate(), None), "north", "N", (band, "n"), start, Realm.PRODUCTION)
     assert error.value.code == "settings.invalid"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.errors import FedError, InvalidRecordError, SignatureError
+from fedcore.keyfiles import write_secret
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
 from fedcore.signing import Envelope, SigningKey, open_envelope, payload_type, sign_record
@@ -195,7 +196,7 @@ def test_what_is_no_private_key_is_refused(tmp_path):
     pem = wrong.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for number, content in enumerate([b"", b"nothing", pem]):
         path = tmp_path / f"key{number}"
-        path.write_bytes(content)
+        write_secret(path, content)
         with pytest.raises(InvalidRecordError, match=r"key\.unreadable"):
             SigningKey.load(path)
     with pytest.raises(InvalidRecordError, match=r"key\.unreadable"):
