@@ -5,7 +5,6 @@ signs nothing but the certificates of its own service, and its key may be kept o
 """
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedcore.errors import ConflictError, ExpiredError, InvalidRecordError
+from fedcore.atomic import write_atomically
+from fedcore.errors import ExpiredError, InvalidRecordError
+from fedcore.keyfiles import read_secret, write_secret
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 CERTIFICATE_LIFETIME = timedelta(days=825)
@@ -45,17 +46,12 @@ class Credential:
     key: bytes
 
     def save(self, certificate: Path, key: Path) -> None:
-        """Write both files, the key readable by the owner only.
+        """Write both files, the key first and readable by the owner only.
 
-        Raises: ConflictError `file.exists`: neither file may be there already.
+        Raises: FileExistsError: a key is never overwritten.
         """
-        for path in (certificate, key):
-            if path.exists():
-                raise ConflictError(
-                    "file.exists", f"{path} is there already; choose another directory"
-                )
-        write_private(key, self.key)
-        certificate.write_bytes(self.certificate)
+        write_secret(key, self.key)
+        write_atomically(certificate, self.certificate)
 
 
 def create_authority(name: str, now: datetime) -> Credential:
@@ -114,38 +110,6 @@ def load_certificate(pem: bytes) -> x509.Certificate:
         ) from error
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a secret file that only its owner can read, whole on disk before this returns.
-
-    Raises: ConflictError `file.exists`: a secret is never overwritten.
-    """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise ConflictError(
-            "file.exists", f"{path} is there already; choose another directory"
-        ) from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def verify_private_file(path: Path) -> None:
-    """Verify that a secret's file is there and that nobody but its owner can read it.
-
-    Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
-    """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise InvalidRecordError("key.unreadable", f"{path} cannot be read", str(error)) from error
-    if mode & 0o077:
-        raise InvalidRecordError(
-            "key.permissions", f"{path} can be read by others: chmod 600 {path}"
-        )
-
-
 def verify_server_credential(certificate: Path, key: Path, now: datetime) -> None:
     """Verify that a TLS server can be started on these two files at this time.
 
@@ -154,10 +118,10 @@ def verify_server_credential(certificate: Path, key: Path, now: datetime) -> Non
     Raises: ExpiredError `certificate.expired`, `certificate.not_yet_valid`; InvalidRecordError
         `certificate.unreadable`, `certificate.other_key`, `key.unreadable`, `key.permissions`.
     """
-    verify_private_file(key)
+    private = _load_key(key)
     found = _read_certificate(certificate)
     verify_validity(found, certificate.name, now)
-    if _public_bytes(found.public_key()) != _public_bytes(_load_key(key).public_key()):
+    if _public_bytes(found.public_key()) != _public_bytes(private.public_key()):
         raise InvalidRecordError(
             "certificate.other_key", f"{key.name} is not the key of {certificate.name}"
         )
@@ -191,10 +155,10 @@ def _read_certificate(path: Path) -> x509.Certificate:
 
 def _load_key(path: Path) -> PrivateKeyTypes:
     try:
-        return load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+        return load_pem_private_key(read_secret(path), password=None)
+    except (ValueError, TypeError) as error:
         raise InvalidRecordError(
-            "key.unreadable", f"{path} is no readable private key", str(error)
+            "key.unreadable", f"{path} is no private key without a password (PEM)", str(error)
         ) from error
 
 

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import httpx
-
 from fedcore.gateway import ServerGateway
-from fedcore.gateway_http import HttpGateway
+from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.rounds import RoundReport
 from fedcore.seam import Seam
 from fedserver.settings import ServerSettings
@@ -31,7 +29,7 @@ class Runtime:
 
 def _production_gateway(settings: ServerSettings) -> ServerGateway:
     api_key = settings.api_key_file.read_text(encoding="ascii").strip()
-    return HttpGateway(httpx.Client(base_url=settings.governance_url, timeout=60.0), api_key)
+    return HttpGateway(open_client(settings.governance_url, settings.governance_ca), api_key)
 
 
 def _nobody(report: RoundReport, model: bytes) -> None:

@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fedcore.record import Name, PublicKey, Realm
 from fedcore.tomlfile import load_toml
 
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
 
 class ServerSettings(BaseSettings):
     """The settings of one federation server, from a TOML file; an unknown name is refused.
@@ -22,6 +24,14 @@ class ServerSettings(BaseSettings):
         signing_key: the PEM file of the key that signs orders and reports.
         model_name: the name that released models are registered under.
         poll_interval_s: how often replies are asked for.
+        governance_ca: the authority of governance's certificate; the system's own without it.
+        host: the address that nodes connect to is listened on here.
+        port: the port of the nodes' side, under TLS.
+        control_port: the port, on loopback only, of this machine's own side.
+        health_port: the port, on loopback only, that tells whether the server is well.
+        tls_certificate: the certificate of the nodes' side (PEM).
+        tls_key: its private key (PEM), readable by the owner only.
+        tls_ca: what the nodes verify that certificate by (PEM); they get a copy of it.
     """
 
     model_config = SettingsConfigDict(
@@ -39,6 +49,14 @@ class ServerSettings(BaseSettings):
     signing_key: Path
     model_name: Name
     poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 0.2
+    governance_ca: Path | None = None
+    host: str = "0.0.0.0"  # noqa: S104 - nodes come from other machines
+    port: Port = 9092
+    control_port: Port = 9094
+    health_port: Port = 9093
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:

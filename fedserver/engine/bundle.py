@@ -1,0 +1,27 @@
+"""The bundle that a run is started with: no code, the same bytes on every machine."""
+
+import hashlib
+import io
+import zipfile
+
+from fedcore.apps import bundle_files
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def build_bundle() -> bytes:
+    """Return the zip of `fedcore.apps.bundle_files`, as Flower's own builder packs it.
+
+    Guarantees: the same bytes for the same release of the compression library; nodes hold the files
+        against their own copy, never the zip.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in bundle_files().items():
+            archive.writestr(zipfile.ZipInfo(path, _DATE), data)
+    return packed.getvalue()
+
+
+def bundle_hash() -> str:
+    """Return the hex digest that Flower knows the bundle by."""
+    return hashlib.sha256(build_bundle()).hexdigest()
