@@ -82,11 +82,8 @@ class Deployment:
         """The file of the compliance officer's API key."""
         return self.governance.shell.folder / "compliance.key"
 
-    def found(self) -> Self:
-        """Set up and start governance, with its people and contract, and the server.
-
-        Raises: FedError.
-        """
+    def open_governance(self) -> None:
+        """Set up and start governance, with its people and the contract. Raises: FedError."""
         code = self.governance.init()
         self.governance.set(
             bulletin_valid_s=self.terms.bulletin_valid_s, permit_valid_s=self.terms.permit_valid_s
@@ -97,12 +94,14 @@ class Deployment:
         self.governance.remote(*claim)
         self._open_offices()
         self.offices["compliance"].publish_contract(self.contract)
+
+    def open_server(self) -> None:
+        """Set up and start the server, with its operator's account. Raises: FedError."""
         operator = self.server.init(self.governance_key)
         out = self.server.home / "api.key"
         self._account("olga", "operator", "--public-key", operator, "--out", out)
         self.offices["operator"] = self._office(out)
         self.server.start()
-        return self
 
     def node(self, name: str) -> NodeSite:
         """Return a unit's machine by the unit's name."""
