@@ -7,12 +7,10 @@ a node whose settings say `production` refuses any but the production one.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
-
 from clients.clock import Clock, SystemClock
 from clients.settings import NodeSettings
 from fedcore.gateway import NodeGateway
-from fedcore.gateway_http import HttpGateway
+from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.privacy.noise import RandomSource, SystemNoise
 from fedcore.seam import Seam
 
@@ -27,7 +25,7 @@ class Runtime:
 
 
 def _production_gateway(settings: NodeSettings) -> NodeGateway:
-    return HttpGateway(httpx.Client(base_url=settings.governance_url, timeout=30.0))
+    return HttpGateway(open_client(settings.governance_url, settings.governance_ca))
 
 
 PRODUCTION = Runtime(clock=SystemClock(), noise=SystemNoise(), gateway=_production_gateway)
