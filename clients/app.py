@@ -1,5 +1,7 @@
 """The ClientApp: the same in a deployment and in a simulation.
 
+Each answer, a refusal as well, is listed in the unit's journal before it leaves.
+
 Everything that could fail is imported inside the guard, so that not even an import error leaves.
 """
 
@@ -15,7 +17,14 @@ from fedcore import wire
 if TYPE_CHECKING:
     from clients.node import Node
 
-app = GuardedClientApp()
+
+def _record(message: Message, reply: Message, context: Context) -> None:
+    from clients.outgoing import record_reply
+
+    record_reply(message, reply, context)
+
+
+app = GuardedClientApp(_record)
 
 
 @app.query("roll_call")

@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it; none needs th
 
 import typer
 
-from clients.commands import ledgers, opt_outs, setup
+from clients.commands import ledgers, opt_outs, sent, setup
 
 app = typer.Typer(
     help="Take part in training from a unit's own machine.",
@@ -20,6 +20,7 @@ app.command()(setup.init)
 app.command()(setup.enrol)
 app.command()(setup.check)
 app.command()(setup.sync)
+app.command()(sent.sent)
 opt_out.command("add")(opt_outs.add_opt_out)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)

@@ -4,6 +4,7 @@ Flower sends an exception's text to the server; nothing raised inside this rim e
 """
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,7 @@ from flwr.clientapp import ClientApp
 from fedcore.errors import FedError
 from fedcore.wire import Refusal, refusal_message
 
+Recorder = Callable[[Message, Message, Context], None]
 UNAVAILABLE = "node.unavailable"
 PUBLIC_CODES = frozenset(
     {
@@ -69,29 +71,49 @@ log = structlog.get_logger("fedpact.node")
 
 
 class GuardedClientApp(ClientApp):
-    """A Flower ClientApp whose every failure is answered with one code.
+    """A Flower ClientApp whose every failure is answered with one code, and whose every answer is
+    listed before it leaves.
 
-    Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents and
-        public constants) leaves as `node.unavailable`; no exception text, value or count leaves.
-        Nor are an unforeseen exception's text and variables logged.
+    Guarantees: a code outside `PUBLIC_CODES` (all of which are functions of signed documents,
+        settings and time) leaves as `node.unavailable`; no exception text, value or count leaves.
+        Nor are an unforeseen exception's text and variables logged. An answer that cannot be listed
+        is held back, and the bare `node.unavailable` leaves in its place: to say nothing at all
+        would be a message of the engine's, with more in it.
+
+    Args:
+        record: lists an answer, given as (request, answer, context), or raises.
     """
+
+    def __init__(self, record: Recorder) -> None:
+        super().__init__()
+        self._record = record
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer a message; raises nothing but what ends the process."""
-        try:
-            return super().__call__(message, context)
-        except FedError as error:
-            code = error.code if error.code in PUBLIC_CODES else UNAVAILABLE
-            log.warning(
-                "refused", code=error.code, sent=code, public=error.public, detail=error.detail
-            )
-        except (KeyboardInterrupt, SystemExit):
-            raise  # the process is told to end: nothing is sent
-        except BaseException as error:  # noqa: BLE001 - the error rim; a panic is no Exception
-            code = UNAVAILABLE
-            kind = type(error).__name__
-            log.error("failed", sent=code, kind=kind, where=_places(error))  # noqa: TRY400
-        return refusal_message(Refusal(code), message)
+        answer = super().__call__
+        reply = _guarded(message, lambda: answer(message, context), PUBLIC_CODES)
+
+        def listed() -> Message:
+            self._record(message, reply, context)
+            return reply
+
+        return _guarded(message, listed, frozenset())
+
+
+def _guarded(message: Message, act: Callable[[], Message], public: frozenset[str]) -> Message:
+    """Return what `act` returns, or a refusal with one code, `node.unavailable` unless public."""
+    try:
+        return act()
+    except FedError as error:
+        code = error.code if error.code in public else UNAVAILABLE
+        log.warning("refused", code=error.code, sent=code, public=error.public, detail=error.detail)
+    except (KeyboardInterrupt, SystemExit):
+        raise  # the process is told to end: nothing is sent
+    except BaseException as error:  # noqa: BLE001 - the error rim; a panic is no Exception
+        code = UNAVAILABLE
+        kind = type(error).__name__
+        log.error("failed", sent=code, kind=kind, where=_places(error))  # noqa: TRY400
+    return refusal_message(Refusal(code), message)
 
 
 def _places(error: BaseException) -> list[str]:

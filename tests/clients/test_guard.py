@@ -30,9 +30,9 @@ def task(monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
-def ask(act):
+def ask(act, record=lambda *_: None):
     """Return the message that leaves when `act` is what the node does."""
-    app = GuardedClientApp()
+    app = GuardedClientApp(record)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -52,6 +52,30 @@ def raising(error):
         raise error
 
     return act
+
+
+def test_every_answer_is_listed_before_it_leaves_a_refusal_as_well():
+    listed = []
+    for act in (lambda: None, raising(TrustError("log.forked", "x")), raising(ValueError(SECRET))):
+        reply = ask(act, lambda request, reply, context: listed.append(reply))
+        assert listed.pop() is reply
+    assert listed == []
+
+
+@pytest.mark.parametrize(
+    "error", [FedError("log.forked", "x"), ValueError(SECRET), PanicException(SECRET)]
+)
+@pytest.mark.parametrize("act", [lambda: None, raising(TrustError("log.forked", "x"))])
+def test_an_answer_that_cannot_be_listed_is_held_back_for_one_constant(act, error):
+    reply = ask(act, lambda *_: raising(error)())
+    assert (reply.error.code, reply.error.reason) == (1, UNAVAILABLE)
+    assert SECRET.encode() not in message_to_proto(reply).SerializeToString()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_process_that_ends_while_it_lists_sends_nothing(kind):
+    with pytest.raises(kind):
+        ask(lambda: None, lambda *_: raising(kind())())
 
 
 def classes_of(kind):

@@ -35,6 +35,7 @@ from clients import runtime
 from clients.ledger import Cap, Entry, Ledger
 from clients.node import open_node
 from clients.replies import decode_reply
+from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
 from fedcore.errors import FedError
 from fedcore.optouts import set_digest
@@ -215,6 +216,7 @@ def look(root: Path, journal: Journal) -> list[str]:
         state = root / "units" / unit / "state"
         try:
             wrong += [f"{unit}: {text}" for text in _look_at_ledger(state, unit, journal)]
+            wrong += [f"{unit}: {text}" for text in _look_at_sent(state, unit, journal)]
             wrong += [f"{unit}: {text}" for text in _look_at_files(root, state, unit)]
         except FedError as error:
             wrong.append(f"{unit}: {error}")
@@ -247,6 +249,15 @@ def _look_at_ledger(state: Path, unit: str, journal: Journal) -> list[str]:
     if any(canonical.digest(kept[line["order"]]) != line["update"] for line in left):
         wrong.append("what left is not what the ledger keeps")
     return wrong
+
+
+def _look_at_sent(state: Path, unit: str, journal: Journal) -> list[str]:
+    lines = load_departures(journal_path(state))
+    listed = [line.departure.digest for line in lines if line.departure.kind == "train answer"]
+    left = [line["receipt"] for line in journal.read("update") if line["unit"] == unit]
+    if any(listed.count(receipt) < left.count(receipt) for receipt in left):
+        return ["an update left that the journal of what was sent does not list"]
+    return []
 
 
 def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:

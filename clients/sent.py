@@ -1,0 +1,150 @@
+"""Everything that left this site, message by message, for the unit's own eyes.
+
+A plain table, written before each message is handed over; not a chain: it is the operator's own
+record on the operator's own machine, and nobody else relies on it.
+
+Guarantees:
+    - a message of the node leaves only after its line is on disk; a crash, or a line that is cut,
+      may leave a line of a message that never left, never the other way round;
+    - a line that cannot be written holds its message back. To the server one constant goes in its
+      place, the bare code `node.unavailable`: the only thing of the node's that is not listed;
+    - lines are never altered or removed by this software, and a gap in their numbers is found;
+    - a line holds sizes, digests and names of signed documents; no identifier, no value.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, Literal
+
+from clients.durable import connect, damage_named, transaction
+from fedcore.errors import TrustError
+from fedcore.gateway import NodeGateway
+from fedcore.signing import Envelope
+
+_COLUMNS = "at, recipient, kind, size, digest, run_id, round, event"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS messages (number INTEGER PRIMARY KEY, at TEXT NOT NULL, "
+    "recipient TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, digest TEXT, "
+    "run_id TEXT, round INTEGER, event TEXT)",
+    "CREATE TRIGGER IF NOT EXISTS messages_kept BEFORE DELETE ON messages "
+    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
+    "CREATE TRIGGER IF NOT EXISTS messages_fixed BEFORE UPDATE ON messages "
+    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
+)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One message on its way out.
+
+    Attributes:
+        at: when, just before it was handed over.
+        recipient: `server` or `governance`.
+        kind: what it is, such as `train answer`; a refusal names its code.
+        size: the bytes of its content, without what the transport adds.
+        digest: of the signed document that it carries, which binds all else in it.
+        run_id: the run that it belongs to; for a refusal, the run that was asked for.
+        round: of that run.
+        event: the privacy event that it releases, as JSON.
+    """
+
+    at: datetime
+    recipient: Literal["server", "governance"]
+    kind: str
+    size: int
+    digest: str | None = None
+    run_id: str | None = None
+    round: int | None = None
+    event: str | None = None
+
+
+@dataclass(frozen=True)
+class SentLine:
+    """A numbered line of the journal, numbers being gapless from 1."""
+
+    number: int
+    departure: Departure
+
+
+def journal_path(state_dir: Path) -> Path:
+    """Return where a node's journal lies."""
+    return state_dir / "sent.db"
+
+
+def record_departure(journal: Path, departure: Departure) -> None:
+    """Write a line to disk; only then may its message be handed over.
+
+    Raises: ConflictError `state.busy`, `state.unwritable`; TrustError `sent.corrupt`.
+    """
+    row = (departure.at.isoformat(), *astuple(departure)[1:])
+    with _damage(), closing(connect(journal)) as connection:
+        if not _exists(connection):
+            with transaction(connection):
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+        with transaction(connection):
+            connection.execute(
+                "INSERT INTO messages SELECT COALESCE(MAX(number), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ? "
+                "FROM messages",
+                row,
+            )
+
+
+def load_departures(journal: Path) -> list[SentLine]:
+    """Return all lines, oldest first; none before the first message.
+
+    Raises: ConflictError as `record_departure`; TrustError `sent.corrupt`.
+    """
+    if not journal.exists():
+        return []
+    with _damage(), closing(connect(journal)) as connection:
+        query = f"SELECT number, {_COLUMNS} FROM messages ORDER BY number"  # noqa: S608
+        rows = connection.execute(query).fetchall() if _exists(connection) else []
+        lines = [_line(row) for row in rows]
+    if [line.number for line in lines] != list(range(1, len(lines) + 1)):
+        raise TrustError("sent.corrupt", "the journal of what was sent lacks lines")
+    return lines
+
+
+class RecordingGateway:
+    """A way to governance on which each request is listed before it is made."""
+
+    def __init__(self, gateway: NodeGateway, journal: Path, now: Callable[[], datetime]) -> None:
+        self._gateway, self._journal, self._now = gateway, journal, now
+
+    def fetch_contract(self, digest: str) -> Envelope:
+        """Return the signed contract with this digest."""
+        self._record("contract request", len(digest), digest)
+        return self._gateway.fetch_contract(digest)
+
+    def sync_bulletin(self, request: Envelope) -> Envelope:
+        """Hand over a signed BulletinRequest and return the signed Bulletin."""
+        self._record("bulletin request", len(request.to_bytes()), request.digest)
+        return self._gateway.sync_bulletin(request)
+
+    def submit_opt_out(self, event: Envelope) -> None:
+        """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
+        self._record("opt-out", len(event.to_bytes()), event.digest)
+        self._gateway.submit_opt_out(event)
+
+    def _record(self, kind: str, size: int, digest: str) -> None:
+        departure = Departure(self._now(), "governance", kind, size, digest)
+        record_departure(self._journal, departure)
+
+
+def _exists(connection: Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'messages'"
+    return connection.execute(query).fetchone() is not None
+
+
+def _line(row: tuple[Any, ...]) -> SentLine:
+    number, at, *rest = row
+    return SentLine(number, Departure(datetime.fromisoformat(at), *rest))
+
+
+def _damage() -> AbstractContextManager[None]:
+    return damage_named("sent.corrupt", "the journal of what was sent")
