@@ -39,8 +39,6 @@ serverapp = "{SERVER_COMPONENT}"
 clientapp = "{CLIENT_COMPONENT}"
 
 [tool.flwr.app.config]
-plan-digest = ""
-run-id = ""
 """
 _LICENSE = """SPDX-License-Identifier: Apache-2.0
 
@@ -51,12 +49,22 @@ code = "none: every party runs what it has installed itself"
 """
 
 
+def app_configuration() -> dict[str, str]:
+    """Return the names that a run configures, with their defaults: plan and run, nothing else."""
+    return {"plan-digest": "", "run-id": ""}
+
+
 def app_files() -> dict[str, bytes]:
     """Return the files of the app that Flower makes the bundle from, by path.
 
     Guarantees: none of them is code.
     """
-    texts = {"pyproject.toml": _PYPROJECT, "LICENSE": _LICENSE, "fedapp.toml": _FEDAPP}
+    settings = "".join(f'{name} = "{value}"\n' for name, value in app_configuration().items())
+    texts = {
+        "pyproject.toml": _PYPROJECT + settings,
+        "LICENSE": _LICENSE,
+        "fedapp.toml": _FEDAPP,
+    }
     return {path: text.encode("ascii") for path, text in texts.items()}
 
 

@@ -20,7 +20,7 @@ def test_flower_builds_exactly_the_agreed_files():
 
 def test_the_run_configuration_holds_plan_digest_and_run_id_and_nothing_else():
     flower = tomllib.loads(apps.app_files()["pyproject.toml"].decode())["tool"]["flwr"]["app"]
-    assert flower["config"] == {wire.PLAN_DIGEST: "", wire.RUN_ID: ""}
+    assert flower["config"] == apps.app_configuration() == {wire.PLAN_DIGEST: "", wire.RUN_ID: ""}
     assert flower["components"] == {
         "serverapp": apps.SERVER_COMPONENT,
         "clientapp": apps.CLIENT_COMPONENT,
