@@ -17,12 +17,14 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any, Literal
 
-from clients.durable import connect, damage_named, transaction
+from clients import runtime
+from clients.durable import connect, damage_named, has_table, transaction
+from clients.settings import NodeSettings
 from fedcore.errors import TrustError
-from fedcore.gateway import NodeGateway
+from fedcore.gateway import About, NodeGateway
+from fedcore.membership import LeaveAnswer
 from fedcore.signing import Envelope
 
 _COLUMNS = "at, recipient, kind, size, digest, run_id, round, event"
@@ -82,7 +84,7 @@ def record_departure(journal: Path, departure: Departure) -> None:
     """
     row = (departure.at.isoformat(), *astuple(departure)[1:])
     with _damage(), closing(connect(journal)) as connection:
-        if not _exists(connection):
+        if not has_table(connection, "messages"):
             with transaction(connection):
                 for statement in _SCHEMA:
                     connection.execute(statement)
@@ -103,11 +105,21 @@ def load_departures(journal: Path) -> list[SentLine]:
         return []
     with _damage(), closing(connect(journal)) as connection:
         query = f"SELECT number, {_COLUMNS} FROM messages ORDER BY number"  # noqa: S608
-        rows = connection.execute(query).fetchall() if _exists(connection) else []
+        rows = connection.execute(query).fetchall() if has_table(connection, "messages") else []
         lines = [_line(row) for row in rows]
     if [line.number for line in lines] != list(range(1, len(lines) + 1)):
         raise TrustError("sent.corrupt", "the journal of what was sent lacks lines")
     return lines
+
+
+def open_gateway(settings: NodeSettings) -> NodeGateway:
+    """Return the node's way to governance, the only one: each request on it is listed first.
+
+    Raises: MismatchError `realm.simulation_bound`.
+    """
+    surroundings = runtime.SEAM.current(settings.realm)
+    journal = journal_path(settings.state_dir)
+    return RecordingGateway(surroundings.gateway(settings), journal, surroundings.clock.now)
 
 
 class RecordingGateway:
@@ -115,6 +127,11 @@ class RecordingGateway:
 
     def __init__(self, gateway: NodeGateway, journal: Path, now: Callable[[], datetime]) -> None:
         self._gateway, self._journal, self._now = gateway, journal, now
+
+    def fetch_about(self) -> About:
+        """Return what governance says of itself, unsigned."""
+        self._record("question about versions", 0, None)
+        return self._gateway.fetch_about()
 
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
@@ -131,14 +148,19 @@ class RecordingGateway:
         self._record("opt-out", len(event.to_bytes()), event.digest)
         self._gateway.submit_opt_out(event)
 
-    def _record(self, kind: str, size: int, digest: str) -> None:
+    def rotate_key(self, rotation: Envelope) -> Envelope:
+        """Hand over a signed KeyRotation and return the new signed UnitCertificate."""
+        self._record("key rotation", len(rotation.to_bytes()), rotation.digest)
+        return self._gateway.rotate_key(rotation)
+
+    def leave(self, statement: Envelope) -> LeaveAnswer:
+        """Hand over a signed Leave, after which governance accepts nothing more of this key."""
+        self._record("leave", len(statement.to_bytes()), statement.digest)
+        return self._gateway.leave(statement)
+
+    def _record(self, kind: str, size: int, digest: str | None) -> None:
         departure = Departure(self._now(), "governance", kind, size, digest)
         record_departure(self._journal, departure)
-
-
-def _exists(connection: Connection) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE name = 'messages'"
-    return connection.execute(query).fetchone() is not None
 
 
 def _line(row: tuple[Any, ...]) -> SentLine:

@@ -10,7 +10,7 @@ from clients.data import Faults, check_source, refuse_faults
 from clients.durable import exclusive
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
-from clients.sent import RecordingGateway, journal_path
+from clients.sent import open_gateway
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.atomic import write_atomically
@@ -39,9 +39,7 @@ class Site:
         self.settings = settings
         self.runtime = runtime.SEAM.current(settings.realm)
         self.state = StateDir(settings.state_dir)
-        self._gateway = RecordingGateway(
-            self.runtime.gateway(settings), journal_path(self.state.root), self.runtime.clock.now
-        )
+        self._gateway = open_gateway(settings)
         self.key = self.state.node_key()
         self._contracts: dict[str, Contract] = {}
         self._pseudonym_key = self.state.pseudonym_key()

@@ -11,6 +11,7 @@ from clients.durable import (
     connect,
     damage_named,
     exclusive,
+    has_table,
     snapshot,
     storage_named,
     transaction,
@@ -32,6 +33,13 @@ def numbers(connection):
 def test_a_committed_transaction_is_on_disk(database):
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_table_is_known_once_it_is_there(database):
+    assert has_table(database, "numbers")
+    assert not has_table(database, "letters")
+    database.execute("CREATE TABLE letters (letter TEXT)")
+    assert has_table(database, "letters")
 
 
 def test_all_writes_of_a_transaction_are_done_or_none(database):

@@ -1,9 +1,11 @@
+import ast
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +17,11 @@ from clients.sent import (
     record_departure,
 )
 from fedcore.errors import FedError, TrustError, UnreachableError
+from fedcore.gateway import NodeGateway
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
 
+ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LINE = Departure(AT, "server", "train answer", 2048, "sha256:" + "ab" * 32, "run-1", 2, "{}")
 
@@ -40,7 +44,10 @@ class Governance:
             raise self.answer
         return self.answer
 
-    fetch_contract = sync_bulletin = submit_opt_out = _reached
+    fetch_contract = sync_bulletin = submit_opt_out = rotate_key = leave = _reached
+
+    def fetch_about(self):
+        return self._reached(None)
 
 
 @pytest.fixture
@@ -121,6 +128,8 @@ def test_a_journal_left_empty_by_a_crash_is_begun_anew(journal):
         (lambda g, d: g.fetch_contract(d.digest), "contract request"),
         (lambda g, d: g.sync_bulletin(d), "bulletin request"),
         (lambda g, d: g.submit_opt_out(d), "opt-out"),
+        (lambda g, d: g.rotate_key(d), "key rotation"),
+        (lambda g, d: g.leave(d), "leave"),
     ],
 )
 def test_a_request_to_governance_is_on_disk_before_governance_is_reached(
@@ -132,6 +141,29 @@ def test_a_request_to_governance_is_on_disk_before_governance_is_reached(
     (line,) = load_departures(journal)
     assert (line.departure.recipient, line.departure.at) == ("governance", AT)
     assert line.departure.size in {len(document.to_bytes()), len(document.digest)}
+
+
+def test_a_question_that_says_nothing_is_listed_as_well(journal):
+    governance = Governance(journal, "the answer")
+    assert RecordingGateway(governance, journal, lambda: AT).fetch_about() == "the answer"
+    assert governance.seen == [("question about versions", None)]
+    assert load_departures(journal)[0].departure.size == 0
+
+
+def test_whatever_a_node_may_ask_of_governance_is_listed():
+    asked = {name for name in vars(NodeGateway) if not name.startswith("_")}
+    assert asked <= set(vars(RecordingGateway))
+
+
+def test_nobody_else_in_the_node_opens_a_way_to_governance():
+    opened = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "clients").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr == "gateway")
+        or (isinstance(node, ast.Name) and node.id == "HttpGateway")
+    }
+    assert opened == {"clients/sent.py", "clients/runtime.py"}
 
 
 def test_an_attempt_to_reach_governance_stays_listed(journal, document):
