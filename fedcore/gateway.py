@@ -3,9 +3,33 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from pydantic import ConfigDict
+
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaAct
+from fedcore.membership import LeaveAnswer, UnitStatus
+from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
+
+
+class About(Part):
+    """What governance says of itself to anyone, unsigned: enough to find a fault, not to trust.
+
+    Attributes:
+        version: of its software.
+        realm: that its documents are valid in.
+        public_key: that its signatures verify with.
+        accepted_versions: node software that its permits accept.
+        now: its clock.
+    """
+
+    model_config = ConfigDict(extra="ignore")  # a newer governance may say more
+
+    version: Text
+    realm: Realm
+    public_key: PublicKey
+    accepted_versions: tuple[Text, ...]
+    now: At
 
 
 class NodeGateway(Protocol):
@@ -15,6 +39,9 @@ class NodeGateway(Protocol):
     governance answered otherwise.
     """
 
+    def fetch_about(self) -> About:
+        """Return what governance says of itself, unsigned."""
+
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
 
@@ -23,6 +50,16 @@ class NodeGateway(Protocol):
 
     def submit_opt_out(self, event: Envelope) -> None:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
+
+    def rotate_key(self, rotation: Envelope) -> Envelope:
+        """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
+        same rotation changes nothing.
+        """
+
+    def leave(self, statement: Envelope) -> LeaveAnswer:
+        """Hand over a signed Leave, after which governance accepts nothing more of this key;
+        repeating the same statement gets the same answer.
+        """
 
 
 class ServerGateway(Protocol):
@@ -34,10 +71,19 @@ class ServerGateway(Protocol):
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
 
+    def list_units(self) -> tuple[UnitStatus, ...]:
+        """Return all units that were ever enrolled, by name."""
+
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
 
         Raises: RefusedError with the reason codes of every gate rule that refused.
+        """
+
+    def renew_permit(self, run_id: str) -> Envelope:
+        """Return a signed PermitRenewal of this run, the newest one while it lasts.
+
+        Raises: RefusedError with the reason codes of everything that speaks against it.
         """
 
     def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
@@ -56,8 +102,14 @@ class OfficeGateway(Protocol):
     def create_account(self, name: str, role: str, public_key: str | None = None) -> str:
         """Return the API key of a new account; it is shown once."""
 
+    def revoke_account(self, name: str, role: str) -> None:
+        """Make the API key of an account worthless."""
+
     def enrol(self, enrolment: Envelope) -> Envelope:
         """Hand over a node-signed Enrolment and return the signed UnitCertificate."""
+
+    def revoke_node(self, unit: str, reason: str) -> Envelope:
+        """Revoke the key of a unit's node and return the signed NodeKeyRevocation."""
 
     def publish_contract(self, contract: Contract) -> Envelope:
         """Return the contract, signed by governance."""

@@ -4,10 +4,11 @@ import base64
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import ValidationError
 
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaAct
@@ -27,8 +28,12 @@ from fedcore.errors import (
     TrustError,
     UnreachableError,
 )
+from fedcore.gateway import About
+from fedcore.membership import Identity, LeaveAnswer, UnitList, UnitStatus
+from fedcore.record import Part
 from fedcore.signing import Envelope
 
+P = TypeVar("P", bound=Part)
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _URN = "urn:fedpact:error:"
 _ERRORS: Mapping[str, type[FedError]] = {
@@ -81,6 +86,10 @@ class HttpGateway:
         self._client = client
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
+    def fetch_about(self) -> About:
+        """Return what governance says of itself, unsigned."""
+        return self._part(About, "GET", "/v1/about")
+
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
         return self._envelope("GET", f"/v1/contracts/{_step(digest)}")
@@ -93,9 +102,25 @@ class HttpGateway:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
         self._call("POST", "/v1/opt-outs", _plain(event))
 
+    def rotate_key(self, rotation: Envelope) -> Envelope:
+        """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
+        same rotation changes nothing.
+        """
+        return self._envelope("POST", "/v1/rotations", _plain(rotation))
+
+    def leave(self, statement: Envelope) -> LeaveAnswer:
+        """Hand over a signed Leave, after which governance accepts nothing more of this key;
+        repeating the same statement gets the same answer.
+        """
+        return self._part(LeaveAnswer, "POST", "/v1/leaves", _plain(statement))
+
     def fetch_plan(self, digest: str) -> Envelope:
         """Return the author-signed plan with this digest."""
         return self._envelope("GET", f"/v1/plans/{_step(digest)}")
+
+    def list_units(self) -> tuple[UnitStatus, ...]:
+        """Return all units that were ever enrolled, by name."""
+        return self._part(UnitList, "GET", "/v1/units").units
 
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
@@ -103,6 +128,13 @@ class HttpGateway:
         Raises: RefusedError with the reason codes of every gate rule that refused.
         """
         return self._envelope("POST", "/v1/permits", {"plan": plan, "run_id": run_id})
+
+    def renew_permit(self, run_id: str) -> Envelope:
+        """Return a signed PermitRenewal of this run, the newest one while it lasts.
+
+        Raises: RefusedError with the reason codes of everything that speaks against it.
+        """
+        return self._envelope("POST", f"/v1/permits/{_step(run_id)}/renewal")
 
     def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
         """Hand over a signed RoundReport with its receipts, in one transaction."""
@@ -120,14 +152,36 @@ class HttpGateway:
         body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
         self._call("POST", "/v1/cosignatures", body)
 
+    def fetch_identity(self) -> Identity:
+        """Return governance's public key and realm as it states them: as good as the line."""
+        value = _json(self._call("GET", "/healthz"))
+        stated = {name: _member(value, name) for name in ("public_key", "realm")}
+        return _read(Identity, stated)
+
+    def claim(self, code: str, name: str, kept: tuple[str, str]) -> None:
+        """Make the first administrator by the one-time code; the same claim again changes nothing.
+
+        Args: `kept` is the id of the API key that the caller has made and the hash of its secret.
+        """
+        body = {"code": code, "name": name, "key_id": kept[0], "key_hash": kept[1]}
+        self._call("POST", "/v1/claims", body)
+
     def create_account(self, name: str, role: str, public_key: str | None = None) -> str:
         """Return the API key of a new account; it is shown once."""
         body = {"name": name, "role": role, "public_key": public_key}
         return self._text("POST", "/v1/accounts", body, "api_key")
 
+    def revoke_account(self, name: str, role: str) -> None:
+        """Make the API key of an account worthless."""
+        self._call("POST", f"/v1/accounts/{_step(name)}/{_step(role)}/revocation")
+
     def enrol(self, enrolment: Envelope) -> Envelope:
         """Hand over a node-signed Enrolment and return the signed UnitCertificate."""
         return self._envelope("POST", "/v1/enrolments", _plain(enrolment))
+
+    def revoke_node(self, unit: str, reason: str) -> Envelope:
+        """Revoke the key of a unit's node and return the signed NodeKeyRevocation."""
+        return self._envelope("POST", f"/v1/units/{_step(unit)}/revocation", {"reason": reason})
 
     def publish_contract(self, contract: Contract) -> Envelope:
         """Return the contract, signed by governance."""
@@ -156,6 +210,9 @@ class HttpGateway:
 
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
         return Envelope.from_json(_json(self._call(method, path, body)))
+
+    def _part(self, kind: type[P], method: str, path: str, body: object = None) -> P:
+        return _read(kind, _json(self._call(method, path, body)))
 
     def _text(self, method: str, path: str, body: object, name: str) -> str:
         value = _json(self._call(method, path, body))
@@ -210,6 +267,13 @@ def _listed(value: object) -> list[Any]:
 
 def _member(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
+
+
+def _read(kind: type[P], value: object) -> P:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise _not_governance(f"no {kind.__name__} in the answer") from error
 
 
 def _json(response: httpx.Response) -> object:

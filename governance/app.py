@@ -12,7 +12,7 @@ from fedcore.version import VERSION
 from governance import problems
 from governance.limits import RequestLimits
 from governance.office import Office
-from governance.routes import log, nodes, office, runs
+from governance.routes import log, nodes, office, runs, units
 from governance.settings import GovernanceSettings
 from registry.database import Database
 
@@ -39,7 +39,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     app.state.office = served
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
-    for module in (office, runs, nodes, log):
+    for module in (office, units, runs, nodes, log):
         app.include_router(module.router)
     return app
 

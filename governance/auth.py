@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeVar, get_args
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from fedcore.errors import ExpiredError, ForbiddenError, SignatureError
+from fedcore.errors import ExpiredError, ForbiddenError, RefusedError, SignatureError
 from fedcore.record import Record
 from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import MAX_CLOCK_SKEW
@@ -48,7 +48,8 @@ def authenticate(
 ) -> Account:
     """Return the caller's account. A route names the roles that it admits as its security scopes.
 
-    Raises: UnauthenticatedError `auth.missing`, `auth.invalid`; ForbiddenError `auth.wrong_role`.
+    Raises: UnauthenticatedError `auth.missing`, `auth.invalid`, `auth.revoked`; ForbiddenError
+        `auth.wrong_role`.
     """
     if credentials is None:
         raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
@@ -58,6 +59,10 @@ def authenticate(
     if match is None or found is None or not _matches(match[2], found[1]):
         raise UnauthenticatedError("auth.invalid", "this API key is not known")
     account = found[0]
+    if account.revoked:
+        raise UnauthenticatedError(
+            "auth.revoked", "this API key is revoked: ask an administrator for a new one"
+        )
     if account.role not in scopes.scopes:
         roles = ", ".join(scopes.scopes)
         raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
@@ -68,14 +73,27 @@ def open_from_node(desk: Desk, envelope: Envelope, record_type: type[R]) -> tupl
     """Return a node's document and the unit whose certified key signed it.
 
     The caller must still hold the unit that the document names against it (`verify_speaks_for`).
-    Raises: SignatureError `unit.key_unknown` and as `open_envelope`.
+    Raises: SignatureError `unit.key_unknown`, `unit.key_retired` and as `open_envelope`;
+        RefusedError `unit.revoked`.
     """
     unit = units.find_by_key(desk.session, envelope.signer)
+    if unit is None and units.find_key(desk.session, envelope.signer) is not None:
+        raise SignatureError(
+            "unit.key_retired", "the unit has another key by now: start its node again"
+        )
     if unit is None:
         raise SignatureError(
             "unit.key_unknown", "no enrolled unit signs with this key: enrol the node first"
         )
-    return open_envelope(envelope, record_type, unit.node_key, desk.realm), unit
+    # Only who holds the key learns what became of it.
+    record = open_envelope(envelope, record_type, unit.node_key, desk.realm)
+    if unit.revocation is not None:
+        reason = (
+            "The unit has left or its key is revoked: to take part again, "
+            "run `fedpact node enrol --new-keys` and have the request enrolled."
+        )
+        raise RefusedError([("unit.revoked", reason)])
+    return record, unit
 
 
 def verify_speaks_for(unit: EnrolledUnit, named: str) -> None:

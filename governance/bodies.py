@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
 from fedcore.models import LogEntry
-from fedcore.record import Digest, Name, Part, PublicKey, Text
+from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
 from governance.auth import Role
 
@@ -26,6 +26,17 @@ class AccountCreated(Part):
     name: Name
     role: Role
     api_key: str
+
+
+class ClaimRequest(Part):
+    """The first administrator's claim: the one-time code, and what is kept of the API key that the
+    claimant has made, `fpk_<key_id>_<secret>`, the secret being 32 random bytes in hex.
+    """
+
+    code: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Name
+    key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    key_hash: Hex256
 
 
 class Stored(Part):

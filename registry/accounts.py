@@ -4,17 +4,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from registry.tables.accounts import AccountRow
 
 
 @dataclass(frozen=True)
 class Account:
-    """A person (`name`) in one role, with the public key that they sign with, if any."""
+    """A person (`name`) in one role, with the public key that they sign with, if any.
+
+    A revoked account's API key opens nothing; what its key has signed stays signed.
+    """
 
     name: str
     role: str
     public_key: str | None
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,22 @@ def append(session: Session, account: Account, key: KeyRecord, created_at: datet
             created_at=created_at,
         )
     )
+    session.flush()
+
+
+def set_revoked(session: Session, account: Account, revoked_at: datetime) -> None:
+    """Store that an account's API key opens nothing any more."""
+    row = session.exec(_of(account)).one()
+    row.revoked_at = revoked_at
+    session.add(row)
+    session.flush()
+
+
+def renew(session: Session, account: Account, key: KeyRecord) -> None:
+    """Give a revoked account another API key."""
+    row = session.exec(_of(account)).one()
+    row.key_id, row.key_hash, row.revoked_at = key.key_id, key.key_hash, None
+    session.add(row)
     session.flush()
 
 
@@ -69,8 +90,16 @@ def find_by_key_id(session: Session, key_id: str) -> tuple[Account, KeyRecord] |
 def list_all(session: Session) -> tuple[Account, ...]:
     """Return all accounts in the order in which they were made."""
     rows = session.exec(select(AccountRow).order_by(col(AccountRow.id)))
-    return tuple(Account(row.name, row.role, row.public_key) for row in rows)
+    return tuple(account for row in rows if (account := _account(row)) is not None)
+
+
+def _of(account: Account) -> SelectOfScalar[AccountRow]:
+    return select(AccountRow).where(
+        AccountRow.name == account.name, AccountRow.role == account.role
+    )
 
 
 def _account(row: AccountRow | None) -> Account | None:
-    return None if row is None else Account(row.name, row.role, row.public_key)
+    if row is None:
+        return None
+    return Account(row.name, row.role, row.public_key, row.revoked_at is not None)

@@ -28,11 +28,11 @@ def append(session: Session, record: Cosignature, envelope: Envelope, now: datet
 
 
 def list_newest(session: Session, up_to_size: int) -> tuple[Envelope, ...]:
-    """Return each unit's newest cosignature of a log of at most this size, by unit."""
+    """Return the newest cosignature of a log of at most this size by each key, sorted by unit."""
     query = (
         select(CosignatureRow)
         .where(CosignatureRow.size <= up_to_size)
         .order_by(col(CosignatureRow.unit), col(CosignatureRow.size))
     )
-    newest = {row.unit: row.envelope for row in session.exec(query)}
-    return tuple(Envelope.from_bytes(text.encode()) for text in newest.values())
+    envelopes = (Envelope.from_bytes(row.envelope.encode()) for row in session.exec(query))
+    return tuple({envelope.signer: envelope for envelope in envelopes}.values())

@@ -6,6 +6,9 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from fedcore.models import ModelVersion
+from fedcore.rounds import Receipt
+from registry.documents import kind_of
+from registry.tables.documents import DocumentRow
 from registry.tables.models import ArtifactRow, ModelRow
 
 
@@ -60,6 +63,15 @@ def list_all(session: Session) -> tuple[StoredModel, ...]:
     """Return all versions in the order in which they were registered."""
     rows = session.exec(select(ModelRow).order_by(col(ModelRow.id)))
     return tuple(model for row in rows if (model := _stored(row)) is not None)
+
+
+def list_trained_by(session: Session, unit: str) -> tuple[StoredModel, ...]:
+    """Return the versions of all runs in which a unit gave a receipt, in order of registration."""
+    runs = select(DocumentRow.run_id).where(
+        DocumentRow.unit == unit, DocumentRow.kind == kind_of(Receipt)
+    )
+    query = select(ModelRow).where(col(ModelRow.run_id).in_(runs)).order_by(col(ModelRow.id))
+    return tuple(model for row in session.exec(query) if (model := _stored(row)) is not None)
 
 
 def load_artifact(session: Session, digest: str) -> bytes:

@@ -21,7 +21,9 @@ Refusal = tuple[str, str]
 
 @dataclass(frozen=True)
 class GateFacts:
-    """All that the gate looks at. `dpia_state` is the state that counts at `now`."""
+    """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
+    have left, or their keys are revoked.
+    """
 
     plan: TrainingPlan
     author_known: bool
@@ -30,6 +32,7 @@ class GateFacts:
     dpia_state: DpiaState | None
     certificates: Mapping[str, UnitCertificate]
     now: datetime
+    revoked_units: frozenset[str] = frozenset()
 
     @property
     def digest(self) -> str:
@@ -42,6 +45,7 @@ class GateFacts:
                 "dpia": self.dpia.digest if self.dpia else None,
                 "dpia_state": self.dpia_state,
                 "certificates": {unit: c.digest for unit, c in self.certificates.items()},
+                "revoked_units": sorted(self.revoked_units),
                 "now": self.now.isoformat(),
             }
         )
@@ -230,6 +234,16 @@ def _unit_not_enrolled(facts: GateFacts) -> Refusal | None:
     return "unit.not_enrolled", f"Not enrolled: {_listed(missing)}; enrol it or leave it out."
 
 
+def _unit_revoked(facts: GateFacts) -> Refusal | None:
+    revoked = {terms.unit for terms in facts.plan.units} & facts.revoked_units
+    if not revoked:
+        return None
+    return (
+        "unit.revoked",
+        f"Left, or their keys are revoked: {_listed(revoked)}; enrol them anew or leave them out.",
+    )
+
+
 def _unit_public_n_differs(facts: GateFacts) -> Refusal | None:
     differing = {
         terms.unit
@@ -268,5 +282,6 @@ RULES: tuple[Callable[[GateFacts], Refusal | None], ...] = (
     _dpia_delta_cap_exceeded,
     _dpia_too_few_units,
     _unit_not_enrolled,
+    _unit_revoked,
     _unit_public_n_differs,
 )

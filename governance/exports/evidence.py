@@ -56,11 +56,9 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
 
 
 def _certificates(desk: Desk, permit: Permit) -> tuple[Envelope, ...]:
-    names = tuple(grant.unit for grant in permit.cohort)
-    return tuple(
-        desk.fetch(UnitCertificate, unit.certificate)
-        for unit in units.list_named(desk.session, names)
-    )
+    """Return the certificates of the keys that the permit names, whatever became of them since."""
+    keys = (units.find_key(desk.session, grant.node_key) for grant in permit.cohort)
+    return tuple(desk.fetch(UnitCertificate, key.certificate) for key in keys if key is not None)
 
 
 def _cosigned(desk: Desk, permit: Permit, view: LogView) -> Iterator[CosignedPosition]:

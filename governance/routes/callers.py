@@ -19,6 +19,9 @@ Admin = Annotated[Account, Security(authenticate, scopes=["admin"])]
 Author = Annotated[Account, Security(authenticate, scopes=["author"])]
 Compliance = Annotated[Account, Security(authenticate, scopes=["compliance"])]
 Enroller = Annotated[Account, Security(authenticate, scopes=["compliance", "admin"])]
+UnitReader = Annotated[
+    Account, Security(authenticate, scopes=["operator", "admin", "compliance", "auditor"])
+]
 Operator = Annotated[Account, Security(authenticate, scopes=["operator"])]
 Actor = Annotated[
     Account,

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 from starlette.status import HTTP_204_NO_CONTENT
 
+from fedcore.membership import LeaveAnswer
 from fedcore.signing import Envelope
-from governance import bulletins
+from governance import bulletins, memberships
 from governance.routes.callers import NODE, Desks
 
 router = APIRouter(prefix="/v1")
@@ -27,3 +28,17 @@ def submit_opt_out(body: Envelope, office: Desks) -> None:
     """Take a signed opt-out event; repeating it changes nothing."""
     with office.writing() as desk:
         bulletins.record_opt_out(desk, body)
+
+
+@router.post("/rotations", summary="Change a node's keys", openapi_extra=NODE)
+def rotate_key(body: Envelope, office: Desks) -> Envelope:
+    """Take a rotation that the old key signed, and return the certificate of the new one."""
+    with office.writing() as desk:
+        return memberships.rotate(desk, body)
+
+
+@router.post("/leaves", summary="Leave", openapi_extra=NODE)
+def leave(body: Envelope, office: Desks) -> LeaveAnswer:
+    """Take a unit's last statement, revoke its key, and name the models it has helped to train."""
+    with office.writing() as desk:
+        return memberships.leave(desk, body)

@@ -1,23 +1,24 @@
-"""Routes of people: accounts, enrolments, contracts, DPIAs and plans."""
+"""Routes of people: accounts, contracts, DPIAs and plans."""
 
 from fastapi import APIRouter
-from starlette.status import HTTP_201_CREATED
+from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia
 from fedcore.plans import TrainingPlan
-from fedcore.record import Digest
+from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
-from governance import accounts, dpias, plans
+from governance import accounts, claims, dpias, plans
+from governance.auth import Role
 from governance.bodies import (
     AccountCreated,
     AccountRequest,
     ActRequest,
+    ClaimRequest,
     DpiaView,
     StateView,
     Stored,
 )
-from governance.enrolments import enrol
 from governance.routes.callers import (
     PUBLIC,
     Actor,
@@ -26,8 +27,8 @@ from governance.routes.callers import (
     Author,
     Compliance,
     Desks,
-    Enroller,
 )
+from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
 
@@ -40,11 +41,27 @@ def create_account(body: AccountRequest, office: Desks, caller: Admin) -> Accoun
     return AccountCreated(name=body.name, role=body.role, api_key=key)
 
 
-@router.post("/enrolments", summary="Enrol a unit")
-def enrol_unit(body: Envelope, office: Desks, caller: Enroller) -> Envelope:
-    """Take an enrolment that the node signed with the key in it, and return the certificate."""
+@router.post(
+    "/accounts/{name}/{role}/revocation",
+    summary="Revoke an account's API key",
+    status_code=HTTP_204_NO_CONTENT,
+)
+def revoke_account(name: Name, role: Role, office: Desks, caller: Admin) -> None:
+    """Make an account's API key worthless; a second time changes nothing."""
     with office.writing() as desk:
-        return enrol(desk, body)
+        accounts.revoke_account(desk, name, role)
+
+
+@router.post(
+    "/claims",
+    summary="Become the first administrator",
+    status_code=HTTP_204_NO_CONTENT,
+    openapi_extra=PUBLIC,
+)
+def claim(body: ClaimRequest, office: Desks) -> None:
+    """Take the one-time code that was shown on the host; the same claim again changes nothing."""
+    with office.writing() as desk:
+        claims.claim(desk, body.code, body.name, KeyRecord(body.key_id, body.key_hash))
 
 
 @router.post("/contracts", summary="Publish a data contract")

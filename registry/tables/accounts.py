@@ -1,4 +1,4 @@
-"""Accounts: a person or program with one role."""
+"""Accounts: a person or program with one role, and the codes that the first one is claimed with."""
 
 from datetime import datetime
 
@@ -21,3 +21,14 @@ class AccountRow(Row, table=True):
     key_id: str = Field(max_length=16, unique=True)
     key_hash: str = Field(max_length=64)
     created_at: datetime = Field(sa_type=UtcTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class ClaimCodeRow(Row, table=True):
+    """A one-time code, by its hash. `used_by` is the id of the API key that it was used for."""
+
+    __tablename__ = "claim_codes"
+
+    code_hash: str = Field(max_length=64, primary_key=True)
+    expires_at: datetime = Field(sa_type=UtcTime)
+    used_by: str | None = Field(default=None, max_length=16)

@@ -9,7 +9,7 @@ from registry.tables.row import Row, UtcTime
 
 
 class UnitRow(Row, table=True):
-    """An enrolled unit, its key and its certificate."""
+    """An enrolled unit, its newest key and its newest certificate."""
 
     __tablename__ = "units"
 
@@ -17,6 +17,20 @@ class UnitRow(Row, table=True):
     node_key: str = Field(max_length=64, unique=True)
     enrolment: str = Field(max_length=71, foreign_key="documents.digest")
     certificate: str = Field(max_length=71, foreign_key="documents.digest")
+
+
+class UnitKeyRow(Row, table=True):
+    """A key that a unit has or had. `ended_by` is the rotation or revocation that ended it."""
+
+    __tablename__ = "unit_keys"
+
+    node_key: str = Field(max_length=64, primary_key=True)
+    unit: str = Field(max_length=80, index=True, foreign_key="units.unit")
+    transport_key: str | None = Field(default=None, max_length=300, unique=True)
+    certificate: str = Field(max_length=71, foreign_key="documents.digest")
+    started_at: datetime = Field(sa_type=UtcTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    ended_by: str | None = Field(default=None, max_length=71, foreign_key="documents.digest")
 
 
 class PermitRow(Row, table=True):

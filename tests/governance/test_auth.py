@@ -15,7 +15,11 @@ from registry.database import Database
 # A new route fails here until it is written down with the roles that it is for.
 ROUTES = {
     ("post", "/v1/accounts"): {"admin"},
+    ("post", "/v1/accounts/{name}/{role}/revocation"): {"admin"},
+    ("post", "/v1/claims"): "public",
     ("post", "/v1/enrolments"): {"compliance", "admin"},
+    ("get", "/v1/units"): {"operator", "admin", "compliance", "auditor"},
+    ("post", "/v1/units/{unit}/revocation"): {"compliance", "admin"},
     ("post", "/v1/contracts"): {"compliance"},
     ("get", "/v1/contracts/{digest}"): "public",
     ("post", "/v1/dpias"): {"author"},
@@ -35,10 +39,13 @@ ROUTES = {
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
+    ("post", "/v1/rotations"): "node",
+    ("post", "/v1/leaves"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),
     ("get", "/v1/log/entries"): set(ROLES),
     ("get", "/v1/log/export"): set(ROLES),
     ("get", "/healthz"): "public",
+    ("get", "/v1/about"): "public",
 }
 
 
@@ -61,7 +68,14 @@ def operations(world):
 
 def path_of(template):
     """Return a path that reaches the route and finds nothing."""
-    values = {"digest": "sha256:" + "0" * 64, "run_id": "run-9", "name": "none", "version": "1"}
+    values = {
+        "digest": "sha256:" + "0" * 64,
+        "run_id": "run-9",
+        "name": "none",
+        "role": "dpo",
+        "unit": "nowhere",
+        "version": "1",
+    }
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
 
 
