@@ -14,6 +14,7 @@ from fedcore import wire
 from fedcore.errors import InvalidRecordError
 from fedcore.signing import SigningKey
 from fedserver import runtime
+from fedserver.engine.outcome import Journal
 from fedserver.loop import Run
 from fedserver.session import open_session
 from fedserver.settings import ServerSettings
@@ -34,9 +35,11 @@ def main(grid: Grid, context: Context) -> None:
             "settings.unreadable", f"set {SETTINGS_VARIABLE} to a settings file"
         )
     settings = ServerSettings.load(Path(path))
-    surroundings = runtime.SEAM.current(settings.realm)
-    gateway = surroundings.gateway(settings)
-    key = SigningKey.load(settings.signing_key)
     names = (str(context.run_config[wire.PLAN_DIGEST]), str(context.run_config[wire.RUN_ID]))
-    session = open_session(gateway, settings.governance_key, key, settings.realm, names)
-    Run(grid, session, settings, surroundings, gateway).finish()
+    with Journal(settings.work_dir, names[1], context.run_id) as journal:
+        surroundings = runtime.SEAM.current(settings.realm)
+        gateway = surroundings.gateway(settings)
+        key = SigningKey.load(settings.signing_key)
+        session = open_session(gateway, settings.governance_key, key, settings.realm, names)
+        watched = journal.watching(surroundings, session.plan)
+        journal.finish(Run(grid, session, settings, watched, gateway).finish())

@@ -2,12 +2,14 @@
 run.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fedcore.gateway import ServerGateway
 from fedcore.gateway_http import HttpGateway, open_client
+from fedcore.keyfiles import read_secret
 from fedcore.rounds import RoundReport
 from fedcore.seam import Seam
 from fedserver.settings import ServerSettings
@@ -19,16 +21,17 @@ Watcher = Callable[[RoundReport, bytes], None]
 class Runtime:
     """The server's surroundings.
 
-    `watch` is told each report and the model (safetensors) after it.
+    `watch` is told each report and the model (safetensors) after it; `pause` lets seconds pass.
     """
 
     now: Callable[[], datetime]
     gateway: Callable[[ServerSettings], ServerGateway]
     watch: Watcher
+    pause: Callable[[float], None] = time.sleep
 
 
 def _production_gateway(settings: ServerSettings) -> ServerGateway:
-    api_key = settings.api_key_file.read_text(encoding="ascii").strip()
+    api_key = read_secret(settings.api_key_file).decode("ascii", errors="replace").strip()
     return HttpGateway(open_client(settings.governance_url, settings.governance_ca), api_key)
 
 

@@ -24,6 +24,8 @@ class ServerSettings(BaseSettings):
         signing_key: the PEM file of the key that signs orders and reports.
         model_name: the name that released models are registered under.
         poll_interval_s: how often replies are asked for.
+        patience_s: how long a run waits for governance, or for enough units, before it ends and can
+            be resumed.
         governance_ca: the authority of governance's certificate; the system's own without it.
         host: the address that nodes connect to is listened on here.
         port: the port of the nodes' side, under TLS.
@@ -49,11 +51,12 @@ class ServerSettings(BaseSettings):
     signing_key: Path
     model_name: Name
     poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 0.2
+    patience_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     governance_ca: Path | None = None
     host: str = "0.0.0.0"  # noqa: S104 - nodes come from other machines
     port: Port = 9092
-    control_port: Port = 9094
-    health_port: Port = 9093
+    control_port: Port = 9093
+    health_port: Port = 9094
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
