@@ -96,12 +96,11 @@ class Deployment:
         self.offices["compliance"].publish_contract(self.contract)
 
     def open_server(self) -> None:
-        """Set up and start the server, with its operator's account. Raises: FedError."""
+        """Set up the server, with its operator's account. Raises: FedError."""
         operator = self.server.init(self.governance_key)
         out = self.server.home / "api.key"
         self._account("olga", "operator", "--public-key", operator, "--out", out)
         self.offices["operator"] = self._office(out)
-        self.server.start()
 
     def node(self, name: str) -> NodeSite:
         """Return a unit's machine by the unit's name."""

@@ -9,9 +9,13 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from clients.ledger import Cap, Entry, Ledger
+from clients.settings import NodeSettings
+from clients.state import StateDir
 from fedcore.errors import FedError
 from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.record import Realm
@@ -22,6 +26,7 @@ from simulations.federation import MODEL_NAME, UnitSetup, write_toml
 
 HOSTS = ("localhost", "127.0.0.1")
 START_S = 60.0
+Setting = str | float | list[str]
 
 
 class GovernanceSite:
@@ -49,7 +54,7 @@ class GovernanceSite:
         """Return governance's public key, as its operator hands it out."""
         return self.shell.must("governance", "key", "-s", self.settings).output.split()[-1]
 
-    def set(self, **values: str | float | int | bool) -> None:
+    def set(self, **values: Setting) -> None:
         """Change settings; they act from the next start."""
         set_toml(self.settings, **values)
 
@@ -77,7 +82,7 @@ class ServerSite:
         self.shell, self._governance = shell, governance
         self.home = shell.folder / "server"
         self.settings = self.home / "server.toml"
-        self.port = free_port()
+        self.port, self.control_port, self.health_port = (free_port() for _ in range(3))
         self.address = f"localhost:{self.port}"
         self.ca = self.home / "ca.pem"
         self.superlink = shell.process("superlink", "server", "start", "-s", self.settings)
@@ -89,14 +94,19 @@ class ServerSite:
             "server", "init", "-d", self.home, *hosts, "--port", str(self.port),
             "--governance-url", self._governance.url, "--governance-key", governance_key,
             "--governance-ca", self._governance.ca, "--realm", self._governance.realm.value,
-            "--model-name", model_name,
+            "--model-name", model_name, "--control-port", str(self.control_port),
+            "--health-port", str(self.health_port),
         )  # fmt: skip
         return done.found(r"\b([0-9a-f]{64})\b")
 
     def start(self) -> None:
         """Start the SuperLink, and return when it answers. Raises: FedError."""
         self.superlink.start()
-        await_service(self.superlink, lambda: is_listening(self.port))
+        await_service(self.superlink, lambda: self.health() == 200)
+
+    def health(self) -> int:
+        """Return the status of the server's health endpoint, 0 when nobody answers."""
+        return http_status(f"http://127.0.0.1:{self.health_port}/healthz")
 
     def admit(self) -> Done:
         """Let the certified units' nodes in. Raises: FedError."""
@@ -199,11 +209,19 @@ class NodeSite:
         """Return the status of the node's health endpoint, 0 when nobody answers."""
         return http_status(f"http://127.0.0.1:{self.health_port}/healthz")
 
+    def ledger(self) -> list[Entry]:
+        """Return the entries of the unit's ledger as they are on disk now. Raises: TrustError."""
+        loaded = NodeSettings.load(self.settings)
+        cap = Cap(epsilon=loaded.epsilon_cap, delta=loaded.delta)
+        path = StateDir(loaded.state_dir).ledger
+        with closing(Ledger(path, loaded.unit, loaded.subject_namespace, cap)) as ledger:
+            return ledger.entries()
+
     def kill(self) -> None:
         """End node and executor at once, as a power cut would."""
         self.process.kill()
 
-    def set(self, **values: str | float | int | bool) -> None:
+    def set(self, **values: Setting) -> None:
         """Change settings; they act from the next start."""
         set_toml(self.settings, **values)
 
@@ -233,7 +251,7 @@ def http_status(url: str, ca: Path | None = None) -> int:
         return 0
 
 
-def set_toml(path: Path, **values: str | float | int | bool) -> None:
+def set_toml(path: Path, **values: Setting) -> None:
     """Change or add top-level values of a TOML file; JSON values are TOML."""
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, value in values.items():

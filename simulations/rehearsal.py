@@ -54,6 +54,7 @@ class Rehearsal:
             deployment.open_governance()
             self._step("governance answers over TLS")
             deployment.open_server()
+            deployment.server.start()
             self._step("SuperLink answers over TLS")
             for unit in scenario.units:
                 self._join(deployment, unit.unit)

@@ -1,0 +1,40 @@
+"""Worlds of real processes for tests; each module opens its own and shares it."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _load(name: str) -> Any:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(f"deployment_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_WORLDS, _ATTACKER = _load("worlds"), _load("attacker")
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Any:
+    """The module of deployments."""
+    return _WORLDS
+
+
+@pytest.fixture(scope="session")
+def attackers() -> Any:
+    """The module of malicious operators."""
+    return _ATTACKER
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running deployment of two units, for tests that leave it as they found it."""
+    with _WORLDS.running(tmp_path_factory.mktemp("calm") / "world", _WORLDS.PAIR) as deployment:
+        yield deployment

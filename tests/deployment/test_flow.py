@@ -1,0 +1,75 @@
+"""From bare machines to a verified model, by the commands that operators type."""
+
+import ipaddress
+
+import pytest
+
+from fedcore.privacy.accounting import renyi_epsilon
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+ROUNDS = 2
+
+
+@pytest.fixture(scope="module")
+def plan(calm, worlds):
+    made = worlds.plan_for(worlds.PAIR, ROUNDS)
+    calm.register(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(calm, plan):
+    command = calm.run(plan, "first")
+    code = command.wait(120)
+    return code, command.output()
+
+
+@pytest.fixture(scope="module")
+def bundle(calm, run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("evidence") / "churn.zip"
+    path.write_bytes(calm.evidence(1))
+    return path
+
+
+def test_a_run_ends_with_the_registered_model_version(run):
+    code, output = run
+    assert code == 0, output
+    assert "churn" in output.splitlines()[-1]
+    assert "1" in output.splitlines()[-1]
+
+
+def test_its_evidence_is_verified_by_an_outsider_with_the_key_alone(calm, bundle, tmp_path):
+    key = tmp_path / "governance.pub"
+    key.write_text(calm.governance_key + "\n")
+    done = calm.server.shell.run("verify", bundle, "--key", key)
+    assert done.exit_code == 0, done.output
+    stranger = tmp_path / "stranger.pub"
+    stranger.write_text("0" * 63 + "1\n")
+    assert calm.server.shell.run("verify", bundle, "--key", stranger).exit_code == 1
+
+
+def test_every_unit_answered_every_round_with_real_noise(worlds, bundle):
+    found = worlds.receipts(bundle)
+    assert {(receipt.unit, receipt.round) for receipt in found} == {
+        (unit, round_) for unit in worlds.PAIR for round_ in range(1, ROUNDS + 1)
+    }
+    assert {receipt.noise_source for receipt in found} == {"float64-os"}
+
+
+def test_what_was_spent_is_what_the_ledgers_say_and_no_more_than_planned(
+    calm, worlds, plan, bundle
+):
+    for unit in worlds.PAIR:
+        events = [receipt.event for receipt in worlds.receipts(bundle) if receipt.unit == unit]
+        claim = renyi_epsilon(events, plan.privacy.delta)
+        assert claim <= 3.0
+        shown = calm.node(unit).must("ledger", "show")
+        assert f"epsilon reserved: {claim:.4f}" in shown.output
+
+
+def test_nodes_listen_on_loopback_only(calm, run, worlds):
+    for unit in worlds.PAIR:
+        node = calm.node(unit)
+        found = list(worlds.listening(node.process.descendants()))
+        assert node.health_port in {port for _, port in found}
+        assert all(ipaddress.ip_address(address).is_loopback for address, _ in found), found
