@@ -10,7 +10,7 @@ from rich.table import Table
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import InvalidRecordError, MismatchError, RefusedError
+from fedcore.errors import ConflictError, InvalidRecordError, MismatchError, RefusedError
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
@@ -42,6 +42,17 @@ def check(path: _PlanFile, contract: _ContractFile = None) -> None:
         console.print(f"fits its contract: {inputs} inputs, and the first model is the public one")
     console.print(_claims(checked))
     console.print("PLD holds if plans did not depend on outputs; spare rounds are counted.")
+
+
+def make_key(
+    out: Annotated[Path, typer.Option(help="Where the private key is written (PEM).")],
+) -> None:
+    """Make an author's key; its public half, which is printed, goes to the author's account."""
+    if out.exists():
+        raise ConflictError("file.exists", f"{out} is there already; name another file")
+    key = SigningKey.generate()
+    key.save(out)
+    typer.echo(f"public key: {key.public}")
 
 
 def sign(
