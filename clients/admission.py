@@ -6,8 +6,8 @@ from clients.policy import verify_policy
 from clients.site import Site
 from fedcore import canonical
 from fedcore.encodings import input_names
-from fedcore.errors import MismatchError, TrustError
-from fedcore.permits import Permit
+from fedcore.errors import ExpiredError, MismatchError, TrustError
+from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Order, RoundReport
 from fedcore.signing import Envelope, open_envelope
@@ -19,38 +19,79 @@ from fedcore.trust import (
     verify_permit,
     verify_permit_node,
     verify_permit_time,
+    verify_renewal,
 )
 from fedcore.version import VERSION
 from fedcore.weights import Weights, decode_weights
-from fedcore.wire import TrainRequest
+from fedcore.wire import RollCallRequest, TrainRequest
 
 
 @dataclass(frozen=True)
-class AdmittedOrder:
-    """A train order after everything signed about it, its model included, was verified."""
+class Admitted:
+    """What a message rests on: the permit, its renewals and its plan, after they were verified."""
 
     permit: Permit
+    renewals: tuple[PermitRenewal, ...]
     plan: TrainingPlan
+
+
+@dataclass(frozen=True)
+class AdmittedOrder(Admitted):
+    """A train order after everything signed about it, its model included, was verified."""
+
     order: Order
     weights: Weights
 
 
-def admit(
-    site: Site, permit_envelope: Envelope, plan_envelope: Envelope
-) -> tuple[Permit, TrainingPlan]:
+def admit(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
     """Return permit and plan, after they were held against each other, the node and its policy.
+
+    Raises: FedError of signature, permit, clock or policy.
+    """
+    admitted = admit_signed(site, request)
+    verify_permit_time(admitted.permit, site.runtime.clock.now(), admitted.renewals)
+    return admitted
+
+
+def admit_signed(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
+    """Return permit and plan as `admit` does, though the permit may have expired.
 
     Raises: FedError of signature, permit, clock or policy.
     """
     settings, now = site.settings, site.runtime.clock.now()
     site.opt_outs.verify_wall_time(now)
-    permit = open_envelope(permit_envelope, Permit, settings.governance_key, settings.realm)
-    plan = open_envelope(plan_envelope, TrainingPlan, permit.author_key, settings.realm)
+    permit = site.open_governed(request.permit, Permit)
+    renewals = _renewals(site, request, permit)
+    plan = open_envelope(request.plan, TrainingPlan, permit.author_key, settings.realm)
     verify_permit(permit, plan, permit.run_id, settings.realm)
-    verify_permit_time(permit, now)
     verify_permit_node(permit, settings.unit, site.key.public, VERSION)
-    verify_policy(settings, permit, plan, site.contract(plan.contract), now)
-    return permit, plan
+    contract = site.contract(plan.contract)
+    verify_policy(settings, permit, plan, contract, now, request.server_version)
+    return Admitted(permit, renewals, plan)
+
+
+def _renewals(
+    site: Site, request: RollCallRequest | TrainRequest, permit: Permit
+) -> tuple[PermitRenewal, ...]:
+    """Return the renewals of a permit that governance's current key stands for.
+
+    The time in a permit is its signer's own word. After a hand-over, of which theft of the old key
+    may have been the reason, the permit counts only with a renewal by the new key, which names the
+    very permit.
+    """
+    signers: set[str] = {request.permit.signer}
+    renewals: tuple[PermitRenewal, ...] = ()
+    if request.renewal is not None:
+        renewal = site.open_governed(request.renewal, PermitRenewal)
+        verify_renewal(renewal, permit)
+        signers.add(request.renewal.signer)
+        renewals = (renewal,)
+    if site.governance_keys(request.permit.signer).current not in signers:
+        raise ExpiredError(
+            "permit.key_retired",
+            "governance has handed over to another key since: have the permit renewed",
+        )
+    return renewals
 
 
 def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
@@ -59,7 +100,8 @@ def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
     Raises: FedError of signature, permit, policy, order, log or weights.
     """
     realm = site.settings.realm
-    permit, plan = admit(site, request.permit, request.plan)
+    admitted = admit(site, request)
+    permit, plan = admitted.permit, admitted.plan
     order = open_envelope(request.order, Order, permit.server_key, realm)
     verify_order(order, permit, site.settings.unit, site.runtime.clock.now())
     previous = (
@@ -74,7 +116,7 @@ def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
     weights = decode_weights(request.model, shapes, plan.max_abs_weight)
-    return AdmittedOrder(permit=permit, plan=plan, order=order, weights=weights)
+    return AdmittedOrder(permit, admitted.renewals, plan, order, weights)
 
 
 def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:

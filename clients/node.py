@@ -11,7 +11,13 @@ from pathlib import Path
 import structlog
 
 from clients import policy
-from clients.admission import AdmittedOrder, admit, admit_order, verify_cosignatures
+from clients.admission import (
+    AdmittedOrder,
+    admit,
+    admit_order,
+    admit_signed,
+    verify_cosignatures,
+)
 from clients.data import Examples, load_examples
 from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
@@ -22,7 +28,6 @@ from fedcore import canonical
 from fedcore.contracts import purpose_line
 from fedcore.errors import FedError
 from fedcore.optouts import Bulletin
-from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
@@ -43,15 +48,18 @@ class Node(Site):
 
         Raises: FedError of permit, policy, check or bulletin.
         """
-        permit, plan = admit(self, request.permit, request.plan)
-        self.require_checked(plan.contract)
+        admitted = admit(self, request)
+        self.require_checked(admitted.plan.contract)
         bulletin = self.bulletin_in_force()
-        policy.verify_not_revoked(bulletin, permit)
+        policy.verify_not_revoked(bulletin, admitted.permit)
         return self._cosigned(bulletin)
 
     def witness(self, request: RollCallRequest) -> RollCallReply:
-        """Look at governance's log as it is now, and cosign it. Raises: FedError."""
-        admit(self, request.permit, request.plan)
+        """Look at governance's log as it is now, and cosign it, also after the permit has expired.
+
+        Raises: FedError.
+        """
+        admit_signed(self, request)
         return self._cosigned(self.synchronise())
 
     def train(self, request: TrainRequest) -> TrainReply:
@@ -75,7 +83,7 @@ class Node(Site):
         update = encode_weights(self._update(admitted, examples))
         snapshot, snapshot_key = examples.commitment()
         receipt = self._receipt(admitted, bulletin, snapshot, canonical.digest(update))
-        self._verify_release(admitted.permit)
+        self._verify_release(admitted)
         reply = TrainReply(
             receipt=sign_record(receipt, self.key, self.settings.realm), update=update
         )
@@ -158,10 +166,9 @@ class Node(Site):
             answered_at=self.runtime.clock.now(),
         )
 
-    def _verify_release(self, permit: Permit) -> None:
-        now = self.runtime.clock.now()
-        verify_permit_time(permit, now)
-        policy.verify_not_revoked(self.bulletin_in_force(), permit)
+    def _verify_release(self, admitted: AdmittedOrder) -> None:
+        verify_permit_time(admitted.permit, self.runtime.clock.now(), admitted.renewals)
+        policy.verify_not_revoked(self.bulletin_in_force(), admitted.permit)
 
 
 def open_node(settings_path: Path) -> Node:

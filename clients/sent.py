@@ -12,15 +12,15 @@ Guarantees:
     - a line holds sizes, digests and names of signed documents; no identifier, no value.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from clients import runtime
-from clients.durable import connect, damage_named, has_table, transaction
+from clients.durable import connect, damage_named, exclusive, has_table, transaction
 from clients.settings import NodeSettings
 from fedcore.errors import TrustError
 from fedcore.gateway import About, NodeGateway
@@ -83,7 +83,7 @@ def record_departure(journal: Path, departure: Departure) -> None:
     Raises: ConflictError `state.busy`, `state.unwritable`; TrustError `sent.corrupt`.
     """
     row = (departure.at.isoformat(), *astuple(departure)[1:])
-    with _damage(), closing(connect(journal)) as connection:
+    with _opened(journal) as connection:
         if not has_table(connection, "messages"):
             with transaction(connection):
                 for statement in _SCHEMA:
@@ -103,7 +103,7 @@ def load_departures(journal: Path) -> list[SentLine]:
     """
     if not journal.exists():
         return []
-    with _damage(), closing(connect(journal)) as connection:
+    with _opened(journal) as connection:
         query = f"SELECT number, {_COLUMNS} FROM messages ORDER BY number"  # noqa: S608
         rows = connection.execute(query).fetchall() if has_table(connection, "messages") else []
         lines = [_line(row) for row in rows]
@@ -148,6 +148,11 @@ class RecordingGateway:
         self._record("opt-out", len(event.to_bytes()), event.digest)
         self._gateway.submit_opt_out(event)
 
+    def fetch_handovers(self) -> tuple[Envelope, ...]:
+        """Return all signed KeyHandovers of governance, oldest first."""
+        self._record("question about its keys", 0, None)
+        return self._gateway.fetch_handovers()
+
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate."""
         self._record("key rotation", len(rotation.to_bytes()), rotation.digest)
@@ -168,5 +173,12 @@ def _line(row: tuple[Any, ...]) -> SentLine:
     return SentLine(number, Departure(datetime.fromisoformat(at), *rest))
 
 
-def _damage() -> AbstractContextManager[None]:
-    return damage_named("sent.corrupt", "the journal of what was sent")
+@contextmanager
+def _opened(journal: Path) -> Iterator[Any]:
+    # One process at a time: SQLite lets nobody wait while a file is made or recovered.
+    with (
+        exclusive(journal.with_suffix(".lock")),
+        damage_named("sent.corrupt", "the journal of what was sent"),
+        closing(connect(journal)) as connection,
+    ):
+        yield connection

@@ -1,6 +1,7 @@
 """A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
 
 import os
+from typing import TypeVar
 
 import structlog
 
@@ -8,6 +9,7 @@ from clients import policy, runtime
 from clients.bulletin import BulletinStore
 from clients.data import Faults, check_source, refuse_faults
 from clients.durable import exclusive
+from clients.handovers import KeyStore
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.sent import open_gateway
@@ -16,10 +18,13 @@ from clients.state import StateDir
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
+from fedcore.handovers import GovernanceKeys
 from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
-from fedcore.signing import Envelope, open_envelope, sign_record
+from fedcore.record import Record
+from fedcore.signing import Envelope, sign_record
 from fedcore.trust import verify_bulletin, verify_bulletin_time
 
+R = TypeVar("R", bound=Record)
 log = structlog.get_logger("fedpact.node")
 
 
@@ -41,6 +46,7 @@ class Site:
         self.state = StateDir(settings.state_dir)
         self._gateway = open_gateway(settings)
         self.key = self.state.node_key()
+        self._keys = KeyStore(settings)
         self._contracts: dict[str, Contract] = {}
         self._pseudonym_key = self.state.pseudonym_key()
         self.ledger = Ledger(
@@ -122,6 +128,21 @@ class Site:
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
 
+    def governance_keys(self, signer: str) -> GovernanceKeys:
+        """Return governance's keys, learned anew when this signer is not one of them.
+
+        Raises: TrustError when governance has gone back on a hand-over.
+        """
+        return self._keys.keys_for(signer, self._gateway)
+
+    def open_governed(self, envelope: Envelope, record_type: type[R]) -> R:
+        """Return a record that governance signed, with the key that it had then.
+
+        Raises: SignatureError; TrustError as `governance_keys`.
+        """
+        keys = self.governance_keys(envelope.signer)
+        return keys.open(envelope, record_type, self.settings.realm)
+
     def _fetch_bulletin(self) -> Bulletin:
         seen = self.opt_outs.log_position()
         request = BulletinRequest(
@@ -133,9 +154,8 @@ class Site:
             requested_at=self.runtime.clock.now(),
         )
         answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
-        bulletin = open_envelope(
-            answer, Bulletin, self.settings.governance_key, self.settings.realm
-        )
+        keys = self.governance_keys(answer.signer)
+        bulletin = keys.open_current(answer, Bulletin, self.settings.realm)
         verify_bulletin(bulletin, request, self.settings.realm)
         verify_bulletin_time(bulletin, self.runtime.clock.now())
         return bulletin
@@ -186,9 +206,7 @@ class Site:
         envelope = (
             Envelope.from_bytes(path.read_bytes()) if kept else self._gateway.fetch_contract(digest)
         )
-        contract = open_envelope(
-            envelope, Contract, self.settings.governance_key, self.settings.realm
-        )
+        contract = self.open_governed(envelope, Contract)
         if contract.digest != digest:
             raise MismatchError(
                 "contract.other_digest", "governance answered with another contract"

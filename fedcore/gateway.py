@@ -51,6 +51,9 @@ class NodeGateway(Protocol):
     def submit_opt_out(self, event: Envelope) -> None:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
 
+    def fetch_handovers(self) -> tuple[Envelope, ...]:
+        """Return all signed KeyHandovers of governance, oldest first."""
+
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
         same rotation changes nothing.
@@ -73,6 +76,9 @@ class ServerGateway(Protocol):
 
     def list_units(self) -> tuple[UnitStatus, ...]:
         """Return all units that were ever enrolled, by name."""
+
+    def fetch_handovers(self) -> tuple[Envelope, ...]:
+        """Return all signed KeyHandovers of governance, oldest first."""
 
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.

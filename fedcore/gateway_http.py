@@ -114,6 +114,13 @@ class HttpGateway:
         """
         return self._part(LeaveAnswer, "POST", "/v1/leaves", _plain(statement))
 
+    def fetch_handovers(self) -> tuple[Envelope, ...]:
+        """Return all signed KeyHandovers of governance, oldest first."""
+        value = _member(_json(self._call("GET", "/v1/handovers")), "handovers")
+        if not isinstance(value, list):
+            raise _not_governance("no handovers in the answer")
+        return tuple(Envelope.from_json(item) for item in value)
+
     def fetch_plan(self, digest: str) -> Envelope:
         """Return the author-signed plan with this digest."""
         return self._envelope("GET", f"/v1/plans/{_step(digest)}")

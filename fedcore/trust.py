@@ -1,7 +1,8 @@
 """Pure rules: may this document be believed here and now? No I/O, no clock; every rule takes `now`.
 
-1. A permit counts for one run, plan, contract, task and realm, inside its time window, for the
-   units and keys that it names, and for software versions that it accepts.
+1. A permit counts for one run, plan, contract, task and realm, inside its time window or that of a
+   renewal of this very permit, for the units and keys that it names, and for software versions
+   that it accepts.
 2. An order counts under its permit, for its unit, within rounds, attempts and its deadline, and
    asks for the model that the previous signed report handed over (the public initial model in
    round one).
@@ -13,11 +14,12 @@
 6. Time: no document from the future by more than `MAX_CLOCK_SKEW`.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
 from fedcore.optouts import Bulletin, BulletinRequest, LogPosition
-from fedcore.permits import Permit
+from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt, RoundReport
@@ -55,15 +57,55 @@ def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm)
         raise MismatchError("permit.terms_differ", "the permit's terms are not those of the plan")
 
 
-def verify_permit_time(permit: Permit, now: datetime) -> None:
-    """Hold a permit's window against the time.
+def verify_renewal(renewal: PermitRenewal, permit: Permit) -> None:
+    """Hold a renewal against the permit that it is to renew (rule 1, without time).
 
+    Raises: MismatchError `permit.other_realm`, `permit.other_run`, `permit.renewal_differs`.
+    """
+    if renewal.realm != permit.realm:
+        raise MismatchError("permit.other_realm", "the renewal belongs to another realm")
+    if renewal.run_id != permit.run_id:
+        raise MismatchError("permit.other_run", "the renewal was given for another run")
+    if renewal.permit != permit.digest:
+        raise MismatchError("permit.renewal_differs", "the renewal is of another permit")
+
+
+def verify_permit_time(
+    permit: Permit, now: datetime, renewals: Sequence[PermitRenewal] = ()
+) -> None:
+    """Hold the windows of a permit and its renewals against the time.
+
+    Guarantees: a renewal never takes away time, and adds none between two windows.
     Raises: ExpiredError `permit.expired`, `permit.early`.
     """
-    if now >= permit.expires_at:
-        raise ExpiredError("permit.expired", "the permit has expired: request a new one")
+    if any(start <= now < end for start, end in _windows(permit, renewals)):
+        return
     if now < permit.not_before:
         raise ExpiredError("permit.early", "the permit is not valid yet")
+    raise ExpiredError(
+        "permit.expired", "the permit has expired: have it renewed, or request one for a new run"
+    )
+
+
+def permit_window(
+    permit: Permit, now: datetime, renewals: Sequence[PermitRenewal] = ()
+) -> tuple[datetime, datetime]:
+    """Return start and end of the window in which a permit counts now: of several the one that ends
+    last, of none the one that ended last.
+    """
+    windows = list(_windows(permit, renewals))
+    counting = [(end, start) for start, end in windows if start <= now < end]
+    end, start = max(counting or [(end, start) for start, end in windows])
+    return start, end
+
+
+def _windows(
+    permit: Permit, renewals: Sequence[PermitRenewal]
+) -> Iterator[tuple[datetime, datetime]]:
+    yield permit.not_before, permit.expires_at
+    for renewal in renewals:
+        # A node whose clock is a little behind must not find the renewal early.
+        yield renewal.issued_at - MAX_CLOCK_SKEW, renewal.expires_at
 
 
 def verify_permit_node(permit: Permit, unit: str, node_key: str, version: str) -> None:

@@ -16,15 +16,25 @@ PLAN_DIGEST = "plan-digest"
 _DOCUMENTS = "documents"
 _MODEL = "model"
 _EPOCH = "epoch"
+_SERVER = "server"
+_VERSION = "version"
+_MAX_VERSION = 80
+# Version 0.1.0 did not say which one it was.
+_UNTOLD = "0.1.0"
 _REFUSED = 1
 
 
 @dataclass(frozen=True)
 class RollCallRequest:
-    """Are you there, under this permit for this plan?"""
+    """Are you there, under this permit for this plan?
+
+    `renewal` is the newest one of the permit; `server_version` is the server's own, unsigned word.
+    """
 
     permit: Envelope
     plan: Envelope
+    renewal: Envelope | None = None
+    server_version: str = _UNTOLD
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,9 @@ class RollCallReply:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Do this order. `cosignatures` are the other units' views of the log."""
+    """Do this order. `cosignatures` are the other units' views of the log; `renewal` and
+    `server_version` are as in a roll call.
+    """
 
     order: Envelope
     permit: Envelope
@@ -45,6 +57,8 @@ class TrainRequest:
     previous_report: Envelope | None
     cosignatures: tuple[Envelope, ...]
     model: bytes
+    renewal: Envelope | None = None
+    server_version: str = _UNTOLD
 
 
 @dataclass(frozen=True)
@@ -64,12 +78,18 @@ class Refusal:
 
 def roll_call_content(request: RollCallRequest) -> RecordDict:
     """Return the Flower content of a roll call."""
-    return _content({"permit": (request.permit,), "plan": (request.plan,)}, None)
+    documents = {"permit": (request.permit,), "plan": (request.plan,)}
+    return _told(_content(documents | _renewal_of(request.renewal), None), request.server_version)
 
 
 def read_roll_call(content: RecordDict) -> RollCallRequest:
     """Return the roll call of a Flower content. Raises: InvalidRecordError."""
-    return RollCallRequest(permit=_one(content, "permit"), plan=_one(content, "plan"))
+    return RollCallRequest(
+        permit=_one(content, "permit"),
+        plan=_one(content, "plan"),
+        renewal=_at_most_one(content, "renewal"),
+        server_version=_server_version(content),
+    )
 
 
 def roll_call_reply_content(reply: RollCallReply) -> RecordDict:
@@ -97,21 +117,21 @@ def train_content(request: TrainRequest) -> RecordDict:
         "previous_report": previous,
         "cosignatures": request.cosignatures,
     }
-    return _content(documents, request.model)
+    content = _content(documents | _renewal_of(request.renewal), request.model)
+    return _told(content, request.server_version)
 
 
 def read_train(content: RecordDict) -> TrainRequest:
     """Return the train order of a Flower content. Raises: InvalidRecordError."""
-    previous = _many(content, "previous_report")
-    if len(previous) > 1:
-        raise InvalidRecordError("wire.malformed", "the order names more than one report")
     return TrainRequest(
         order=_one(content, "order"),
         permit=_one(content, "permit"),
         plan=_one(content, "plan"),
-        previous_report=previous[0] if previous else None,
+        previous_report=_at_most_one(content, "previous_report"),
         cosignatures=_many(content, "cosignatures"),
         model=_model(content),
+        renewal=_at_most_one(content, "renewal"),
+        server_version=_server_version(content),
     )
 
 
@@ -148,6 +168,25 @@ def _content(documents: dict[str, tuple[Envelope, ...]], model: bytes | None) ->
     return content
 
 
+def _renewal_of(renewal: Envelope | None) -> dict[str, tuple[Envelope, ...]]:
+    """Return the renewal as a document of its own; version 0.1.0 leaves it unread."""
+    return {} if renewal is None else {"renewal": (renewal,)}
+
+
+def _told(content: RecordDict, server_version: str) -> RecordDict:
+    content[_SERVER] = ConfigRecord({_VERSION: server_version})
+    return content
+
+
+def _server_version(content: RecordDict) -> str:
+    if _SERVER not in content:
+        return _UNTOLD
+    version = _config(content, _SERVER).get(_VERSION)
+    if not isinstance(version, str) or not 0 < len(version) <= _MAX_VERSION:
+        raise InvalidRecordError("wire.malformed", "the message names no version of the server")
+    return version
+
+
 def _config(content: RecordDict, key: str) -> ConfigRecord:
     record = content.get(key)
     if not isinstance(record, ConfigRecord):
@@ -172,6 +211,13 @@ def _one(content: RecordDict, key: str) -> Envelope:
     if len(found) != 1:
         raise InvalidRecordError("wire.malformed", f"the message must have exactly one {key}")
     return found[0]
+
+
+def _at_most_one(content: RecordDict, key: str) -> Envelope | None:
+    found = _many(content, key)
+    if len(found) > 1:
+        raise InvalidRecordError("wire.malformed", f"the message may have only one {key}")
+    return found[0] if found else None
 
 
 def _model(content: RecordDict) -> bytes:

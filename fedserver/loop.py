@@ -2,28 +2,41 @@
 point.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
+from typing import TypeVar
 
 import structlog
 from flwr.serverapp import Grid
 
 from fedcore import canonical, wire
-from fedcore.errors import FedError, RefusedError
+from fedcore.errors import ExpiredError, FedError, RefusedError
 from fedcore.gateway import ServerGateway
 from fedcore.rounds import Answer, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
-from fedcore.trust import verify_permit_time, verify_receipt
+from fedcore.trust import verify_receipt
+from fedcore.version import VERSION
 from fedcore.weights import Weights, decode_weights, encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedserver.exchanges import exchange
+from fedserver.exchanges import UNAVAILABLE, exchange
+from fedserver.patience import patiently, pauses
 from fedserver.rollcall import Roll, call_roll
 from fedserver.runtime import Runtime
 from fedserver.session import Session
 from fedserver.settings import ServerSettings
+from fedserver.window import Window
 
+# To answer a roll call no rows are read: whoever takes longer is not there.
+ROLL_CALL_DEADLINE_S = 30.0
+# Between the last answer and the report: orders end this long before their permit does.
+_REPORT_S = 1
+# Of a unit that refuses so, the next call may find another answer.
+_PASSING = frozenset({UNAVAILABLE, "bulletin.stale", "policy.maintenance", "permit.other_node"})
+
+T = TypeVar("T")
 log = structlog.get_logger("fedpact.server")
 
 
@@ -52,36 +65,43 @@ class Run:
         self._settings = settings
         self._runtime = runtime
         self._gateway = gateway
+        self._window = Window(session, gateway, runtime.now)
         self._path = settings.work_dir / f"{session.permit.run_id}.json"
 
     def finish(self) -> Envelope:
         """Do all remaining rounds and return the registered, signed ModelVersion.
 
-        Raises: RefusedError with the nodes' reason codes when a round stays void after all
-            attempts; FedError of governance.
+        Guarantees: whatever ends it, the next `finish` goes on where it ended; a unit that joins
+            late takes part from the next round on.
+        Raises: RefusedError `permit.revoked`, or with the nodes' reason codes and
+            `run.too_few_units` when a round cannot begin, or stays void after all attempts;
+            UnreachableError `governance.unreachable`; FedError of governance.
         """
         place = load_checkpoint(self._path) or Checkpoint(
             round=1, attempt=1, state=strategy.start(self._session.initial)
         )
         if place.report is not None:
-            self._gateway.submit_round(place.report, place.receipts)
+            self._submit(place.report, place.receipts)
         while place.round <= self._session.plan.rounds:
             place = self._round(place)
         released = encode_weights(strategy.release(place.state, self._session.plan))
-        version = self._gateway.register_model(
-            self._session.permit.run_id, self._settings.model_name, released
+        version = self._patiently(
+            lambda: self._gateway.register_model(
+                self._session.permit.run_id, self._settings.model_name, released
+            )
         )
         self._collect_cosignatures()
         return version
 
     def _round(self, place: Checkpoint) -> Checkpoint:
         """Do one attempt of one round, and return the place after it."""
-        verify_permit_time(self._session.permit, self._runtime.now())
-        roll = self._call_roll()
+        self._window.keep()
+        roll = self._gather(place)
         if not place.orders:
             place = replace(place, orders=self._orders(place, roll))
             save_checkpoint(self._path, place)
         accepted, refusals = self._answers(place, roll)
+        self._window.heed(refusals)
         enough = len(accepted) >= self._session.permit.minimum_cohort
         state = place.state
         if enough:
@@ -96,30 +116,68 @@ class Run:
             receipts=tuple(found.receipt for found in accepted.values()),
         )
         save_checkpoint(self._path, after)
-        self._gateway.submit_round(_present(after.report), after.receipts)
+        self._submit(_present(after.report), after.receipts)
         self._runtime.watch(report, encode_weights(state.model))
         log.info("round.ended", run_id=report.run_id, round=report.round, status=report.status)
         if not enough and place.attempt >= self._session.permit.attempts:
             raise _void(place.round, (*roll.refusals, *refusals))
         return after
 
-    def _call_roll(self, kind: str = wire.ROLL_CALL) -> Roll:
-        request = wire.RollCallRequest(
-            permit=self._session.permit_envelope, plan=self._session.plan_envelope
-        )
-        return call_roll(self._grid, request, self._session.permit, self._limits, kind)
+    def _submit(self, report: Envelope, receipts: tuple[Envelope, ...]) -> None:
+        """Hand a report to governance, when it is there again; the checkpoint holds it as well."""
 
-    @property
-    def _limits(self) -> tuple[float, float]:
-        return float(self._session.plan.round_deadline_s), self._settings.poll_interval_s
+        def submit() -> None:
+            try:
+                self._gateway.submit_round(report, receipts)
+            except ExpiredError:  # governance was away for longer than the permit had left
+                self._window.keep()
+                self._gateway.submit_round(report, receipts)
+
+        self._patiently(submit)
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        return patiently(act, self._runtime, self._settings.patience_s)
+
+    def _gather(self, place: Checkpoint) -> Roll:
+        """Return a roll with enough units, waiting for them a while; no attempt is spent on those
+        that do not come.
+        """
+        for pause in chain(pauses(self._settings.patience_s), [None]):
+            roll = self._call_roll()
+            if self._window.heed(roll.refusals):
+                roll = self._call_roll()
+            if len(roll.nodes) >= self._session.permit.minimum_cohort:
+                return roll
+            if pause is None or self._is_hopeless(roll):
+                break
+            log.info("waiting", code="run.too_few_units", units=sorted(roll.nodes), seconds=pause)
+            self._runtime.pause(pause)
+            self._window.keep()
+        raise _not_begun(place.round, roll.refusals)
+
+    def _is_hopeless(self, roll: Roll) -> bool:
+        permit = self._session.permit
+        settled = sum(code not in _PASSING for code in roll.refusals)
+        return len(permit.cohort) - settled < permit.minimum_cohort
+
+    def _call_roll(self, kind: str = wire.ROLL_CALL) -> Roll:
+        session = self._session
+        request = wire.RollCallRequest(
+            permit=session.permit_envelope,
+            plan=session.plan_envelope,
+            renewal=self._window.renewal,
+            server_version=VERSION,
+        )
+        deadline_s = min(ROLL_CALL_DEADLINE_S, float(session.plan.round_deadline_s))
+        limits = (deadline_s, self._settings.poll_interval_s)
+        return call_roll(self._grid, request, session.permit, limits, kind, self._runtime.now())
 
     def _orders(self, place: Checkpoint, roll: Roll) -> tuple[Envelope, ...]:
-        """Return one signed order for each unit that is there, or none when they are too few."""
+        """Return one signed order for each unit that is there."""
         permit, now = self._session.permit, self._runtime.now()
-        if len(roll.nodes) < permit.minimum_cohort:
-            return ()
         model = canonical.digest(encode_weights(place.state.model))
         deadline = now + timedelta(seconds=self._session.plan.round_deadline_s)
+        end = self._window.ends_at - timedelta(seconds=_REPORT_S)
         orders = (
             Order(
                 run_id=permit.run_id,
@@ -132,7 +190,7 @@ class Run:
                 model=model,
                 previous_report=place.report.digest if place.report else None,
                 issued_at=now,
-                deadline_at=min(deadline, permit.expires_at),
+                deadline_at=min(deadline, end),
             )
             for unit in sorted(roll.nodes)
         )
@@ -158,12 +216,14 @@ class Run:
                     previous_report=place.report,
                     cosignatures=tuple(roll.cosignatures.values()),
                     model=model,
+                    renewal=self._window.renewal,
+                    server_version=VERSION,
                 )
             )
             for node, order in by_node.items()
         }
         group = f"{place.round}.{place.attempt}"
-        answers = exchange(self._grid, wire.TRAIN, contents, group, self._limits)
+        answers = exchange(self._grid, wire.TRAIN, contents, group, self._limits(orders))
         accepted: dict[str, _Accepted] = {}
         refusals = list(answers.refusals.values())
         for node, content in sorted(answers.contents.items()):
@@ -174,6 +234,13 @@ class Run:
                 log.warning("answer.refused", unit=by_node[node].unit, code=error.code)
                 refusals.append(error.code)
         return accepted, tuple(refusals)
+
+    def _limits(self, orders: list[Order]) -> tuple[float, float]:
+        """Return how long to wait for answers: until the orders expire, so that a slow node does
+        not hold up the others, and what is left of it when they are sent again.
+        """
+        left = min(order.deadline_at for order in orders) - self._runtime.now()
+        return max(left.total_seconds(), 1.0), self._settings.poll_interval_s
 
     def _verified(self, reply: wire.TrainReply, order: Order) -> _Accepted:
         """Return the answer after receipt and update were held against the order."""
@@ -221,13 +288,20 @@ class Run:
     def _collect_cosignatures(self) -> None:
         """Ask the nodes once more, so that they cosign a log that holds the model version."""
         roll = self._call_roll(wire.WITNESS)
-        self._gateway.submit_cosignatures(tuple(roll.cosignatures.values()))
+        views = tuple(roll.cosignatures.values())
+        self._patiently(lambda: self._gateway.submit_cosignatures(views))
 
 
 def _present(envelope: Envelope | None) -> Envelope:
     if envelope is None:
         raise FedError("run.no_report", "a round ended without a report")
     return envelope
+
+
+def _not_begun(round_: int, refusals: tuple[str, ...]) -> RefusedError:
+    codes = [*sorted(set(refusals)), "run.too_few_units"]
+    text = f"Round {round_} has not begun, for too few units are there"
+    return RefusedError([(code, f"{text}: {code}.") for code in codes])
 
 
 def _void(round_: int, refusals: tuple[str, ...]) -> RefusedError:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import MismatchError
+from fedcore.errors import MismatchError, NotFoundError
 from fedcore.gateway import ServerGateway
+from fedcore.handovers import GovernanceKeys, follow_handovers
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -26,6 +27,7 @@ class Session:
     plan_envelope: Envelope
     permit: Permit
     plan: TrainingPlan
+    keys: GovernanceKeys
     key: SigningKey
     initial: Weights
     shapes: Shapes
@@ -39,7 +41,7 @@ def open_session(
     names: tuple[str, str],
 ) -> Session:
     """Return the session of a plan and run id (`names`), with a permit that was asked for and
-    verified.
+    verified. `governance_key` is the one of the settings; governance may have handed over since.
 
     Raises: RefusedError with the gate's reason codes; TrustError when a document must not be
         believed; MismatchError `plan.initial_model_differs` when the installed task makes another
@@ -47,13 +49,14 @@ def open_session(
     """
     plan_digest, run_id = names
     permit_envelope = gateway.request_permit(plan_digest, run_id)
-    permit = open_envelope(permit_envelope, Permit, governance_key, realm)
+    keys = fetch_keys(gateway, governance_key, realm)
+    permit = keys.open(permit_envelope, Permit, realm)
     plan_envelope = gateway.fetch_plan(plan_digest)
     plan = open_envelope(plan_envelope, TrainingPlan, permit.author_key, realm)
     verify_permit(permit, plan, run_id, realm)
     if permit.server_key != key.public:
         raise MismatchError("permit.other_server", "the permit names another server's key")
-    contract = open_envelope(gateway.fetch_contract(plan.contract), Contract, governance_key, realm)
+    contract = keys.open(gateway.fetch_contract(plan.contract), Contract, realm)
     task, inputs = load_task(plan.task), len(input_names(plan.features, contract))
     initial = initial_weights(task, plan.model, inputs)
     if canonical.digest(encode_weights(initial)) != plan.initial_model:
@@ -62,4 +65,16 @@ def open_session(
             "the installed task starts from another model than the plan",
         )
     shapes = shapes_of(task.build(plan.model, inputs))
-    return Session(permit_envelope, plan_envelope, permit, plan, key, initial, shapes)
+    return Session(permit_envelope, plan_envelope, permit, plan, keys, key, initial, shapes)
+
+
+def fetch_keys(gateway: ServerGateway, pinned: str, realm: Realm) -> GovernanceKeys:
+    """Return governance's keys as they follow from one of them.
+
+    Raises: UnreachableError; TrustError when a hand-over must not be believed.
+    """
+    try:
+        handovers = gateway.fetch_handovers()
+    except NotFoundError:  # governance of version 0.1 has one key for ever
+        handovers = ()
+    return follow_handovers(pinned, handovers, realm)

@@ -144,6 +144,12 @@ class LogEntries(Part):
     entries: tuple[EntryView, ...]
 
 
+class HandoverList(Part):
+    """The hand-overs between this service's keys, oldest first."""
+
+    handovers: tuple[Envelope, ...]
+
+
 class Health(Part):
     """The service and its database answer; `public_key` is what its signatures verify with."""
 

@@ -9,9 +9,10 @@ from typing import TypeVar
 from fastapi import Request
 from sqlmodel import Session
 
-from fedcore.errors import NotFoundError
+from fedcore.errors import NotFoundError, UnreachableError
+from fedcore.handovers import GovernanceKeys, KeyHandover, follow_handovers
 from fedcore.record import Realm, Record
-from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+from fedcore.signing import Envelope, SigningKey, sign_record
 from governance.settings import GovernanceSettings
 from registry import documents
 from registry.database import Database
@@ -57,9 +58,21 @@ class Desk:
 
     def open_own(self, record_type: type[R], digest: str) -> R:
         """Return a stored record that this service signed; its signature is verified again."""
-        return open_envelope(
-            self.fetch(record_type, digest), record_type, self.key.public, self.realm
-        )
+        return self.open_signed_here(self.fetch(record_type, digest), record_type)
+
+    def open_signed_here(self, envelope: Envelope, record_type: type[R]) -> R:
+        """Return a record that this service signed, with its key or one that it had before.
+
+        Raises: SignatureError.
+        """
+        keys = GovernanceKeys.of(self.key.public)
+        if envelope.signer != self.key.public:
+            keys = follow_handovers(self.key.public, self.handovers(), self.realm)
+        return keys.open(envelope, record_type, self.realm)
+
+    def handovers(self) -> tuple[Envelope, ...]:
+        """Return all hand-overs of this service's keys, oldest first."""
+        return documents.of_kind(self.session, KeyHandover)
 
 
 class Office:
@@ -79,16 +92,34 @@ class Office:
 
     @contextmanager
     def reading(self) -> Iterator[Desk]:
-        """Give a desk whose transaction sees one state and changes nothing."""
+        """Give a desk whose transaction sees one state and changes nothing.
+
+        Raises: UnreachableError `governance.key_retired`.
+        """
         with self._database.reading() as session:
-            yield Desk(session, self._key, self.settings, self._clock())
+            yield self._desk(session)
 
     @contextmanager
     def writing(self) -> Iterator[Desk]:
-        """Give a desk whose transaction commits at the end, or leaves nothing when it raises."""
+        """Give a desk whose transaction commits at the end, or leaves nothing when it raises.
+
+        Raises: UnreachableError `governance.key_retired`.
+        """
         with self._database.writing() as session:
             # The time is taken inside: transactions follow each other, and so do their times.
-            yield Desk(session, self._key, self.settings, self._clock())
+            yield self._desk(session)
+
+    def _desk(self, session: Session) -> Desk:
+        """Return a desk, unless this key has been handed over: what it signed from then on would
+        count for nothing, and the log would hold it for ever.
+        """
+        desk = Desk(session, self._key, self.settings, self._clock())
+        if any(handover.signer == self._key.public for handover in desk.handovers()):
+            raise UnreachableError(
+                "governance.key_retired",
+                "governance has another key now: finish `rotate-key`, then restart the service",
+            )
+        return desk
 
     def close(self) -> None:
         """Close the database."""

@@ -1,17 +1,16 @@
 """Permits: facts in, decision out, both kept; and their revocation."""
 
-from datetime import datetime, timedelta
-
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia
+from fedcore.dpias import Dpia, DpiaState
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
 from fedcore.optouts import epoch_of
-from fedcore.permits import NodeGrant, Permit, Revocation, UnitCertificate
+from fedcore.permits import NodeGrant, Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
 from fedcore.signing import Envelope
 from fedcore.trust import MAX_CLOCK_SKEW
 from governance.decisions.dpia import state_at
 from governance.decisions.gate import GateFacts, choose_dpia, decide_permit, run_epsilon
+from governance.decisions.renewals import decide_expiry
 from governance.office import Desk
 from governance.plans import open_plan
 from registry import accounts, documents, dpias, permits, units
@@ -34,7 +33,7 @@ def request_permit(
         return _known_permit(desk, known, plan_digest)
     if operator.public_key is None:
         raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
-    facts = load_facts(desk, plan, author_key)
+    facts = load_facts(desk, plan, author_key, _chosen_dpia(desk, plan))
     refusals = decide_permit(facts)
     codes = tuple(code for code, _ in refusals)
     decision = GateDecision(run_id, plan_digest, facts.digest, codes, desk.now)
@@ -47,28 +46,31 @@ def request_permit(
     return envelope
 
 
-def load_facts(desk: Desk, plan: TrainingPlan, author_key: str) -> GateFacts:
-    """Return what the gate looks at, as it is now."""
+def load_facts(
+    desk: Desk, plan: TrainingPlan, author_key: str, dpia: tuple[Dpia, DpiaState] | None
+) -> GateFacts:
+    """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
     contract = documents.find(desk.session, Contract, plan.contract)
     author = accounts.find_by_public_key(desk.session, author_key)
-    candidates = [
-        (stored.record, state_at(stored.state, stored.record.valid_until, desk.now))
-        for stored in dpias.list_all(desk.session)
-    ]
-    chosen = choose_dpia(plan, candidates)
-    names = tuple(terms.unit for terms in plan.units)
+    enrolled = units.list_named(desk.session, tuple(terms.unit for terms in plan.units))
     return GateFacts(
         plan=plan,
-        author_known=author is not None and author.role == "author",
+        author_known=author is not None and author.role == "author" and not author.revoked,
         contract=desk.open_own(Contract, plan.contract) if contract is not None else None,
-        dpia=chosen[0] if chosen else None,
-        dpia_state=chosen[1] if chosen else None,
+        dpia=dpia[0] if dpia else None,
+        dpia_state=dpia[1] if dpia else None,
         certificates={
-            unit.unit: desk.open_own(UnitCertificate, unit.certificate)
-            for unit in units.list_named(desk.session, names)
+            unit.unit: desk.open_own(UnitCertificate, unit.certificate) for unit in enrolled
         },
         now=desk.now,
+        revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
     )
+
+
+def load_renewals(desk: Desk, run_id: str) -> tuple[PermitRenewal, ...]:
+    """Return the renewals of a run's permit, oldest first."""
+    envelopes = documents.of_run(desk.session, PermitRenewal, run_id)
+    return tuple(desk.open_own(PermitRenewal, envelope.digest) for envelope in envelopes)
 
 
 def find_permit(desk: Desk, run_id: str) -> StoredPermit:
@@ -91,6 +93,14 @@ def revoke(desk: Desk, run_id: str, reason: str) -> Envelope:
     envelope = desk.issue(revocation, run_id=run_id)
     permits.set_revocation(desk.session, run_id, revocation.digest)
     return envelope
+
+
+def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> tuple[Dpia, DpiaState] | None:
+    candidates = [
+        (stored.record, state_at(stored.state, stored.record.valid_until, desk.now))
+        for stored in dpias.list_all(desk.session)
+    ]
+    return choose_dpia(plan, candidates)
 
 
 def _known_permit(desk: Desk, known: StoredPermit, plan_digest: str) -> Envelope:
@@ -130,7 +140,7 @@ def _permit_of(
         issued_at=desk.now,
         # A node whose clock is a little behind must not find the permit early.
         not_before=desk.now - MAX_CLOCK_SKEW,
-        expires_at=_expiry(desk, dpia),
+        expires_at=decide_expiry(desk.now, desk.settings.permit_valid_s, dpia.valid_until),
     )
 
 
@@ -142,7 +152,3 @@ def _grants(facts: GateFacts) -> tuple[NodeGrant, ...]:
         )
         for terms in facts.plan.units
     )
-
-
-def _expiry(desk: Desk, dpia: Dpia) -> datetime:
-    return min(desk.now + timedelta(seconds=desk.settings.permit_valid_s), dpia.valid_until)

@@ -15,7 +15,7 @@ def publish_contract(desk: Desk, contract: Contract) -> Envelope:
     Raises: ConflictError `contract.version_known`.
     """
     for envelope in documents.of_kind(desk.session, Contract):
-        known = open_envelope(envelope, Contract, desk.key.public, desk.realm)
+        known = desk.open_signed_here(envelope, Contract)
         same_version = (known.contract_id, known.version) == (
             contract.contract_id,
             contract.version,

@@ -10,7 +10,7 @@ from fedcore.trust import verify_not_forked, verify_permit_time
 from governance.auth import open_from_node, verify_not_future, verify_speaks_for
 from governance.decisions.rounds import verify_round
 from governance.office import Desk
-from governance.permits import find_permit
+from governance.permits import find_permit, load_renewals
 from governance.plans import open_plan
 from registry import cosignatures, documents, log
 from registry.accounts import Account
@@ -21,8 +21,9 @@ def submit_round(
 ) -> None:
     """Record a report and its receipts; the same report again changes nothing.
 
-    Guarantees: recorded whole or not at all, only under a permit that is valid now, signed by its
-        server and by the nodes of its cohort.
+    Guarantees: recorded whole or not at all, only under a permit that is valid now, as it stands or
+        renewed, and was so when the report and its receipts were made; signed by its server and by
+        the nodes of its cohort.
     Raises: NotFoundError `permit.unknown`; RefusedError `permit.revoked`; ExpiredError;
         SignatureError; MismatchError as `verify_round`.
     """
@@ -36,10 +37,12 @@ def submit_round(
     if stored.revocation is not None:
         reason = "The permit was revoked: the run is over; request a permit for a new one."
         raise RefusedError([("permit.revoked", reason)])
-    verify_permit_time(permit, desk.now)
     verify_not_future(report.ended_at, desk.now)
     plan, _ = open_plan(desk, permit.plan)
     opened = [_open_receipt(desk, item, permit) for item in receipts]
+    renewals = load_renewals(desk, report.run_id)
+    for moment in (desk.now, report.ended_at, *(receipt.answered_at for receipt in opened)):
+        verify_permit_time(permit, moment, renewals)
     verify_round(report, opened, permit, plan, load_reports(desk, permit))
     for receipt, item in zip(opened, receipts, strict=True):
         if not desk.file(receipt, item, unit=receipt.unit, run_id=report.run_id):

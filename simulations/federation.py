@@ -213,6 +213,7 @@ class Federation:
             now=self.clock.now,
             gateway=lambda settings: self.gateway(settings.api_key_file.read_text()),
             watch=watch,
+            pause=lambda seconds: self.clock.tick(timedelta(seconds=seconds)),
         )
         before = os.environ.get(SETTINGS_VARIABLE)
         os.environ[SETTINGS_VARIABLE] = str(self.root / "server" / "server.toml")

@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from fedcore.bundle import LogExport
+from fedcore.gateway import About
 from fedcore.signing import Envelope
-from governance.bodies import EntryView, Health, LogEntries
+from fedcore.version import VERSION
+from governance.bodies import EntryView, HandoverList, Health, LogEntries
 from governance.exports.evidence import sign_checkpoint
 from governance.routes.callers import PUBLIC, Anyone, Desks
 from registry import log
@@ -50,9 +52,29 @@ def export_log(office: Desks, caller: Anyone) -> Response:
     return Response(export.to_bytes(), media_type="application/json")
 
 
+@router.get("/v1/handovers", summary="Read how this service's keys followed", openapi_extra=PUBLIC)
+def list_handovers(office: Desks) -> HandoverList:
+    """Return every hand-over from one key of this service to the next, oldest first."""
+    with office.reading() as desk:
+        return HandoverList(handovers=desk.handovers())
+
+
 @router.get("/healthz", summary="Is the service there?", openapi_extra=PUBLIC)
 def healthz(office: Desks) -> Health:
     """Return the realm and the public key, after the database has answered."""
     with office.reading() as desk:
         log.list_entries(desk.session, 0, 1)
         return Health(status="ok", realm=desk.realm.value, public_key=desk.key.public)
+
+
+@router.get("/v1/about", summary="Read what this service is", openapi_extra=PUBLIC)
+def about(office: Desks) -> About:
+    """Return versions, key, realm and clock, so that a node can find out why it is refused."""
+    with office.reading() as desk:
+        return About(
+            version=VERSION,
+            realm=desk.realm,
+            public_key=desk.key.public,
+            accepted_versions=desk.settings.accepted_versions,
+            now=desk.now,
+        )

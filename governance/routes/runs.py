@@ -12,7 +12,7 @@ from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.record import Name
 from fedcore.signing import Envelope
-from governance import models, permits, rounds
+from governance import models, permits, renewals, rounds
 from governance.bodies import (
     CosignatureRequest,
     GateDecisions,
@@ -70,6 +70,17 @@ def list_decisions(run_id: Name, office: Desks, caller: Overseer) -> GateDecisio
             for item in decisions
         )
     )
+
+
+@router.post("/permits/{run_id}/renewal", summary="Renew the permit of a run")
+def renew_permit(run_id: Name, office: Desks, caller: Operator) -> Envelope:
+    """Return a renewal; a refusal names every rule that speaks against it."""
+    with office.writing() as desk:
+        outcome = renewals.renew_permit(desk, run_id, caller)
+    # Raised only here: the decision is kept either way.
+    if isinstance(outcome, RefusedError):
+        raise outcome
+    return outcome
 
 
 @router.post("/permits/{run_id}/revocation", summary="Revoke the permit of a run")

@@ -99,4 +99,12 @@ def test_what_is_sent_now_0_1_0_reads_as_the_same(name):
 
 def everything_set(message):
     """The message with every field that came after 0.1.0 set."""
-    return message
+    fields = {field.name for field in dataclasses.fields(message)}
+    new = {"renewal": read("roll-call").plan, "server_version": "0.2.0"}
+    assert not fields & new.keys() or new.keys() <= fields
+    return dataclasses.replace(message, **{name: new[name] for name in fields & new.keys()})
+
+
+def test_a_server_that_does_not_say_its_version_is_0_1_0():
+    assert {read(name).server_version for name in ("roll-call", "train")} == {"0.1.0"}
+    assert {read(name).renewal for name in ("roll-call", "train")} == {None}

@@ -188,7 +188,7 @@ def test_opt_outs_survive_their_keys_damage_only_as_refusals(build, worlds, pair
     world = build(pair)
     world.unit("north").opt_out("N001", worlds.PURPOSE)
     other_pseudonym_key(world.unit("north").state_dir)
-    with pytest.raises(FedError, match="Round 1 stayed void"):
+    with pytest.raises(FedError, match="Round 1 has not begun"):
         world.run()
     assert world.updates() == {}
 

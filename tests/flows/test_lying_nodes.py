@@ -196,21 +196,53 @@ def test_a_unit_that_is_not_connected_is_left_out_and_comes_back(build, worlds):
         assert [e.kind for e in node.ledger.entries()].count("order") == 1
 
 
-def test_too_few_units_make_a_round_void_and_it_is_tried_again(build, worlds, pair):
+def meanwhile(world, act):
+    """Do something while the server waits: whenever it lets time pass."""
+    tick = world.clock.tick
+
+    def ticking(delta):
+        act()
+        tick(delta)
+
+    world.clock.tick = ticking
+
+
+def test_a_unit_that_comes_while_the_server_waits_for_it_is_in_the_round(build, worlds, pair):
     world = build(pair)
-    world.federation.grid.down.add(world.federation.node_id("south"))
-    world.run(watch=lambda report: world.federation.grid.down.clear())
+    grid = world.federation.grid
+    grid.down.add(world.federation.node_id("south"))
+    meanwhile(world, grid.down.clear)
+    world.run()
     assert [(r.round, r.attempt, r.status) for r in world.reports] == [
-        (1, 1, "void"),
-        (1, 2, "accepted"),
+        (1, 1, "accepted"),
         (2, 1, "accepted"),
     ]
-    assert world.reports[0].model_out == world.reports[0].model_in
+
+
+def test_a_round_does_not_begin_with_too_few_units_and_the_run_can_be_resumed(build, worlds, pair):
+    """Waiting spends no attempt, and asking again goes on at the very same one."""
+    world = build(pair)
+    world.federation.grid.down.add(world.federation.node_id("south"))
+    began = world.clock.now()
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="Round 1 has not begun") as error:
+            world.run()
+        assert error.value.codes == ("run.too_few_units",)
+    assert (world.clock.now() - began).total_seconds() == 3 * 300
+    assert world.reports == []
+    with pytest.raises(FedError):
+        world.bundle()
+    world.federation.grid.down.clear()
+    world.run()
+    assert [(r.round, r.attempt, r.status) for r in world.reports] == [
+        (1, 1, "accepted"),
+        (2, 1, "accepted"),
+    ]
 
 
 def test_a_round_that_stays_void_ends_the_run_with_a_sentence(build, worlds, pair):
     world = build(pair)
-    world.federation.grid.down.add(world.federation.node_id("south"))
+    world.federation.grid.tap = train_replies(one_bit_of_the_receipt)
     with pytest.raises(RefusedError, match="Round 1 stayed void") as error:
         world.run()
     assert error.value.codes == ("run.too_few_units",)

@@ -30,6 +30,7 @@ ROUTES = {
     ("post", "/v1/permits"): {"operator"},
     ("get", "/v1/permits/{run_id}"): set(ROLES),
     ("get", "/v1/permits/{run_id}/decisions"): {"auditor", "compliance", "dpo", "admin"},
+    ("post", "/v1/permits/{run_id}/renewal"): {"operator"},
     ("post", "/v1/permits/{run_id}/revocation"): {"compliance", "dpo"},
     ("post", "/v1/rounds"): {"operator"},
     ("post", "/v1/models"): {"operator"},
@@ -44,6 +45,7 @@ ROUTES = {
     ("get", "/v1/log/checkpoint"): set(ROLES),
     ("get", "/v1/log/entries"): set(ROLES),
     ("get", "/v1/log/export"): set(ROLES),
+    ("get", "/v1/handovers"): "public",
     ("get", "/healthz"): "public",
     ("get", "/v1/about"): "public",
 }

@@ -1,0 +1,43 @@
+"""May a permit be used longer? The gate is asked anew, and the run must still be open."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from governance.decisions.gate import GateFacts, Refusal, decide_permit
+
+
+@dataclass(frozen=True)
+class RenewalFacts:
+    """What a renewal depends on: the gate's facts as they are now, about the permit's own DPIA."""
+
+    gate: GateFacts
+    revoked: bool
+    finished: bool
+
+
+def decide_renewal(facts: RenewalFacts) -> tuple[Refusal, ...]:
+    """Return every reason against a renewal; none means yes.
+
+    Guarantees: a revoked permit and a finished run are never renewed, nor is a permit whose plan
+        would not get one today.
+    """
+    refusals: list[Refusal] = []
+    if facts.revoked:
+        refusals.append(
+            ("permit.revoked", "The permit was revoked: request a permit for a new run.")
+        )
+    if facts.finished:
+        refusals.append(("permit.run_finished", "The run has released its model: it is over."))
+    return (*refusals, *decide_permit(facts.gate))
+
+
+def decide_expiry(now: datetime, valid_s: int, dpia_valid_until: datetime) -> datetime:
+    """Return until when a permit or renewal of now may be used: never beyond its DPIA."""
+    return min(now + timedelta(seconds=valid_s), dpia_valid_until)
+
+
+def decide_repeat(now: datetime, issued_at: datetime, expires_at: datetime) -> bool:
+    """Return whether a renewal is answered once more instead of making another one: while more than
+    half of its life is left.
+    """
+    return now - issued_at < (expires_at - issued_at) / 2

@@ -1,0 +1,83 @@
+"""Renewals of permits: the gate decides anew, and what it decided is kept, yes and no alike."""
+
+from fedcore.errors import NotFoundError, RefusedError
+from fedcore.permits import Permit, PermitRenewal
+from fedcore.signing import Envelope
+from governance.decisions.dpia import state_at
+from governance.decisions.renewals import (
+    RenewalFacts,
+    decide_expiry,
+    decide_renewal,
+    decide_repeat,
+)
+from governance.office import Desk
+from governance.permits import find_permit, load_facts, load_renewals
+from governance.plans import open_plan
+from governance.rounds import load_reports
+from registry import documents, dpias, permits
+from registry.accounts import Account
+from registry.dpias import StoredDpia
+from registry.permits import GateDecision
+
+
+def renew_permit(desk: Desk, run_id: str, operator: Account) -> Envelope | RefusedError:
+    """Return a renewal of a run's permit, or the refusal, which is kept and so not raised here.
+
+    Guarantees: the permit itself does not change; no renewal reaches beyond the DPIA's validity;
+        asking again while more than half of the newest renewal's life is left, and the gate still
+        says yes, returns that one.
+    Raises: NotFoundError `permit.unknown`; RefusedError `permit.other_server`.
+    """
+    stored = find_permit(desk, run_id)
+    permit = desk.open_own(Permit, stored.permit)
+    if permit.server_key != operator.public_key:
+        raise RefusedError([("permit.other_server", "the permit names another server's key")])
+    dpia = _dpia_of(desk, permit)
+    facts = _facts(desk, permit, dpia, revoked=stored.revocation is not None)
+    refusals = decide_renewal(facts)
+    codes = tuple(code for code, _ in refusals)
+    decision = GateDecision(run_id, permit.plan, facts.gate.digest, codes, desk.now)
+    permits.append_decision(desk.session, decision)
+    if refusals:
+        return RefusedError(refusals)
+    return _newest_that_lasts(desk, run_id) or _issue(desk, permit, dpia)
+
+
+def _facts(desk: Desk, permit: Permit, dpia: StoredDpia, *, revoked: bool) -> RenewalFacts:
+    plan, author_key = open_plan(desk, permit.plan)
+    state = state_at(dpia.state, dpia.record.valid_until, desk.now)
+    reports = load_reports(desk, permit)
+    return RenewalFacts(
+        gate=load_facts(desk, plan, author_key, (dpia.record, state)),
+        revoked=revoked,
+        finished=bool(reports) and reports[-1].released is not None,
+    )
+
+
+def _dpia_of(desk: Desk, permit: Permit) -> StoredDpia:
+    stored = dpias.find(desk.session, permit.dpia)
+    if stored is None:
+        raise NotFoundError("dpia.unknown", "the DPIA of this permit is not known")
+    return stored
+
+
+def _newest_that_lasts(desk: Desk, run_id: str) -> Envelope | None:
+    """Return the newest renewal while it need not be followed by another one."""
+    envelopes = documents.of_run(desk.session, PermitRenewal, run_id)
+    if not envelopes or envelopes[-1].signer != desk.key.public:
+        return None
+    newest = load_renewals(desk, run_id)[-1]
+    lasts = decide_repeat(desk.now, newest.issued_at, newest.expires_at)
+    return envelopes[-1] if lasts else None
+
+
+def _issue(desk: Desk, permit: Permit, dpia: StoredDpia) -> Envelope:
+    renewal = PermitRenewal(
+        run_id=permit.run_id,
+        realm=desk.realm,
+        permit=permit.digest,
+        sequence=len(documents.of_run(desk.session, PermitRenewal, permit.run_id)) + 1,
+        issued_at=desk.now,
+        expires_at=decide_expiry(desk.now, desk.settings.permit_valid_s, dpia.record.valid_until),
+    )
+    return desk.issue(renewal, run_id=permit.run_id)
