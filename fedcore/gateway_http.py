@@ -29,7 +29,7 @@ from fedcore.errors import (
     UnreachableError,
 )
 from fedcore.gateway import About
-from fedcore.membership import Identity, LeaveAnswer, UnitList, UnitStatus
+from fedcore.membership import LeaveAnswer, UnitList, UnitStatus
 from fedcore.record import Part
 from fedcore.signing import Envelope
 
@@ -158,12 +158,6 @@ class HttpGateway:
         """Hand over nodes' signed Cosignatures."""
         body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
         self._call("POST", "/v1/cosignatures", body)
-
-    def fetch_identity(self) -> Identity:
-        """Return governance's public key and realm as it states them: as good as the line."""
-        value = _json(self._call("GET", "/healthz"))
-        stated = {name: _member(value, name) for name in ("public_key", "realm")}
-        return _read(Identity, stated)
 
     def claim(self, code: str, name: str, kept: tuple[str, str]) -> None:
         """Make the first administrator by the one-time code; the same claim again changes nothing.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedcore.record import At, Counter, Hex256, Name, Part, PublicKey, Realm, Record, Text
+from fedcore.record import At, Counter, Hex256, Name, Part, PublicKey, Record, Text
 from fedcore.signing import Envelope
 
 
@@ -76,10 +76,3 @@ class UnitList(Part):
     """All units that were ever enrolled, by name."""
 
     units: Annotated[tuple[UnitStatus, ...], Field(max_length=100_000)]
-
-
-class Identity(Part):
-    """Who governance says it is: its public key and realm."""
-
-    public_key: PublicKey
-    realm: Realm

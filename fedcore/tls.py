@@ -46,12 +46,16 @@ class Credential:
     key: bytes
 
     def save(self, certificate: Path, key: Path) -> None:
-        """Write both files, the key first and readable by the owner only.
+        """Write both files, the key last and readable by the owner only.
 
+        Guarantees: a key that is there has its certificate; one without its key is what an
+            interrupted call has left, and is replaced.
         Raises: FileExistsError: a key is never overwritten.
         """
-        write_secret(key, self.key)
+        if key.exists():
+            raise FileExistsError(key)
         write_atomically(certificate, self.certificate)
+        write_secret(key, self.key)
 
 
 def create_authority(name: str, now: datetime) -> Credential:

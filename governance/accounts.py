@@ -6,8 +6,9 @@ The first one comes by a one-time code (`governance.claims`), in simulations by 
 from datetime import datetime
 
 from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError
-from governance.auth import Role, make_api_key
+from governance.auth import make_api_key
 from governance.office import Desk
+from governance.roles import Role
 from registry import accounts
 from registry.accounts import Account
 from registry.database import Database

@@ -10,12 +10,18 @@ import hmac
 import re
 import secrets
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, TypeVar
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from fedcore.errors import ExpiredError, ForbiddenError, RefusedError, SignatureError
+from fedcore.errors import (
+    ExpiredError,
+    ForbiddenError,
+    InvalidRecordError,
+    RefusedError,
+    SignatureError,
+)
 from fedcore.record import Record
 from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import MAX_CLOCK_SKEW
@@ -25,20 +31,23 @@ from registry import accounts, units
 from registry.accounts import Account, KeyRecord
 from registry.units import EnrolledUnit
 
-Role = Literal[
-    "admin", "compliance", "author", "evaluator", "dpo", "approver", "operator", "auditor"
-]
-ROLES: tuple[Role, ...] = get_args(Role)
-
 R = TypeVar("R", bound=Record)
-_KEY_FORM = re.compile(r"fpk_([0-9a-f]{16})_([0-9a-f]{64})")
+API_KEY_FORM = re.compile(r"fpk_([0-9a-f]{16})_([0-9a-f]{64})")
 _bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key as bearer.")
 
 
 def make_api_key() -> tuple[str, KeyRecord]:
     """Return a fresh API key and what is kept of it."""
-    key_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    return f"fpk_{key_id}_{secret}", KeyRecord(key_id, _hash_of(secret))
+    api_key = f"fpk_{secrets.token_hex(8)}_{secrets.token_hex(32)}"
+    return api_key, record_of(api_key)
+
+
+def record_of(api_key: str) -> KeyRecord:
+    """Return what is kept of an API key. Raises: InvalidRecordError `key.unreadable`."""
+    match = API_KEY_FORM.fullmatch(api_key)
+    if match is None:
+        raise InvalidRecordError("key.unreadable", "this is no API key")
+    return KeyRecord(match[1], _hash_of(match[2]))
 
 
 def authenticate(
@@ -53,7 +62,7 @@ def authenticate(
     """
     if credentials is None:
         raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
-    match = _KEY_FORM.fullmatch(credentials.credentials)
+    match = API_KEY_FORM.fullmatch(credentials.credentials)
     with office.reading() as desk:
         found = accounts.find_by_key_id(desk.session, match[1]) if match else None
     if match is None or found is None or not _matches(match[2], found[1]):

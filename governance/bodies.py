@@ -9,7 +9,7 @@ from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
 from fedcore.models import LogEntry
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
-from governance.auth import Role
+from governance.roles import Role
 
 
 class AccountRequest(Part):

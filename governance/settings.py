@@ -1,9 +1,9 @@
 """The settings of the governance service, from the environment, built once at the entry point."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedcore.record import Realm
@@ -43,3 +43,15 @@ class GovernanceSettings(BaseSettings):
     port: Annotated[
         int, Field(ge=1, le=65_535, description="The port that `serve` listens on.")
     ] = 8330
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate, and what leads to its authority."
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the certificate's key; for its owner only."
+    )
+
+    @model_validator(mode="after")
+    def _whole_credential(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate: goes together with tls_key; set both or none")
+        return self

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Security
 
-from governance.auth import ROLES, authenticate
+from governance.auth import authenticate
 from governance.office import Office, office_of
+from governance.roles import ROLES
 from registry.accounts import Account
 
 Desks = Annotated[Office, Depends(office_of)]

@@ -9,7 +9,6 @@ from fedcore.plans import TrainingPlan
 from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
 from governance import accounts, claims, dpias, plans
-from governance.auth import Role
 from governance.bodies import (
     AccountCreated,
     AccountRequest,
@@ -19,6 +18,7 @@ from governance.bodies import (
     StateView,
     Stored,
 )
+from governance.roles import Role
 from governance.routes.callers import (
     PUBLIC,
     Actor,

@@ -8,7 +8,7 @@ import pytest
 from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
-from governance.auth import ROLES
+from governance.roles import ROLES
 from registry import accounts
 from registry.database import Database
 

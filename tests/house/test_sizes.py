@@ -34,7 +34,8 @@ def test_no_function_takes_more_than_6_arguments(product):
         f"{source.path}:{node.lineno} {node.name}": argument_count(node)
         for source in product
         for node in source.functions()
-        if argument_count(node) > 6
+        # A command's parameters are its options, one for each thing that an operator says.
+        if argument_count(node) > 6 and "commands" not in source.path.parts
     } == {}
 
 

@@ -1,0 +1,81 @@
+"""Options that several commands take, and the line to a running service."""
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.keyfiles import read_secret
+
+if TYPE_CHECKING:
+    from fedcore.gateway_http import HttpGateway
+
+SettingsPath = Annotated[
+    Path, typer.Option("--settings", "-s", help="The settings file that `init` has written.")
+]
+Url = Annotated[
+    str, typer.Option("--url", help="Where governance answers, as in https://host:8330")
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option("--ca", help="PEM file of its TLS authority; without it the system's own count."),
+]
+ApiKeyFile = Annotated[
+    Path, typer.Option("--api-key-file", help="The file with your account's API key.")
+]
+
+
+@contextmanager
+def open_line(
+    url: str, authority: Path | None, api_key_file: Path | None
+) -> Iterator["HttpGateway"]:
+    """Give the service at an address, under the API key of a file, and hang up at the end.
+
+    Raises: InvalidRecordError `url.insecure`, `tls.ca_unreadable`, `key.unreadable`,
+        `key.permissions`.
+    """
+    from fedcore.gateway_http import HttpGateway, open_client
+
+    verify_secure(url)
+    api_key = None if api_key_file is None else read_api_key(api_key_file)
+    with open_client(url, authority) as client:
+        yield HttpGateway(client, api_key)
+
+
+def read_api_key(path: Path) -> str:
+    """Return the API key of a file that only its owner can read.
+
+    Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
+    """
+    try:
+        return read_secret(path).decode("ascii").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidRecordError("key.unreadable", f"{path.name} holds no API key") from error
+
+
+def verify_secure(url: str) -> None:
+    """Refuse to send secrets in the clear. Raises: InvalidRecordError `url.insecure`."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(parts.hostname)):
+        return
+    raise InvalidRecordError(
+        "url.insecure", f"{url}: an address must begin with https://, for secrets go there"
+    )
+
+
+def verify_absent(path: Path) -> None:
+    """Refuse a file that is there already. Raises: ConflictError `file.exists`."""
+    if path.exists():
+        raise ConflictError("file.exists", f"{path} is there already; name another file")
+
+
+def _is_this_machine(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
