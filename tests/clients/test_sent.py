@@ -49,6 +49,9 @@ class Governance:
     def fetch_about(self):
         return self._reached(None)
 
+    def fetch_handovers(self):
+        return self._reached(None)
+
 
 @pytest.fixture
 def document(order_of):
@@ -143,10 +146,17 @@ def test_a_request_to_governance_is_on_disk_before_governance_is_reached(
     assert line.departure.size in {len(document.to_bytes()), len(document.digest)}
 
 
-def test_a_question_that_says_nothing_is_listed_as_well(journal):
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (lambda g: g.fetch_about(), "question about versions"),
+        (lambda g: g.fetch_handovers(), "question about its keys"),
+    ],
+)
+def test_a_question_that_says_nothing_is_listed_as_well(journal, ask, kind):
     governance = Governance(journal, "the answer")
-    assert RecordingGateway(governance, journal, lambda: AT).fetch_about() == "the answer"
-    assert governance.seen == [("question about versions", None)]
+    assert ask(RecordingGateway(governance, journal, lambda: AT)) == "the answer"
+    assert governance.seen == [(kind, None)]
     assert load_departures(journal)[0].departure.size == 0
 
 
