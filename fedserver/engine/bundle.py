@@ -6,17 +6,17 @@ import zipfile
 
 from fedcore.apps import bundle_files
 
-_DATE = (1980, 1, 1, 0, 0, 0)
+_DATE = (2024, 10, 1, 0, 0, 0)  # as Flower's builder
 
 
 def build_bundle() -> bytes:
     """Return the zip of `fedcore.apps.bundle_files`, as Flower's own builder packs it.
 
-    Guarantees: the same bytes for the same release of the compression library; nodes hold the files
+    Guarantees: the same bytes on every machine, nothing being compressed; nodes hold the files
         against their own copy, never the zip.
     """
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for path, data in bundle_files().items():
             archive.writestr(zipfile.ZipInfo(path, _DATE), data)
     return packed.getvalue()
