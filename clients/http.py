@@ -58,7 +58,7 @@ def health_app(health: Callable[[], Health]) -> Starlette:
 def served(app: Starlette, port: int) -> Iterator[None]:
     """Serve an application on this loopback port while the block runs."""
     server = uvicorn.Server(
-        uvicorn.Config(app, host=HOST, port=port, log_level="warning", access_log=False)
+        uvicorn.Config(app, host=HOST, port=port, log_level="warning", access_log=False, ws="none")
     )
     thread = threading.Thread(target=server.run, name="health", daemon=True)
     thread.start()

@@ -51,8 +51,8 @@ def _verify_archive(archive: zipfile.ZipFile) -> None:
     names = [entry.filename for entry in entries]
     if sorted(names) != sorted(agreed):
         raise _refused("it holds other files", repr(names)[:1000])
-    if archive.comment:
-        raise _refused("its archive has a comment")
+    if archive.comment or min(entry.header_offset for entry in entries):
+        raise _refused("there is more than its archive")
     for entry in entries:
         _verify_plain(entry)
         expected = agreed[entry.filename]

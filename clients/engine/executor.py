@@ -140,7 +140,8 @@ def _read_until_end(reading: int, line: TaskConnection, longest_s: float) -> byt
     end, received = time.monotonic() + longest_s, bytearray()
     beat_at = time.monotonic() + HEARTBEAT_S
     while time.monotonic() < end:
-        if select.select([reading], [], [], max(beat_at - time.monotonic(), 0.0))[0]:
+        patience = max(min(beat_at, end) - time.monotonic(), 0.0)
+        if select.select([reading], [], [], patience)[0]:
             chunk = os.read(reading, _CHUNK)
             if not chunk:
                 return bytes(received)
