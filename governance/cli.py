@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import people, service, units
+from governance.commands import papers, people, service, units
 
 app = typer.Typer(
     help="Run the governance service, and act on it.",
@@ -24,3 +24,5 @@ app.command("revoke-account")(people.revoke_account)
 app.command()(units.enrol)
 app.command("units")(units.list_units)
 app.command("revoke-node")(units.revoke_node)
+app.add_typer(papers.contract, name="contract")
+app.add_typer(papers.dpia, name="dpia")
