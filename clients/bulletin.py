@@ -3,7 +3,7 @@
 Guarantees:
     - an opt-out taken in here excludes at once, before governance has it;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
-      only holds events that this unit's own key signed;
+      only holds events that this unit's own key signed, the present one or one it had before;
     - a bulletin never takes the place of a newer one, whichever process brings it;
     - age is counted on the boot clock from the moment the bulletin was asked for; wall time may
       not lie before the greatest signed time seen;
@@ -22,7 +22,7 @@ from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustErro
 from fedcore.merkle import verify_consistency
 from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, set_digest
 from fedcore.record import Realm
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW
 
 _SCHEMA = (
@@ -36,12 +36,21 @@ _SCHEMA = (
 class BulletinStore:
     """The opt-out store of one unit, opened from its file."""
 
-    def __init__(self, path: Path, unit: str, node_key: str, realm: Realm) -> None:
+    def __init__(
+        self,
+        path: Path,
+        unit: str,
+        node_key: str,
+        realm: Realm,
+        former_keys: tuple[str, ...] = (),
+    ) -> None:
         """Open or create the store.
 
+        Args: `former_keys` are those that the unit's node had before.
         Raises: TrustError `bulletin.corrupt` for a damaged file; SignatureError for altered events.
         """
         self._unit, self._node_key, self._realm = unit, node_key, realm
+        self._own_keys = {node_key, *former_keys}
         with _damage():
             self._connection = connect(path)
             with closed_on_error(self._connection):
@@ -60,6 +69,15 @@ class BulletinStore:
     def pending(self) -> list[Envelope]:
         """Return the events that governance has not confirmed yet, in sequence."""
         return self._envelopes(self.confirmed_sequence())
+
+    def pending_signed_by(self, key: SigningKey) -> list[Envelope]:
+        """Return the pending events, signed by this key: governance takes none of a former one."""
+        return [
+            envelope
+            if envelope.signer == key.public
+            else sign_record(self._open(envelope), key, self._realm)
+            for envelope in self.pending()
+        ]
 
     def confirmed_sequence(self) -> int:
         """Return up to which sequence governance has confirmed the events; 0 for none."""
@@ -215,7 +233,8 @@ class BulletinStore:
             return self._connection.execute(query, values).fetchone()
 
     def _open(self, envelope: Envelope) -> OptOutEvent:
-        event = open_envelope(envelope, OptOutEvent, self._node_key, self._realm)
+        signer = envelope.signer if envelope.signer in self._own_keys else self._node_key
+        event = open_envelope(envelope, OptOutEvent, signer, self._realm)
         if event.unit != self._unit:
             raise MismatchError("opt_out.other_unit", "the opt-out belongs to another unit")
         return event

@@ -56,7 +56,11 @@ class Site:
             Cap(epsilon=settings.epsilon_cap, delta=settings.delta),
         )
         self.opt_outs = BulletinStore(
-            self.state.bulletin, settings.unit, self.key.public, settings.realm
+            self.state.bulletin,
+            settings.unit,
+            self.key.public,
+            settings.realm,
+            self.state.former_keys(),
         )
 
     def close(self) -> None:
@@ -119,7 +123,7 @@ class Site:
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
-        for event in self.opt_outs.pending():
+        for event in self.opt_outs.pending_signed_by(self.key):
             self._gateway.submit_opt_out(event)
         with exclusive(self.state.lock):
             asked = self.runtime.clock.boot()

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from clients.ledger import Ledger
 from clients.pseudonyms import check_of, create_key, load_key
-from fedcore.atomic import write_atomically
-from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.atomic import sync_directory, write_atomically
+from fedcore.errors import ConflictError, InvalidRecordError, RefusedError, TrustError
 from fedcore.permits import Enrolment
-from fedcore.record import Realm
+from fedcore.record import PublicKey, Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.transport_keys import create_transport_key, load_transport_key
 
 _CHECK = "pseudonym.check"
+_FORMER = "former-keys.json"
+_MARK = "unfinished"
+_PUBLIC_KEYS = TypeAdapter(list[PublicKey])
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,36 @@ class StateDir:
     """Paths inside a node's state directory; all of it survives `kill -9`."""
 
     root: Path
+
+    @property
+    def enrolment(self) -> Path:
+        """The newest enrolment request that was made with the keys in use."""
+        return self.root / "enrolment.json"
+
+    @property
+    def certificate(self) -> Path:
+        """Governance's certificate of the keys in use."""
+        return self.root / "certificate.json"
+
+    @property
+    def next_keys(self) -> Path:
+        """The directory of keys that are to follow the ones in use."""
+        return self.root / "next"
+
+    @property
+    def next_answer(self) -> Path:
+        """Governance's certificate of the next keys: while it is there, a change is unfinished."""
+        return self.next_keys / "answer.json"
+
+    @property
+    def leave(self) -> Path:
+        """The unit's last statement, as it was sent."""
+        return self.root / "leave.json"
+
+    @property
+    def left(self) -> Path:
+        """What governance answered to the last statement: while it is there, the unit is out."""
+        return self.root / "left.json"
 
     @property
     def ledger(self) -> Path:
@@ -65,8 +100,57 @@ class StateDir:
         return load_transport_key(self.transport_key)
 
     def node_key(self) -> SigningKey:
-        """Return the node's signing key. Raises: InvalidRecordError `key.unreadable`."""
+        """Return the node's signing key.
+
+        Raises: InvalidRecordError `key.unreadable`, `key.permissions`; ConflictError
+            `state.unfinished`, `rotation.unfinished`; RefusedError `unit.left`.
+        """
+        if (self.root / _MARK).exists():
+            raise ConflictError(
+                "state.unfinished", "making this state was interrupted: run `fedpact node init`"
+            )
+        if self.next_answer.exists():
+            raise ConflictError(
+                "rotation.unfinished",
+                "the keys are being changed; if that was interrupted, run `fedpact node rotate`",
+            )
+        if self.left.exists():
+            reason = (
+                "This unit has left; to take part again, run `fedpact node enrol --new-keys` and "
+                "have the request enrolled."
+            )
+            raise RefusedError([("unit.left", reason)])
+        return self.signing_key()
+
+    def signing_key(self) -> SigningKey:
+        """Return the node's signing key whatever state the unit is in: to change or end it.
+
+        Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
+        """
         return SigningKey.load(self.root / "node.pem")
+
+    def former_keys(self) -> tuple[str, ...]:
+        """Return the public keys that this node had before, oldest first.
+
+        Raises: TrustError `key.history_corrupt`.
+        """
+        path = self.root / _FORMER
+        if not path.exists():
+            return ()
+        try:
+            return tuple(_PUBLIC_KEYS.validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            raise TrustError(
+                "key.history_corrupt",
+                f"{_FORMER} is damaged: restore it from its backup, do not delete it",
+                str(error),
+            ) from error
+
+    def add_former_key(self, public: str) -> None:
+        """Keep the public half of a key that goes: what it has signed stays this unit's."""
+        known = self.former_keys()
+        if public not in known:
+            write_atomically(self.root / _FORMER, json.dumps([*known, public]).encode())
 
     def keys(self) -> NodeKeys:
         """Return both keys. Raises: as `node_key` and `transport_public`."""
@@ -121,25 +205,42 @@ class StateDir:
 def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDir:
     """Return a new state directory with fresh keys and an empty ledger.
 
+    Guarantees: what an interrupted call has left cannot be used, and is made anew by the next call.
     Raises: ConflictError `state.exists` when there is one already: a ledger is never started anew.
     """
-    if root.exists() and any(root.iterdir()):
+    mark = root / _MARK
+    if mark.exists():
+        _clear(root)
+    elif root.exists() and any(root.iterdir()):
         raise ConflictError("state.exists", f"the state directory {root} is not empty")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)  # an empty directory may have been there, open to others
+    write_atomically(mark, b"")
     SigningKey.generate().save(root / "node.pem")
     create_transport_key(root / "transport.key")
     key = create_key(root / "pseudonym.key")
     write_atomically(root / _CHECK, check_of(key).encode())
     state = StateDir(root)
     Ledger.create(state.ledger, unit, namespace, at)
+    mark.unlink()
+    sync_directory(root)
     return state
+
+
+def _clear(root: Path) -> None:
+    """Remove all files but the mark, which says that none of them was ever used."""
+    for path in root.iterdir():
+        if path.is_file() and path.name != _MARK:
+            path.unlink()
 
 
 def enrolment(
     keys: NodeKeys, unit: str, legal_entity: str, band: tuple[int, str], at: datetime, realm: Realm
 ) -> Envelope:
-    """Return a signed enrolment request; `band` is the size band and the subject namespace."""
+    """Return a signed enrolment request; `band` is the size band and the subject namespace.
+
+    Raises: InvalidRecordError `settings.invalid`.
+    """
     size_band, namespace = band
     if size_band & (size_band - 1):
         raise InvalidRecordError("settings.invalid", "size_band: must be a power of two")
