@@ -7,7 +7,7 @@ import typer
 
 from fedcore.record import Realm
 from fedcore.tomlfile import load_toml
-from fedcore.version import VERSION
+from fedcore.version import COMPATIBLE_VERSIONS
 from governance.commands.options import SettingsPath
 from governance.settings import GovernanceSettings
 
@@ -53,7 +53,7 @@ def init(  # noqa: PLR0913 - one for each thing that the operator says
         hosts=tuple(host or ()),
         port=port,
         realm=realm,
-        accepted_versions=tuple(accept_version or [VERSION]),
+        accepted_versions=tuple(accept_version or COMPATIBLE_VERSIONS),
         database_url=database_url,
         certificate=tls_certificate,
         key=tls_key,

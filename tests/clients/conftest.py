@@ -155,7 +155,7 @@ def permit(plan: TrainingPlan, contract: Contract) -> Permit:
         attempts=plan.attempts,
         delta=plan.privacy.delta,
         min_opt_out_epoch=10,
-        accepted_versions=("0.1.0",),
+        accepted_versions=("0.1.0", "0.2.0"),
         issued_at=START,
         not_before=START,
         expires_at=START + timedelta(days=1),

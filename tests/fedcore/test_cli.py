@@ -86,7 +86,7 @@ def test_listing_the_commands_imports_none_of_them():
 
 def test_version_is_that_of_the_distribution():
     done = run_python("from fedcore.cli import main; main()", "--version")
-    assert (done.returncode, done.stdout) == (0, "fedpact, version 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, "fedpact, version 0.2.0\n")
 
 
 def test_an_unknown_command_is_wrong_usage():

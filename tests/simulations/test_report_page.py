@@ -154,7 +154,7 @@ def sample_report():
             {"name": "start governance", "seconds": 3.1}, {"name": "train", "seconds": 19.6},
             {"name": "compare", "seconds": 6.3}, {"name": "verify", "seconds": 2.2},
         ],
-        "versions": {"fedpact": "0.1.0", "python": "3.11.9", "flwr": "1.41.0", "torch": "2.13.0"},
+        "versions": {"fedpact": "0.2.0", "python": "3.11.9", "flwr": "1.41.0", "torch": "2.13.0"},
     }  # fmt: skip
 
 
