@@ -47,7 +47,8 @@ class LogExport(Record):
 class Evidence:
     """What a bundle holds. `artifact` is the released model as safetensors bytes.
 
-    `reports` are in the order of their chain; `log` has one entry for each document.
+    `reports` are in the order of their chain; `log` has one entry for each document. `renewals` are
+    those of the permit, `handovers` those between governance's keys; most bundles have none.
     """
 
     model_version: Envelope
@@ -64,6 +65,8 @@ class Evidence:
     checkpoint: Envelope
     log: tuple[LoggedDocument, ...]
     cosignatures: tuple[CosignedPosition, ...]
+    renewals: tuple[Envelope, ...] = ()
+    handovers: tuple[Envelope, ...] = ()
 
 
 class _Document(Protocol):
@@ -107,6 +110,8 @@ def _members_of(evidence: Evidence) -> dict[str, bytes]:
         **_numbered("receipts", evidence.receipts),
         **_numbered("log", evidence.log),
         **_numbered("cosignatures", evidence.cosignatures),
+        **_numbered("renewals", evidence.renewals),
+        **_numbered("handovers", evidence.handovers),
     }
     if evidence.revocation is not None:
         documents["revocation.json"] = evidence.revocation
@@ -131,6 +136,8 @@ def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
         checkpoint=reader.envelope("checkpoint.json"),
         log=reader.records("log", LoggedDocument),
         cosignatures=reader.records("cosignatures", CosignedPosition),
+        renewals=reader.envelopes("renewals"),
+        handovers=reader.envelopes("handovers"),
     )
     reader.require_all_taken()
     return evidence

@@ -13,7 +13,13 @@ from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
 from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, payload_type
 from fedcore.verify_documents import Documents
-from fedcore.verify_log import verify_cosigned, verify_export, verify_included, verify_one_history
+from fedcore.verify_log import (
+    verify_cosigned,
+    verify_export,
+    verify_included,
+    verify_keys_in_time,
+    verify_one_history,
+)
 from fedcore.verify_permits import (
     verify_bindings,
     verify_dpia_in_force,
@@ -21,6 +27,7 @@ from fedcore.verify_permits import (
     verify_lineage,
     verify_permit_fits,
     verify_permit_in_time,
+    verify_renewals,
 )
 from fedcore.verify_privacy import verify_epsilon
 from fedcore.verify_rounds import (
@@ -92,7 +99,11 @@ _RULES = (
         "governance certified the node key of every unit of the cohort",
         lambda d: d.unit_of_key,
     ),
-    _Rule("checkpoint.signed", "governance signed the log's checkpoint", lambda d: d.checkpoint),
+    _Rule(
+        "checkpoint.signed",
+        "governance signed the log's checkpoint, with the last key that it handed over to",
+        lambda d: d.checkpoint,
+    ),
     _Rule("plan.signed", "the author whom the permit names signed the plan", lambda d: d.plan),
     _Rule(
         "reports.signed", "the server that the permit names signed the reports", lambda d: d.reports
@@ -109,9 +120,10 @@ _RULES = (
     ),
     _Rule(
         "permit.time",
-        "all lies within the permit's time, and before the revocation if the bundle has one",
+        "all lies within the time of the permit and its renewals, and before a revocation",
         verify_permit_in_time,
     ),
+    _Rule("permit.renewals", "every renewal is of this permit, within its DPIA", verify_renewals),
     _Rule("reports.chain", "the reports form one chain over all rounds", verify_chain),
     _Rule("reports.cohort", "every accepted round had enough permitted answers", verify_cohort),
     _Rule("artifact", "the model is the one that the last round released", verify_artifact),
@@ -125,6 +137,11 @@ _RULES = (
     _Rule("ledgers", "every unit's ledger went forward with each answer", verify_ledgers),
     _Rule("epsilon", "the stated epsilon follows from the receipts, as permitted", verify_epsilon),
     _Rule("log.included", "every document is in the signed log", verify_included),
+    _Rule(
+        "keys.in_time",
+        "what a retired key of governance signed was logged before it handed over",
+        verify_keys_in_time,
+    ),
     _Rule("log.cosigned", "most of the units saw the log with this model in it", verify_cosigned),
     _Rule("log.one_history", "nobody was shown another log of the same size", verify_one_history),
 )

@@ -1,4 +1,4 @@
-"""The documents of a bundle, each opened under the one key and realm that may have signed it."""
+"""The documents of a bundle, each opened under the key and realm that may have signed it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,8 +9,9 @@ from fedcore.bundle import Evidence
 from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaDecision
 from fedcore.errors import InvalidRecordError, MismatchError, SignatureError, TrustError
+from fedcore.handovers import GovernanceKeys, follow_handovers
 from fedcore.models import Checkpoint, ModelVersion
-from fedcore.permits import Permit, Revocation, UnitCertificate
+from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm, Record
 from fedcore.rounds import Cosignature, Receipt, RoundReport
@@ -23,8 +24,9 @@ class Documents:
     """Opens a bundle's documents when a check asks for them.
 
     Guarantees: what a property returns was signed by the key that speaks for its role: governance's
-        as given by the caller; the author's, the server's and the nodes' as the signed permit and
-        certificates name them. It is of the asked realm, in its envelope and in itself.
+        as given by the caller, or one that follows from it by hand-overs; the author's, the
+        server's and the nodes' as the signed permit and certificates name them. It is of the asked
+        realm, in its envelope and in itself.
     Raises: every property a FedError that names the member which must not be believed.
     """
 
@@ -32,6 +34,12 @@ class Documents:
         self.evidence = evidence
         self.realm = realm
         self._governance_key = governance_key
+
+    @cached_property
+    def keys(self) -> GovernanceKeys:
+        """Governance's keys, as they follow from the given one by the bundle's hand-overs."""
+        with naming("handovers"):
+            return follow_handovers(self._governance_key, self.evidence.handovers, self.realm)
 
     @cached_property
     def model_version(self) -> ModelVersion:
@@ -70,9 +78,20 @@ class Documents:
         return self._governance_document("revocation.json", self.evidence.revocation, Revocation)
 
     @cached_property
+    def renewals(self) -> tuple[PermitRenewal, ...]:
+        """The renewals of the permit, signed by governance."""
+        return tuple(
+            self._governance_document(path, envelope, PermitRenewal)
+            for path, envelope in _paths("renewals", self.evidence.renewals)
+        )
+
+    @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The log's checkpoint, signed by governance."""
-        return self._governance_document("checkpoint.json", self.evidence.checkpoint, Checkpoint)
+        """The log's checkpoint, signed by governance's last key that the bundle names."""
+        envelope = self.evidence.checkpoint
+        with naming("checkpoint.json"):
+            self.keys.open_current(envelope, Checkpoint, self.realm)
+        return self._governance_document("checkpoint.json", envelope, Checkpoint)
 
     @cached_property
     def plan(self) -> TrainingPlan:
@@ -141,7 +160,16 @@ class Documents:
         )
 
     def _governance_document(self, path: str, envelope: Envelope, record_type: type[R]) -> R:
-        return self._open(path, envelope, record_type, self._governance_key)
+        if not self.keys.knows(envelope.signer):
+            raise SignatureError(
+                "signature.wrong_key",
+                f"{path} is not signed by the given key, nor does a hand-over in this bundle lead "
+                "from it to the signer: verify with the key that governance had then, or have the "
+                "bundle exported anew",
+            )
+        with naming(path):
+            self.keys.open(envelope, record_type, self.realm)
+        return self._open(path, envelope, record_type, envelope.signer)
 
     def _open(self, path: str, envelope: Envelope, record_type: type[R], signer: str) -> R:
         with naming(path):

@@ -8,7 +8,7 @@ from fedcore.errors import MismatchError, RollbackError
 from fedcore.models import Checkpoint
 from fedcore.optouts import LogPosition
 from fedcore.record import Realm
-from fedcore.signing import open_envelope
+from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import verify_not_forked
 from fedcore.verify_documents import Documents, naming
 from fedcore.verify_rounds import answered_receipts
@@ -33,6 +33,35 @@ def verify_included(documents: Documents) -> None:
     for name, digest in _documents_to_be_logged(documents):
         if digest not in known:
             raise MismatchError("log.document_missing", f"{name} is not in the log")
+
+
+def verify_keys_in_time(documents: Documents) -> None:
+    """Hold the log's order against what retired keys of governance have signed.
+
+    The time in a document is its signer's own word; its place in the log is not, for only the
+    current key signs the log.
+    Raises: MismatchError `key.used_after_handover`, `log.document_missing`; SignatureError when the
+        log itself is not signed by the current key.
+    """
+    documents.checkpoint  # noqa: B018 - raises
+    places = {logged.entry.document: logged.index for logged in documents.evidence.log}
+    retired_at = {
+        held.key: places.get(handover.digest)
+        for held, handover in zip(documents.keys.held, documents.keys.handovers, strict=False)
+    }
+    for name, envelope in _signed_by_governance(documents):
+        if envelope.signer not in retired_at:
+            continue
+        end, place = retired_at[envelope.signer], places.get(envelope.digest)
+        if end is None or place is None:
+            raise MismatchError(
+                "log.document_missing", f"{name}, or a hand-over, is not in the log"
+            )
+        if place >= end:
+            raise MismatchError(
+                "key.used_after_handover",
+                f"{name} is signed by a retired key, and was logged after it had handed over",
+            )
 
 
 def verify_cosigned(documents: Documents) -> None:
@@ -117,10 +146,29 @@ def _documents_to_be_logged(documents: Documents) -> Iterator[tuple[str, str]]:
         "certificates": evidence.certificates,
         "reports": evidence.reports,
         "receipts": evidence.receipts,
+        "renewals": evidence.renewals,
+        "handovers": evidence.handovers,
     }
     for folder, envelopes in folders.items():
         for number, envelope in enumerate(envelopes, 1):
             yield f"{folder}/{number:06}.json", envelope.digest
+
+
+def _signed_by_governance(documents: Documents) -> Iterator[tuple[str, Envelope]]:
+    evidence = documents.evidence
+    yield "model-version.json", evidence.model_version
+    yield "permit.json", evidence.permit
+    yield "contract.json", evidence.contract
+    yield "dpia.json", evidence.dpia
+    yield "dpia-decision.json", evidence.dpia_decision
+    if evidence.revocation is not None:
+        yield "revocation.json", evidence.revocation
+    for folder, envelopes in {
+        "certificates": evidence.certificates,
+        "renewals": evidence.renewals,
+    }.items():
+        for number, envelope in enumerate(envelopes, 1):
+            yield f"{folder}/{number:06}.json", envelope
 
 
 def _place_of_model(documents: Documents) -> int:

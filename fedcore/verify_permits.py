@@ -6,7 +6,7 @@ from fedcore.dpias import ActRecord, DpiaAct
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
 from fedcore.record import Realm
-from fedcore.trust import verify_permit, verify_permit_time
+from fedcore.trust import verify_permit, verify_permit_time, verify_renewal
 from fedcore.verify_documents import Documents
 
 _ACTS_IN_ORDER: tuple[DpiaAct, ...] = ("submit", "evaluate", "advise", "approve")
@@ -108,22 +108,36 @@ def verify_dpia_in_force(documents: Documents) -> None:
 
 
 def verify_permit_in_time(documents: Documents) -> None:
-    """Hold the permit's window and its revocation against every report and receipt.
+    """Hold the windows of permit and renewals, and the revocation, against reports and receipts.
 
     Raises: ExpiredError `permit.expired`, `permit.early`; MismatchError `permit.revoked`,
         `revocation.other_permit`.
     """
-    permit, revocation = documents.permit, documents.revocation
+    permit, renewals, revocation = documents.permit, documents.renewals, documents.revocation
     moments = [report.ended_at for report in documents.reports]
     moments += [receipt.answered_at for receipt in documents.receipts]
     for moment in moments:
-        verify_permit_time(permit, moment)
+        verify_permit_time(permit, moment, renewals)
     if revocation is None:
         return
     if (revocation.permit, revocation.run_id) != (permit.digest, permit.run_id):
         raise MismatchError("revocation.other_permit", "the revocation is of another permit")
     if any(moment >= revocation.revoked_at for moment in moments):
         raise MismatchError("permit.revoked", "the permit was revoked before the run had ended")
+    if any(renewal.issued_at >= revocation.revoked_at for renewal in renewals):
+        raise MismatchError("permit.revoked", "the permit was renewed after it had been revoked")
+
+
+def verify_renewals(documents: Documents) -> None:
+    """Hold every renewal against the permit and its DPIA.
+
+    Raises: MismatchError as `trust.verify_renewal`, and `dpia.exceeded`.
+    """
+    permit, dpia = documents.permit, documents.dpia
+    for renewal in documents.renewals:
+        verify_renewal(renewal, permit)
+        if renewal.expires_at > dpia.valid_until:
+            raise MismatchError("dpia.exceeded", "a renewal reaches beyond the DPIA's validity")
 
 
 def _verify_acts(acts: tuple[ActRecord, ...]) -> None:

@@ -8,7 +8,7 @@ from fedcore.contracts import Contract
 from fedcore.dpias import Dpia, DpiaDecision
 from fedcore.errors import NotFoundError
 from fedcore.models import Checkpoint, ModelVersion
-from fedcore.permits import Permit, Revocation, UnitCertificate
+from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
@@ -50,6 +50,8 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
         checkpoint=sign_checkpoint(desk, view),
         log=(),
         cosignatures=tuple(_cosigned(desk, permit, view)),
+        renewals=documents.of_run(desk.session, PermitRenewal, permit.run_id),
+        handovers=desk.handovers(),
     )
     logged = tuple(_logged(desk, digest, view) for digest in _digests(evidence))
     return write_bundle(replace(evidence, log=logged))
@@ -82,7 +84,13 @@ def _digests(evidence: Evidence) -> Iterator[str]:
         evidence.dpia_decision,
         evidence.revocation,
     )
-    many = (*evidence.certificates, *evidence.reports, *evidence.receipts)
+    many = (
+        *evidence.certificates,
+        *evidence.reports,
+        *evidence.receipts,
+        *evidence.renewals,
+        *evidence.handovers,
+    )
     yield from (envelope.digest for envelope in (*singles, *many) if envelope is not None)
 
 
