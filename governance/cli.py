@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import papers, people, service, units
+from governance.commands import handovers, papers, people, service, units
 
 app = typer.Typer(
     help="Run the governance service, and act on it.",
@@ -18,6 +18,7 @@ app.command()(service.init)
 app.command()(service.code)
 app.command()(service.serve)
 app.command()(service.key)
+app.command()(handovers.rotate_key)
 app.command()(people.claim)
 app.command("account")(people.create_account)
 app.command("revoke-account")(people.revoke_account)
