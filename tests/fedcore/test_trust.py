@@ -7,7 +7,7 @@ import pytest
 from fedcore import trust
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, WitnessedHead
-from fedcore.permits import Permit
+from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt, RoundReport
@@ -61,6 +61,71 @@ def order(permit, plan, documents):
 def receipt(evidence, order):
     found = Receipt.from_bytes(evidence.receipts[0].payload_bytes)
     return changed(found, order=order.digest)
+
+
+@pytest.fixture(scope="module")
+def renewal(permit, documents):
+    """From minute 80, before the permit's end at 90, to minute 150."""
+    return PermitRenewal(
+        run_id=permit.run_id,
+        realm=permit.realm,
+        permit=permit.digest,
+        sequence=1,
+        issued_at=documents.at(80),
+        expires_at=documents.at(150),
+    )
+
+
+class TestRenewal:
+    def test_is_of_one_permit_of_one_run(self, permit, renewal):
+        rule = trust.verify_renewal
+        rule(renewal, permit)
+        lies = {
+            "permit.other_run": {"run_id": "run-2"},
+            "permit.other_realm": {"realm": Realm.SIMULATION},
+            "permit.renewal_differs": {"permit": permit.plan},
+        }
+        for code, update in lies.items():
+            refused(MismatchError, code, rule, changed(renewal, **update), permit)
+        other = changed(permit, rounds=2)
+        refused(MismatchError, "permit.renewal_differs", rule, renewal, other)
+
+    def test_extends_the_time_and_takes_none_away(self, permit, renewal, documents):
+        rule, at = trust.verify_permit_time, documents.at
+        refused(ExpiredError, "permit.expired", rule, permit, at(90))
+        rule(permit, at(90), [renewal])
+        rule(permit, at(150) - TICK, [renewal])
+        refused(ExpiredError, "permit.expired", rule, permit, at(150), [renewal])
+        short = changed(renewal, expires_at=at(81))
+        rule(permit, at(85), [short])
+        refused(ExpiredError, "permit.expired", rule, permit, at(90), [short])
+        refused(ExpiredError, "permit.early", rule, permit, at(30) - TICK, [renewal])
+
+    def test_an_older_one_beside_it_changes_nothing(self, permit, renewal, documents):
+        older = changed(renewal, issued_at=documents.at(70), expires_at=documents.at(100))
+        for renewals in ([renewal, older], [older, renewal]):
+            trust.verify_permit_time(permit, documents.at(140), renewals)
+        refused(
+            ExpiredError,
+            "permit.expired",
+            trust.verify_permit_time,
+            permit,
+            documents.at(140),
+            [older],
+        )
+
+    def test_time_between_permit_and_renewal_does_not_count(self, permit, renewal, documents):
+        late = changed(renewal, issued_at=documents.at(100))
+        rule = trust.verify_permit_time
+        refused(ExpiredError, "permit.expired", rule, permit, documents.at(95), [late])
+        rule(permit, documents.at(100) - SKEW, [late])
+
+    def test_the_window_that_counts_is_the_one_that_ends_last(self, permit, renewal, documents):
+        at, window = documents.at, trust.permit_window
+        assert window(permit, at(60)) == (permit.not_before, permit.expires_at)
+        assert window(permit, at(85), [renewal]) == (at(80) - SKEW, at(150))
+        assert window(permit, at(60), [renewal]) == (permit.not_before, permit.expires_at)
+        assert window(permit, at(200), [renewal])[1] == at(150)
 
 
 class TestPermit:

@@ -46,6 +46,8 @@ def train_request(envelopes):
         previous_report=other,
         cosignatures=(other, order),
         model=b"model bytes",
+        renewal=plan,
+        server_version="0.2.0",
     )
 
 
@@ -63,8 +65,10 @@ def refusal(read, content):
 # Round trips
 
 
-def test_a_roll_call_survives_the_wire(envelopes):
-    request = wire.RollCallRequest(permit=envelopes[0], plan=envelopes[1])
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_roll_call_survives_the_wire(envelopes, renewed):
+    renewal = envelopes[2] if renewed else None
+    request = wire.RollCallRequest(envelopes[0], envelopes[1], renewal, "0.2.0")
     assert wire.read_roll_call(sent(wire.roll_call_content(request))) == request
 
 
@@ -151,6 +155,14 @@ MALFORMED = {
     "two reports": lambda content: set_document(
         "previous_report", documents_of(content)["order"] * 2
     )(content),
+    "two renewals": lambda content: set_document("renewal", documents_of(content)["order"] * 2)(
+        content
+    ),
+    "text for renewal": set_document("renewal", "text"),
+    "metrics for the server": put("server", MetricRecord({"version": 1.0})),
+    "number for the version": put("server", ConfigRecord({"version": 2})),
+    "no version": put("server", ConfigRecord({})),
+    "endless version": put("server", ConfigRecord({"version": "x" * 81})),
     "too many": lambda content: set_document("cosignatures", documents_of(content)["order"] * 1001)(
         content
     ),
