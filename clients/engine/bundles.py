@@ -35,7 +35,7 @@ def verify_bundle(content: bytes) -> None:
     Guarantees: its archive holds exactly the files of `fedcore.apps.bundle_files`, each once, each
         equal to the byte, hence exactly those components, publisher, name, version, dependencies
         and manifest; at most the agreed number of bytes is ever decompressed.
-    Raises: RefusedError `bundle.refused`.
+    Raises: RefusedError `app.not_agreed`.
     """
     if len(content) > MAX_BUNDLE_BYTES:
         raise _refused(f"it is larger than {MAX_BUNDLE_BYTES} bytes")
@@ -76,4 +76,4 @@ def _refused(why: str, detail: str = "") -> RefusedError:
     sentence = (
         f"the server's bundle is not the agreed one without code: {why}; nothing of it was run"
     )
-    return RefusedError([("bundle.refused", sentence)], detail)
+    return RefusedError([("app.not_agreed", sentence)], detail)

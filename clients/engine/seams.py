@@ -118,12 +118,12 @@ def guarded_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _is_agreed(fab: Fab, trusted_entities: dict[str, str]) -> bool:
     del trusted_entities
     if hashlib.sha256(fab.content).hexdigest() != fab.hash_str:
-        log.warning("bundle.refused", public="the bundle is not the one that the run names")
+        log.warning("app.not_agreed", public="the bundle is not the one that the run names")
         return False
     try:
         verify_bundle(fab.content)
     except RefusedError as error:
-        log.warning("bundle.refused", public=error.public, detail=error.detail)
+        log.warning("app.not_agreed", public=error.public, detail=error.detail)
         return False
     return True
 
@@ -131,12 +131,12 @@ def _is_agreed(fab: Fab, trusted_entities: dict[str, str]) -> bool:
 def _is_plain_run(run: Run) -> bool:
     configured = run.override_config
     if run.primary_task_type != TaskType.SERVER_APP:
-        log.warning("bundle.refused", public="the run is no ServerApp's")
+        log.warning("app.not_agreed", public="the run is no ServerApp's")
         return False
     if not all(isinstance(configured.get(key, ""), str) for key in configured) or (
         set(configured) - set(app_configuration())
     ):
-        log.warning("bundle.refused", public="the run's configuration has other settings")
+        log.warning("app.not_agreed", public="the run's configuration has other settings")
         return False
     return True
 

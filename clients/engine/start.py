@@ -190,10 +190,10 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
     path = settings_path.absolute()
     settings = NodeSettings.load(path)
     supernode_command(settings, path)
-    for check in checks:
-        check(settings)
     files = EngineFiles(settings.state_dir / "engine")
     with _claimed(files) as lock:
+        for check in checks:
+            check(settings)
         verify_port_free(settings.runtime_port, "runtime_port")
         verify_port_free(settings.health_port, "health_port")
         files.prepare()

@@ -7,7 +7,6 @@ calls, one after the other, and writes down what came back and how long each too
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,10 +188,24 @@ def make_node(root: Path, stage: Stage | None, **changed: Any) -> StagedNode:
     }
     path = root / "node.toml"
     path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
-    command = [str(BIN / "fedpact"), "node", "start", "-s", str(path)]
-    process = Process("node", command, root / "node.log", {})
+    process = Process("node", command_of(path), root / "node.log", {})
     return StagedNode(path, NodeSettings.load(path), process)
 
 
-def wait(seconds: float) -> None:
-    time.sleep(seconds)
+def command_of(settings: Path, patience_s: float | None = None) -> list[str]:
+    """What `fedpact node start` does, without the doctor: these nodes are not enrolled."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom clients.engine import start\n"
+        "from fedcore.errors import FedError\n"
+        f"start.ADMISSION_PATIENCE_S = {patience_s} or start.ADMISSION_PATIENCE_S\n"
+        f"try: start.start_node(Path({str(settings)!r}))\n"
+        "except FedError as error: sys.exit(f'error: {error}')\n"
+    )
+    return [sys.executable, "-P", "-c", script]
+
+
+def other_authority(root: Path) -> Path:
+    """Return the file of an authority that signed nothing here."""
+    path = root / "other-ca.pem"
+    path.write_bytes(create_authority("other", datetime.now(UTC)).certificate)
+    return path

@@ -43,7 +43,7 @@ def entry(name: str, mode: int) -> zipfile.ZipInfo:
 def refusal(content: bytes) -> str:
     with pytest.raises(RefusedError) as error:
         verify_bundle(content)
-    assert error.value.codes == ("bundle.refused",)
+    assert error.value.codes == ("app.not_agreed",)
     assert "nothing of it was run" in error.value.public
     return error.value.public
 

@@ -10,6 +10,7 @@ from clients.engine.child import read_reply
 from clients.guard import UNAVAILABLE
 from fedcore.errors import InvalidRecordError
 
+pytestmark = pytest.mark.slow
 ECHO = """
 def app(message, context):
     text = message.content["text"]["text"]
