@@ -52,6 +52,31 @@ _REFUSALS: Mapping[str, type[RefusedError]] = {
     "transition": TransitionError,
     "budget": BudgetError,
 }
+# By OpenSSL's X509_V_ERR codes (openssl/x509_vfy.h).
+_CERTIFICATE_FAULTS: Mapping[int, tuple[str, str]] = {
+    9: (
+        "certificate.not_yet_valid",
+        "the service's certificate is not valid yet: check the clocks",
+    ),
+    10: (
+        "certificate.expired",
+        "the service's certificate has expired: its operator must install another; if not, "
+        "check this machine's clock",
+    ),
+    62: (
+        "certificate.other_host",
+        "the service's certificate is for another name than this address",
+    ),
+    64: (
+        "certificate.other_host",
+        "the service's certificate is for another name than this address",
+    ),
+}
+_NOT_TRUSTED = (
+    "certificate.not_trusted",
+    "the service's certificate is not from an authority that is trusted here: name the right "
+    "authority's file; if it is the right one, someone may stand in between",
+)
 
 
 def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
@@ -228,9 +253,7 @@ class HttpGateway:
                 method, path, json=body, headers=self._headers, timeout=TIMEOUT
             )
         except httpx.HTTPError as error:
-            raise UnreachableError(
-                "governance.unreachable", "governance does not answer: try again", repr(error)
-            ) from error
+            raise _line_error(error) from error
         if response.is_success:
             return response
         raise error_of(response)
@@ -254,6 +277,19 @@ def error_of(response: httpx.Response) -> FedError:
     if kind in _REFUSALS:
         return _REFUSALS[kind](_reasons(problem) or [(code, text)])
     return _ERRORS.get(kind, UnreachableError)(code, text)
+
+
+def _line_error(error: httpx.HTTPError) -> UnreachableError:
+    """Return what is wrong with the line, as far as the other side's certificate tells."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return UnreachableError(
+            "governance.unreachable", "governance does not answer: try again", repr(error)
+        )
+    code, sentence = _CERTIFICATE_FAULTS.get(cause.verify_code, _NOT_TRUSTED)
+    return UnreachableError(code, sentence, repr(error))
 
 
 def _reasons(problem: object) -> list[tuple[str, str]]:
