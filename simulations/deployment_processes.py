@@ -123,6 +123,16 @@ class Process:
         """Return the ids of the processes of this program that are alive, itself included."""
         return list(marked(self._mark)) if self._mark else []
 
+    def part(self, text: str) -> int:
+        """Return the id of the one living process of this program whose command has a text.
+
+        Raises: FedError `deployment.not_started` when there is none, or more than one.
+        """
+        found = [pid for pid in self.descendants() if text in command_of(pid)]
+        if len(found) != 1:
+            raise FedError("deployment.not_started", f"{self.name} has {len(found)} of {text}")
+        return found[0]
+
     def wait_for(self, text: str, timeout_s: float = 30.0, times: int = 1) -> None:
         """Wait until the log has a text so many times.
 
@@ -159,6 +169,13 @@ def marked(mark: str) -> Iterator[int]:
                 entries = (folder / "environ").read_bytes().split(b"\0")
                 if any(entry.startswith(wanted) for entry in entries):
                     yield int(folder.name)
+
+
+def command_of(pid: int) -> str:
+    """Return a process's command line, empty when it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
 
 
 def end_marked(mark: str) -> None:

@@ -19,7 +19,8 @@ from clients.state import StateDir
 from fedcore.errors import FedError
 from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.record import Realm
-from fedserver.checkpoints import load_checkpoint
+from fedserver.engine.outcome import Outcome, load_outcome, run_folder
+from fedserver.settings import ServerSettings
 from simulations.deployment_commands import Done, Shell
 from simulations.deployment_processes import Process, free_port, is_listening, wait_until
 from simulations.federation import MODEL_NAME, UnitSetup, write_toml
@@ -122,20 +123,19 @@ class ServerSite:
         arguments = ("server", "resume", run_id, "-s", self.settings)
         return self.shell.process(f"resume-{run_id}", *arguments).start()
 
-    def place(self, run_id: str) -> int:
-        """Return the round that a run does next, 0 before its first checkpoint."""
-        found = [*self.home.rglob(f"{run_id}.json"), *self.home.rglob(f"{run_id}/*.json")]
-        places = [load_checkpoint(path) for path in found]
-        return max((place.round for place in places if place is not None), default=0)
+    def outcome(self, run_id: str) -> Outcome | None:
+        """Return where a run stands; None before its first process has begun it."""
+        work_dir = ServerSettings.load(self.settings).work_dir
+        return load_outcome(run_folder(work_dir, run_id))
 
     def wait_round(self, run_id: str, round_: int, timeout_s: float = 90.0) -> None:
-        """Wait until a run is at a round or beyond. Raises: FedError `deployment.timeout`."""
-        wait_until(
-            lambda: self.place(run_id) >= round_,
-            f"round {round_} of {run_id}",
-            timeout_s,
-            self.superlink.output,
-        )
+        """Wait until a round of a run was accepted. Raises: FedError `deployment.timeout`."""
+
+        def done() -> bool:
+            outcome = self.outcome(run_id)
+            return outcome is not None and outcome.rounds_done >= round_
+
+        wait_until(done, f"round {round_} of {run_id}", timeout_s, self.superlink.output)
 
 
 class NodeSite:

@@ -1,8 +1,10 @@
 """What breaks in a deployment, broken on purpose while a run goes on."""
 
 import os
+import shutil
 import signal
-from contextlib import contextmanager
+import subprocess
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -21,12 +23,6 @@ ENDED_S = 150
 def world(worlds, tmp_path_factory):
     with worlds.running(tmp_path_factory.mktemp("faults") / "world", UNITS) as deployment:
         yield deployment
-
-
-@pytest.fixture(scope="module")
-def versions():
-    """How many model versions the world has registered."""
-    return iter(range(1, 100))
 
 
 @pytest.fixture
@@ -50,12 +46,12 @@ def plan(sound, worlds):
 
 
 @pytest.fixture
-def evidence(world, versions, tmp_path):
-    """Returns the evidence of the next registered version, after `fedpact verify` accepted it."""
+def evidence(world, tmp_path):
+    """Returns the evidence of a finished run, after `fedpact verify` accepted it."""
 
-    def fetch():
+    def fetch(run_id):
         path, key = tmp_path / "churn.zip", tmp_path / "governance.pub"
-        path.write_bytes(world.evidence(next(versions)))
+        path.write_bytes(world.evidence(world.server.outcome(run_id).version))
         key.write_text(world.governance_key + "\n")
         world.server.shell.must("verify", path, "--key", key)
         return path
@@ -87,6 +83,10 @@ def is_training(worlds, node, run_id, round_):
     return any(order[0] == round_ for order in worlds.orders(node, run_id))
 
 
+def has_answered(worlds, node, run_id, round_):
+    return any(order[0] == round_ and order[2] for order in worlds.orders(node, run_id))
+
+
 @contextmanager
 def halted(process):
     """Stop a program and all its processes for a while, as an overloaded machine does."""
@@ -100,11 +100,6 @@ def halted(process):
             os.kill(pid, signal.SIGCONT)
 
 
-def serverapp(world):
-    """Return the process in which the ServerApp of a run works."""
-    return world.server.superlink
-
-
 def test_a_superlink_killed_in_mid_round_costs_a_round_and_not_the_run(
     sound, worlds, plan, evidence
 ):
@@ -114,20 +109,59 @@ def test_a_superlink_killed_in_mid_round_costs_a_round_and_not_the_run(
     command.kill()
     sound.server.start()
     ended(sound.server.resume("superlink-killed"))
-    bundle = evidence()
+    bundle = evidence("superlink-killed")
     assert accepted(worlds, bundle) == [1, 2, 3, 4]
     for unit in UNITS:
         rounds = [round_ for round_, _, _ in worlds.orders(sound.node(unit), "superlink-killed")]
         assert rounds.count(1) == 1
 
 
+def test_a_killed_serverapp_is_resumed_at_its_round_and_nodes_answer_from_what_they_stored(
+    sound, worlds, plan, evidence
+):
+    """Killed while all three train: alpha and beta store their replies, gamma is killed as well."""
+    command = sound.run(plan, "app-killed")
+    wait_training(sound, worlds, "app-killed", 2)
+    os.kill(sound.server.superlink.part("fedserver.engine.serverapp"), signal.SIGKILL)
+    sound.node("gamma").kill()
+    assert command.wait(ENDED_S) == 1
+    assert "run.interrupted" in command.output()
+    for unit in ("alpha", "beta"):
+        wait_until(partial(has_answered, worlds, sound.node(unit), "app-killed", 2), unit, 60)
+    sound.node("gamma").start()
+    ended(sound.server.resume("app-killed"))
+    reports = worlds.reports(evidence("app-killed"))
+    assert [report.round for report in reports] == [1, 2, 3, 4]
+    assert {report.status for report in reports} == {"accepted"}
+    assert reports[1].unavailable == ("gamma",)
+    for unit in UNITS:
+        # The round counts once, and for gamma too, who never answered it.
+        assert worlds.orders(sound.node(unit), "app-killed") == [
+            (1, 1, True),
+            (2, 1, unit != "gamma"),
+            (3, 1, True),
+            (4, 1, True),
+        ]
+
+
+def test_a_node_killed_while_training_does_not_stop_the_round(sound, worlds, plan, evidence):
+    command = sound.run(plan, "node-killed")
+    wait_training(sound, worlds, "node-killed", 2)
+    sound.node("gamma").kill()
+    ended(command)
+    reports = {report.round: report for report in worlds.reports(evidence("node-killed"))}
+    assert reports[1].unavailable == ()
+    assert all(reports[round_].unavailable == ("gamma",) for round_ in (2, 3, 4))
+    assert worlds.orders(sound.node("gamma"), "node-killed") == [(1, 1, True), (2, 1, False)]
+
+
 def test_a_late_joiner_takes_part_from_the_next_round_on(sound, worlds, plan, evidence):
     sound.node("gamma").kill()
     command = sound.run(plan, "late-joiner")
-    sound.server.wait_round("late-joiner", 2)
+    sound.server.wait_round("late-joiner", 1)
     sound.node("gamma").start()
     ended(command)
-    reports = worlds.reports(evidence())
+    reports = worlds.reports(evidence("late-joiner"))
     assert reports[0].unavailable == ("gamma",)
     assert reports[-1].unavailable == ()
 
@@ -136,9 +170,9 @@ def test_a_slow_node_misses_its_deadline_and_nobody_waits_longer(sound, worlds, 
     command = sound.run(plan, "slow-node")
     wait_training(sound, worlds, "slow-node", 2)
     with halted(sound.node("gamma").process):
-        sound.server.wait_round("slow-node", 3)
+        sound.server.wait_round("slow-node", 2)
     ended(command)
-    reports = {report.round: report for report in worlds.reports(evidence())}
+    reports = {report.round: report for report in worlds.reports(evidence("slow-node"))}
     assert reports[2].unavailable == ("gamma",)
     assert 2 in {round_ for round_, _, _ in worlds.orders(sound.node("gamma"), "slow-node")}
 
@@ -151,3 +185,93 @@ def test_a_permit_revoked_in_mid_run_stops_it_at_the_next_round(sound, worlds, p
     assert "permit.revoked" in command.output()
     for unit in UNITS:
         assert all(round_ <= 2 for round_, _, _ in worlds.orders(sound.node(unit), "revoked"))
+
+
+def test_a_short_permit_is_renewed_while_the_run_lasts(sound, worlds, plan, evidence):
+    with governed(sound, permit_valid_s=40):
+        ended(sound.run(plan, "renewed"))
+    assert accepted(worlds, evidence("renewed")) == [1, 2, 3, 4]
+
+
+def test_governance_may_be_away_for_as_long_as_bulletins_are_fresh(sound, worlds, plan, evidence):
+    command = sound.run(plan, "governance-away")
+    wait_training(sound, worlds, "governance-away", 2)
+    sound.governance.service.kill()
+    # The round that was begun is finished by the nodes; its report waits for governance.
+    for unit in UNITS:
+        wait_until(partial(has_answered, worlds, sound.node(unit), "governance-away", 2), unit, 60)
+    sound.governance.start()
+    ended(command)
+    assert accepted(worlds, evidence("governance-away")) == [1, 2, 3, 4]
+
+
+def test_a_full_disk_silences_its_node_and_breaks_nothing(sound, worlds, plan, evidence):
+    node = sound.node("gamma")
+    node.kill()
+    with small_disk(node.state_dir) as fill:
+        node.start()
+        command = sound.run(plan, "disk-full")
+        sound.server.wait_round("disk-full", 1)
+        fill()
+        ended(command)
+        reports = {report.round: report for report in worlds.reports(evidence("disk-full"))}
+        assert reports[1].unavailable == ()
+        assert reports[4].unavailable == ("gamma",)
+        node.kill()
+    # What was written before the disk was full is whole; given space, the node goes on.
+    node.must("ledger", "verify")
+    node.start()
+    ended(sound.run(plan, "disk-mended"))
+    reports = worlds.reports(evidence("disk-mended"))
+    assert {report.unavailable for report in reports} == {()}
+
+
+@contextmanager
+def small_disk(folder):
+    """Have a folder on a disk of its own for a while; yields what fills that disk."""
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        shutil.rmtree(kept)
+        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.decode()}")
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield partial(fill_up, folder)
+    finally:
+        (folder / "filler").unlink(missing_ok=True)
+        shutil.rmtree(kept)
+        shutil.copytree(folder, kept)
+        subprocess.run(["umount", str(folder)], check=True)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        shutil.rmtree(kept)
+
+
+def fill_up(folder):
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+
+
+@contextmanager
+def governed(world, **settings):
+    """Give governance other settings for a while."""
+    before = world.governance.settings.read_text()
+    try:
+        restart_governance(world, settings)
+        yield
+    finally:
+        world.governance.settings.write_text(before)
+        restart_governance(world, {})
+
+
+def restart_governance(world, settings):
+    world.governance.service.kill()
+    world.governance.set(**settings)
+    world.governance.start()

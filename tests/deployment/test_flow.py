@@ -27,7 +27,7 @@ def run(calm, plan):
 @pytest.fixture(scope="module")
 def bundle(calm, run, tmp_path_factory):
     path = tmp_path_factory.mktemp("evidence") / "churn.zip"
-    path.write_bytes(calm.evidence(1))
+    path.write_bytes(calm.evidence(calm.server.outcome("first").version))
     return path
 
 

@@ -16,9 +16,11 @@ from fedcore.apps import MANIFEST, bundle_files
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
 from fedcore.weights import encode_weights
+from simulations.deployment_processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 UNITS = ("alpha", "beta")
+BULLETIN_S = 15
 STRANGER = SigningKey.generate()
 PRODUCTION = Realm.PRODUCTION
 
@@ -26,7 +28,8 @@ PRODUCTION = Realm.PRODUCTION
 @pytest.fixture(scope="module")
 def attacker(worlds, attackers, tmp_path_factory):
     root = tmp_path_factory.mktemp("hostile")
-    with worlds.prepared(root / "world", (*UNITS, "gamma")) as deployment:
+    units = (*UNITS, "gamma")
+    with worlds.prepared(root / "world", units, bulletin_valid_s=BULLETIN_S) as deployment:
         made = attackers.Attacker(deployment, root / "attacker")
         made.start()
         for unit in UNITS:
@@ -235,3 +238,28 @@ def test_a_hostile_bundle_is_refused_before_anything_of_it_runs(attacker, forger
     assert not marker.exists()
     assert not forger.run.send("alpha", wire.ROLL_CALL, content).has_error()
     assert entries(forger) == before
+
+
+def test_an_operator_who_keeps_governance_away_gets_one_round_and_then_nothing(
+    attacker, attackers, worlds, forger
+):
+    """One round may run ahead of governance's witness; with a stale bulletin not even a roll."""
+    deployment = attacker.deployment
+    plan = worlds.plan_for(UNITS, 3)
+    deployment.register(plan)
+    alone = attackers.Forger(forger.run, deployment, plan)
+    alone.take_permit("kept-away")
+    deployment.governance.service.kill()
+    try:
+        assert isinstance(alone.train("beta"), wire.TrainReply)
+        ahead = alone.train("beta", alone.second_round("beta", alone.initial))
+        assert ahead in {"ledger.unwitnessed", "bulletin.stale"}
+        wait_until(lambda: alone.call_roll("beta").has_error(), "the bulletin to age", 30)
+        assert answer_code(alone.call_roll("beta")) == "bulletin.stale"
+    finally:
+        deployment.governance.start()
+    wait_until(lambda: not alone.call_roll("beta").has_error(), "a fresh bulletin", 30)
+
+
+def answer_code(message):
+    return wire.read_refusal(message).code
