@@ -80,7 +80,7 @@ def test_without_hand_overs_there_is_the_one_key(keys):
 
 
 @pytest.mark.parametrize("pinned", range(4))
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_all_keys_follow_from_any_of_them_in_whatever_order_they_are_told(
     keys, chain, documents, pinned, order
 ):
