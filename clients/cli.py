@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it; none needs th
 
 import typer
 
-from clients.commands import ledgers, opt_outs, sent, setup
+from clients.commands import doctor, ledgers, membership, opt_outs, sent, setup, start
 
 app = typer.Typer(
     help="Take part in training from a unit's own machine.",
@@ -16,11 +16,16 @@ app = typer.Typer(
 ledger = typer.Typer(help="Look at the privacy ledger.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 
-app.command()(setup.init)
-app.command()(setup.enrol)
+app.command()(membership.init)
+app.command()(membership.enrol)
+app.command()(membership.accept)
+app.command()(membership.rotate)
+app.command()(membership.leave)
 app.command()(setup.check)
 app.command()(setup.sync)
 app.command()(sent.sent)
+app.command()(doctor.doctor)
+app.command()(start.start)
 opt_out.command("add")(opt_outs.add_opt_out)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)

@@ -25,7 +25,10 @@ class Runtime:
 
 
 def _production_gateway(settings: NodeSettings) -> NodeGateway:
-    return HttpGateway(open_client(settings.governance_url, settings.governance_ca))
+    client = open_client(settings.governance_url, settings.governance_ca)
+    # A node is opened for one message: it asks once, and leaves no line open that nobody closes.
+    client.headers["Connection"] = "close"
+    return HttpGateway(client)
 
 
 PRODUCTION = Runtime(clock=SystemClock(), noise=SystemNoise(), gateway=_production_gateway)

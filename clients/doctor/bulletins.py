@@ -1,0 +1,45 @@
+"""How fresh are the unit's opt-outs, as governance has confirmed them?"""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from clients.bulletin import BulletinStore
+from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
+from fedcore.errors import ExpiredError, FedError
+
+_SYNC = "fedpact node sync; the node does it by itself while governance is reachable"
+
+
+def check_bulletin(found: Circumstances) -> Iterator[Finding]:
+    """Verify the opt-out store, and look at the age of its bulletin."""
+    if not found.has_state:
+        return
+    try:
+        with closing(_opened(found)) as store:
+            pending = len(store.pending())
+            yield from _freshness(found, store)
+    except FedError as error:
+        yield refused(error)
+        return
+    if pending:
+        yield warning(f"{pending} opt-outs act here, but governance has not heard of them", _SYNC)
+
+
+def _freshness(found: Circumstances, store: BulletinStore) -> Iterator[Finding]:
+    if store.latest() is None:
+        yield warning("no bulletin was pulled yet", _SYNC)
+        return
+    try:
+        bulletin = store.verify_fresh(found.clock)
+        yield ok(f"opt-outs are confirmed, the bulletin is valid until {bulletin.valid_until}")
+    except ExpiredError as error:
+        if error.code == "bulletin.stale":
+            yield warning("the bulletin is stale: the node refuses orders until a new one", _SYNC)
+        else:
+            yield passing(error.code, error.public, "set this machine's clock")
+
+
+def _opened(found: Circumstances) -> BulletinStore:
+    settings = found.settings
+    key = found.state.node_key().public
+    return BulletinStore(found.state.bulletin, settings.unit, key, settings.realm)

@@ -1,0 +1,67 @@
+"""Is the privacy ledger whole, is the journal, and what may still be spent?"""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from clients.doctor.findings import Circumstances, Finding, ok, refused, warning
+from clients.ledger import Cap, Entry, Ledger
+from clients.sent import journal_path, load_departures
+from fedcore.errors import FedError
+
+
+def check_ledger(found: Circumstances) -> Iterator[Finding]:
+    """Verify the whole chain, and that nothing is gone that governance has witnessed."""
+    if not found.has_state:
+        return
+    try:
+        with closing(_opened(found)) as ledger:
+            entries = len(ledger.entries())
+        yield ok(f"the ledger is unbroken, {entries} entries")
+    except FedError as error:
+        yield refused(error)
+
+
+def check_journal(found: Circumstances) -> Iterator[Finding]:
+    """Verify that the journal of what was sent can be read: without it nothing leaves."""
+    try:
+        count = len(load_departures(journal_path(found.settings.state_dir)))
+        yield ok(f"the journal of what was sent is whole, {count} lines")
+    except FedError as error:
+        yield refused(error)
+
+
+def check_budget(found: Circumstances) -> Iterator[Finding]:
+    """Hold what is claimed against the cap, and look whether another run like the last fits."""
+    from fedcore.privacy.accounting import decide_within, renyi_epsilon
+
+    try:
+        with closing(_opened(found)) as ledger:
+            entries, events = ledger.entries(), ledger.events()
+    except FedError:
+        return  # told by the check of the ledger
+    cap, delta = found.settings.epsilon_cap, found.settings.delta
+    spent = f"epsilon {renyi_epsilon(events, delta):.4f} of at most {cap:g} is reserved"
+    if not events:
+        yield ok(spent)
+        return
+    run, unused = _last_run(entries)
+    rest = f"the last run, {run}, has {unused} exchanges left"
+    if decide_within(events, [events[-1]], cap, delta):
+        yield ok(f"{spent}; {rest}; another like it would fit")
+    else:
+        yield warning(
+            f"{spent}; {rest}; another like it would pass the cap",
+            "ask the next plan's author for more noise or fewer rounds; the cap cannot be raised",
+        )
+
+
+def _opened(found: Circumstances) -> Ledger:
+    settings = found.settings
+    cap = Cap(epsilon=settings.epsilon_cap, delta=settings.delta)
+    return Ledger(found.state.ledger, settings.unit, settings.subject_namespace, cap)
+
+
+def _last_run(entries: list[Entry]) -> tuple[str, int]:
+    last = [entry.body for entry in entries if entry.kind == "reserve"][-1]
+    begun = [e for e in entries if e.kind == "order" and e.body["run_id"] == last["run_id"]]
+    return str(last["run_id"]), int(last["exchanges"]) - len(begun)
