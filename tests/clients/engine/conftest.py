@@ -53,8 +53,9 @@ def started(staging: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a registered node of ours; it is ended with the test."""
     with ExitStack() as nodes:
 
-        def start(stage: Any, **changed: Any) -> Any:
-            node = staging.make_node(tmp_path / "node", stage, **changed)
+        def start(stage: Any, environment: dict[str, str] | None = None) -> Any:
+            node = staging.make_node(tmp_path / "node", stage)
+            node.process.environment = environment or {}
             nodes.callback(node.process.kill)
             stage.register(node.transport_key)
             node.process.start()

@@ -94,16 +94,13 @@ class Stage:
         wait_until(path.exists, f"answers of {name}", timeout_s, self.superlink.output)
         return json.loads(path.read_text())
 
-    def app(self, name: str, **files: str) -> Path:
-        """Write an app: the agreed one, with these files instead or besides (`__` is `/`)."""
+    def app(self, name: str, files: dict[str, str]) -> Path:
+        """Write an app: the agreed one, with these files instead or besides."""
         folder = self.root / "apps" / name
-        for path, data in app_files().items():
+        texts = {path: data.decode() for path, data in app_files().items()}
+        for path, text in {**texts, **files}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(data)
-        for path, text in files.items():
-            target = folder / path.replace("__", "/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            (folder / path).write_text(text)
         return folder
 
 
