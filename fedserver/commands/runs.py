@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,11 +78,8 @@ def stop(run_id: _RunName, settings: SettingsOption) -> None:
 
 def list_runs(settings: SettingsOption) -> None:
     """List this server's runs and where each stands."""
-    from rich.console import Console
-    from rich.table import Table
-
     from fedserver.engine.control import Control
-    from fedserver.engine.following import describe, settled
+    from fedserver.engine.following import HEADINGS, describe, settled
     from fedserver.engine.runs import load_runs
 
     loaded = ServerSettings.load(settings)
@@ -92,10 +90,17 @@ def list_runs(settings: SettingsOption) -> None:
                 statuses = [settled(status, control) for status in statuses]
         except FedError:
             typer.echo("the SuperLink does not answer: what was submitted may have ended")
-    table = Table("run", "state", "rounds", "model", "reasons", "Flower run")
-    for status in statuses:
-        table.add_row(*describe(status))
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    for line in aligned([HEADINGS, *map(describe, statuses)]):
+        typer.echo(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of equally many cells as lines whose columns stand below each other, in full."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def plan_digest(name: str) -> str:

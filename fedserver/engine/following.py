@@ -1,18 +1,31 @@
 """Asking for a run, watching it, and ending it, from the command line's side."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from fedcore.errors import ConflictError, FedError, RefusedError, UnreachableError
 from fedserver.engine.control import Control
-from fedserver.engine.outcome import Outcome, RoundLine, is_running, load_outcome, run_folder
+from fedserver.engine.outcome import (
+    Outcome,
+    RoundLine,
+    holder,
+    is_running,
+    load_outcome,
+    run_folder,
+)
 from fedserver.engine.runs import RunStatus, Submission, load_run, save_submission
 
 _LOOK_S = 0.2
 _ASK_S = 1.0
+_HINT_S = 2.0
 _PATIENCE_S = 30.0
+
+HEADINGS = ("run", "state", "rounds", "model", "reasons", "Flower run")
 
 Show = Callable[[str], None]
 
@@ -44,7 +57,7 @@ def follow(work_dir: Path, run_id: str, control: Control, show: Show) -> Outcome
             for line in outcome.rounds[shown:]:
                 show(told(line, outcome))
             shown = len(outcome.rounds)
-            if outcome.state != "running":
+            if outcome.state != "running" and not is_running(folder):
                 return _ended(load_run(work_dir, run_id), outcome)
         elif watch.has_finished():
             raise _interrupted(run_id)
@@ -62,10 +75,10 @@ def told(line: RoundLine, outcome: Outcome) -> str:
 
 
 def describe(status: RunStatus) -> tuple[str, str, str, str, str, str]:
-    """Return run id, state, rounds, model version, reason codes and Flower's number, as text."""
+    """Return the cells of a run's line, under `HEADINGS`."""
     outcome = status.outcome or Outcome(flower_run=0)
     total = str(outcome.rounds_total) if outcome.rounds_total else "?"
-    model = f"{outcome.model} {outcome.version}" if outcome.model else "-"
+    model = f"{outcome.model}/{outcome.version}" if outcome.model else "-"
     codes = ", ".join(code for code, _ in outcome.reasons) if status.state == "failed" else ""
     rounds = f"{outcome.rounds_done}/{total}"
     return status.run_id, status.state, rounds, model, codes or "-", str(status.flower_run or "-")
@@ -89,16 +102,29 @@ def stop_and_wait(work_dir: Path, run_id: str, control: Control) -> None:
         raise ConflictError(
             "run.not_running", f"the run {run_id} is {status.state}: there is nothing to stop"
         )
+    folder = run_folder(work_dir, run_id)
     submission = status.submission.model_copy(update={"stopped": status.flower_run})
     save_submission(work_dir, run_id, submission)
     control.stop_run(status.flower_run)
-    end = time.monotonic() + _PATIENCE_S
-    while is_running(run_folder(work_dir, run_id)):
+    if not _has_ended(folder, _HINT_S):
+        # Flower tells a process with its next request; one that waits elsewhere is told here.
+        pid = holder(folder)
+        if pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+    if not _has_ended(folder, _PATIENCE_S):
+        raise ConflictError(
+            "run.not_ending", f"the run {run_id} was told to stop and has not yet: look again"
+        )
+
+
+def _has_ended(folder: Path, patience_s: float) -> bool:
+    end = time.monotonic() + patience_s
+    while is_running(folder):
         if time.monotonic() > end:
-            raise ConflictError(
-                "run.not_ending", f"the run {run_id} was told to stop and has not yet: look again"
-            )
+            return False
         time.sleep(_LOOK_S)
+    return True
 
 
 class _Watch:

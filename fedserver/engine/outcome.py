@@ -5,6 +5,7 @@ model came of it is kept here. One process at a time does a run: the one that ho
 """
 
 import fcntl
+import os
 import re
 import time
 from dataclasses import replace
@@ -183,12 +184,23 @@ def is_running(folder: Path) -> bool:
     return False
 
 
+def holder(folder: Path) -> int | None:
+    """Return the id of the process that does a run now, if one does."""
+    try:
+        return int((folder / LOCK).read_text(encoding="ascii")) if is_running(folder) else None
+    except (OSError, ValueError):
+        return None
+
+
 def _locked(path: Path, run_id: str) -> IO[bytes]:
     """Return the lock's open file. Who only looks whether it is held, holds it for a moment."""
     file, end = path.open("ab"), time.monotonic() + _PATIENCE_S
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(b"%d" % os.getpid())
+            file.flush()
             return file
         except BlockingIOError:
             if time.monotonic() > end:

@@ -20,7 +20,7 @@ _CALLED: Mapping[str, frozenset[str]] = {
         {"superexec_auth_secret", "enable_supernode_auth", "isolation", "database", "authn_plugin"}
     ),
     "flwr.superlink.runtime:run_serverapp": frozenset(
-        {"runtime_api_address", "log_queue", "token", "insecure", "parent_pid"}
+        {"runtime_api_address", "log_queue", "token", "insecure", "runtime_dependency_install"}
     ),
     "flwr.supercore.control:ControlHttpClient.from_server_address": frozenset(
         {"server_address", "insecure", "root_certificates", "interceptors"}

@@ -4,25 +4,23 @@ The token comes by standard input, where no other user of the machine can read i
 Flower's own ServerApp runtime, with the app that is installed here.
 """
 
-import os
 import sys
 from importlib import import_module
 from queue import Queue
 
-from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.superlink.runtime import run_serverapp
 
 from fedcore.apps import SERVER_COMPONENT
+from fedserver.engine.parent import end_with_parent
 from fedserver.engine.seams import quicken_pulls, verify_seams
 
 
 def main(arguments: list[str]) -> None:
     """Wait for a token and do its run. Args: the loopback address of the Runtime interface."""
     (address,) = arguments
-    parent = os.getppid()
+    end_with_parent()
     verify_seams()
     quicken_pulls()
-    start_parent_process_monitor(parent)
     import_module(SERVER_COMPONENT.partition(":")[0])
     token = sys.stdin.readline().strip()
     if not token:
@@ -34,7 +32,6 @@ def main(arguments: list[str]) -> None:
         token=token,
         insecure=True,
         certificates=None,
-        parent_pid=parent,
         runtime_dependency_install=False,
     )
 

@@ -12,13 +12,13 @@ from socket import socket
 
 import uvicorn
 from flwr.common.constant import ISOLATION_MODE_PROCESS, TRANSPORT_TYPE_GRPC_RERE
-from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.main import create_app
 
 from fedcore.errors import InvalidRecordError
 from fedserver.engine.gate import Application, FleetDoor, LocalDoor
+from fedserver.engine.parent import end_with_parent
 from fedserver.engine.seams import verify_seams
 from fedserver.engine.secret import executor_secret, load_secret
 from fedserver.settings import ServerSettings
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
     path, fleet, local = arguments
     os.umask(0o077)
     verify_seams()
-    start_parent_process_monitor(os.getppid())
+    end_with_parent()
     serve(ServerSettings.load(Path(path)), socket(fileno=int(fleet)), socket(fileno=int(local)))
 
 
