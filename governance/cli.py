@@ -8,7 +8,7 @@ import typer
 from governance.commands import handovers, papers, people, service, units
 
 app = typer.Typer(
-    help="Run the governance service, and act on it.",
+    help="Run the governance service.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

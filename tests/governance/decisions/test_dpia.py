@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedcore.dpias import ActRecord, DpiaAct, DpiaState
 from fedcore.errors import TransitionError
-from governance.auth import ROLES
+from governance.roles import ROLES
 from governance.decisions.dpia import (
     DUTIES,
     FINAL_STATES,
