@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,16 @@ def decide_delay(failures: int) -> float:
     return min(float(2 ** min(failures - 1, 10)), LONGEST_DELAY_S) if failures else 0.0
 
 
+def child_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the node's programs.
+
+    Guarantees: one thread for each numerical library; what goes over loopback goes to no proxy.
+    """
+    direct = [own[name] for name in ("no_proxy", "NO_PROXY") if own.get(name)]
+    exempt = ",".join([*direct, "127.0.0.1"])
+    return {**own, **QUIET, **_ONE_THREAD, "no_proxy": exempt, "NO_PROXY": exempt}
+
+
 @dataclass
 class Program:
     """One of the node's own processes.
@@ -71,7 +81,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the supervisor, which ends its children in turn
             pass_fds=self.inherited,
-            env={**os.environ, **QUIET, **_ONE_THREAD},
+            env=child_environment(os.environ),
         )
         log.info("program.started", program=self.name, process=self.process.pid)
 

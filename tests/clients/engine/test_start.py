@@ -12,7 +12,7 @@ import pytest
 
 from clients.engine.exits import ENDINGS, LOST, decide_ending, ending_of_exit, exit_code_of
 from clients.engine.processes import claim, verify_port_free
-from clients.engine.start import LONGEST_DELAY_S, decide_delay, start_node
+from clients.engine.start import LONGEST_DELAY_S, child_environment, decide_delay, start_node
 from clients.engine.supernode import supernode_command
 from fedcore.errors import ConflictError, FedError, InvalidRecordError
 from simulations.deployment_processes import free_port, wait_until
@@ -125,6 +125,16 @@ def test_flower_listens_on_loopback_only_and_runs_nothing_itself(staging, tmp_pa
     assert options["--isolation"] == "process"
     assert options["--superexec-auth-secret-file"].startswith(str(node.loaded.state_dir))
     assert not {"--insecure", "--allow-runtime-dependency-installation"} & set(command)
+
+
+@pytest.mark.parametrize("own", [{}, {"no_proxy": "intranet"}, {"NO_PROXY": "intranet"}])
+def test_a_proxy_of_the_site_does_not_see_what_goes_over_loopback(own):
+    environment = child_environment({**own, "HTTPS_PROXY": "http://proxy.example:3128"})
+    assert environment["no_proxy"] == environment["NO_PROXY"]
+    assert environment["NO_PROXY"].split(",") == [*own.values(), "127.0.0.1"]
+    assert environment["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert environment["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.slow
