@@ -5,7 +5,17 @@ What takes long to import is imported by the commands that use it; none needs th
 
 import typer
 
-from clients.commands import doctor, ledgers, membership, opt_outs, rehearse, sent, setup, start
+from clients.commands import (
+    doctor,
+    ledgers,
+    membership,
+    opt_outs,
+    rehearse,
+    sent,
+    setup,
+    start,
+    status,
+)
 
 app = typer.Typer(
     help="Take part in training from a unit's own machine.",
@@ -25,6 +35,7 @@ app.command()(setup.check)
 app.command()(setup.sync)
 app.command()(sent.sent)
 app.command()(doctor.doctor)
+app.command()(status.status)
 app.command()(start.start)
 app.command()(rehearse.rehearse)
 opt_out.command("add")(opt_outs.add_opt_out)

@@ -41,5 +41,5 @@ def _freshness(found: Circumstances, store: BulletinStore) -> Iterator[Finding]:
 
 def _opened(found: Circumstances) -> BulletinStore:
     settings = found.settings
-    key = found.state.node_key().public
-    return BulletinStore(found.state.bulletin, settings.unit, key, settings.realm)
+    key, former = found.state.node_key().public, found.state.former_keys()
+    return BulletinStore(found.state.bulletin, settings.unit, key, settings.realm, former)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from clients.doctor.findings import Circumstances, Finding, failure, ok, passing, warning
 from clients.doctor.proxies import grpc_proxy, http_proxy
-from clients.settings import host_and_port
+from clients.settings import NodeSettings, host_and_port
 
 TIMEOUT_S = 5.0
 _SOON = timedelta(days=30)
@@ -44,21 +44,28 @@ def check_lines(found: Circumstances) -> Iterator[Finding]:
         line = Line(
             "governance", host, target.port or 443, settings.governance_ca, proxy, "governance_ca"
         )
-        yield _handshake(line, found.clock.now())
+        yield shake_hands(line, found.clock.now())
     else:
         yield _unencrypted(host)
-    if settings.superlink is None:
+    line_out = superlink_line(settings)
+    if line_out is None:
         yield failure(
             "settings.superlink_missing",
             "the settings name no `superlink`, so the node cannot be started",
             "set it to the host:port that the federation's operator tells",
         )
         return
+    yield shake_hands(line_out, found.clock.now())
+
+
+def superlink_line(settings: NodeSettings) -> Line | None:
+    """Return the connection that the node makes to its SuperLink; None where none is named."""
+    if settings.superlink is None:
+        return None
     host, port = host_and_port(settings.superlink)
-    line = Line(
+    return Line(
         "the SuperLink", host, port, settings.superlink_ca, grpc_proxy(host), "superlink_ca"
     )
-    yield _handshake(line, found.clock.now())
 
 
 def open_line(host: str, port: int, proxy: str | None) -> socket.socket:
@@ -98,7 +105,8 @@ def _connect_through(
         raise OSError(f"the proxy answered {told}")
 
 
-def _handshake(line: Line, now: datetime) -> Finding:
+def shake_hands(line: Line, now: datetime) -> Finding:
+    """Return whether a party answers in TLS with a certificate that the node would believe."""
     at = f"{line.party} ({line.host}:{line.port})"
     try:
         context = _context(line)
