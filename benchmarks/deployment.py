@@ -113,6 +113,7 @@ def opened(scenario: Scenario, population: Population, root: Path) -> Iterator[D
             deployment.join(UnitSetup(unit.unit, rows, unit.size_band, unit.epsilon_cap))
         deployment.put_in_force(make_plan(scenario), scenario.epsilon)
         deployment.server.start()
+        deployment.server.admit()
         deployment.start_nodes()
         yield deployment
 

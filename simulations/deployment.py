@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fedcore.contracts import Contract
-from fedcore.gateway_http import HttpGateway
+from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
@@ -120,10 +120,10 @@ class Deployment:
         return node
 
     def start_nodes(self) -> None:
-        """Let all nodes in and start them. Raises: FedError."""
-        self.server.admit()
+        """Start every node that does not run, and return when all are well. Raises: FedError."""
         for node in self.nodes.values():
-            node.process.start()
+            if not node.process.is_running():
+                node.process.start()
         for node in self.nodes.values():
             node.await_well()
 
@@ -153,7 +153,9 @@ class Deployment:
     def _shell(self, machine: str) -> Shell:
         folder = self.root / machine
         folder.mkdir(parents=True)
-        return Shell(folder, self._mark)
+        shell = Shell(folder, self._mark)
+        self._open.callback(shell.close)
+        return shell
 
     def _open_offices(self) -> None:
         out = self.compliance_key
@@ -163,10 +165,15 @@ class Deployment:
         keys = dict.fromkeys(_OFFICES) | {"author": self.author_key.public}
         for role, public_key in keys.items():
             api_key = admin.create_account(f"{role}-person", role, public_key)
-            self.offices[role] = self.governance.gateway(api_key)
+            self.offices[role] = self._gateway(api_key)
 
     def _account(self, *arguments: str | Path) -> None:
         self.governance.remote("account", *arguments, api_key=self.admin_key)
 
     def _office(self, api_key: Path) -> HttpGateway:
-        return self.governance.gateway(api_key.read_text(encoding="ascii").strip())
+        return self._gateway(api_key.read_text(encoding="ascii").strip())
+
+    def _gateway(self, api_key: str) -> HttpGateway:
+        client = open_client(self.governance.url, self.governance.ca)
+        self._open.callback(client.close)
+        return HttpGateway(client, api_key)

@@ -13,7 +13,7 @@ from simulations.deployment_processes import MARK, QUIET, Process
 
 # The same interpreter and the same packages as this process, whatever is on the PATH.
 FEDPACT = (sys.executable, "-c", "from fedcore.cli import main; main()")
-_COMMAND_TIMEOUT_S = 120.0
+_COMMAND_TIMEOUT_S = 300.0
 _WORDS = re.compile(r"\b([a-z]+(?: [a-z]+){7})\s*$", re.MULTILINE)
 
 
@@ -36,12 +36,22 @@ class Done:
         return self.found(_WORDS.pattern)
 
 
-@dataclass(frozen=True)
 class Shell:
-    """Where commands run, and under which mark: `folder` is their working directory."""
+    """Where commands run, and under which mark.
 
-    folder: Path
-    mark: str
+    Args:
+        folder: their working directory.
+        mark: what all their processes are found by.
+    """
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self.folder, self.mark = folder, mark
+        self._processes: list[Process] = []
+
+    def close(self) -> None:
+        """End every process that was started from here."""
+        for process in self._processes:
+            process.kill()
 
     def run(self, *arguments: str | Path, typed: str = "") -> Done:
         """Run `fedpact` with arguments and return what came of it. `typed` is its input."""
@@ -77,4 +87,6 @@ class Shell:
         """Return a command that goes on running, not yet started; its log lies in the folder."""
         command = [*FEDPACT, *map(str, arguments)]
         added = {MARK: self.mark, **(environment or {})}
-        return Process(name, command, self.folder / f"{name}.log", added, self.folder)
+        process = Process(name, command, self.folder / f"{name}.log", added, self.folder)
+        self._processes.append(process)
+        return process

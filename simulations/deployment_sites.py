@@ -17,7 +17,6 @@ from clients.ledger import Cap, Entry, Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.errors import FedError
-from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.record import Realm
 from fedserver.engine.outcome import Outcome, load_outcome, run_folder
 from fedserver.settings import ServerSettings
@@ -26,7 +25,7 @@ from simulations.deployment_processes import Process, free_port, is_listening, w
 from simulations.federation import MODEL_NAME, UnitSetup, write_toml
 
 HOSTS = ("localhost", "127.0.0.1")
-START_S = 60.0
+START_S = 180.0
 Setting = str | float | list[str]
 
 
@@ -70,10 +69,6 @@ class GovernanceSite:
         if api_key is not None:
             line += ["--api-key-file", api_key]
         return self.shell.must("governance", *arguments, *line, typed=typed)
-
-    def gateway(self, api_key: str | None) -> HttpGateway:
-        """Return the production client, over TLS."""
-        return HttpGateway(open_client(self.url, self.ca), api_key)
 
 
 class ServerSite:

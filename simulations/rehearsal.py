@@ -61,6 +61,7 @@ class Rehearsal:
             self._step("units enrolled by eight words, made-up rows checked")
             deployment.put_in_force(plan, scenario.epsilon)
             deployment.register(plan)
+            deployment.server.admit()
             deployment.start_nodes()
             self._step("nodes started and admitted")
             self._train(deployment, plan.digest)

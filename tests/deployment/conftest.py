@@ -34,7 +34,15 @@ def attackers() -> Any:
 
 
 @pytest.fixture(scope="session")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A running deployment of two units, for tests that leave it as they found it."""
-    with _WORLDS.running(tmp_path_factory.mktemp("calm") / "world", _WORLDS.PAIR) as deployment:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One production deployment of three units for all tests; each leaves it able to go on."""
+    root = tmp_path_factory.mktemp("deployment") / "world"
+    with _WORLDS.prepared(root, _WORLDS.UNITS) as deployment:
         yield deployment
+
+
+@pytest.fixture
+def sound(world: Any) -> Any:
+    """The world with everything running and well, whatever the test before has done to it."""
+    _WORLDS.mend(world)
+    return world

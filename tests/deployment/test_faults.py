@@ -11,31 +11,12 @@ import pytest
 
 from simulations.deployment_processes import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 UNITS = ("alpha", "beta", "gamma")
 # A round of so many steps takes a node some seconds: time to break something in the middle of it.
 STEPS = 400
 DEADLINE_S = 15
-ENDED_S = 150
-
-
-@pytest.fixture(scope="module")
-def world(worlds, tmp_path_factory):
-    with worlds.running(tmp_path_factory.mktemp("faults") / "world", UNITS) as deployment:
-        yield deployment
-
-
-@pytest.fixture
-def sound(world):
-    """The world as it should be before a test: everything runs."""
-    for service, start in (
-        (world.governance.service, world.governance.start),
-        (world.server.superlink, world.server.start),
-        *((node.process, node.start) for node in world.nodes.values()),
-    ):
-        if not service.is_running():
-            start()
-    return world
+ENDED_S = 300.0
 
 
 @pytest.fixture
@@ -75,7 +56,7 @@ def wait_training(world, worlds, run_id, round_, units=UNITS):
         wait_until(
             partial(is_training, worlds, world.node(unit), run_id, round_),
             f"{unit} to train in round {round_}",
-            60,
+            ENDED_S,
         )
 
 
@@ -127,7 +108,7 @@ def test_a_killed_serverapp_is_resumed_at_its_round_and_nodes_answer_from_what_t
     assert command.wait(ENDED_S) == 1
     assert "run.interrupted" in command.output()
     for unit in ("alpha", "beta"):
-        wait_until(partial(has_answered, worlds, sound.node(unit), "app-killed", 2), unit, 60)
+        wait_until(partial(has_answered, worlds, sound.node(unit), "app-killed", 2), unit, ENDED_S)
     sound.node("gamma").start()
     ended(sound.server.resume("app-killed"))
     reports = worlds.reports(evidence("app-killed"))
@@ -188,7 +169,7 @@ def test_a_permit_revoked_in_mid_run_stops_it_at_the_next_round(sound, worlds, p
 
 
 def test_a_short_permit_is_renewed_while_the_run_lasts(sound, worlds, plan, evidence):
-    with governed(sound, permit_valid_s=40):
+    with worlds.governed(sound, permit_valid_s=40):
         ended(sound.run(plan, "renewed"))
     assert accepted(worlds, evidence("renewed")) == [1, 2, 3, 4]
 
@@ -199,7 +180,9 @@ def test_governance_may_be_away_for_as_long_as_bulletins_are_fresh(sound, worlds
     sound.governance.service.kill()
     # The round that was begun is finished by the nodes; its report waits for governance.
     for unit in UNITS:
-        wait_until(partial(has_answered, worlds, sound.node(unit), "governance-away", 2), unit, 60)
+        wait_until(
+            partial(has_answered, worlds, sound.node(unit), "governance-away", 2), unit, ENDED_S
+        )
     sound.governance.start()
     ended(command)
     assert accepted(worlds, evidence("governance-away")) == [1, 2, 3, 4]
@@ -257,21 +240,3 @@ def fill_up(folder):
             with suppress(OSError):
                 while True:
                     filler.write(bytes(size))
-
-
-@contextmanager
-def governed(world, **settings):
-    """Give governance other settings for a while."""
-    before = world.governance.settings.read_text()
-    try:
-        restart_governance(world, settings)
-        yield
-    finally:
-        world.governance.settings.write_text(before)
-        restart_governance(world, {})
-
-
-def restart_governance(world, settings):
-    world.governance.service.kill()
-    world.governance.set(**settings)
-    world.governance.start()

@@ -6,28 +6,29 @@ import pytest
 
 from fedcore.privacy.accounting import renyi_epsilon
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = 2
 
 
 @pytest.fixture(scope="module")
-def plan(calm, worlds):
+def plan(world, worlds):
     made = worlds.plan_for(worlds.PAIR, ROUNDS)
-    calm.register(made)
+    world.register(made)
     return made
 
 
 @pytest.fixture(scope="module")
-def run(calm, plan):
-    command = calm.run(plan, "first")
-    code = command.wait(120)
+def run(world, worlds, plan):
+    worlds.mend(world)
+    command = world.run(plan, "first")
+    code = command.wait(240)
     return code, command.output()
 
 
 @pytest.fixture(scope="module")
-def bundle(calm, run, tmp_path_factory):
+def bundle(world, run, tmp_path_factory):
     path = tmp_path_factory.mktemp("evidence") / "churn.zip"
-    path.write_bytes(calm.evidence(calm.server.outcome("first").version))
+    path.write_bytes(world.evidence(world.server.outcome("first").version))
     return path
 
 
@@ -38,14 +39,14 @@ def test_a_run_ends_with_the_registered_model_version(run):
     assert "1" in output.splitlines()[-1]
 
 
-def test_its_evidence_is_verified_by_an_outsider_with_the_key_alone(calm, bundle, tmp_path):
+def test_its_evidence_is_verified_by_an_outsider_with_the_key_alone(world, bundle, tmp_path):
     key = tmp_path / "governance.pub"
-    key.write_text(calm.governance_key + "\n")
-    done = calm.server.shell.run("verify", bundle, "--key", key)
+    key.write_text(world.governance_key + "\n")
+    done = world.server.shell.run("verify", bundle, "--key", key)
     assert done.exit_code == 0, done.output
     stranger = tmp_path / "stranger.pub"
     stranger.write_text("0" * 63 + "1\n")
-    assert calm.server.shell.run("verify", bundle, "--key", stranger).exit_code == 1
+    assert world.server.shell.run("verify", bundle, "--key", stranger).exit_code == 1
 
 
 def test_every_unit_answered_every_round_with_real_noise(worlds, bundle):
@@ -57,19 +58,19 @@ def test_every_unit_answered_every_round_with_real_noise(worlds, bundle):
 
 
 def test_what_was_spent_is_what_the_ledgers_say_and_no_more_than_planned(
-    calm, worlds, plan, bundle
+    world, worlds, plan, bundle
 ):
     for unit in worlds.PAIR:
         events = [receipt.event for receipt in worlds.receipts(bundle) if receipt.unit == unit]
         claim = renyi_epsilon(events, plan.privacy.delta)
         assert claim <= 3.0
-        shown = calm.node(unit).must("ledger", "show")
+        shown = world.node(unit).must("ledger", "show")
         assert f"epsilon reserved: {claim:.4f}" in shown.output
 
 
-def test_nodes_listen_on_loopback_only(calm, run, worlds):
+def test_nodes_listen_on_loopback_only(world, run, worlds):
     for unit in worlds.PAIR:
-        node = calm.node(unit)
+        node = world.node(unit)
         found = list(worlds.listening(node.process.descendants()))
         assert node.health_port in {port for _, port in found}
         assert all(ipaddress.ip_address(address).is_loopback for address, _ in found), found

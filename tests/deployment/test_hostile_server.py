@@ -18,7 +18,7 @@ from fedcore.signing import SigningKey, sign_record
 from fedcore.weights import encode_weights
 from simulations.deployment_processes import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 UNITS = ("alpha", "beta")
 BULLETIN_S = 15
 STRANGER = SigningKey.generate()
@@ -26,15 +26,21 @@ PRODUCTION = Realm.PRODUCTION
 
 
 @pytest.fixture(scope="module")
-def attacker(worlds, attackers, tmp_path_factory):
-    root = tmp_path_factory.mktemp("hostile")
-    units = (*UNITS, "gamma")
-    with worlds.prepared(root / "world", units, bulletin_valid_s=BULLETIN_S) as deployment:
-        made = attackers.Attacker(deployment, root / "attacker")
+def attacker(world, worlds, attackers, tmp_path_factory):
+    """The operator goes bad: another SuperLink stands where the honest one was."""
+    with worlds.governed(world, bulletin_valid_s=BULLETIN_S):
+        world.server.superlink.kill()
+        for node in world.nodes.values():
+            node.kill()
+        made = attackers.Attacker(world, tmp_path_factory.mktemp("attacker"))
         made.start()
-        for unit in UNITS:
-            deployment.node(unit).start()
-        yield made
+        world.start_nodes()
+        try:
+            yield made
+        finally:
+            made.superlink.kill()
+            for node in world.nodes.values():
+                node.kill()
 
 
 @pytest.fixture(scope="module")

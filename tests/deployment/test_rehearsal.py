@@ -9,13 +9,16 @@ import pytest
 
 from simulations.rehearsal import PASSED
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def node(calm, worlds):
+def node(world, worlds):
     """A unit that is enrolled and checked, and has never been started."""
-    return calm.join(worlds.setup_of("delta"))
+    worlds.mend(world)
+    found = world.join(worlds.setup_of("delta"))
+    del world.nodes["delta"]
+    return found
 
 
 def contents(folder):
@@ -26,10 +29,10 @@ def contents(folder):
     }
 
 
-def test_a_rehearsal_passes_and_leaves_the_units_own_state_byte_for_byte(calm, node):
+def test_a_rehearsal_passes_and_leaves_the_units_own_state_byte_for_byte(world, node):
     before = contents(node.state_dir)
     assert "ledger.db" in before
-    done = node.run("rehearse", "--contract", calm.contract.digest)
+    done = node.run("rehearse", "--contract", world.contract.digest)
     assert done.exit_code == 0, done.output
     *steps, last = done.output.splitlines()
     assert last == PASSED
@@ -39,11 +42,11 @@ def test_a_rehearsal_passes_and_leaves_the_units_own_state_byte_for_byte(calm, n
     assert [entry.kind for entry in node.ledger()] == ["open"]
 
 
-def test_a_policy_that_fits_no_run_is_found_out_by_rehearsing(calm, node):
+def test_a_policy_that_fits_no_run_is_found_out_by_rehearsing(world, node):
     text = node.settings.read_text()
     try:
         node.set(purposes=["service-quality"])
-        done = node.run("rehearse", "--contract", calm.contract.digest)
+        done = node.run("rehearse", "--contract", world.contract.digest)
     finally:
         node.settings.write_text(text)
     assert done.exit_code == 1
@@ -57,11 +60,13 @@ def test_a_contract_that_the_node_does_not_keep_is_not_fetched_for_it(node):
     assert "(rehearsal.contract_missing)" in done.output
 
 
-def test_without_the_extra_the_rehearsal_names_it(calm, node, tmp_path):
+def test_without_the_extra_the_rehearsal_names_it(world, node, tmp_path):
     (tmp_path / "sqlmodel.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'sqlmodel'\", name='sqlmodel')\n"
     )
-    contract = node.state_dir / "contracts" / f"{calm.contract.digest.removeprefix('sha256:')}.json"
+    contract = (
+        node.state_dir / "contracts" / f"{world.contract.digest.removeprefix('sha256:')}.json"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "simulations.rehearsal", str(node.settings), str(contract)],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -21,6 +21,7 @@ from simulations.generated_rows import generate_rows
 from simulations.paperwork import make_plan
 from simulations.scenario import Scenario, ScenarioUnit, load_scenario
 
+UNITS = ("alpha", "beta", "gamma")
 PAIR = ("alpha", "beta")
 BAND = 128
 EPSILON = 3.0
@@ -75,13 +76,30 @@ def prepared(root: Path, units: tuple[str, ...], **terms: int) -> Iterator[Deplo
         yield deployment
 
 
-@contextmanager
-def running(root: Path, units: tuple[str, ...], **terms: int) -> Iterator[Deployment]:
-    """Yield a deployment whose SuperLink and nodes run, admitted."""
-    with prepared(root, units, **terms) as deployment:
+def mend(deployment: Deployment) -> None:
+    """Start whatever of a deployment does not run, and return when everything is well."""
+    if not deployment.governance.service.is_running():
+        deployment.governance.start()
+    if not deployment.server.superlink.is_running():
         deployment.server.start()
-        deployment.start_nodes()
-        yield deployment
+        deployment.server.admit()
+    deployment.start_nodes()
+
+
+@contextmanager
+def governed(deployment: Deployment, **settings: int) -> Iterator[None]:
+    """Give governance other settings for a while."""
+    governance = deployment.governance
+    before = governance.settings.read_text()
+    try:
+        governance.service.kill()
+        governance.set(**settings)
+        governance.start()
+        yield
+    finally:
+        governance.service.kill()
+        governance.settings.write_text(before)
+        governance.start()
 
 
 def listening(pids: list[int]) -> Iterator[tuple[str, int]]:
