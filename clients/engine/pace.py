@@ -38,7 +38,8 @@ class Pace:
         now = time.monotonic()
         if now - self._last_pulse >= PULSE_EVERY_S:
             self._last_pulse = now
-            self._files.pulse.touch()
+            with suppress(OSError):  # a full disk is no reason to stop
+                self._files.pulse.touch()
         waiting_for_reply = seconds < 1
         idle = now - self._last_message
         time.sleep(REPLY_POLL_S if waiting_for_reply else decide_poll_interval(idle))

@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from clients import http
+from clients.durable import unwritable
 from clients.engine import exits
 from clients.engine.files import EngineFiles
 from clients.engine.processes import claim, command, verify_port_free
@@ -158,8 +159,7 @@ class Supervisor:
             self._supernode_ended(exits.ending_of_exit(code))
         code = self._executor.ended()
         if code is not None:
-            self._files.ready.unlink(missing_ok=True)
-            log.error("program.ended", program="executor", exit_code=code)
+            self._executor_ended(code)
         for program in self._programs:
             if program.process is None:
                 program.start_when_due()
@@ -173,6 +173,13 @@ class Supervisor:
             self._refused_at = time.monotonic()
         if ending.lasting and not self._may_be_the_last_process():
             raise ending.error()
+
+    def _executor_ended(self, code: int) -> None:
+        log.error("program.ended", program="executor", exit_code=code)
+        if self._files.ready.exists() and self._supernode.process is not None:
+            # It may wait for a reply, or for the rest of one, that will never come.
+            self._supernode.process.terminate()
+        self._files.ready.unlink(missing_ok=True)
 
     def _may_be_the_last_process(self) -> bool:
         refused_at = self._refused_at
@@ -194,8 +201,8 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
         loopback; a program that dies is started again; no process stays when this one ends,
         however it ends.
     Args: each of `checks` raises FedError where the node should not be started at all.
-    Raises: ConflictError `node.running`, `port.in_use`; FedError of a check, and of a SuperNode
-        that needs its operator.
+    Raises: ConflictError `node.running`, `port.in_use`, `state.unwritable`; FedError of a check,
+        and of a SuperNode that needs its operator.
     """
     path = settings_path.absolute()
     settings = NodeSettings.load(path)
@@ -206,8 +213,7 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
             check(settings)
         verify_port_free(settings.runtime_port, "runtime_port")
         verify_port_free(settings.health_port, "health_port")
-        files.prepare()
-        files.renew_secret()
+        _prepare(files)
         supervisor = Supervisor(settings, path, lock)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, supervisor.stop)
@@ -217,12 +223,23 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
 
 @contextmanager
 def _claimed(files: EngineFiles) -> Iterator[int]:
-    files.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = claim(files.lock)
+    try:
+        files.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = claim(files.lock)
+    except OSError as error:
+        raise unwritable(files.lock.name, str(error)) from error
     try:
         yield lock
     finally:
         os.close(lock)
+
+
+def _prepare(files: EngineFiles) -> None:
+    try:
+        files.prepare()
+        files.renew_secret()
+    except OSError as error:
+        raise unwritable(files.root.name, str(error)) from error
 
 
 def _is_fresh(pulse: Path) -> bool:

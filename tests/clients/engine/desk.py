@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -53,7 +55,8 @@ class Desk:
         self.files.renew_secret()
         self.port = free_port()
         factory = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
-        self.state, self.store = factory.state(), factory.objectstore_factory.store()
+        self.state = factory.state()
+        self.store: Any = factory.objectstore_factory.store()
         self.state.set_node_id(NODE)
         self._factory = factory
         run = Run.create_empty(RUN)
@@ -137,7 +140,8 @@ class Desk:
 
     def outcome(self, timeout_s: float = 30.0) -> Outcome:
         """Wait for the reply, as the SuperNode does, and for the task's end."""
-        started, replies = time.monotonic(), []
+        started = time.monotonic()
+        replies: Sequence[Message] = ()
         while not (replies := self.state.get_messages_legacy(is_reply=True)):
             assert time.monotonic() - started < timeout_s, "no reply"
             time.sleep(0.005)
@@ -152,7 +156,8 @@ class Desk:
         for tree in trees:
             contents[tree.object_id] = self.store.get(tree.object_id)
             trees.extend(tree.children)
-        return inflate_object_from_contents(trees[0].object_id, contents).content
+        message: Any = inflate_object_from_contents(trees[0].object_id, contents)
+        return RecordDict(message.content)
 
     def task(self) -> Task:
         """Return the task of the message that was put last."""

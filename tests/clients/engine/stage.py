@@ -92,7 +92,7 @@ class Stage:
     def answers(self, name: str, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         path = self.root / "out" / f"{name}.json"
         wait_until(path.exists, f"answers of {name}", timeout_s, self.superlink.output)
-        return json.loads(path.read_text())
+        return list(json.loads(path.read_text()))
 
     def app(self, name: str, files: dict[str, str]) -> Path:
         """Write an app: the agreed one, with these files instead or besides."""

@@ -8,6 +8,8 @@ import pytest
 from flwr.common.constant import ErrorCode
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as engine
 
@@ -73,10 +75,8 @@ def test_a_seam_with_other_arguments_is_named(monkeypatch):
 
 
 def test_a_default_that_is_missing_is_named(monkeypatch):
-    without = types.FunctionType(
-        engine.pull_objects.__code__, engine.pull_objects.__globals__, "pull_objects"
-    )
-    monkeypatch.setattr(seams.inflatable_utils, "pull_objects", without)
+    without = types.FunctionType(pull_objects.__code__, pull_objects.__globals__, "pull_objects")
+    monkeypatch.setattr(inflatable_utils, "pull_objects", without)
     with pytest.raises(FedError, match="no default for initial_backoff"):
         verify_seams()
 

@@ -117,6 +117,14 @@ def test_a_check_that_refuses_holds_the_start_up_and_leaves_no_lock(staging, tmp
             start_node(node.settings, (refuse,))
 
 
+def test_a_state_directory_that_cannot_be_written_is_no_traceback(staging, tmp_path):
+    node = staging.make_node(tmp_path, None)
+    (node.loaded.state_dir / "engine").write_text("a file is in the way")
+    with pytest.raises(ConflictError) as error:
+        start_node(node.settings)
+    assert error.value.code == "state.unwritable"
+
+
 def test_flower_listens_on_loopback_only_and_runs_nothing_itself(staging, tmp_path):
     node = staging.make_node(tmp_path, None)
     command = supernode_command(node.loaded, node.settings)
@@ -173,6 +181,14 @@ class TestRunning:
         wait_until(lambda: not node.is_well(), "the node to be unwell", 5)
         node.wait_well()
         assert int((node.loaded.state_dir / "engine/executor.ready").read_text()) != executor
+        stage.submit(stage.app("agreed", {}), "afterwards")
+        assert stage.answers("afterwards")[0]["reason"] == "node.unavailable"
+
+    def test_an_exchange_takes_less_than_a_second(self, stage, started):
+        started(stage)
+        stage.submit(stage.app("agreed", {}), "laps", 12)
+        laps = sorted(lap["seconds"] for lap in stage.answers("laps")[1:])
+        assert laps[len(laps) // 2] < 1.0
 
     def test_a_superlink_that_comes_back_gets_its_node_back(self, stage, started):
         node = started(stage)
