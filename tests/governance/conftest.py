@@ -354,7 +354,13 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
     """Makes a world on a fresh database; all are closed at the end."""
     closers: list[Callable[[], None]] = []
 
-    def make(url: str | None = None, server: Server = in_process, **changes: Any) -> World:
+    def make(
+        url: str | None = None,
+        server: Server = in_process,
+        *,
+        first_admin: bool = True,
+        **changes: Any,
+    ) -> World:
         if url is None:
             (tmp_path / "governance.db").write_bytes(migrated_database.read_bytes())
             url = f"sqlite:///{tmp_path / 'governance.db'}"
@@ -368,7 +374,7 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
         }
         settings = GovernanceSettings(**{**values, **changes})
         database = Database(url)
-        admin_key = bootstrap(database, START)
+        admin_key = bootstrap(database, START) if first_admin else ""
         database.close()
         clock = Clock()
         client, close = server(create_app(settings, clock))

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from registry.database import MIGRATIONS, alembic_config
 from registry.schema import metadata
@@ -60,3 +60,38 @@ def test_migrations_are_data_and_import_nothing_of_the_tables():
     sources = [path.read_text() for path in (MIGRATIONS / "versions").glob("*.py")]
     assert sources
     assert not [text for text in sources if "registry" in text or "sqlmodel" in text]
+
+
+def fill_first_schema(connection):
+    """Write a unit, an account and what hangs on them, as version 0.1 did."""
+    document = "INSERT INTO documents (digest, kind, envelope, recorded_at) VALUES "
+    for statement in (
+        document + "('e', 'enrolment', '{}', '2025-06-01 12:00:00')",
+        document + "('c', 'unit-certificate', '{}', '2025-06-01 12:00:01')",
+        "INSERT INTO units VALUES ('north', 'key', 'e', 'c')",
+        "INSERT INTO ledger_heads VALUES ('north', 1, 'h', '2025-06-01 12:00:00')",
+        "INSERT INTO accounts (name, role, key_id, key_hash, created_at) "
+        "VALUES ('ada', 'admin', 'i', 'h', '2025-06-01 12:00:00')",
+    ):
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def rows(connection, query):
+    return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_the_units_of_the_first_schema_keep_their_keys_and_their_ledgers(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0001")
+    fill_first_schema(connection)
+    command.upgrade(config, "0002")
+    keys = "SELECT node_key, unit, certificate, ended_at, transport_key FROM unit_keys"
+    assert rows(connection, keys) == [("key", "north", "c", None, None)]
+    [(started_at,)] = rows(connection, "SELECT started_at FROM unit_keys")
+    assert str(started_at).startswith("2025-06-01 12:00:01")
+    assert rows(connection, "SELECT name, revoked_at FROM accounts") == [("ada", None)]
+    command.downgrade(config, "0001")
+    assert rows(connection, "SELECT unit, sequence FROM ledger_heads") == [("north", 1)]
+    assert rows(connection, "SELECT node_key FROM units") == [("key",)]
+    assert rows(connection, "SELECT name FROM accounts") == [("ada",)]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fedcore.dpias import ActRecord, DpiaAct, DpiaState
 from fedcore.errors import TransitionError
-from governance.roles import ROLES
 from governance.decisions.dpia import (
     DUTIES,
     FINAL_STATES,
@@ -20,6 +19,7 @@ from governance.decisions.dpia import (
     decide_transition,
     state_at,
 )
+from governance.roles import ROLES
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)

@@ -169,6 +169,7 @@ FAULTS = [
         replace(good(), dpia=dpia(bindings=bindings(minimum_units=3))),
     ),
     Fault(("unit.not_enrolled",), replace(good(), certificates={})),
+    Fault(("unit.revoked",), replace(good(), revoked_units=frozenset({"north", "elsewhere"}))),
     Fault(("unit.public_n_differs",), replace(good(), certificates=certificates(band=512))),
 ]
 by_code = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.codes[0])
@@ -187,6 +188,10 @@ def test_one_bad_fact_refuses_with_its_code_and_a_way_out(fault):
     refusals = decide_permit(fault.facts)
     assert tuple(code for code, _ in refusals) == fault.codes
     assert all(sentence.endswith(".") for _, sentence in refusals)
+
+
+def test_a_revoked_unit_that_is_not_of_the_plan_refuses_nothing():
+    assert decide_permit(replace(good(), revoked_units=frozenset({"elsewhere"}))) == ()
 
 
 def test_every_rule_but_one_has_a_fault_that_trips_it():
