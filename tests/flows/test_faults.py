@@ -48,11 +48,13 @@ ROWS = {
 
 
 def contents(root):
-    """Return the files of a directory; a database as what it says, for it may tidy itself."""
+    """Return the files of a directory; a database as what it says, for it may tidy itself. The
+    journal of what was sent lists refusals as well.
+    """
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+        if path.is_file() and not path.name.endswith(("-wal", "-shm")) and path.name != "sent.db"
     }
 
 
