@@ -6,6 +6,7 @@ What takes long to import is imported by the commands that use it; none needs th
 import typer
 
 from clients.commands import (
+    bundle,
     doctor,
     ledgers,
     membership,
@@ -36,6 +37,7 @@ app.command()(setup.sync)
 app.command()(sent.sent)
 app.command()(doctor.doctor)
 app.command()(status.status)
+app.command()(bundle.bundle)
 app.command()(start.start)
 app.command()(rehearse.rehearse)
 opt_out.command("add")(opt_outs.add_opt_out)
