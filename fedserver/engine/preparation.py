@@ -13,7 +13,7 @@ from fedserver.settings import ServerSettings
 def verify_ready(settings: ServerSettings, now: datetime) -> None:
     """Verify software, certificate, keys and directory; a missing secret is made.
 
-    Raises: FedError `flower.version`, `flower.seam_missing`, `certificate.expired`,
+    Raises: FedError `engine.unsupported`, `certificate.expired`,
         `certificate.not_yet_valid`, `certificate.unreadable`, `certificate.other_key`,
         `key.unreadable`, `key.permissions`, `work_dir.unusable`.
     """

@@ -36,7 +36,7 @@ PULL_BACKOFF_S = 0.05
 def verify_seams() -> None:
     """Verify that the installed Flower is the one that this server was written for.
 
-    Raises: FedError `flower.version`, `flower.seam_missing`.
+    Raises: FedError `engine.unsupported`.
     """
     verify_version(str(import_module("flwr").__version__))
     for name, parameters in _CALLED.items():
@@ -44,10 +44,10 @@ def verify_seams() -> None:
 
 
 def verify_version(version: str) -> None:
-    """Verify the minor version. Raises: FedError `flower.version`."""
+    """Verify the minor version. Raises: FedError `engine.unsupported`."""
     if ".".join(version.split(".")[:2]) != FLOWER:
         raise FedError(
-            "flower.version",
+            "engine.unsupported",
             f"flwr {version} is installed and this server needs {FLOWER}: "
             f"pip install 'flwr~={FLOWER}.0'",
         )
@@ -74,6 +74,6 @@ def _verify_seam(name: str, parameters: frozenset[str]) -> None:
 
 def _gone(name: str) -> FedError:
     return FedError(
-        "flower.seam_missing",
+        "engine.unsupported",
         f"the installed flwr has no {name}: install the version that this release pins",
     )

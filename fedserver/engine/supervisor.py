@@ -54,7 +54,7 @@ class Supervisor:
     def run(self, stop: threading.Event, ready: Callable[[], None]) -> None:
         """Serve until `stop` is set; `ready` is called once, when the SuperLink answers.
 
-        Raises: ConflictError `server.running`, `port.in_use`; InvalidRecordError `host.unusable`.
+        Raises: ConflictError `server.running`, `port.in_use`; InvalidRecordError `port.unusable`.
         """
         settings = self._settings
         with ExitStack() as stack:
@@ -148,7 +148,7 @@ def child_environment(settings: ServerSettings, path: Path) -> dict[str, str]:
 def listen(host: str, port: int, setting: str) -> Iterator[socket.socket]:
     """Yield a socket that listens there, and close it afterwards.
 
-    Raises: ConflictError `port.in_use`; InvalidRecordError `host.unusable`.
+    Raises: ConflictError `port.in_use`; InvalidRecordError `port.unusable`.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -161,7 +161,7 @@ def listen(host: str, port: int, setting: str) -> Iterator[socket.socket]:
                 str(error),
             ) from error
         raise InvalidRecordError(
-            "host.unusable",
+            "port.unusable",
             f"{setting}: cannot listen on {host} port {port}: set an address of this machine and "
             "a port above 1023",
             str(error),

@@ -44,7 +44,7 @@ def test_a_port_in_use_is_named_with_its_setting():
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(InvalidRecordError) as caught, listen("203.0.113.7", 19092, "port"):
         pass
-    assert caught.value.code == "host.unusable"
+    assert caught.value.code == "port.unusable"
 
 
 def test_flowers_settings_of_the_caller_do_not_count(server, monkeypatch):
