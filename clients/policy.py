@@ -29,11 +29,11 @@ def verify_policy(
     plan: TrainingPlan,
     contract: Contract,
     now: datetime,
-    server_version: str | None = None,
+    server_version: str,
 ) -> None:
     """Hold a permitted plan, and the server that asks, against the unit's policy.
 
-    Args: `server_version` is what the server says that it runs; None when it says nothing.
+    Args: `server_version` is the server's own word, unsigned: it finds mistakes, not liars.
     Raises: RefusedError with every reason of `policy.purpose_not_allowed`,
         `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
         `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
@@ -76,9 +76,7 @@ def _run_reasons(settings: NodeSettings, permit: Permit, plan: TrainingPlan) -> 
         )
 
 
-def _server_reasons(
-    settings: NodeSettings, now: datetime, server_version: str | None
-) -> Iterator[Reason]:
+def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) -> Iterator[Reason]:
     accepted = settings.accepted_server_versions
     if accepted is not None and server_version not in accepted:
         yield (

@@ -25,7 +25,7 @@ def check_clock(found: Circumstances) -> Iterator[Finding]:
     side = "behind" if about.now > after else "ahead of"
     sentence = f"the clock is {gap.total_seconds():.0f} s {side} governance's"
     if gap > MAX_CLOCK_SKEW:
-        yield failure("clock.off", f"{sentence}; documents would be early or expired", _WAY_OUT)
+        yield failure("clock.skewed", f"{sentence}; documents would be early or expired", _WAY_OUT)
     elif gap > _NOTABLE:
         yield warning(sentence, _WAY_OUT)
     else:

@@ -36,7 +36,7 @@ def permitted(permit, plan, contract):
     return permit, plan, contract
 
 
-def refusals(settings, permit, plan, contract, now=MONDAY_MORNING, version=None):
+def refusals(settings, permit, plan, contract, now=MONDAY_MORNING, version="0.1.0"):
     try:
         verify_policy(settings, permit, plan, contract, now, version)
     except RefusedError as error:
@@ -141,11 +141,10 @@ def test_what_a_run_costs_another_unit_is_not_this_ones_business(
 @pytest.mark.parametrize(
     ("accepted", "version", "codes"),
     [
-        (None, None, ()),
         (None, "9.9.9", ()),
         (("0.1.0", "0.2.0"), "0.2.0", ()),
         (("0.1.0",), "0.1.1", ("policy.server_version_not_accepted",)),
-        (("0.1.0",), None, ("policy.server_version_not_accepted",)),
+        (("0.1.0",), "0.1", ("policy.server_version_not_accepted",)),
     ],
 )
 def test_only_servers_of_accepted_versions_are_worked_with_once_the_unit_names_some(

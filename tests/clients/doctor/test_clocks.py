@@ -20,7 +20,7 @@ def test_small_differences_are_told_and_stop_nobody(found, about, now, ahead_s, 
 def test_a_clock_off_by_an_hour_is_a_failure_that_says_which_way(found, about, now, ahead_s, side):
     answer = about.model_copy(update={"now": now + timedelta(seconds=ahead_s)})
     (finding,) = check_clock(found(answer))
-    assert (finding.code, finding.blocks) == ("clock.off", True)
+    assert (finding.code, finding.blocks) == ("clock.skewed", True)
     assert f"3600 s {side}" in finding.sentence
 
 

@@ -136,7 +136,7 @@ def test_a_node_that_is_well_has_no_failure_and_may_be_started(settings):
 
 def test_a_clock_off_by_an_hour_keeps_the_node_from_starting(settings, governance):
     governance.ahead = timedelta(hours=1)
-    assert refusal(settings) == "clock.off"
+    assert refusal(settings) == "clock.skewed"
     governance.ahead = timedelta(0)
     verify_ready(settings)
 
