@@ -28,11 +28,15 @@ from fedcore.wire import RollCallRequest, TrainRequest
 
 @dataclass(frozen=True)
 class Admitted:
-    """What a message rests on: the permit, its renewals and its plan, after they were verified."""
+    """What a message rests on: the permit, its renewals and its plan, after they were verified.
+
+    `vouchers` are the keys of governance that have signed the permit or a renewal of it.
+    """
 
     permit: Permit
     renewals: tuple[PermitRenewal, ...]
     plan: TrainingPlan
+    vouchers: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -50,48 +54,44 @@ def admit(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
     """
     admitted = admit_signed(site, request)
     verify_permit_time(admitted.permit, site.runtime.clock.now(), admitted.renewals)
+    verify_vouched(site, admitted)
     return admitted
 
 
 def admit_signed(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
-    """Return permit and plan as `admit` does, though the permit may have expired.
+    """Return permit and plan as `admit` does, though the permit may have expired since.
 
     Raises: FedError of signature, permit, clock or policy.
     """
     settings, now = site.settings, site.runtime.clock.now()
     site.opt_outs.verify_wall_time(now)
     permit = site.open_governed(request.permit, Permit)
-    renewals = _renewals(site, request, permit)
+    vouchers, renewals = {request.permit.signer}, list[PermitRenewal]()
+    if request.renewal is not None:
+        renewals.append(site.open_governed(request.renewal, PermitRenewal))
+        verify_renewal(renewals[0], permit)
+        vouchers.add(request.renewal.signer)
     plan = open_envelope(request.plan, TrainingPlan, permit.author_key, settings.realm)
     verify_permit(permit, plan, permit.run_id, settings.realm)
     verify_permit_node(permit, settings.unit, site.key.public, VERSION)
     contract = site.contract(plan.contract)
     verify_policy(settings, permit, plan, contract, now, request.server_version)
-    return Admitted(permit, renewals, plan)
+    return Admitted(permit, tuple(renewals), plan, frozenset(vouchers))
 
 
-def _renewals(
-    site: Site, request: RollCallRequest | TrainRequest, permit: Permit
-) -> tuple[PermitRenewal, ...]:
-    """Return the renewals of a permit that governance's current key stands for.
+def verify_vouched(site: Site, admitted: Admitted) -> None:
+    """Refuse a permit that governance's current key, as it is known now, does not stand for.
 
-    The time in a permit is its signer's own word. After a hand-over, of which theft of the old key
-    may have been the reason, the permit counts only with a renewal by the new key, which names the
-    very permit.
+    The time in a permit is its signer's own word, and theft of the old key may have been the reason
+    for a hand-over. So afterwards a permit needs a renewal by the new key, which names the very
+    permit.
+    Raises: ExpiredError `permit.key_retired`.
     """
-    signers: set[str] = {request.permit.signer}
-    renewals: tuple[PermitRenewal, ...] = ()
-    if request.renewal is not None:
-        renewal = site.open_governed(request.renewal, PermitRenewal)
-        verify_renewal(renewal, permit)
-        signers.add(request.renewal.signer)
-        renewals = (renewal,)
-    if site.governance_keys(request.permit.signer).current not in signers:
+    if site.governance_key() not in admitted.vouchers:
         raise ExpiredError(
             "permit.key_retired",
             "governance has handed over to another key since: have the permit renewed",
         )
-    return renewals
 
 
 def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
@@ -116,7 +116,7 @@ def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
     weights = decode_weights(request.model, shapes, plan.max_abs_weight)
-    return AdmittedOrder(permit, admitted.renewals, plan, order, weights)
+    return AdmittedOrder(permit, admitted.renewals, plan, admitted.vouchers, order, weights)
 
 
 def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:

@@ -17,6 +17,7 @@ from clients.admission import (
     admit_order,
     admit_signed,
     verify_cosignatures,
+    verify_vouched,
 )
 from clients.data import Examples, load_examples
 from clients.ledger import Reservation
@@ -52,6 +53,7 @@ class Node(Site):
         self.require_checked(admitted.plan.contract)
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
+        verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word
         return self._cosigned(bulletin)
 
     def witness(self, request: RollCallRequest) -> RollCallReply:
@@ -76,6 +78,7 @@ class Node(Site):
         self.require_checked(admitted.plan.contract)
         self.ledger.begin(order, self._reservation(admitted), self.runtime.clock.now())
         bulletin = self.witnessed_bulletin()
+        verify_vouched(self, admitted)
         policy.verify_not_revoked(bulletin, admitted.permit)
         policy.verify_epoch(bulletin, admitted.permit)
         verify_cosignatures(self, request.cosignatures, admitted.permit)

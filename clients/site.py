@@ -139,6 +139,10 @@ class Site:
         """
         return self._keys.keys_for(signer, self._gateway)
 
+    def governance_key(self) -> str:
+        """Return the key that governance signs with now, as far as this unit has heard."""
+        return self._keys.load().current
+
     def open_governed(self, envelope: Envelope, record_type: type[R]) -> R:
         """Return a record that governance signed, with the key that it had then.
 

@@ -32,6 +32,7 @@ class Window:
         self._session = session
         self._gateway = gateway
         self._now = now
+        self._keys = session.keys
         self._renewals: tuple[PermitRenewal, ...] = ()
         self._hindrance: FedError | None = None
         self.renewal: Envelope | None = None
@@ -43,7 +44,7 @@ class Window:
 
     def keep(self) -> None:
         """Have the permit renewed when less than half of the window, or less than two rounds of it,
-        are left.
+        are left; and when governance has another key since, without which no node obeys it.
 
         While the window lasts it does not matter that governance does not answer, or says no.
         Raises: RefusedError `permit.revoked` at once; after the end of the window what kept
@@ -53,7 +54,7 @@ class Window:
         now, permit = self._now(), self._session.permit
         start, end = permit_window(permit, now, self._renewals)
         rounds = timedelta(seconds=2 * self._session.plan.round_deadline_s)
-        if end - now < max((end - start) / 2, rounds):
+        if end - now < max((end - start) / 2, rounds) or not self._is_vouched():
             self._ask()
         try:
             verify_permit_time(permit, self._now(), self._renewals)
@@ -81,13 +82,26 @@ class Window:
             log.warning("permit.not_renewed", codes=error.codes)
             self._hindrance = error
 
+    def _is_vouched(self) -> bool:
+        """Return whether governance's present key stands for the permit, as far as can be told."""
+        try:
+            self._learn()
+        except UnreachableError:
+            log.warning("governance.unreachable")
+        signers = {self._session.permit_envelope.signer}
+        if self.renewal is not None:
+            signers.add(self.renewal.signer)
+        return self._keys.current in signers
+
+    def _learn(self) -> None:
+        self._keys = fetch_keys(self._gateway, self._keys.current, self._session.permit.realm)
+
     def _renew(self) -> None:
-        session = self._session
-        envelope = self._gateway.renew_permit(session.permit.run_id)
-        keys, realm = session.keys, session.permit.realm
-        if not keys.knows(envelope.signer):
-            keys = fetch_keys(self._gateway, keys.current, realm)
-        renewal = keys.open_current(envelope, PermitRenewal, realm)
-        verify_renewal(renewal, session.permit)
+        permit = self._session.permit
+        envelope = self._gateway.renew_permit(permit.run_id)
+        if not self._keys.knows(envelope.signer):
+            self._learn()
+        renewal = self._keys.open_current(envelope, PermitRenewal, permit.realm)
+        verify_renewal(renewal, permit)
         self.renewal, self._renewals, self._hindrance = envelope, (renewal,), None
         log.info("permit.renewed", run_id=renewal.run_id, expires_at=renewal.expires_at.isoformat())
