@@ -33,7 +33,7 @@ class EngineFiles:
     @property
     def pulse(self) -> Path:
         """The file that the SuperNode touches while it serves."""
-        return self.root / "supernode.pulse"
+        return self.root / "pulse"
 
     @property
     def ready(self) -> Path:
