@@ -13,10 +13,10 @@ _NOTES = (
     "Listed before it is handed over: a crash or a dead line may leave an entry without a message.",
     "epsilon: of that one answer by itself; what all of them add up to is the ledger's to say "
     "(fedpact node ledger show). A repeat has the same bytes and is not charged again.",
-    "bytes: of the content. Not listed: what the transport adds, and connections that carry nothing "
-    "(the doctor's); what Flower's SuperNode sends for itself (registration, heartbeats, bare error "
-    "codes); the constant node.unavailable that goes out when this list cannot be written; and "
-    "files that people carry, such as the enrolment request.",
+    "bytes: of the content. Not listed: what the transport adds, and connections that carry "
+    "nothing (the doctor's); what Flower's SuperNode sends for itself (registration, heartbeats, "
+    "bare error codes); the constant node.unavailable that goes out when this list cannot be "
+    "written; and files that people carry, such as the enrolment request.",
 )
 
 
