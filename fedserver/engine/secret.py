@@ -11,7 +11,7 @@ from pathlib import Path
 from fedcore.errors import InvalidRecordError
 from fedcore.keyfiles import read_secret, write_secret
 
-_FILE = "control.secret"
+_FILE = "control-secret"
 _HEX_DIGITS = 64
 
 

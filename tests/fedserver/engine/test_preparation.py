@@ -57,7 +57,7 @@ def test_a_server_without_tls_is_refused(settings):
 
 
 def test_a_missing_secret_is_made_and_an_open_one_refused(settings):
-    secret = settings.work_dir / "control.secret"
+    secret = settings.work_dir / "control-secret"
     secret.unlink()
     verify_ready(settings, NOW)
     assert secret.exists()

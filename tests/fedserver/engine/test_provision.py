@@ -52,7 +52,7 @@ def test_a_second_init_is_refused_and_an_interrupted_one_completed(tmp_path):
 
 def test_secrets_are_for_the_owner_only(tmp_path):
     provision(tmp_path / "server", WISHES, NOW)
-    secret = {"ca.key", "tls.key", "server.pem", "control.secret"}
+    secret = {"ca.key", "tls.key", "server.pem", "control-secret"}
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in (tmp_path / "server").rglob("*")

@@ -31,7 +31,7 @@ def test_two_servers_have_two_secrets(tmp_path):
 
 def test_a_secret_that_others_can_read_is_refused_until_they_cannot(tmp_path):
     create_secret(tmp_path)
-    path = tmp_path / "control.secret"
+    path = tmp_path / "control-secret"
     path.chmod(0o644)
     assert refused(tmp_path) == "key.permissions"
     with pytest.raises(InvalidRecordError):
@@ -43,7 +43,7 @@ def test_a_secret_that_others_can_read_is_refused_until_they_cannot(tmp_path):
 def test_a_missing_or_damaged_secret_is_named(tmp_path):
     assert refused(tmp_path) == "key.unreadable"
     create_secret(tmp_path)
-    (tmp_path / "control.secret").write_text("short")
+    (tmp_path / "control-secret").write_text("short")
     assert refused(tmp_path) == "key.unreadable"
 
 

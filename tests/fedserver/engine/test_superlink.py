@@ -92,7 +92,7 @@ def test_even_with_the_secret_a_foreign_bundle_is_refused_and_ours_is_not(runnin
 
 
 def test_a_wrong_secret_is_refused(running, tmp_path):
-    other = tmp_path / "control.secret"
+    other = tmp_path / "control-secret"
     other.touch(mode=0o600)
     other.write_text("f" * 64)
     settings = running.settings.model_copy(update={"work_dir": tmp_path})
