@@ -7,14 +7,19 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from fedcore.errors import ConflictError
+from fedcore.membership import KeyRotation, Leave
 from fedcore.record import Realm
+from fedcore.signing import SigningKey
 from fedcore.verify import verify_bundle
-from registry.database import migrate
+from governance.auth import make_api_key
+from governance.claims import issue_code
+from registry.database import Database, alembic_config, migrate
 from registry.schema import metadata
 
 pytestmark = pytest.mark.postgres
@@ -101,3 +106,64 @@ def test_concurrent_permits_have_one_place_each_in_the_log(world):
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(lambda number: world.permit(f"run-{number}"), range(10)))
     assert world.bulletin("north").log.size == before + 10
+
+
+def test_a_unit_of_the_first_schema_keeps_its_key(new_url):
+    url = new_url()
+    engine = create_engine(url)
+    document = "INSERT INTO documents (digest, kind, envelope, recorded_at) VALUES "
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        for statement in (
+            document + "('e', 'enrolment', '{}', '2025-06-01 12:00:00+00')",
+            document + "('c', 'unit-certificate', '{}', '2025-06-01 12:00:01+00')",
+            "INSERT INTO units VALUES ('north', 'key', 'e', 'c')",
+            "INSERT INTO ledger_heads VALUES ('north', 1, 'h', '2025-06-01 12:00:00+00')",
+        ):
+            connection.execute(text(statement))
+    migrate(url)
+    with engine.begin() as connection:
+        query = text("SELECT node_key, unit, certificate, ended_at FROM unit_keys")
+        assert [tuple(row) for row in connection.execute(query)] == [("key", "north", "c", None)]
+        command.downgrade(alembic_config(connection), "0001")
+    engine.dispose()
+
+
+def test_a_unit_changes_its_keys_and_leaves(world):
+    world.keys["fresh"] = SigningKey.generate()
+    enrolment = world.enrolment("north", node_key=world.keys["fresh"].public)
+    request = KeyRotation(
+        unit="north", enrolment=world.sign(enrolment, "fresh"), requested_at=world.clock.now
+    )
+    signed = world.sign(request, "north")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: world.gateway().rotate_key(signed), range(4)))
+    assert len({answer.digest for answer in answers}) == 1
+    statement = Leave(
+        unit="north",
+        ledger_sequence=0,
+        ledger_hash="00" * 32,
+        reason="sold",
+        left_at=world.clock.now,
+    )
+    assert world.gateway().leave(world.sign(statement, "fresh")).models == ()
+    assert [item.revoked for item in world.gateway("operator").list_units()] == [True, False]
+
+
+def test_of_concurrent_claims_one_wins(make_world, migrated_url):
+    empty = make_world(migrated_url, first_admin=False)
+    database = Database(migrated_url)
+    code = issue_code(database, empty.clock.now)
+    database.close()
+
+    def attempt(number):
+        _, kept = make_api_key()
+        try:
+            empty.gateway().claim(code, f"number-{number}", (kept.key_id, kept.key_hash))
+        except ConflictError as error:
+            return error.code
+        return "made"
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(attempt, range(6)))
+    assert sorted(outcomes) == ["code.used"] * 5 + ["made"]
