@@ -17,9 +17,8 @@ from fedserver import runtime
 from fedserver.engine.outcome import Journal
 from fedserver.loop import Run
 from fedserver.session import open_session
-from fedserver.settings import ServerSettings
+from fedserver.settings import SETTINGS_VARIABLE, ServerSettings
 
-SETTINGS_VARIABLE = "FEDPACT_SERVER_SETTINGS"
 app = ServerApp()
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import MismatchError, NotFoundError
+from fedcore.errors import MismatchError
 from fedcore.gateway import ServerGateway
-from fedcore.handovers import GovernanceKeys, follow_handovers
+from fedcore.handovers import GovernanceKeys
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -15,6 +15,7 @@ from fedcore.signing import Envelope, SigningKey, open_envelope
 from fedcore.tasks.task import initial_weights, load_task, shapes_of
 from fedcore.trust import verify_permit
 from fedcore.weights import Shapes, Weights, encode_weights
+from fedserver.keys import fetch_keys
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,3 @@ def open_session(
         )
     shapes = shapes_of(task.build(plan.model, inputs))
     return Session(permit_envelope, plan_envelope, permit, plan, keys, key, initial, shapes)
-
-
-def fetch_keys(gateway: ServerGateway, pinned: str, realm: Realm) -> GovernanceKeys:
-    """Return governance's keys as they follow from one of them.
-
-    Raises: UnreachableError; TrustError when a hand-over must not be believed.
-    """
-    try:
-        handovers = gateway.fetch_handovers()
-    except NotFoundError:  # governance of version 0.1 has one key for ever
-        handovers = ()
-    return follow_handovers(pinned, handovers, realm)

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fedcore.record import Name, PublicKey, Realm
 from fedcore.tomlfile import load_toml
 
+SETTINGS_VARIABLE = "FEDPACT_SERVER_SETTINGS"
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 

@@ -10,7 +10,8 @@ from fedcore.gateway import ServerGateway
 from fedcore.permits import PermitRenewal
 from fedcore.signing import Envelope
 from fedcore.trust import permit_window, verify_permit_time, verify_renewal
-from fedserver.session import Session, fetch_keys
+from fedserver.keys import fetch_keys
+from fedserver.session import Session
 
 REVOKED = "permit.revoked"
 # What a node answers that only a renewal mends.

@@ -30,8 +30,8 @@ from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.version import VERSION
 from fedserver import runtime as server_runtime
-from fedserver.app import SETTINGS_VARIABLE
 from fedserver.app import app as server_app
+from fedserver.settings import SETTINGS_VARIABLE
 from governance.accounts import bootstrap
 from governance.app import create_app
 from governance.settings import GovernanceSettings

@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,9 +78,8 @@ def start(settings: SettingsOption) -> None:
     loaded = ServerSettings.load(settings)
     verify_ready(loaded, datetime.now(UTC))
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Supervisor(loaded, settings).run(stop, lambda: _greet(loaded))
+    with _told_by_signals(stop):
+        Supervisor(loaded, settings).run(stop, lambda: _greet(loaded))
 
 
 def admit(settings: SettingsOption) -> None:
@@ -102,6 +102,17 @@ def admit_certified(settings: ServerSettings, control: "Control") -> Sequence[st
 
     gateway = runtime.SEAM.current(settings.realm).gateway(settings)
     return admit(control, certified_keys(gateway, settings))
+
+
+@contextmanager
+def _told_by_signals(stop: threading.Event) -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _greet(settings: ServerSettings) -> None:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 from fedcore.errors import ConflictError, InvalidRecordError, MismatchError
 from fedcore.gateway import ServerGateway
 from fedcore.permits import UnitCertificate
-from fedcore.signing import open_envelope
 from fedserver.engine.control import UNREGISTERED, Control, Node
+from fedserver.keys import fetch_keys
 from fedserver.settings import ServerSettings
 
 
@@ -73,11 +73,10 @@ def certified_keys(gateway: ServerGateway, settings: ServerSettings) -> Mapping[
         whose certificate names no transport key does not connect over Flower and is left out.
     Raises: SignatureError; MismatchError `certificate.other_unit`; FedError of governance.
     """
+    keys = fetch_keys(gateway, settings.governance_key, settings.realm)
     found = {}
     for status in gateway.list_units():
-        certificate = open_envelope(
-            status.certificate, UnitCertificate, settings.governance_key, settings.realm
-        )
+        certificate = keys.open(status.certificate, UnitCertificate, settings.realm)
         if certificate.unit != status.unit:
             raise MismatchError(
                 "certificate.other_unit", f"governance shows another unit's as {status.unit}'s"

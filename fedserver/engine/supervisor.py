@@ -16,12 +16,11 @@ import structlog
 
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.version import VERSION
-from fedserver.app import SETTINGS_VARIABLE
 from fedserver.engine.control import LOOPBACK
 from fedserver.engine.executor import Executor
 from fedserver.engine.health import answering
 from fedserver.engine.secret import load_secret
-from fedserver.settings import ServerSettings
+from fedserver.settings import SETTINGS_VARIABLE, ServerSettings
 
 log = structlog.get_logger("fedpact.server")
 LOOK_S = 0.2

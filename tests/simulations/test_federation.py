@@ -7,8 +7,7 @@ import pytest
 from clients.settings import NodeSettings
 from fedcore.errors import ConflictError, ExpiredError, FedError, RefusedError, UnreachableError
 from fedcore.record import Realm
-from fedserver.app import SETTINGS_VARIABLE
-from fedserver.settings import ServerSettings
+from fedserver.settings import SETTINGS_VARIABLE, ServerSettings
 from simulations.clock import ManualClock
 from simulations.federation import Federation, Terms, UnitSetup, write_toml
 from simulations.noise import SeededNoise

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ class Server:
         key.touch(mode=0o600)
         key.write_text("key")
         self.file = directory / SETTINGS_FILE
-        self.process = None
+        self.process: Any = None
 
     @property
     def settings(self):

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.errors import ConflictError, InvalidRecordError, MismatchError, SignatureError
+from fedcore.handovers import sign_handover
 from fedcore.membership import UnitStatus
 from fedcore.permits import UnitCertificate
 from fedcore.record import Realm
@@ -43,11 +45,19 @@ class SuperLink:
 
 
 class Governance:
-    def __init__(self, *statuses):
+    def __init__(self, *statuses, handovers=()):
         self._statuses = statuses
+        self._handovers = handovers
 
     def list_units(self):
         return self._statuses
+
+    def fetch_handovers(self):
+        return self._handovers
+
+
+def governance(*statuses, handovers=()) -> Any:
+    return Governance(*statuses, handovers=handovers)
 
 
 def active(superlink):
@@ -83,7 +93,7 @@ def settings(tmp_path):
 
 
 def test_certified_units_connect_and_a_second_time_changes_nothing():
-    superlink = SuperLink()
+    superlink: Any = SuperLink()
     certified = {"north": b"n", "south": b"s"}
     assert admit(superlink, certified) == ["registered north", "registered south"]
     assert active(superlink) == certified
@@ -91,7 +101,7 @@ def test_certified_units_connect_and_a_second_time_changes_nothing():
 
 
 def test_a_revoked_unit_connects_no_more():
-    superlink = SuperLink()
+    superlink: Any = SuperLink()
     admit(superlink, {"north": b"n", "south": b"s"})
     (line,) = admit(superlink, {"south": b"s"})
     assert line.startswith("unregistered north")
@@ -99,7 +109,7 @@ def test_a_revoked_unit_connects_no_more():
 
 
 def test_a_rotated_key_takes_the_place_of_the_old_one():
-    superlink = SuperLink()
+    superlink: Any = SuperLink()
     admit(superlink, {"north": b"n"})
     lines = admit(superlink, {"north": b"n2"})
     assert [line.split(":")[0] for line in lines] == ["unregistered north", "registered north"]
@@ -107,7 +117,7 @@ def test_a_rotated_key_takes_the_place_of_the_old_one():
 
 
 def test_a_unit_whose_key_cannot_be_used_keeps_nobody_waiting():
-    superlink = SuperLink()
+    superlink: Any = SuperLink()
     admit(superlink, {"north": b"n"})
     admit(superlink, {})
     lines = admit(superlink, {"north": b"n", "south": b"s"})
@@ -132,7 +142,7 @@ def one_key_each(keys):
     kept=st.sets(st.sampled_from("abcd")),
 )
 def test_exactly_the_certified_nodes_are_left(before, fresh, kept):
-    superlink = SuperLink(
+    superlink: Any = SuperLink(
         Node(number, unit, key, "online") for number, (unit, key) in enumerate(before.items(), 1)
     )
     certified = fresh | {unit: before[unit] for unit in kept & set(before)}
@@ -142,12 +152,12 @@ def test_exactly_the_certified_nodes_are_left(before, fresh, kept):
 
 
 def test_the_keys_are_those_of_the_certificates_as_flower_keeps_them(settings):
-    governance = Governance(listed("north"), listed("south", revoked=True))
-    assert certified_keys(governance, settings) == {"north": public_key_to_bytes(KEY)}
+    gateway = governance(listed("north"), listed("south", revoked=True))
+    assert certified_keys(gateway, settings) == {"north": public_key_to_bytes(KEY)}
 
 
 def test_a_unit_without_a_transport_key_does_not_connect(settings):
-    assert certified_keys(Governance(listed("north", certificate("north", None))), settings) == {}
+    assert certified_keys(governance(listed("north", certificate("north", None))), settings) == {}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,19 @@ def test_a_unit_without_a_transport_key_does_not_connect(settings):
 )
 def test_what_governance_has_not_signed_for_that_unit_is_not_believed(settings, envelope, error):
     with pytest.raises(error):
-        certified_keys(Governance(listed("north", envelope)), settings)
+        certified_keys(governance(listed("north", envelope)), settings)
+
+
+def test_certificates_of_both_keys_count_after_a_hand_over(settings):
+    successor = SigningKey.generate()
+    handover = sign_handover(
+        GOVERNANCE, successor, Realm.PRODUCTION, "Yearly.", datetime(2026, 3, 3, tzinfo=UTC)
+    )
+    statuses = (listed("north"), listed("south", certificate("south", key=successor)))
+    found = certified_keys(governance(*statuses, handovers=(handover,)), settings)
+    assert set(found) == {"north", "south"}
+    with pytest.raises(SignatureError):
+        certified_keys(governance(*statuses), settings)
 
 
 def test_what_is_no_key_is_refused():

@@ -1,10 +1,12 @@
 import hashlib
 import io
 import zipfile
+from typing import Any
 
 import pytest
 from flwr.cli.build import build_fab_from_files
-from flwr.cli.config_utils import get_fab_config, get_fab_metadata
+from flwr.cli.config_utils import get_fab_metadata
+from flwr.superlink.servicer.control import control_handlers
 
 from fedcore import wire
 from fedcore.apps import app_files, bundle_files
@@ -31,5 +33,6 @@ def test_the_bundle_holds_exactly_the_agreed_files_and_no_code():
 def test_flower_reads_the_bundle_and_takes_plan_and_run_id_as_its_configuration():
     publisher_and_name, _ = get_fab_metadata(build_bundle())
     assert publisher_and_name == "fedpact/fedpact"
-    config = get_fab_config(build_bundle())["tool"]["flwr"]["app"]["config"]
+    handlers: Any = control_handlers
+    config = handlers.get_fab_config(build_bundle())["tool"]["flwr"]["app"]["config"]
     assert set(config) == {wire.PLAN_DIGEST, wire.RUN_ID}

@@ -2,15 +2,18 @@ import asyncio
 import io
 import json
 import zipfile
+from typing import Any
 
 import pytest
 from flwr.proto.control_pb2 import StartRunRequest
+from flwr.proto.fab_pb2 import Fab
 from flwr.proto.transport_pb2 import Scalar
 from flwr.superlink.routers.control import router as control_router
 from flwr.superlink.routers.fleet.router import router as fleet_router
 
 from fedcore.errors import ForbiddenError
 from fedserver.engine import gate
+from fedserver.engine.bundle import bundle_hash
 from fedserver.engine.gate import CONTROL, FLEET, RUNTIME, FleetDoor, LocalDoor, verify_start
 
 PLAN, RUN_ID, SECRET = "sha256:" + "a" * 64, "run-1", "s" * 64
@@ -107,7 +110,7 @@ HOSTILE = {
     "no request": b"\xff\xff",
     "nothing": b"",
     "only a hash": StartRunRequest(
-        fab={"hash_str": gate.bundle_hash()},
+        fab=Fab(hash_str=bundle_hash()),
         override_config=gate.start_request(PLAN, RUN_ID).override_config,
     ).SerializeToString(),
 }
@@ -230,7 +233,8 @@ def test_nothing_else_of_flower_is_reachable_here_either(path):
 
 
 def test_every_path_that_is_let_through_is_one_of_flowers():
-    paths = {route.path for route in (*fleet_router.routes, *control_router.routes)}
+    routes: Any = (*fleet_router.routes, *control_router.routes)
+    paths = {route.path for route in routes}
     assert paths >= FLEET | CONTROL
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 CHILD = "import time; from fedserver.engine.parent import end_with_parent; end_with_parent(); "
 CHILD += "print('ready', flush=True); time.sleep(60)"
@@ -21,7 +22,7 @@ def alive(pid):
 
 
 def test_a_process_ends_with_the_one_that_started_it_however_that_ends():
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    parent: Any = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     try:
         child = int(parent.stdout.readline())
         time.sleep(0.5)

@@ -77,7 +77,7 @@ def test_governances_authority_is_copied(tmp_path):
     provision(tmp_path / "server", replace(WISHES, governance_ca=source), NOW)
     settings = ServerSettings.load(tmp_path / "server" / SETTINGS_FILE)
     assert settings.governance_ca == tmp_path / "server" / "governance-ca.pem"
-    assert settings.governance_ca.read_bytes() == source.read_bytes()
+    assert (tmp_path / "server" / "governance-ca.pem").read_bytes() == source.read_bytes()
     source.write_bytes(b"no certificate")
     broken = replace(WISHES, governance_ca=source)
     assert refused(provision, tmp_path / "other", broken, NOW) == "certificate.unreadable"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from flwr.supercore.inflatable import inflatable_utils
 
@@ -44,9 +46,9 @@ def test_a_seam_that_moved_or_changed_is_named(monkeypatch, name, parameters):
 
 
 def test_a_process_looks_sooner_for_replies_after_it_was_told_to(monkeypatch):
-    defaults = inflatable_utils.pull_objects.__kwdefaults__
+    defaults: Any = inflatable_utils.pull_objects.__kwdefaults__
     monkeypatch.setattr(inflatable_utils.pull_objects, "__kwdefaults__", dict(defaults))
     seams.quicken_pulls()
-    changed = inflatable_utils.pull_objects.__kwdefaults__
+    changed: Any = inflatable_utils.pull_objects.__kwdefaults__
     assert changed == {**defaults, "initial_backoff": seams.PULL_BACKOFF_S}
     assert defaults["initial_backoff"] > seams.PULL_BACKOFF_S

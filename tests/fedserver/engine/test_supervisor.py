@@ -97,7 +97,7 @@ def silent(running):
 
 @pytest.mark.slow
 def test_a_run_that_cannot_get_its_permit_fails_with_the_reason_and_can_go_on(running):
-    work_dir, lines = running.settings.work_dir, []
+    work_dir, lines = running.settings.work_dir, list[str]()
     with Control.connected(running.settings) as control:
         first = submit(work_dir, "run-1", Submission(plan=PLAN), control)
         with pytest.raises(RefusedError) as caught:
@@ -129,9 +129,9 @@ def test_a_killed_run_is_interrupted_and_no_run_is_done_twice_at_once(running, u
             lambda: verify_resumable(load_run(work_dir, "run-2")),
             lambda: Journal(work_dir, "run-2", 1).__enter__(),
         ):
-            with pytest.raises(ConflictError) as caught:
+            with pytest.raises(ConflictError) as refused:
                 verify()
-            assert caught.value.code == "run.running"
+            assert refused.value.code == "run.running"
         os.kill(pid, signal.SIGKILL)
         until(lambda: load_run(work_dir, "run-2").state == "interrupted", "the end")
         with pytest.raises(UnreachableError) as caught:

@@ -1,0 +1,148 @@
+import json
+import re
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from fedcore import cli
+from fedcore.errors import InvalidRecordError
+from fedcore.record import Realm
+from fedcore.signing import sign_record
+from fedserver.commands.runs import aligned, new_run_id, plan_digest
+from fedserver.engine.outcome import Journal, Outcome
+from fedserver.engine.provision import SETTINGS_FILE, Wishes, provision
+from fedserver.engine.runs import Submission, save_submission
+
+PLAN = "sha256:" + "a" * 64
+
+
+def fedpact(*arguments):
+    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"server": entry})
+    result = CliRunner().invoke(root, ["server", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def settings(tmp_path, unused_port):
+    wishes = Wishes(
+        hosts=("localhost",),
+        governance_url="http://127.0.0.1:9",
+        governance_key="0" * 64,
+        governance_ca=None,
+        realm=Realm.PRODUCTION,
+        model_name="churn",
+        ports={"control_port": unused_port},
+    )
+    provision(tmp_path / "server", wishes, datetime.now(UTC))
+    return tmp_path / "server" / SETTINGS_FILE
+
+
+@pytest.fixture
+def work_dir(settings):
+    return settings.parent / "work"
+
+
+def test_a_plan_is_named_by_its_digest_or_its_signed_file(tmp_path, plan, keys):
+    path = tmp_path / "plan.signed"
+    path.write_bytes(sign_record(plan, keys["author"], Realm.PRODUCTION).to_bytes())
+    assert plan_digest(str(path)) == plan.digest
+    assert plan_digest(PLAN) == PLAN
+
+
+def test_what_is_no_plan_is_named(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b")
+    (tmp_path / "plain.json").write_text(json.dumps({"schema": "plan/1"}))
+    for name, code in (
+        ("sha256:abc", "plan.unreadable"),
+        (str(tmp_path / "missing"), "plan.unreadable"),
+        (str(tmp_path / "rows.csv"), "record.not_json"),
+        (str(tmp_path / "plain.json"), "envelope.invalid"),
+    ):
+        with pytest.raises(InvalidRecordError) as caught:
+            plan_digest(name)
+        assert caught.value.code == code
+
+
+def test_a_fresh_run_id_tells_the_day_and_is_never_the_same():
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    assert re.fullmatch(r"run-20260302-[0-9a-f]{8}", new_run_id(now))
+    assert new_run_id(now) != new_run_id(now)
+
+
+def test_columns_stand_below_each_other_in_full():
+    assert aligned([("run", "state"), ("a-long-name", "x"), ("b", "y")]) == [
+        "run          state",
+        "a-long-name  x",
+        "b            y",
+    ]
+
+
+def test_no_runs_are_an_empty_list(settings):
+    code, output = fedpact("runs", "-s", settings)
+    assert (code, output.split()) == (
+        0,
+        ["run", "state", "rounds", "model", "reasons", "Flower", "run"],
+    )
+
+
+def test_runs_are_listed_with_state_rounds_and_model(settings, work_dir):
+    save_submission(work_dir, "done", Submission(plan=PLAN, flower_runs=(1,)))
+    save_submission(work_dir, "dead", Submission(plan=PLAN, flower_runs=(2,)))
+    with Journal(work_dir, "done", 1) as journal:
+        journal._update(state="finished", model="churn", version=3, rounds_total=5)
+    with Journal(work_dir, "dead", 2):
+        code, output = fedpact("runs", "-s", settings)
+    assert code == 0
+    assert re.search(r"^done +finished +0/5 +churn/3 +- +1$", output, re.MULTILINE)
+    assert re.search(r"^dead +running +0/\? +- +- +2$", output, re.MULTILINE)
+    _, output = fedpact("runs", "-s", settings)
+    assert re.search(r"^dead +interrupted ", output, re.MULTILINE)
+
+
+def test_without_the_superlink_what_was_submitted_is_said_to_be_unsure(settings, work_dir):
+    save_submission(work_dir, "run-1", Submission(plan=PLAN, flower_runs=(1,)))
+    code, output = fedpact("runs", "-s", settings)
+    assert code == 0
+    assert "the SuperLink does not answer" in output
+    assert re.search(r"^run-1 +submitted ", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["stop", "resume"])
+def test_an_unknown_run_is_refused(settings, command):
+    code, output = fedpact(command, "missing", "-s", settings)
+    assert (code, "(run.unknown)" in output) == (1, True), output
+
+
+def test_a_finished_run_is_neither_run_nor_resumed_again(settings, work_dir):
+    save_submission(work_dir, "run-1", Submission(plan=PLAN, flower_runs=(1,)))
+    with Journal(work_dir, "run-1", 1) as journal:
+        journal._update(state="finished")
+    for command in (("run", PLAN, "--run-id", "run-1"), ("resume", "run-1")):
+        code, output = fedpact(*command, "-s", settings)
+        assert (code, "(run.finished)" in output) == (1, True), output
+
+
+@pytest.mark.parametrize("command", [("run", PLAN), ("admit",)])
+def test_without_a_superlink_the_way_out_is_said(settings, command):
+    api_key = settings.parent / "api.key"
+    api_key.touch(mode=0o600)
+    api_key.write_text("key")
+    code, output = fedpact(*command, "-s", settings)
+    assert code == 1
+    assert "(governance.unreachable)" in output or "(superlink.unreachable)" in output
+    assert not list((settings.parent / "work").glob("runs/*"))
+
+
+def test_an_api_key_that_others_can_read_is_refused(settings):
+    (settings.parent / "api.key").write_text("key")
+    (settings.parent / "api.key").chmod(0o644)
+    code, output = fedpact("admit", "-s", settings)
+    assert (code, "(key.permissions)" in output) == (1, True), output
+
+
+def test_an_unknown_outcome_is_shown_without_guessing():
+    assert Outcome(flower_run=1).rounds_done == 0
