@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fedcore.errors import InvalidRecordError, MismatchError
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line, verify_absent
@@ -59,23 +57,28 @@ def enrol(
 
 def list_units(url: Url, api_key_file: ApiKeyFile, ca: Authority = None) -> None:
     """List all units that were ever enrolled."""
+    from fedcore.handovers import follow_handovers
     from fedcore.permits import UnitCertificate
-    from fedcore.signing import open_envelope
 
     with open_line(url, ca, api_key_file) as gateway:
         about, units = gateway.fetch_about(), gateway.list_units()
-    table = Table("unit", "state", "size band", "enrolled at", "node key", "transport key")
+        keys = follow_handovers(about.public_key, gateway.fetch_handovers(), about.realm)
+    rows = [("unit", "state", "size band", "enrolled at (UTC)", "node key", "transport key")]
     for unit in units:
-        found = open_envelope(unit.certificate, UnitCertificate, about.public_key, about.realm)
-        table.add_row(
-            found.unit,
-            "out" if unit.revoked else "takes part",
-            str(found.size_band),
-            f"{found.issued_at:%Y-%m-%d %H:%M}",
-            found.node_key[:16],
-            "yes" if found.transport_key else "none",
+        found = keys.open(unit.certificate, UnitCertificate, about.realm)
+        rows.append(
+            (
+                found.unit,
+                "out" if unit.revoked else "takes part",
+                str(found.size_band),
+                f"{found.issued_at:%Y-%m-%d %H:%M}",
+                found.node_key,
+                "yes" if found.transport_key else "none",
+            )
         )
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def revoke_node(

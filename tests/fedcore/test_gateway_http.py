@@ -1,16 +1,22 @@
 """The HTTP gateway against answers of every kind. Whole flows are in tests/governance."""
 
 import json
+import socket
+import ssl
+import threading
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from fedcore import errors
 from fedcore.errors import FedError, InvalidRecordError, RefusedError, UnreachableError
-from fedcore.gateway_http import HttpGateway
+from fedcore.gateway_http import HttpGateway, open_client
 from fedcore.models import LogEntry
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
+from fedcore.tls import create_authority, issue_certificate
 from governance import problems
 
 DIGEST = "sha256:" + "0" * 64
@@ -114,3 +120,63 @@ def test_a_name_cannot_bend_the_path():
     caller, seen = gateway(httpx.Response(204))
     caller.revoke_permit("../models?x=", "r")
     assert seen[0].url.raw_path == b"/v1/permits/..%2Fmodels%3Fx%3D/revocation"
+
+
+@contextmanager
+def tls_server(folder, hosts, now):
+    """A TLS server that answers nothing; yields its address and its authority's file."""
+    authority = create_authority("a test", now)
+    issue_certificate(authority, hosts, now).save(folder / "tls.crt", folder / "tls.key")
+    (folder / "ca.pem").write_bytes(authority.certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            with suppress(OSError):
+                accepted, _ = listening.accept()
+                accepted.settimeout(10)
+                with accepted, context.wrap_socket(accepted, server_side=True) as line:
+                    line.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}", folder / "ca.pem"
+        thread.join()
+
+
+def refusal(url, authority):
+    with open_client(url, authority) as client, pytest.raises(UnreachableError) as caught:
+        HttpGateway(client).fetch_about()
+    return caught.value.code
+
+
+class TestCertificatesOfTheOtherSide:
+    """Each fault has its own code, so that the operator learns what to mend."""
+
+    @pytest.mark.parametrize(
+        ("code", "days", "hosts"),
+        [
+            ("certificate.expired", -900, ("127.0.0.1",)),
+            ("certificate.not_yet_valid", 30, ("127.0.0.1",)),
+            ("certificate.other_host", 0, ("governance.example",)),
+        ],
+    )
+    def test_what_is_wrong_with_it_is_told(self, tmp_path, code, days, hosts):
+        now = datetime.now(UTC) + timedelta(days=days)
+        with tls_server(tmp_path, hosts, now) as (url, authority):
+            assert refusal(url, authority) == code
+
+    def test_another_authority_is_not_trusted(self, tmp_path):
+        now = datetime.now(UTC)
+        (tmp_path / "other.pem").write_bytes(create_authority("other", now).certificate)
+        with tls_server(tmp_path, ("127.0.0.1",), now) as (url, _):
+            assert refusal(url, tmp_path / "other.pem") == "certificate.not_trusted"
+
+    def test_the_systems_authorities_do_not_know_our_own(self, tmp_path):
+        with tls_server(tmp_path, ("127.0.0.1",), datetime.now(UTC)) as (url, _):
+            assert refusal(url, None) == "certificate.not_trusted"
+
+    def test_a_good_one_leads_to_whoever_answers(self, tmp_path):
+        with tls_server(tmp_path, ("127.0.0.1",), datetime.now(UTC)) as (url, authority):
+            assert refusal(url, authority) == "governance.unreachable"
