@@ -5,16 +5,21 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedcore import wire
+from fedcore.errors import InvalidRecordError
 from fedserver.exchanges import exchange
 
 LIMITS = (0.5, 0.01)
 
 
 class Post(Grid):
-    """Flower's grid, whose nodes answer as they were told: at which look, with what."""
+    """Flower's grid, whose nodes answer as they were told: at which look, with what.
 
-    def __init__(self, answers):
+    It cannot deliver to nodes that are `gone`, and nothing at all when the letters are `too_large`.
+    """
+
+    def __init__(self, answers, gone=(), too_large=False):
         self.answers, self.sent, self.looks = answers, {}, 0
+        self.gone, self.too_large = gone, too_large
         self.numbers = itertools.count(1)
 
     def set_run(self, run):
@@ -31,7 +36,12 @@ class Post(Grid):
         return list(self.answers)
 
     def push_messages(self, messages):
-        return [self.taken(message) for message in messages]
+        if self.too_large:
+            return []
+        return [
+            "" if message.metadata.dst_node_id in self.gone else self.taken(message)
+            for message in messages
+        ]
 
     def taken(self, message):
         number = f"m{next(self.numbers)}"
@@ -149,3 +159,15 @@ def test_nobody_to_ask_is_no_exchange():
 def test_a_refusal_keeps_its_code(code):
     post = Post({2: [(1, refuses(Error(code=1, reason=code)))]})
     assert asked(post, [2]) == ({}, {2: code})
+
+
+def test_a_node_that_went_before_it_was_sent_to_is_unavailable_and_holds_nobody_up():
+    post = Post({2: [(1, says("a"))], 3: [], 4: []}, gone=(3, 4))
+    found = asked(post, [2, 3, 4], (3600.0, 0.001))
+    assert found == ({2: "a"}, {3: "node.unavailable", 4: "node.unavailable"})
+    assert post.looks == 1
+
+
+def test_messages_that_the_engine_takes_for_too_large_are_named():
+    with pytest.raises(InvalidRecordError, match=r"wire\.too_large"):
+        asked(Post({2: []}, too_large=True), [2])

@@ -1,5 +1,6 @@
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from flwr.app import Error, Message
@@ -59,9 +60,10 @@ class Present(Grid):
 def reply_of(keys, start):
     """A unit's signed answer, with changes."""
 
-    def of(unit, key=None, realm=Realm.PRODUCTION, epoch=100):
+    def of(unit, key=None, realm=Realm.PRODUCTION, epoch=100, seen_s=0):
         log = LogPosition(size=1, root="00" * 32)
-        record = Cosignature(unit=unit, log=log, seen_at=start)
+        seen_at = start + timedelta(seconds=seen_s)
+        record = Cosignature(unit=unit, log=log, seen_at=seen_at)
         signed = sign_record(record, keys[key or unit], realm)
         return wire.RollCallReply(cosignature=signed, epoch=epoch)
 
@@ -154,3 +156,28 @@ def test_refusals_and_malformed_answers_are_kept_as_codes(roll, reply_of):
 def test_nobody_there_is_an_empty_roll(roll):
     _, found = roll({})
     assert (dict(found.nodes), dict(found.cosignatures), found.refusals) == ({}, {}, ())
+
+
+@pytest.mark.parametrize(("true_node", "false_node"), [(2, 5), (5, 2)])
+def test_an_old_answer_that_another_node_passes_off_does_not_displace_the_unit(
+    roll, reply_of, true_node, false_node
+):
+    """A cohort member has seen the other units' answers in the orders of the round before."""
+    answers = {
+        true_node: reply_of("north", seen_s=10),
+        false_node: reply_of("north", seen_s=-60),
+        3: reply_of("south", seen_s=9),
+    }
+    _, found = roll(answers)
+    assert dict(found.nodes) == {"north": true_node, "south": 3}
+    assert found.cosignatures["north"] == answers[true_node].cosignature
+
+
+def test_an_answer_of_before_the_question_does_not_count(roll, reply_of, start):
+    asked_at = start + timedelta(minutes=2)
+    answers = {2: reply_of("north", seen_s=-1), 3: reply_of("south", seen_s=0)}
+    _, found = roll(answers, asked_at=asked_at)
+    assert dict(found.nodes) == {"south": 3}
+    assert found.refusals == ("roll_call.replayed",)
+    _, unasked = roll(answers)
+    assert set(unasked.nodes) == {"north", "south"}
