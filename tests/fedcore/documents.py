@@ -162,7 +162,9 @@ def entries_of(evidence: Evidence) -> list[LogEntry]:
         ("permit", evidence.permit),
         *(("receipt", item) for item in evidence.receipts),
         *(("round-report", item) for item in evidence.reports),
+        *(("permit-renewal", item) for item in evidence.renewals),
         *(("revocation", item) for item in [evidence.revocation] if item is not None),
+        *(("key-handover", item) for item in evidence.handovers),
         ("model-version", evidence.model_version),
     ]
     return [

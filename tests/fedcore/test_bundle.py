@@ -44,6 +44,15 @@ def test_optional_revocation_survives(evidence):
     assert read_bundle(write_bundle(revoked)) == revoked
 
 
+def test_renewals_and_hand_overs_survive_and_are_left_out_when_there_are_none(evidence, members):
+    more = dataclasses.replace(
+        evidence, renewals=(evidence.permit, evidence.plan), handovers=(evidence.contract,)
+    )
+    assert read_bundle(write_bundle(more)) == more
+    found = set(archive.unpack(write_bundle(more))) - set(members)
+    assert found == {"renewals/000001.json", "renewals/000002.json", "handovers/000001.json"}
+
+
 def test_equal_evidence_has_equal_bytes(world, bundle):
     assert write_bundle(world.evidence()) == bundle
 

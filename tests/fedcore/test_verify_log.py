@@ -3,12 +3,14 @@ import dataclasses
 import pytest
 
 from fedcore import merkle
-from fedcore.bundle import LogExport
-from fedcore.models import Checkpoint
+from fedcore.bundle import LogExport, write_bundle
+from fedcore.handovers import sign_handover
+from fedcore.models import Checkpoint, ModelVersion
 from fedcore.optouts import LogPosition
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature
-from fedcore.verify import verify_log_export
+from fedcore.signing import sign_record
+from fedcore.verify import verify_bundle, verify_log_export
 
 
 def leaves_of(entries):
@@ -203,3 +205,92 @@ class TestExport:
     def test_what_is_no_export_fails_with_a_sentence(self, world):
         report = verify_log_export(b"{}", world.governance.public)
         assert [(check.name, check.ok) for check in report.checks] == [("export.readable", False)]
+
+
+@pytest.fixture
+def successor(documents):
+    return documents.key_of("the next key of governance")
+
+
+@pytest.fixture
+def handed_over(world, documents, evidence, successor):
+    """Governance changes its key at minute 95; the new one signs the model at 100, and the log.
+
+    `moved` names documents that are logged after the hand-over, `checkpoint` who signs the log.
+    """
+
+    def of(moved=(), checkpoint=successor, **changes):
+        handover = sign_handover(
+            world.governance, successor, world.realm, "regular", documents.at(95)
+        )
+        model = ModelVersion.from_bytes(evidence.model_version.payload_bytes)
+        changes = {
+            "model_version": sign_record(model, successor, world.realm),
+            "handovers": (handover,),
+            **changes,
+        }
+        changed = dataclasses.replace(evidence, **changes)
+        entries = documents.entries_of(changed)
+        late = {getattr(changed, name).digest for name in moved}
+        entries.sort(key=lambda entry: entry.document in late)
+        sealed = world.cosigned(changed, entries, world.nodes)
+        record = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
+        signed = sign_record(record, checkpoint, world.realm)
+        return dataclasses.replace(sealed, checkpoint=signed)
+
+    return of
+
+
+def failing(evidence, key):
+    report = verify_bundle(write_bundle(evidence), key.public)
+    return {check.name: check.text for check in report.checks if not check.ok}
+
+
+def test_evidence_over_a_hand_over_verifies_with_the_old_key_and_with_the_new_one(
+    world, handed_over, successor, documents
+):
+    evidence = handed_over()
+    assert failing(evidence, world.governance) == {}
+    assert failing(evidence, successor) == {}
+    assert len(failing(evidence, documents.key_of("stranger"))) > 20
+
+
+def test_without_the_hand_over_neither_key_is_enough(world, handed_over, successor):
+    evidence = handed_over(handovers=())
+    old, new = failing(evidence, world.governance), failing(evidence, successor)
+    assert {"model.signed", "checkpoint.signed"} <= set(old)
+    assert {"permit.signed", "contract.signed", "dpia.signed"} <= set(new)
+    assert "exported anew" in new["permit.signed"]
+
+
+@pytest.mark.parametrize("name", ["permit", "contract", "dpia", "dpia_decision"])
+def test_what_the_old_key_signed_counts_only_if_it_was_logged_before(
+    world, handed_over, successor, name
+):
+    """Dated back or not: the place in the log is not the thief's to choose."""
+    late = handed_over(moved=(name,))
+    for key in (world.governance, successor):
+        assert set(failing(late, key)) == {"keys.in_time"}
+
+
+def test_what_the_old_key_dates_after_the_hand_over_is_not_believed(
+    world, evidence, handed_over, successor
+):
+    """The model version is of minute 100, the hand-over of 95."""
+    late = handed_over(model_version=evidence.model_version)
+    assert "model.signed" in failing(late, successor)
+
+
+def test_the_log_counts_by_the_last_key_alone(world, handed_over, successor):
+    old = handed_over(checkpoint=world.governance)
+    for key in (world.governance, successor):
+        assert "checkpoint.signed" in failing(old, key)
+
+
+def test_a_hand_over_that_is_not_logged_is_missed(world, documents, handed_over, successor):
+    evidence = handed_over()
+    entries = [e for e in documents.entries_of(evidence) if e.kind != "key-handover"]
+    without = world.cosigned(evidence, entries, world.nodes)
+    record = Checkpoint.from_bytes(without.checkpoint.payload_bytes)
+    without = dataclasses.replace(without, checkpoint=sign_record(record, successor, world.realm))
+    assert {"log.included", "keys.in_time"} <= set(failing(without, world.governance))

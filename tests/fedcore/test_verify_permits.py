@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fedcore.permits import Revocation
+from fedcore.permits import PermitRenewal, Revocation
 from fedcore.plans import Feature
 
 
@@ -244,3 +244,70 @@ def test_a_revocation_before_the_last_report_fails(world, documents, evidence, f
 def test_the_revocation_of_another_permit_fails(world, documents, evidence, failures):
     other = revoked(world, evidence, documents.at(73), run_id="run-2")
     assert set(failures(world, other)) == {"permit.time"}
+
+
+def renewed(world, documents, evidence, *spans, **update):
+    """Return the evidence with renewals of its permit over spans of minutes."""
+    renewals = [
+        PermitRenewal(
+            run_id="run-1",
+            realm=world.realm,
+            permit=evidence.permit.digest,
+            sequence=number,
+            issued_at=documents.at(start),
+            expires_at=documents.at(end),
+        ).model_copy(update=update)
+        for number, (start, end) in enumerate(spans, 1)
+    ]
+    return world.reseal(evidence, renewals=tuple(world.sign(item) for item in renewals))
+
+
+@pytest.fixture
+def short(world, documents):
+    """A run whose permit ends at minute 55; it is over at minute 72."""
+    return world.evidence(permit=changed(expires_at=documents.at(55)))
+
+
+def test_a_renewal_covers_what_the_permit_does_not(world, documents, short, failures):
+    assert set(failures(world, short)) == {"permit.time"}
+    assert failures(world, renewed(world, documents, short, (50, 80))) == {}
+    assert failures(world, renewed(world, documents, short, (50, 65), (60, 80))) == {}
+    assert failures(world, renewed(world, documents, short, (50, 80), (51, 52))) == {}
+
+
+@pytest.mark.parametrize("spans", [[(50, 72)], [(50, 60)], [(63, 80)], [(50, 61), (65, 80)]])
+def test_time_that_no_window_covers_fails(world, documents, short, failures, spans):
+    assert set(failures(world, renewed(world, documents, short, *spans))) == {"permit.time"}
+
+
+@pytest.mark.parametrize("update", [{"run_id": "run-2"}, {"permit": "sha256:" + "0" * 64}])
+def test_a_renewal_of_another_permit_fails(world, documents, evidence, failures, update):
+    found = failures(world, renewed(world, documents, evidence, (50, 80), **update))
+    assert set(found) == {"permit.renewals"}
+
+
+def test_a_renewal_beyond_the_dpia_fails(world, documents, evidence, failures):
+    end = 60 * 24 * 365
+    assert failures(world, renewed(world, documents, evidence, (50, end))) == {}
+    beyond = renewed(world, documents, evidence, (50, end + 1))
+    assert set(failures(world, beyond)) == {"permit.renewals"}
+
+
+def test_a_renewal_that_governance_did_not_sign_fails(world, documents, short, failures):
+    true = renewed(world, documents, short, (50, 80))
+    record = PermitRenewal.from_bytes(true.renewals[0].payload_bytes)
+    forged = world.reseal(true, renewals=(world.sign(record, world.server),))
+    found = failures(world, forged)
+    assert {"permit.renewals", "permit.time"} <= set(found)
+    assert "renewals/000001.json" in found["permit.renewals"]
+
+
+def test_a_renewal_after_the_revocation_fails(world, documents, evidence, failures):
+    for minute, expected in ((73, set()), (75, {"permit.time"})):
+        permit = evidence.permit.digest
+        revocation = Revocation(
+            run_id="run-1", permit=permit, reason="objection", revoked_at=documents.at(74)
+        )
+        both = renewed(world, documents, evidence, (minute, 80))
+        sealed = world.reseal(both, revocation=world.sign(revocation))
+        assert set(failures(world, sealed)) == expected
