@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 
-from clients.doctor.findings import Circumstances, Finding, ok, refused, warning
+from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
 from clients.ledger import Cap, Entry, Ledger
 from clients.sent import journal_path, load_departures
 from fedcore.errors import FedError
@@ -40,6 +40,14 @@ def check_budget(found: Circumstances) -> Iterator[Finding]:
     except FedError:
         return  # told by the check of the ledger
     cap, delta = found.settings.epsilon_cap, found.settings.delta
+    fixed = next((e.body["cap"] for e in entries if "cap" in e.body), None)
+    if fixed is not None and fixed != {"epsilon": cap, "delta": delta}:
+        yield passing(
+            "ledger.other_cap",
+            f"the first reservation fixed the cap {fixed['epsilon']:g} at delta {fixed['delta']:g}",
+            "put `epsilon_cap` and `delta` back to these; they cannot change afterwards",
+        )
+        return
     spent = f"epsilon {renyi_epsilon(events, delta):.4f} of at most {cap:g} is reserved"
     if not events:
         yield ok(spent)

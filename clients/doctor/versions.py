@@ -3,12 +3,12 @@
 import platform
 import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import PackageNotFoundError, entry_points, metadata, requires, version
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from clients.doctor.findings import Circumstances, Finding, failure, ok
+from clients.doctor.findings import Circumstances, Finding, failure, ok, warning
 from fedcore.errors import FedError
 from fedcore.version import VERSION
 
@@ -26,6 +26,7 @@ def check_versions(found: Circumstances) -> Iterator[Finding]:
             f"install Python {needed}",
         )
     yield from _packages(requires("fedpact") or [])
+    yield from _tasks(found)
     yield from _accepted(found)
 
 
@@ -53,6 +54,16 @@ def _packages(requirements: list[str]) -> Iterator[Finding]:
 
 def _unfit(code: str, sentence: str) -> Finding:
     return failure(code, sentence, "pip install 'fedpact[node]', or install the bundle again")
+
+
+def _tasks(found: Circumstances) -> Iterator[Finding]:
+    installed = {entry.name for entry in entry_points(group="fedpact.tasks")}
+    missing = sorted(set(found.settings.tasks or ()) - installed)
+    if missing:
+        yield warning(
+            f"the settings name tasks that are not installed: {', '.join(missing)}",
+            f"install what brings them, or name some of: {', '.join(sorted(installed))}",
+        )
 
 
 def _accepted(found: Circumstances) -> Iterator[Finding]:

@@ -44,6 +44,13 @@ def test_a_missing_key_is_restored_and_never_made_anew(found, unit, name):
     assert failures(found()) == []
 
 
+def test_a_unit_that_has_left_is_told_so(found, unit):
+    (unit.state_dir / "left.json").write_text("{}")
+    assert failures(found()) == ["unit.left"]
+    (unit.state_dir / "left.json").unlink()
+    assert failures(found()) == []
+
+
 def test_another_units_pseudonym_key_is_found(found, unit):
     path = unit.state_dir / "pseudonym.key"
     path.write_text("cd" * 32)

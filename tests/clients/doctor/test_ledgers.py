@@ -88,7 +88,22 @@ def test_what_is_spent_and_left_is_told_and_whether_another_run_fits(found, spen
     assert finding.outcome == "ok"
     assert f"{once:.4f}" in finding.sentence
     assert "run-1, has 1 exchanges left" in finding.sentence
-    twice = renyi_epsilon([EVENT, EVENT], 1e-5)
-    (finding,) = check_budget(found(epsilon_cap=(once + twice) / 2))
+
+
+def test_a_run_like_the_last_that_would_not_fit_is_a_warning(found, spend):
+    once, twice = (renyi_epsilon([EVENT] * runs, 1e-5) for runs in (1, 2))
+    cap = (once + twice) / 2
+    spend("run-1", epsilon_cap=cap)
+    (finding,) = check_budget(found(epsilon_cap=cap))
     assert (finding.outcome, finding.blocks) == ("warning", False)
     assert "would pass the cap" in finding.sentence
+
+
+@pytest.mark.parametrize("changes", [{"epsilon_cap": 4.5}, {"delta": 1e-6}])
+def test_settings_with_another_cap_than_the_ledger_was_begun_with_are_a_failure(
+    found, spend, changes
+):
+    spend("run-1")
+    (finding,) = check_budget(found(**changes))
+    assert (finding.code, finding.blocks) == ("ledger.other_cap", False)
+    assert "cap 4 at delta 1e-05" in finding.sentence

@@ -48,6 +48,15 @@ def test_what_the_node_asks_for_is_held_against_what_is_installed(
     assert first.blocks is (code is not None)
 
 
+def test_a_task_that_is_not_installed_is_a_warning(found):
+    first, *_ = check_versions(found(tasks=("churn",)))
+    assert first.outcome == "ok"
+    _, second, *_ = check_versions(found(tasks=("churn", "weather")))
+    assert (second.outcome, second.blocks) == ("warning", False)
+    assert "weather" in second.sentence
+    assert "churn" in second.way_out
+
+
 def test_a_python_that_is_too_old_is_a_failure(found, monkeypatch):
     monkeypatch.setattr(platform, "python_version", lambda: "3.10.9")
     first, *_ = check_versions(found())
