@@ -162,14 +162,15 @@ def policy_of(settings: "NodeSettings") -> dict[str, Any]:
 
 def rehearse(settings_path: Path, contract_path: Path) -> None:
     """Rehearse a unit by its settings and its signed contract. Raises: FedError."""
+    from clients.handovers import KeyStore
     from clients.settings import NodeSettings
     from fedcore import canonical
     from fedcore.contracts import Contract
-    from fedcore.signing import Envelope, open_envelope
+    from fedcore.signing import Envelope
 
     settings = NodeSettings.load(settings_path)
     envelope = Envelope.from_json(canonical.parse(contract_path.read_bytes()))
-    contract = open_envelope(envelope, Contract, settings.governance_key, settings.realm)
+    contract = KeyStore(settings).load().open(envelope, Contract, settings.realm)
     with tempfile.TemporaryDirectory(prefix="fedpact-rehearsal-") as scratch:
         Rehearsal(settings, contract, Path(scratch)).carry_out()
 

@@ -10,7 +10,7 @@ from clients.settings import NodeSettings
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.errors import InvalidRecordError
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope
 
 SettingsOption = Annotated[
     Path, typer.Option("--settings", "-s", help="The node's settings (TOML).")
@@ -30,6 +30,7 @@ def contract_digest(name: str, settings: NodeSettings) -> str:
     """
     if _DIGEST.fullmatch(name):
         return name
+    from clients.handovers import KeyStore
     from clients.state import StateDir
     from fedcore.atomic import write_atomically
 
@@ -42,6 +43,6 @@ def contract_digest(name: str, settings: NodeSettings) -> str:
             str(error),
         ) from error
     envelope = Envelope.from_json(canonical.parse(data))
-    contract = open_envelope(envelope, Contract, settings.governance_key, settings.realm)
+    contract = KeyStore(settings).load().open(envelope, Contract, settings.realm)
     write_atomically(StateDir(settings.state_dir).contract(contract.digest), envelope.to_bytes())
     return contract.digest
