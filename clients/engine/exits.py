@@ -39,7 +39,8 @@ REFUSED = Ending(
     71,
     "superlink.not_admitted",
     "the federation server does not admit this node: its transport key is not registered there "
-    "(its operator runs `fedpact server admit`), was revoked, or is in use by another process",
+    "(its operator runs `fedpact server admit`), was revoked, or is in use by another process; or "
+    "this machine's clock is wrong",
     lasting=True,
 )
 KEY_INVALID = Ending(

@@ -66,6 +66,7 @@ class Program:
     failures: int = 0
     started_at: float = 0.0
     due_at: float = 0.0
+    asked_to_end: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def is_running(self) -> bool:
@@ -77,6 +78,7 @@ class Program:
         if time.monotonic() < self.due_at:
             return
         self.started_at = time.monotonic()
+        self.asked_to_end = False
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -96,8 +98,14 @@ class Program:
         self.due_at = time.monotonic() + decide_delay(self.failures)
         return int(code)
 
-    def stop(self, until: float) -> None:
-        """End it: asked first, then made to."""
+    def ask_to_end(self) -> None:
+        """Ask it to end."""
+        self.asked_to_end = True
+        if self.process is not None:
+            self.process.terminate()
+
+    def make_end(self, until: float) -> None:
+        """Wait for its end, and kill it when it takes longer than that."""
         if self.process is None:
             return
         try:
@@ -156,7 +164,9 @@ class Supervisor:
     def _look(self) -> None:
         code = self._supernode.ended()
         if code is not None:
-            self._supernode_ended(exits.ending_of_exit(code))
+            # Flower's own way to end when the server knows the node no more.
+            turned_away = code == 0 and not self._supernode.asked_to_end
+            self._supernode_ended(exits.REFUSED if turned_away else exits.ending_of_exit(code))
         code = self._executor.ended()
         if code is not None:
             self._executor_ended(code)
@@ -167,18 +177,18 @@ class Supervisor:
     def _supernode_ended(self, ending: exits.Ending) -> None:
         self._files.pulse.unlink(missing_ok=True)
         log.error("program.ended", program="supernode", code=ending.code, public=ending.public)
-        if ending is not exits.REFUSED:
+        if ending is not exits.REFUSED or self._supernode.failures == 1:
             self._refused_at = None
-        elif self._refused_at is None:
+        if ending is exits.REFUSED and self._refused_at is None:
             self._refused_at = time.monotonic()
         if ending.lasting and not self._may_be_the_last_process():
             raise ending.error()
 
     def _executor_ended(self, code: int) -> None:
         log.error("program.ended", program="executor", exit_code=code)
-        if self._files.ready.exists() and self._supernode.process is not None:
-            # It may wait for a reply, or for the rest of one, that will never come.
-            self._supernode.process.terminate()
+        if self._files.ready.exists():
+            # The SuperNode may wait for a reply, or for the rest of one, that will never come.
+            self._supernode.ask_to_end()
         self._files.ready.unlink(missing_ok=True)
 
     def _may_be_the_last_process(self) -> bool:
@@ -187,11 +197,10 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         for program in self._programs:
-            if program.process is not None:
-                program.process.terminate()
+            program.ask_to_end()
         until = time.monotonic() + STOP_S
         for program in self._programs:
-            program.stop(until)
+            program.make_end(until)
 
 
 def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:

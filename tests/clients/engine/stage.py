@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,11 @@ class Stage:
         return folder
 
 
-def open_stage(root: Path, **environment: str) -> Stage:
-    """Start a SuperLink; the caller ends it."""
-    port = free_port()
-    authority = create_authority("stage", datetime.now(UTC))
-    issued = issue_certificate(authority, ["localhost", "127.0.0.1"], datetime.now(UTC))
+def open_stage(root: Path, age: timedelta = timedelta(0), host: str = "127.0.0.1") -> Stage:
+    """Start a SuperLink whose certificate is so old and of this host; the caller ends it."""
+    port, issued_at = free_port(), datetime.now(UTC) - age
+    authority = create_authority("stage", issued_at)
+    issued = issue_certificate(authority, [host], issued_at)
     for folder in ("home", "out", "apps", "stand_in/fedserver"):
         (root / folder).mkdir(parents=True)
     (root / "stand_in/fedserver/__init__.py").touch()
@@ -130,7 +130,6 @@ def open_stage(root: Path, **environment: str) -> Stage:
         **stage.environment(),
         "PYTHONPATH": str(root / "stand_in"),
         "STAGE_OUT": str(root / "out"),
-        **environment,
     }
     stage.superlink.start()
     wait_until(lambda: is_listening(port), "the SuperLink", 60, stage.superlink.output)

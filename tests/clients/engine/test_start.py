@@ -1,10 +1,12 @@
 """A node's programs are watched: one node per directory, none left behind, all started again."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -199,6 +201,50 @@ class TestRunning:
         node.process.start()
         assert node.process.wait(60) == 1
         assert "(superlink.not_admitted)" in node.process.output()
+
+    def test_a_second_node_with_the_same_key_ends_and_the_first_goes_on(
+        self, stage, started, staging, tmp_path
+    ):
+        first = started(stage)
+        second = staging.make_node(tmp_path / "second", stage)
+        key = (first.loaded.state_dir / "transport.key").read_bytes()
+        (second.loaded.state_dir / "transport.key").write_bytes(key)
+        second.process.command = staging.command_of(second.settings, 0.5)
+        second.process.start()
+        assert second.process.wait(60) == 1
+        assert "(superlink.not_admitted)" in second.process.output()
+        assert first.is_well()
+
+    def test_a_node_that_is_put_out_ends_with_a_sentence(self, stage, staging, tmp_path):
+        node = staging.make_node(tmp_path / "node", stage)
+        node.process.command = staging.command_of(node.settings, 0.5)
+        stage.register(node.transport_key)
+        node.process.start()
+        node.wait_well()
+        found = re.search(r"SuperNode ID: (\d+)", node.process.output())
+        assert found is not None
+        stage.flwr("supernode", "unregister", found[1], "stage")
+        assert node.process.wait(60) == 1
+        assert "(superlink.not_admitted)" in node.process.output()
+
+    @pytest.mark.parametrize(
+        ("certificate", "code"),
+        [
+            ({"age": timedelta(days=900)}, "certificate.expired"),
+            ({"host": "superlink.example"}, "tls.untrusted"),
+        ],
+    )
+    def test_a_servers_certificate_that_does_not_hold_ends_with_a_sentence(
+        self, staging, tmp_path, certificate, code
+    ):
+        stage = staging.open_stage(tmp_path / "stage", **certificate)
+        try:
+            node = staging.make_node(tmp_path / "node", stage)
+            node.process.start()
+            assert node.process.wait(60) == 1
+        finally:
+            stage.superlink.kill()
+        assert f"({code})" in node.process.output()
 
     def test_a_wrong_authority_ends_with_a_sentence(self, stage, staging, tmp_path):
         other = staging.other_authority(tmp_path)
