@@ -5,12 +5,19 @@ calls, one after the other, and writes down what came back and how long each too
 """
 
 import json
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from flwr.proto.fleet_pb2 import ActivateNodeResponse
 
 from clients.settings import NodeSettings
 from clients.state import create_state
@@ -134,6 +141,40 @@ def open_stage(root: Path, age: timedelta = timedelta(0), host: str = "127.0.0.1
     stage.superlink.start()
     wait_until(lambda: is_listening(port), "the SuperLink", 60, stage.superlink.output)
     return stage
+
+
+@contextmanager
+def nonsense(root: Path) -> Iterator[int]:
+    """A server that admits every node, and then answers nothing but errors. Yields: its port."""
+
+    class Nonsense(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            admitted = self.path.endswith("/activate-node")
+            body = ActivateNodeResponse(node_id=5).SerializeToString() if admitted else b"nonsense"
+            self.send_response(200 if admitted else 500)
+            self.send_header("content-type", "application/x-protobuf" if admitted else "text/plain")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    root.mkdir(parents=True)
+    authority = create_authority("stage", datetime.now(UTC))
+    issued = issue_certificate(authority, ["127.0.0.1"], datetime.now(UTC))
+    issued.save(root / "tls.crt", root / "tls.key")
+    (root / "ca.pem").write_bytes(authority.certificate)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Nonsense)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(root / "tls.crt", root / "tls.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @dataclass

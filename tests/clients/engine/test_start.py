@@ -215,6 +215,23 @@ class TestRunning:
         assert "(superlink.not_admitted)" in second.process.output()
         assert first.is_well()
 
+    def test_a_server_that_answers_nonsense_is_asked_again_ever_more_rarely(
+        self, staging, tmp_path
+    ):
+        with staging.nonsense(tmp_path / "server") as port:
+            authority = str(tmp_path / "server/ca.pem")
+            node = staging.make_node(
+                tmp_path / "node", None, superlink=f"127.0.0.1:{port}", superlink_ca=authority
+            )
+            node.process.start()
+            try:
+                node.process.wait_for("code=superlink.lost", 90, times=3)
+                assert node.process.is_running()
+                assert not node.is_well()
+                assert node.process.stop() == 0
+            finally:
+                node.process.kill()
+
     def test_a_node_that_is_put_out_ends_with_a_sentence(self, stage, staging, tmp_path):
         node = staging.make_node(tmp_path / "node", stage)
         node.process.command = staging.command_of(node.settings, 0.5)
