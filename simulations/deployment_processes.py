@@ -103,14 +103,15 @@ class Process:
         """End the process and everything that it started, at once, as a power cut would."""
         self._end(signal.SIGKILL)
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """Ask the process to end and return its exit code.
 
         Raises: FedError `deployment.timeout`.
         """
-        if self._running is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._running.pid, signal.SIGTERM)
+        if self._running is None:
+            return 0
+        with suppress(ProcessLookupError):
+            os.kill(self._running.pid, signal.SIGTERM)
         code = self.wait(timeout_s)
         end_marked(self._mark)
         return code
@@ -123,15 +124,9 @@ class Process:
         """Return the ids of the processes of this program that are alive, itself included."""
         return list(marked(self._mark)) if self._mark else []
 
-    def part(self, text: str) -> int:
-        """Return the id of the one living process of this program whose command has a text.
-
-        Raises: FedError `deployment.not_started` when there is none, or more than one.
-        """
-        found = [pid for pid in self.descendants() if text in command_of(pid)]
-        if len(found) != 1:
-            raise FedError("deployment.not_started", f"{self.name} has {len(found)} of {text}")
-        return found[0]
+    def parts(self, text: str) -> list[int]:
+        """Return the ids of the living processes of this program whose command has a text."""
+        return [pid for pid in self.descendants() if text in command_of(pid)]
 
     def wait_for(self, text: str, timeout_s: float = 30.0, times: int = 1) -> None:
         """Wait until the log has a text so many times.

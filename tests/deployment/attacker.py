@@ -230,7 +230,7 @@ class Forger:
         )
         return replace(request, **changes)
 
-    def second_round(self, unit: str, model: bytes) -> wire.TrainRequest:
+    def second_round(self, unit: str, model: bytes, attempt: int = 1) -> wire.TrainRequest:
         """Return a request for round two with a model that a signed report hands over."""
         some = canonical.digest(b"")
         report = RoundReport(
@@ -249,7 +249,11 @@ class Forger:
             ended_at=datetime.now(UTC).replace(microsecond=0),
         )
         order = self.order(
-            unit, round=2, previous_report=report.digest, model=canonical.digest(model)
+            unit,
+            round=2,
+            attempt=attempt,
+            previous_report=report.digest,
+            model=canonical.digest(model),
         )
         signed = sign_record(report, self.key, PRODUCTION)
         return self.request(order, previous_report=signed, model=model)

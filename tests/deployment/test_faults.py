@@ -50,14 +50,16 @@ def accepted(worlds, bundle):
     return [report.round for report in worlds.reports(bundle) if report.status == "accepted"]
 
 
-def wait_training(world, worlds, run_id, round_, units=UNITS):
-    """Wait until the units have charged an order of a round, and have not answered it."""
-    for unit in units:
-        wait_until(
-            partial(is_training, worlds, world.node(unit), run_id, round_),
-            f"{unit} to train in round {round_}",
-            ENDED_S,
-        )
+def wait_training(world, worlds, command, round_, units=UNITS):
+    """Wait until units have charged an order of a round. The command's name tells the run."""
+    run_id = command.name.removeprefix("run-")
+
+    def training():
+        if not command.is_running():
+            pytest.fail(f"the run ended early:\n{command.output()}")
+        return all(is_training(worlds, world.node(unit), run_id, round_) for unit in units)
+
+    wait_until(training, f"{units} to train in round {round_}", ENDED_S, command.output)
 
 
 def is_training(worlds, node, run_id, round_):
@@ -85,7 +87,7 @@ def test_a_superlink_killed_in_mid_round_costs_a_round_and_not_the_run(
     sound, worlds, plan, evidence
 ):
     command = sound.run(plan, "superlink-killed")
-    wait_training(sound, worlds, "superlink-killed", 2)
+    wait_training(sound, worlds, command, 2)
     sound.server.superlink.kill()
     command.kill()
     sound.server.start()
@@ -100,16 +102,18 @@ def test_a_superlink_killed_in_mid_round_costs_a_round_and_not_the_run(
 def test_a_killed_serverapp_is_resumed_at_its_round_and_nodes_answer_from_what_they_stored(
     sound, worlds, plan, evidence
 ):
-    """Killed while all three train: alpha and beta store their replies, gamma is killed as well."""
+    """Killed while all three train: alpha and beta store their replies, gamma's task dies, too."""
     command = sound.run(plan, "app-killed")
-    wait_training(sound, worlds, "app-killed", 2)
-    os.kill(sound.server.superlink.part("fedserver.engine.serverapp"), signal.SIGKILL)
-    sound.node("gamma").kill()
+    wait_training(sound, worlds, command, 2)
+    for pid in sound.node("gamma").process.parts("clients.engine.executor"):
+        os.kill(pid, signal.SIGKILL)
+    for pid in sound.server.superlink.parts("fedserver.engine.serverapp"):
+        os.kill(pid, signal.SIGKILL)
     assert command.wait(ENDED_S) == 1
     assert "run.interrupted" in command.output()
     for unit in ("alpha", "beta"):
         wait_until(partial(has_answered, worlds, sound.node(unit), "app-killed", 2), unit, ENDED_S)
-    sound.node("gamma").start()
+    sound.node("gamma").await_well()
     ended(sound.server.resume("app-killed"))
     reports = worlds.reports(evidence("app-killed"))
     assert [report.round for report in reports] == [1, 2, 3, 4]
@@ -127,7 +131,7 @@ def test_a_killed_serverapp_is_resumed_at_its_round_and_nodes_answer_from_what_t
 
 def test_a_node_killed_while_training_does_not_stop_the_round(sound, worlds, plan, evidence):
     command = sound.run(plan, "node-killed")
-    wait_training(sound, worlds, "node-killed", 2)
+    wait_training(sound, worlds, command, 2)
     sound.node("gamma").kill()
     ended(command)
     reports = {report.round: report for report in worlds.reports(evidence("node-killed"))}
@@ -137,7 +141,7 @@ def test_a_node_killed_while_training_does_not_stop_the_round(sound, worlds, pla
 
 
 def test_a_late_joiner_takes_part_from_the_next_round_on(sound, worlds, plan, evidence):
-    sound.node("gamma").kill()
+    sound.node("gamma").process.stop()
     command = sound.run(plan, "late-joiner")
     sound.server.wait_round("late-joiner", 1)
     sound.node("gamma").start()
@@ -149,7 +153,7 @@ def test_a_late_joiner_takes_part_from_the_next_round_on(sound, worlds, plan, ev
 
 def test_a_slow_node_misses_its_deadline_and_nobody_waits_longer(sound, worlds, plan, evidence):
     command = sound.run(plan, "slow-node")
-    wait_training(sound, worlds, "slow-node", 2)
+    wait_training(sound, worlds, command, 2)
     with halted(sound.node("gamma").process):
         sound.server.wait_round("slow-node", 2)
     ended(command)
@@ -160,7 +164,7 @@ def test_a_slow_node_misses_its_deadline_and_nobody_waits_longer(sound, worlds, 
 
 def test_a_permit_revoked_in_mid_run_stops_it_at_the_next_round(sound, worlds, plan):
     command = sound.run(plan, "revoked")
-    wait_training(sound, worlds, "revoked", 1)
+    wait_training(sound, worlds, command, 1)
     sound.offices["compliance"].revoke_permit("revoked", "the DPIA is suspended")
     assert command.wait(ENDED_S) == 1
     assert "permit.revoked" in command.output()
@@ -176,7 +180,7 @@ def test_a_short_permit_is_renewed_while_the_run_lasts(sound, worlds, plan, evid
 
 def test_governance_may_be_away_for_as_long_as_bulletins_are_fresh(sound, worlds, plan, evidence):
     command = sound.run(plan, "governance-away")
-    wait_training(sound, worlds, "governance-away", 2)
+    wait_training(sound, worlds, command, 2)
     sound.governance.service.kill()
     # The round that was begun is finished by the nodes; its report waits for governance.
     for unit in UNITS:
@@ -190,7 +194,7 @@ def test_governance_may_be_away_for_as_long_as_bulletins_are_fresh(sound, worlds
 
 def test_a_full_disk_silences_its_node_and_breaks_nothing(sound, worlds, plan, evidence):
     node = sound.node("gamma")
-    node.kill()
+    node.process.stop()
     with small_disk(node.state_dir) as fill:
         node.start()
         command = sound.run(plan, "disk-full")
@@ -200,7 +204,7 @@ def test_a_full_disk_silences_its_node_and_breaks_nothing(sound, worlds, plan, e
         reports = {report.round: report for report in worlds.reports(evidence("disk-full"))}
         assert reports[1].unavailable == ()
         assert reports[4].unavailable == ("gamma",)
-        node.kill()
+        node.process.stop()
     # What was written before the disk was full is whole; given space, the node goes on.
     node.must("ledger", "verify")
     node.start()

@@ -4,6 +4,7 @@ Every refusal stands beside its twin: the same message without the lie, which is
 """
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -20,7 +21,7 @@ from simulations.deployment_processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 UNITS = ("alpha", "beta")
-BULLETIN_S = 15
+BULLETIN_S = 20
 STRANGER = SigningKey.generate()
 PRODUCTION = Realm.PRODUCTION
 
@@ -29,9 +30,9 @@ PRODUCTION = Realm.PRODUCTION
 def attacker(world, worlds, attackers, tmp_path_factory):
     """The operator goes bad: another SuperLink stands where the honest one was."""
     with worlds.governed(world, bulletin_valid_s=BULLETIN_S):
-        world.server.superlink.kill()
         for node in world.nodes.values():
-            node.kill()
+            node.process.kill()
+        world.server.superlink.kill()
         made = attackers.Attacker(world, tmp_path_factory.mktemp("attacker"))
         made.start()
         world.start_nodes()
@@ -72,6 +73,11 @@ def reissued(forger):
     return forger.request(order, previous_report=forger.second.previous_report)
 
 
+def signed_by(forger, key, realm):
+    order = forger.order("alpha")
+    return replace(forger.request(order), order=sign_record(order, key, realm))
+
+
 def other_runs_permit(forger):
     operator = forger.deployment.offices["operator"]
     other = operator.request_permit(forger.plan.digest, "another")
@@ -96,9 +102,7 @@ LIES = {
     "permit of another run": (other_runs_permit, "permit.other_run"),
     "order for another node": (lambda f: f.request(f.order("beta")), "order.other_unit"),
     "order by a stranger": (
-        lambda f: f.request(
-            f.order("alpha"), order=sign_record(f.order("alpha"), STRANGER, PRODUCTION)
-        ),
+        lambda f: signed_by(f, STRANGER, PRODUCTION),
         "signature.wrong_key",
     ),
     "answered order, issued again": (reissued, "order.replayed"),
@@ -108,9 +112,7 @@ LIES = {
         "order.expired",
     ),
     "order of a simulation": (
-        lambda f: f.request(
-            f.order("alpha"), order=sign_record(f.order("alpha"), f.key, Realm.SIMULATION)
-        ),
+        lambda f: signed_by(f, f.key, Realm.SIMULATION),
         "signature.wrong_type",
     ),
 }
@@ -255,11 +257,13 @@ def test_an_operator_who_keeps_governance_away_gets_one_round_and_then_nothing(
     deployment.register(plan)
     alone = attackers.Forger(forger.run, deployment, plan)
     alone.take_permit("kept-away")
+    assert isinstance(alone.train("beta"), wire.TrainReply)
     deployment.governance.service.kill()
     try:
-        assert isinstance(alone.train("beta"), wire.TrainReply)
-        ahead = alone.train("beta", alone.second_round("beta", alone.initial))
-        assert ahead in {"ledger.unwitnessed", "bulletin.stale"}
+        ahead = alone.second_round("beta", alone.initial)
+        assert isinstance(alone.train("beta", ahead), wire.TrainReply)
+        further = alone.second_round("beta", alone.initial, attempt=2)
+        assert alone.train("beta", further) in {"node.unavailable", "bulletin.stale"}
         wait_until(lambda: alone.call_roll("beta").has_error(), "the bulletin to age", 30)
         assert answer_code(alone.call_roll("beta")) == "bulletin.stale"
     finally:
