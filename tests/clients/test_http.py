@@ -1,4 +1,4 @@
-"""The node's loopback interface says whether the node is well, and nothing else, to this machine."""
+"""The node's loopback interface tells this machine whether the node is well, and nothing else."""
 
 import httpx
 import pytest
