@@ -55,25 +55,25 @@ _REFUSALS: Mapping[str, type[RefusedError]] = {
 # By OpenSSL's X509_V_ERR codes (openssl/x509_vfy.h).
 _CERTIFICATE_FAULTS: Mapping[int, tuple[str, str]] = {
     9: (
-        "certificate.not_yet_valid",
+        "tls.not_yet_valid",
         "the service's certificate is not valid yet: check the clocks",
     ),
     10: (
-        "certificate.expired",
+        "tls.expired",
         "the service's certificate has expired: its operator must install another; if not, "
         "check this machine's clock",
     ),
     62: (
-        "certificate.other_host",
+        "tls.other_host",
         "the service's certificate is for another name than this address",
     ),
     64: (
-        "certificate.other_host",
+        "tls.other_host",
         "the service's certificate is for another name than this address",
     ),
 }
 _NOT_TRUSTED = (
-    "certificate.not_trusted",
+    "tls.untrusted",
     "the service's certificate is not from an authority that is trusted here: name the right "
     "authority's file; if it is the right one, someone may stand in between",
 )

@@ -157,9 +157,9 @@ class TestCertificatesOfTheOtherSide:
     @pytest.mark.parametrize(
         ("code", "days", "hosts"),
         [
-            ("certificate.expired", -900, ("127.0.0.1",)),
-            ("certificate.not_yet_valid", 30, ("127.0.0.1",)),
-            ("certificate.other_host", 0, ("governance.example",)),
+            ("tls.expired", -900, ("127.0.0.1",)),
+            ("tls.not_yet_valid", 30, ("127.0.0.1",)),
+            ("tls.other_host", 0, ("governance.example",)),
         ],
     )
     def test_what_is_wrong_with_it_is_told(self, tmp_path, code, days, hosts):
@@ -171,11 +171,11 @@ class TestCertificatesOfTheOtherSide:
         now = datetime.now(UTC)
         (tmp_path / "other.pem").write_bytes(create_authority("other", now).certificate)
         with tls_server(tmp_path, ("127.0.0.1",), now) as (url, _):
-            assert refusal(url, tmp_path / "other.pem") == "certificate.not_trusted"
+            assert refusal(url, tmp_path / "other.pem") == "tls.untrusted"
 
     def test_the_systems_authorities_do_not_know_our_own(self, tmp_path):
         with tls_server(tmp_path, ("127.0.0.1",), datetime.now(UTC)) as (url, _):
-            assert refusal(url, None) == "certificate.not_trusted"
+            assert refusal(url, None) == "tls.untrusted"
 
     def test_a_good_one_leads_to_whoever_answers(self, tmp_path):
         with tls_server(tmp_path, ("127.0.0.1",), datetime.now(UTC)) as (url, authority):

@@ -103,7 +103,7 @@ class TestTheLine:
         key = ("--api-key-file", service.home / "admin.key")
         for other in (("--ca", tmp_path / "ca.pem"), ()):
             exit_code, output = run("units", "--url", service.url, *other, *key)
-            assert (exit_code, "certificate.not_trusted" in output) == (1, True)
+            assert (exit_code, "tls.untrusted" in output) == (1, True)
 
     @pytest.mark.parametrize("url", ["http://governance.example", "ftp://127.0.0.1", "127.0.0.1"])
     def test_secrets_do_not_go_over_a_network_in_the_clear(self, run, service, url):
