@@ -33,6 +33,7 @@ from fedserver.settings import ServerSettings
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 UNREGISTERED = "unregistered"
+_SWEPT = 20
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Control:
             return True
         run = found.run_dict.get(number)
         return run is None or run.status.status == Status.FINISHED
+
+    def sweep(self) -> None:
+        """Let Flower remove the messages of finished runs, which it does when they are listed."""
+        _answered(lambda: self._client.ListRuns(ListRunsRequest(limit=_SWEPT)))
 
     def nodes(self) -> list[Node]:
         """Return all nodes that are or were registered."""

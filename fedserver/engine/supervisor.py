@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
-from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.errors import ConflictError, FedError, InvalidRecordError
 from fedcore.version import VERSION
-from fedserver.engine.control import LOOPBACK
+from fedserver.engine.control import LOOPBACK, Control
 from fedserver.engine.executor import Executor
 from fedserver.engine.health import answering
 from fedserver.engine.secret import load_secret
@@ -88,12 +88,23 @@ class Supervisor:
         is_ready = False
         while not stop.wait(LOOK_S):
             self._keep_superlink(*doors)
-            self._answers = self._executor is not None and self._executor.step()
+            self._answers = self._step()
             if self._answers:
                 self._failures = 0
                 if not is_ready:
                     is_ready = True
                     ready()
+
+    def _step(self) -> bool:
+        """Let the executor do its work; return whether the SuperLink answered."""
+        if self._executor is None:
+            return False
+        before = self._executor.running
+        answered = self._executor.step()
+        if answered and set(before) - set(self._executor.running):
+            with suppress(FedError), Control.connected(self._settings) as control:
+                control.sweep()
+        return answered
 
     def _keep_superlink(self, fleet: socket.socket, local: socket.socket) -> None:
         """Start the SuperLink, or start it again, later each time that it died young."""

@@ -1,16 +1,23 @@
 """What a real SuperLink behind our doors answers, over the network."""
 
 import ssl
+from base64 import b64encode
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.control_pb2 import RegisterNodeRequest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
-from flwr.supercore.constant import TaskType
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    TaskType,
+)
+from flwr.supercore.date import now
 from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime import RuntimeHttpClient
 
@@ -147,8 +154,41 @@ def test_nobody_takes_a_task_without_the_executors_secret(running):
     ("path", "request_type"),
     [("activate-node", ActivateNodeRequest), ("register-node", RegisterNodeFleetRequest)],
 )
-def test_nobody_becomes_a_node_from_outside(outside, control, path, request_type):
+def test_nobody_without_a_signature_becomes_a_node(outside, control, path, request_type):
     before = len(control.nodes())
     body = request_type(public_key=new_key()).SerializeToString()
     assert outside.post(f"/v1/fleet/{path}", content=body).status_code == 401
     assert len(control.nodes()) == before
+
+
+def signed(key):
+    """Return the headers by which a SuperNode with this key proves that it has it."""
+    timestamp = now().isoformat()
+    return {
+        FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(public_key_to_bytes(key.public_key())).decode(),
+        FLEET_HTTP_SIGNATURE_HEADER: b64encode(sign_message(key, timestamp.encode())).decode(),
+        TIMESTAMP_HEADER: timestamp,
+    }
+
+
+def test_a_key_must_be_registered_before_its_node_comes(outside, control):
+    key = ec.generate_private_key(ec.SECP384R1())
+    public = public_key_to_bytes(key.public_key())
+    body = ActivateNodeRequest(public_key=public, heartbeat_interval=30).SerializeToString()
+    before = len(control.nodes())
+    refused = outside.post("/v1/fleet/activate-node", content=body, headers=signed(key))
+    assert 400 <= refused.status_code < 500
+    assert len(control.nodes()) == before
+    number = control.register_node("east", public)
+    taken = outside.post("/v1/fleet/activate-node", content=body, headers=signed(key))
+    assert taken.status_code == 200
+    control.unregister_node(number)
+    again = outside.post("/v1/fleet/activate-node", content=body, headers=signed(key))
+    assert 400 <= again.status_code < 500
+
+
+def test_messages_of_finished_runs_are_swept(control):
+    number = control.start_run(PLAN, "run-swept")
+    control.stop_run(number)
+    control.sweep()
+    assert control.has_finished(number)
