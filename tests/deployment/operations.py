@@ -46,7 +46,9 @@ def steps(text: str) -> list[Step]:
     found = []
     for kind, head, script in BLOCK.findall(text):
         if kind == "step":
-            number, rest = STEP.fullmatch(head).groups()
+            match = STEP.fullmatch(head)
+            assert match, head
+            number, rest = match.groups()
             parts = tuple(part.strip() for part in rest.split(","))
             machines = tuple(p for p in parts if re.fullmatch(r"governance|server|unit-\w", p))
             remarks = tuple(p for p in parts if p not in machines)

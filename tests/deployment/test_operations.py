@@ -7,6 +7,7 @@ import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,11 @@ UNITS = ("unit-a", "unit-b")
 BAND, EPSILON = 1024, 1.0
 WORDS = re.compile(r"\b([a-z]+(?: [a-z]+){7})\s*$", re.MULTILINE)
 KEY = re.compile(r"\b([0-9a-f]{64})\b")
+CODE = re.compile(r"code[^\n]*?:\s+(\S+)\s*$", re.MULTILINE)
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"deployment_{name}", HERE / f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(f"deployment_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -107,16 +109,22 @@ def do(machines, step, text):
             learn(machines, step.number, machine, shown)
 
 
+def found(pattern, text):
+    match = pattern.search(text)
+    assert match, text
+    return match[1]
+
+
 def learn(machines, number, machine, shown):
     """What an operator reads off the screen and needs later."""
     if number in {100, 115}:
-        machines.variables["CODE"] = re.search(r"code[^\n]*?:\s+(\S+)\s*$", shown, re.M)[1]
+        machines.variables["CODE"] = found(CODE, shown)
     if number == 200:
-        machines.variables["SERVER_KEY"] = KEY.search(shown)[1]
+        machines.variables["SERVER_KEY"] = found(KEY, shown)
     if number == 220:
-        machines.variables["AUTHOR_KEY"] = KEY.search(shown)[1]
+        machines.variables["AUTHOR_KEY"] = found(KEY, shown)
     if number == 300:
-        machines.words[machine] = WORDS.search(shown)[1]
+        machines.words[machine] = found(WORDS, shown)
 
 
 def test_every_block_of_commands_is_run_by_a_test():
