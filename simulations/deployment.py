@@ -106,14 +106,19 @@ class Deployment:
         """Return a unit's machine by the unit's name."""
         return self.nodes[name]
 
-    def join(self, setup: UnitSetup, **policy: Any) -> NodeSite:
-        """Set a unit's machine up, have it enrolled and its source checked. Raises: FedError."""
+    def settle(self, setup: UnitSetup, **policy: Any) -> NodeSite:
+        """Return a unit's machine, set up and not enrolled. Raises: FedError."""
         node = NodeSite(self._shell(setup.unit), setup, self.governance, self.server)
         given = {
             "subject_namespace": self.contract.subject.namespace,
             "purposes": [purpose.id for purpose in self.contract.purposes],
         }
         node.init(self.governance_key, self.terms.delta, **{**given, **policy})
+        return node
+
+    def join(self, setup: UnitSetup, **policy: Any) -> NodeSite:
+        """Set a unit's machine up, have it enrolled and its source checked. Raises: FedError."""
+        node = self.settle(setup, **policy)
         node.enrol(self.compliance_key)
         node.must("check", "--contract", self.contract.digest)
         self.nodes[setup.unit] = node

@@ -38,12 +38,13 @@ from fedcore.record import Realm
 from fedcore.rounds import Answer, Order, RoundReport
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.tasks.task import initial_weights, load_task
-from fedcore.transport_keys import load_transport_key
+from fedcore.transport_keys import create_transport_key, load_transport_key
 from fedcore.weights import encode_weights
 from simulations.deployment import Deployment
-from simulations.deployment_processes import MARK, Process, is_listening, wait_until
+from simulations.deployment_processes import MARK, Process, free_port, is_listening, wait_until
 
 BIN = Path(sys.executable).parent
+PATH = f"{BIN}:/usr/bin:/bin"
 PRODUCTION = Realm.PRODUCTION
 DRIVER = """
 import os, pickle, time
@@ -112,6 +113,18 @@ class Attacker:
             request = RegisterNodeRequest(public_key=public, name=name)
             self.numbers[name] = control.RegisterNode(request).node_id
 
+    def stock_node(self, name: str, folder: Path) -> Process:
+        """Return a SuperNode as Flower ships it, admitted and not yet started."""
+        create_transport_key(folder / "key")
+        self.register(name, folder / "key")
+        server = self.deployment.server
+        options = ["--superlink", server.address, "--root-certificates", str(server.ca)]
+        options += ["--auth-supernode-private-key", str(folder / "key")]
+        options += ["--port", str(free_port())]
+        environment = {MARK: server.shell.mark, "FLWR_HOME": str(folder / "flwr"), "PATH": PATH}
+        command = [str(BIN / "flower-supernode"), *options]
+        return Process(name, command, folder / f"{name}.log", environment)
+
     def start_run(self, files: Mapping[str, bytes] | None = None) -> "HostileRun":
         """Start a Flower run with a bundle of these files, or with the agreed one."""
         content = packed(files or bundle_files())
@@ -141,7 +154,7 @@ class Attacker:
             "FLWR_HOME": str(self.root / "flwr"),
             "PYTHONPATH": str(self.root / "shadow"),
             "ATTACKER_BOX": str(self.box),
-            "PATH": f"{BIN}:/usr/bin:/bin",
+            "PATH": PATH,
         }
         command = [str(BIN / "flower-superlink"), *options]
         return Process("attacker", command, self.root / "attacker.log", environment)
@@ -154,8 +167,16 @@ class HostileRun:
         self._attacker, self._box = attacker, box
         self._count = 0
 
-    def send(self, unit: str, kind: str, content: RecordDict, timeout_s: float = 60.0) -> Message:
+    def send(self, unit: str, kind: str, content: RecordDict, timeout_s: float = 120.0) -> Message:
         """Send one message to a unit's node and return its reply."""
+        reply = self.post(unit, kind, content)
+        wait_until(
+            reply.exists, f"{unit} to answer {kind}", timeout_s, self._attacker.superlink.output
+        )
+        return message_from_proto(MessageProto.FromString(reply.read_bytes()))
+
+    def post(self, unit: str, kind: str, content: RecordDict) -> Path:
+        """Send one message to a unit's node. Returns: the file that its reply will be in."""
         self._count += 1
         request = {
             "node": self._attacker.numbers[unit],
@@ -165,9 +186,7 @@ class HostileRun:
         path = self._box / f"{self._count:04d}.request"
         path.with_suffix(".new").write_bytes(pickle.dumps(request))
         path.with_suffix(".new").rename(path)
-        reply, log = path.with_suffix(".reply"), self._attacker.superlink.output
-        wait_until(reply.exists, f"{unit} to answer {kind}", timeout_s, log)
-        return message_from_proto(MessageProto.FromString(reply.read_bytes()))
+        return path.with_suffix(".reply")
 
     def end(self) -> None:
         """Let the ServerApp end."""

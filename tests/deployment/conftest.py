@@ -46,3 +46,13 @@ def sound(world: Any) -> Any:
     """The world with everything running and well, whatever the test before has done to it."""
     _WORLDS.mend(world)
     return world
+
+
+@pytest.fixture(scope="session")
+def spare(world: Any) -> Any:
+    """A unit that is enrolled and checked, and whose node has never been started."""
+    _WORLDS.mend(world)
+    found = world.join(_WORLDS.setup_of("delta"))
+    del world.nodes["delta"]
+    world.server.admit()
+    return found

@@ -248,6 +248,24 @@ def test_a_hostile_bundle_is_refused_before_anything_of_it_runs(attacker, forger
     assert entries(forger) == before
 
 
+def test_the_same_bundle_runs_its_code_on_a_stock_node(attacker, forger, tmp_path):
+    """What the refusals above are worth: without them the code runs."""
+    marker = tmp_path / "marker"
+    victim = attacker.stock_node("victim", tmp_path)
+    victim.start()
+    try:
+        wait_until(lambda: "SuperNode ID" in victim.output(), "the stock node", 120, victim.output)
+        run = attacker.start_run(BUNDLES["code beside the agreed files"](malicious(marker)))
+        content = wire.roll_call_content(
+            wire.RollCallRequest(permit=forger.permit_envelope, plan=forger.plan_envelope)
+        )
+        run.post("victim", wire.ROLL_CALL, content)
+        wait_until(marker.exists, "the hostile code to run", 120, victim.output)
+        run.end()
+    finally:
+        victim.kill()
+
+
 def test_an_operator_who_keeps_governance_away_gets_one_round_and_then_nothing(
     attacker, attackers, worlds, forger
 ):

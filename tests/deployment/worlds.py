@@ -89,7 +89,7 @@ def mend(deployment: Deployment) -> None:
 
 
 @contextmanager
-def governed(deployment: Deployment, **settings: int) -> Iterator[None]:
+def governed(deployment: Deployment, **settings: Any) -> Iterator[None]:
     """Give governance other settings for a while."""
     governance = deployment.governance
     before = governance.settings.read_text()
