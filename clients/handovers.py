@@ -2,7 +2,8 @@
 
 Guarantees:
     - what was learned once is never forgotten: governance cannot go back to a key that it has
-      retired, nor name a second successor of one;
+      retired, nor name a second successor of one. Only the operator can, by giving the node
+      another key in its settings: then what does not lead to or from that key counts no more;
     - a damaged file is refused. It holds nothing secret and nothing that governance does not have.
 """
 
@@ -46,11 +47,11 @@ class KeyStore:
             changes, and somebody else may be using governance's old key; SignatureError.
         """
         with exclusive(self._path.with_suffix(".lock")):
-            known = self._known()
+            known = self.load().handovers
             verify_extends(known, offered, self._realm)
             keys = follow_handovers(self._pinned, offered, self._realm)
-            if len(offered) != len(known):
-                plain = [item.model_dump(mode="json", by_alias=True) for item in offered]
+            if keys.handovers != known:
+                plain = [item.model_dump(mode="json", by_alias=True) for item in keys.handovers]
                 write_atomically(self._path, canonical.encode(plain))
                 log.info("governance.key_handed_over", key=keys.current)
         return keys

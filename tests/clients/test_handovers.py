@@ -108,6 +108,19 @@ def test_a_second_successor_is_refused_and_the_first_one_stays(store, chain, key
     assert store().load().current == keys[1].public
 
 
+def test_after_a_theft_the_operator_gives_the_node_the_true_key_by_hand(store, chain, keys, start):
+    """The thief of the first key has handed over to their own, and was believed."""
+    theirs = sign_handover(keys[0], SigningKey.generate(), PRODUCTION, "mine", start)
+    store().learn([theirs])
+    with pytest.raises(MismatchError, match=r"handover\.forked"):
+        store().learn(chain[:1])
+    by_hand = store(pinned=1)
+    assert held(by_hand.load()) == [keys[1].public]
+    assert by_hand.learn(chain[:2]).current == keys[2].public
+    with pytest.raises(MismatchError, match=r"handover\.forked"):
+        store(pinned=1).learn([theirs, *chain[:2]])
+
+
 def test_nothing_is_kept_of_what_is_not_believed(store, chain, tmp_path):
     broken = chain[0].model_copy(update={"payload": chain[1].payload})
     with pytest.raises(SignatureError):
