@@ -53,14 +53,27 @@ KEY_INVALID = Ending(
 UNTRUSTED = Ending(
     73,
     "tls.untrusted",
-    "the federation server's certificate is not signed by the authority in superlink_ca, or is of "
-    "another host; ask its operator for the authority's file",
+    "the federation server's certificate does not come from the authority in superlink_ca; ask its "
+    "operator for the authority's file",
     lasting=True,
 )
 EXPIRED = Ending(
     74,
-    "certificate.expired",
+    "tls.expired",
     "the federation server's certificate has expired, or this machine's clock is wrong",
+    lasting=True,
+)
+NOT_YET_VALID = Ending(
+    79,
+    "tls.not_yet_valid",
+    "the federation server's certificate does not count yet; compare this machine's clock",
+    lasting=True,
+)
+OTHER_HOST = Ending(
+    80,
+    "tls.other_host",
+    "the federation server's certificate is for another name than superlink; name the server as "
+    "its certificate does",
     lasting=True,
 )
 OTHER_VERSION = Ending(
@@ -93,6 +106,8 @@ ENDINGS = (
     KEY_INVALID,
     UNTRUSTED,
     EXPIRED,
+    NOT_YET_VALID,
+    OTHER_HOST,
     OTHER_VERSION,
     PORT_IN_USE,
     UNSUPPORTED,
@@ -100,6 +115,16 @@ ENDINGS = (
 )
 _BY_FLOWER_CODE = {302: KEY_INVALID, 606: OTHER_VERSION, 600: MISCONFIGURED, 604: MISCONFIGURED}
 _CONNECTION = 305
+# In this order: what Python's ssl module says of a certificate, then of any other fault of TLS.
+_SIGNS = (
+    ("certificate has expired", EXPIRED),
+    ("not yet valid", NOT_YET_VALID),
+    ("hostname mismatch", OTHER_HOST),
+    ("ip address mismatch", OTHER_HOST),
+    ("certificate", UNTRUSTED),
+    ("ssl", UNTRUSTED),
+    ("[code: 2004]", REFUSED),
+)
 _USAGE = 2
 
 
@@ -129,10 +154,4 @@ def decide_ending(message: str) -> Ending | None:
 
 def _connection(message: str) -> Ending:
     text = message.lower()
-    if "certificate has expired" in text or "not yet valid" in text:
-        return EXPIRED
-    if "certificate" in text or "ssl" in text:
-        return UNTRUSTED
-    if "[code: 2004]" in text:
-        return REFUSED
-    return LOST
+    return next((ending for sign, ending in _SIGNS if sign in text), LOST)

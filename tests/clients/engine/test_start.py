@@ -23,8 +23,10 @@ FLOWER_SAYS = {
     "Exit Code: 302\nUnable to parse": "key.unreadable",
     "Exit Code: 305\nFailed.\n[code: 2004] Failed to activate": "superlink.not_admitted",
     "Exit Code: 305\n[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate": "tls.untrusted",
-    "Exit Code: 305\ncertificate verify failed: Hostname mismatch": "tls.untrusted",
-    "Exit Code: 305\ncertificate verify failed: certificate has expired": "certificate.expired",
+    "Exit Code: 305\ncertificate verify failed: Hostname mismatch, x": "tls.other_host",
+    "Exit Code: 305\ncertificate verify failed: IP address mismatch, x": "tls.other_host",
+    "Exit Code: 305\ncertificate verify failed: certificate is not yet valid": "tls.not_yet_valid",
+    "Exit Code: 305\ncertificate verify failed: certificate has expired": "tls.expired",
     "Exit Code: 305\nanything else": "superlink.lost",
     "Exit Code: 606\nUpgrade": "engine.other_version",
     "Exit Code: 600\naddress": "settings.invalid",
@@ -247,8 +249,8 @@ class TestRunning:
     @pytest.mark.parametrize(
         ("certificate", "code"),
         [
-            ({"age": timedelta(days=900)}, "certificate.expired"),
-            ({"host": "superlink.example"}, "tls.untrusted"),
+            ({"age": timedelta(days=900)}, "tls.expired"),
+            ({"host": "superlink.example"}, "tls.other_host"),
         ],
     )
     def test_a_servers_certificate_that_does_not_hold_ends_with_a_sentence(
