@@ -31,7 +31,8 @@ def _freshness(found: Circumstances, store: BulletinStore) -> Iterator[Finding]:
         return
     try:
         bulletin = store.verify_fresh(found.clock)
-        yield ok(f"opt-outs are confirmed, the bulletin is valid until {bulletin.valid_until}")
+        until = f"{bulletin.valid_until:%Y-%m-%d %H:%M:%S} UTC"
+        yield ok(f"opt-outs are confirmed, the bulletin is valid until {until}")
     except ExpiredError as error:
         if error.code == "bulletin.stale":
             yield warning("the bulletin is stale: the node refuses orders until a new one", _SYNC)
