@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedcore.contracts import SubjectRule
 from fedcore.errors import DataError, InvalidRecordError
+from fedcore.keyfiles import read_secret, write_secret
 
 KEY_BYTES = 32
 _DOMAIN = b"fedpact.pseudonym/1"
@@ -48,23 +49,19 @@ def normalise(identifier: str) -> str:
 def create_key(path: Path) -> bytes:
     """Write a fresh 256-bit key as hex, readable by the owner only, and return it."""
     key = os.urandom(KEY_BYTES)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(key.hex())
-        file.flush()
-        os.fsync(file.fileno())
+    write_secret(path, key.hex().encode())
     return key
 
 
 def load_key(path: Path) -> bytes:
     """Return the key of a file.
 
-    Raises: InvalidRecordError `key.unreadable`. A lost key fails closed: without it no opt-out
-        could be matched, so that nothing may be read.
+    Raises: InvalidRecordError `key.unreadable`, `key.permissions`. A lost key fails closed: without
+        it no opt-out could be matched, so that nothing may be read.
     """
     try:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+        return bytes.fromhex(read_secret(path).decode("ascii"))
+    except ValueError as error:
         raise InvalidRecordError(
             "key.unreadable",
             f"{path.name} is no readable key; restore it from its backup",

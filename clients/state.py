@@ -215,7 +215,8 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
         raise ConflictError("state.exists", f"the state directory {root} is not empty")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)  # an empty directory may have been there, open to others
-    write_atomically(mark, b"")
+    mark.touch()
+    sync_directory(root)
     SigningKey.generate().save(root / "node.pem")
     create_transport_key(root / "transport.key")
     key = create_key(root / "pseudonym.key")

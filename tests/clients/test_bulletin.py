@@ -499,3 +499,43 @@ def test_another_units_store_is_refused(filled, tmp_path):
         BulletinStore(copy, "south", NODE.public, REALM)
     with pytest.raises(SignatureError):
         BulletinStore(copy, "north", STRANGER.public, REALM)
+
+
+class TestFormerKeys:
+    """A unit changes its keys; what it has signed before stays its own."""
+
+    @pytest.fixture
+    def later(self, path, opt_out):
+        """A store with an opt-out of an older key, opened under the present one."""
+        with opened(path) as store:
+            store.add(opt_out(1))
+        present = SigningKey.generate()
+        with closing(BulletinStore(path, "north", present.public, REALM, (NODE.public,))) as store:
+            yield store, present
+
+    def test_an_opt_out_of_a_former_key_goes_on_to_exclude(self, later, opt_out):
+        store, present = later
+        store.add(opt_out(2, key=present))
+        assert store.excluded(("retention",)) == {pseudonym(1), pseudonym(2)}
+
+    def test_a_key_that_never_was_the_units_counts_for_nothing(self, later, path, opt_out):
+        store, _ = later
+        with pytest.raises(SignatureError):
+            store.add(opt_out(2, key=STRANGER))
+        with pytest.raises(SignatureError):
+            BulletinStore(path, "north", STRANGER.public, REALM)
+
+    def test_pending_opt_outs_go_out_under_the_present_key(self, later, opt_out):
+        store, present = later
+        store.add(opt_out(2, key=present))
+        sent = store.pending_signed_by(present)
+        assert [envelope.signer for envelope in sent] == [present.public] * 2
+        assert [e.digest for e in sent] == [e.digest for e in store.pending()]
+
+    def test_governance_may_show_them_under_either_key(self, later, bulletin_of, opt_out):
+        store, present = later
+        store.add(opt_out(2, key=present))
+        shown = [opt_out(1, key=present), opt_out(2, key=present)]
+        store.apply(bulletin_of(0, shown), ("boot-1", 1.0))
+        assert store.pending() == []
+        assert len(store.events()) == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clients.pseudonyms import Pseudonymiser, create_key, load_key, normalise
 from fedcore.contracts import SubjectRule
 from fedcore.errors import DataError, InvalidRecordError
+from fedcore.keyfiles import write_secret
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "reference" / "pseudonyms.json").read_text(encoding="utf-8")
@@ -102,7 +103,7 @@ def test_a_key_is_fresh_private_and_never_overwritten(tmp_path):
 def test_a_lost_key_is_named_and_never_replaced(tmp_path, content):
     path = tmp_path / "pseudonym.key"
     if content is not None:
-        path.write_bytes(content)
+        write_secret(path, content)
     with pytest.raises(InvalidRecordError) as error:
         load_key(path)
     assert error.value.code == "key.unreadable"
