@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 import httpx
+import structlog
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
@@ -15,6 +17,9 @@ from fedserver.engine.secret import executor_secret
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 _END_S = 8.0
+_PAUSE_S = 5.0
+
+log = structlog.get_logger("fedpact.server")
 
 
 class Executor:
@@ -45,6 +50,7 @@ class Executor:
         )
         self._waiting = self._start()
         self._running: list[subprocess.Popen[bytes]] = []
+        self._next_start = 0.0
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -54,9 +60,10 @@ class Executor:
     def step(self) -> bool:
         """Take a task if there is one; return whether the SuperLink answered."""
         self._running = [process for process in self._running if process.poll() is None]
-        if self._waiting.poll() is not None:
-            self._waiting = self._start()
-        request = AcquireTaskRequest(supported_task_types={TaskType.SERVER_APP})
+        self._replace_dead()
+        # Without a process to give it to, no task is taken, and the answer is a sign of life only.
+        types = {TaskType.SERVER_APP} if self._waiting.poll() is None else set()
+        request = AcquireTaskRequest(supported_task_types=types)
         try:
             response = self._client.AcquireTask(request)
         except (httpx.HTTPError, ValueError):
@@ -71,12 +78,22 @@ class Executor:
         processes = [self._waiting, *self._running]
         for process in processes:
             process.terminate()
+            _close_pipe(process)
         for process in processes:
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def _replace_dead(self) -> None:
+        """Start another process in place of a waiting one that died, now and then."""
+        now = time.monotonic()
+        if self._waiting.poll() is not None and now >= self._next_start:
+            log.error("serverapp.died", exit_code=self._waiting.returncode)
+            _close_pipe(self._waiting)
+            self._waiting = self._start()
+            self._next_start = now + _PAUSE_S
 
     def _give(self, token: str) -> None:
         process, self._waiting = self._waiting, self._start()
@@ -88,3 +105,9 @@ class Executor:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, stdin=subprocess.PIPE, env=self._environment)
+
+
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
