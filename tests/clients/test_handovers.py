@@ -59,7 +59,7 @@ def store(tmp_path, keys):
             NodeSettings(
                 unit="north",
                 state_dir=tmp_path,
-                source="customers.csv",
+                source=tmp_path / "customers.csv",
                 governance_url="https://governance",
                 governance_key=keys[pinned].public,
                 subject_namespace="crm",
@@ -92,7 +92,7 @@ def test_what_was_learned_is_known_to_every_later_process(store, keys, chain):
 
 def test_nothing_is_ever_forgotten(store, chain, keys):
     store().learn(chain[:2])
-    for shorter in ([], chain[:1], chain[1:2]):
+    for shorter in (chain[:0], chain[:1], chain[1:2]):
         with pytest.raises(RollbackError, match=r"handover\.rollback"):
             store().learn(shorter)
     assert store().load().current == keys[2].public

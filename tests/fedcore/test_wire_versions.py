@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
@@ -37,7 +38,8 @@ def load_old():
     """The wire of version 0.1.0, as it was."""
     path = str(GOLDEN / "wire.py.txt")
     loader = importlib.machinery.SourceFileLoader("wire_0_1_0", path)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("wire_0_1_0", loader))
+    spec: Any = importlib.util.spec_from_loader("wire_0_1_0", loader)
+    module: Any = importlib.util.module_from_spec(spec)
     sys.modules["wire_0_1_0"] = module
     loader.exec_module(module)
     return module
