@@ -12,7 +12,7 @@ from fedcore.errors import FedError
 from simulations.deployment_processes import MARK, QUIET, Process
 
 # The same interpreter and the same packages as this process, whatever is on the PATH.
-FEDPACT = (sys.executable, "-c", "from fedcore.cli import main; main()")
+FEDPACT = (sys.executable, "-P", "-c", "from fedcore.cli import main; main()")
 _COMMAND_TIMEOUT_S = 300.0
 _WORDS = re.compile(r"\b([a-z]+(?: [a-z]+){7})\s*$", re.MULTILINE)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clients.settings import NodeSettings
     from fedcore.contracts import Contract
     from simulations.deployment import Deployment
-    from simulations.scenario import Scenario
+    from simulations.scenario import PlanTerms, Scenario
 
 RUN_ID = "rehearsal"
 STAND_IN = "stand-in"
@@ -103,16 +103,8 @@ def make_scenario(settings: "NodeSettings", contract: "Contract") -> "Scenario":
 
     Raises: FedError `rehearsal.no_purpose` when the contract has none of the unit's purposes.
     """
-    from fedcore.plans import Algorithm, Feature, ModelSpec
-    from simulations.scenario import PlanTerms, Scenario, ScenarioUnit
+    from simulations.scenario import Scenario, ScenarioUnit
 
-    purposes = {purpose.id for purpose in contract.purposes}
-    purpose = next((name for name in settings.purposes if name in purposes), None)
-    if purpose is None:
-        raise FedError(
-            "rehearsal.no_purpose",
-            f"purposes: the contract has none of {', '.join(settings.purposes)}; name one it has",
-        )
     cap = min(settings.epsilon_cap, settings.run_epsilon_cap or settings.epsilon_cap)
     others = [f"{STAND_IN}-{n}" for n in range(1, max(2, settings.minimum_cohort))]
     return Scenario(
@@ -131,19 +123,38 @@ def make_scenario(settings: "NodeSettings", contract: "Contract") -> "Scenario":
             for unit in (settings.unit, *others)
         ),
         contract=contract,
-        plan=PlanTerms(
-            task=settings.tasks[0] if settings.tasks else "churn",
-            purpose=purpose,
-            model=ModelSpec(kind="logistic"),
-            algorithm=Algorithm(local_learning_rate=0.1),
-            features=tuple(
-                Feature(field=field.name, encoding="scale" if field.kind == "numeric" else "onehot")
-                for field in contract.fields
-                if field.sensitivity == "none"
-            ),
-            minimum_units=max(2, settings.minimum_cohort),
-            l2_clip_norm=1.0,
+        plan=_terms(settings, contract),
+    )
+
+
+def _terms(settings: "NodeSettings", contract: "Contract") -> "PlanTerms":
+    """Return terms of a plan that uses every field of the contract that may be an input."""
+    from fedcore.plans import Algorithm, Feature, ModelSpec
+    from simulations.scenario import PlanTerms
+
+    return PlanTerms(
+        task=settings.tasks[0] if settings.tasks else "churn",
+        purpose=_purpose(settings, contract),
+        model=ModelSpec(kind="logistic"),
+        algorithm=Algorithm(local_learning_rate=0.1),
+        features=tuple(
+            Feature(field=field.name, encoding="scale" if field.kind == "numeric" else "onehot")
+            for field in contract.fields
+            if field.sensitivity == "none"
         ),
+        minimum_units=max(2, settings.minimum_cohort),
+        l2_clip_norm=1.0,
+    )
+
+
+def _purpose(settings: "NodeSettings", contract: "Contract") -> str:
+    known = {purpose.id for purpose in contract.purposes}
+    for purpose in settings.purposes:
+        if purpose in known:
+            return purpose
+    raise FedError(
+        "rehearsal.no_purpose",
+        f"purposes: the contract has none of {', '.join(settings.purposes)}; name one that it has",
     )
 
 
