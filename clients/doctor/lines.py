@@ -50,7 +50,7 @@ def check_lines(found: Circumstances) -> Iterator[Finding]:
     line_out = superlink_line(settings)
     if line_out is None:
         yield failure(
-            "settings.superlink_missing",
+            "settings.invalid",
             "the settings name no `superlink`, so the node cannot be started",
             "set it to the host:port that the federation's operator tells",
         )

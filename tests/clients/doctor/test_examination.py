@@ -52,10 +52,10 @@ class Governance:
         database.close()
         self.ahead = timedelta(0)
         self.numbers = itertools.count(1)
-        app = create_app(settings, lambda: datetime.now(UTC) + self.ahead)
+        self.app = create_app(settings, lambda: datetime.now(UTC) + self.ahead)
         self.server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                self.app,
                 port=0,
                 log_level="error",
                 ws="none",
@@ -69,6 +69,11 @@ class Governance:
             self.thread.join(0.01)
         port = self.server.servers[0].sockets[0].getsockname()[1]
         self.url = f"https://127.0.0.1:{port}"
+
+    def accept(self, version):
+        """Accept this version of nodes and no other."""
+        office = self.app.state.office
+        office.settings = office.settings.model_copy(update={"accepted_versions": (version,)})
 
     @contextmanager
     def office(self, settings):
@@ -245,7 +250,7 @@ def write_settings(path, settings):
     lines = [
         f"{name} = {json.dumps(value)}"
         for name, value in settings.model_dump(mode="json").items()
-        if name in names.split()
+        if name in names.split() and value is not None
     ]
     path.write_text("\n".join(lines))
     return path
@@ -281,3 +286,60 @@ def test_the_command_tells_machines_the_same(settings, tmp_path):
     (warning,) = [one for one in told["findings"] if one["outcome"] != "ok"]
     assert (warning["check"], warning["outcome"], warning["code"]) == ("source", "warning", None)
     assert warning["way_out"]
+
+
+BAD = {
+    "a clock off by an hour": "clock.skewed",
+    "the wrong authority of governance": "tls.untrusted",
+    "the wrong authority of the SuperLink": "tls.untrusted",
+    "an expired certificate": "tls.expired",
+    "a certificate of another host": "tls.other_host",
+    "a key that others can read": "key.permissions",
+    "no certificate": "node.not_enrolled",
+    "a version that is not accepted": "version.not_accepted",
+    "no SuperLink": "settings.invalid",
+}
+
+
+@pytest.fixture
+def break_it(settings, governance, serve, ca_file, now):
+    """Break one thing about the unit; returns its settings."""
+    other = create_authority("stranger", now)
+
+    def changed(**changes):
+        return settings.model_copy(update=changes)
+
+    def with_act(act):
+        act()
+        return settings
+
+    acts = {
+        "a clock off by an hour": lambda: with_act(
+            lambda: setattr(governance, "ahead", timedelta(hours=1))
+        ),
+        "the wrong authority of governance": lambda: changed(governance_ca=ca_file(other)),
+        "the wrong authority of the SuperLink": lambda: changed(superlink_ca=ca_file(other)),
+        "an expired certificate": lambda: changed(
+            superlink=f"localhost:{serve(issued_at=now - timedelta(days=830))}"
+        ),
+        "a certificate of another host": lambda: changed(
+            superlink=f"localhost:{serve(hosts=('superlink.example',))}"
+        ),
+        "a key that others can read": lambda: with_act(
+            lambda: (settings.state_dir / "node.pem").chmod(0o644)
+        ),
+        "no certificate": lambda: with_act(StateDir(settings.state_dir).certificate.unlink),
+        "a version that is not accepted": lambda: with_act(lambda: governance.accept("9.9.9")),
+        "no SuperLink": lambda: changed(superlink=None),
+    }
+    return lambda what: acts[what]()
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_node_is_not_started_with_what_the_doctor_would_find(break_it, tmp_path, what):
+    path = write_settings(tmp_path / "node.toml", break_it(what))
+    code, text = fedpact("start", "-s", path)
+    assert code == 1
+    assert f"({BAD[what]})" in text
+    assert text.startswith("error: ")
+    assert ":" in text.removeprefix("error: ")  # a sentence, and its way out

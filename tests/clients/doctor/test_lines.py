@@ -133,7 +133,7 @@ def test_a_server_without_encryption_is_no_party_of_ours(found, answering, ca_fi
 
 def test_without_a_superlink_the_node_cannot_be_started(found):
     *_, finding = check_lines(found(superlink=None))
-    assert (finding.code, finding.blocks) == ("settings.superlink_missing", True)
+    assert (finding.code, finding.blocks) == ("settings.invalid", True)
 
 
 @pytest.mark.parametrize(
