@@ -318,6 +318,23 @@ class TestComingBack:
         assert head(node) == before
         node.verify_sound()
 
+    def test_a_new_state_directory_is_no_second_budget(self, node):
+        """The customer base has one ledger; whoever begins another one stays out."""
+        spend(node)
+        node.must("sync")
+        kept = node.settings.state_dir.rename(node.home / "kept")
+        office = self.office(node)
+        services.must("governance", "revoke-node", node.unit, "--reason", "lost", *office)
+        node.must("init")
+        node.enrol()
+        exit_code, output = node.run("sync")
+        assert (exit_code, "ledger.rollback" in output) == (1, True)
+        node.settings.state_dir.rename(node.home / "second")
+        kept.rename(node.settings.state_dir)
+        services.must("governance", "revoke-node", node.unit, "--reason", "found", *office)
+        node.enrol("--new-keys")
+        node.verify_sound()
+
     def test_an_enrolment_with_new_keys_that_waits_stops_nothing(self, node):
         request = node.home / "new.json"
         asking = ("enrol", "--legal-entity", "N", "--new-keys", "--out", request)
