@@ -94,7 +94,9 @@ def revoke_node(
     """
     with open_line(url, ca, api_key_file) as gateway:
         gateway.revoke_node(unit, reason)
-    typer.echo(f"the key of {unit} is revoked; the federation server drops its connection key, too")
+    typer.echo(
+        f"the key of {unit} is revoked; have the federation operator run `fedpact server admit`"
+    )
 
 
 def _read_request(path: Path) -> "Envelope":
