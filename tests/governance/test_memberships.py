@@ -168,6 +168,12 @@ class TestRotation:
         )
         assert code_of(world.gateway().rotate_key, world.sign(record, "north")) == "unit.other_unit"
 
+    def test_a_rotation_in_another_units_name_is_refused(self, world):
+        honest = KeyRotation.from_bytes(rotation(world).payload_bytes)
+        other = honest.model_copy(update={"unit": "south"})
+        assert code_of(world.gateway().rotate_key, world.sign(other, "north")) == "unit.other_unit"
+        assert world.gateway().rotate_key(world.sign(honest, "north"))
+
     @pytest.mark.parametrize("key_of", ["north", "south"])
     def test_a_key_that_any_unit_has_is_never_the_new_one(self, world, key_of):
         attempt = rotation(world, new=key_of)
