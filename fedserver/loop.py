@@ -2,26 +2,32 @@
 point.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
 import structlog
 from flwr.serverapp import Grid
 
-from fedcore import canonical, wire
+from fedcore import wire
 from fedcore.errors import ExpiredError, FedError, RefusedError
 from fedcore.gateway import ServerGateway
-from fedcore.rounds import Answer, Order, Receipt, RoundReport
-from fedcore.signing import Envelope, open_envelope, sign_record
-from fedcore.trust import verify_receipt
+from fedcore.rounds import Order
+from fedcore.signing import Envelope, sign_record
 from fedcore.version import VERSION
-from fedcore.weights import Weights, decode_weights, encode_weights
+from fedcore.weights import encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedserver.exchanges import UNAVAILABLE, exchange
+from fedserver.orders import (
+    Accepted,
+    make_report,
+    open_answer,
+    open_orders,
+    sign_orders,
+    train_request,
+)
 from fedserver.patience import patiently, pauses
 from fedserver.rollcall import Roll, call_roll
 from fedserver.runtime import Runtime
@@ -31,22 +37,11 @@ from fedserver.window import Window
 
 # To answer a roll call no rows are read: whoever takes longer is not there.
 ROLL_CALL_DEADLINE_S = 30.0
-# Between the last answer and the report: orders end this long before their permit does.
-_REPORT_S = 1
 # Of a unit that refuses so, the next call may find another answer.
 _PASSING = frozenset({UNAVAILABLE, "bulletin.stale", "policy.maintenance", "permit.other_node"})
 
 T = TypeVar("T")
 log = structlog.get_logger("fedpact.server")
-
-
-@dataclass(frozen=True)
-class _Accepted:
-    """A verified answer of one unit."""
-
-    receipt: Envelope
-    update: Weights
-    update_digest: str
 
 
 class Run:
@@ -95,10 +90,14 @@ class Run:
 
     def _round(self, place: Checkpoint) -> Checkpoint:
         """Do one attempt of one round, and return the place after it."""
+        if place.attempt > self._session.permit.attempts:
+            raise _void(place.round, ())
         self._window.keep()
         roll = self._gather(place)
         if not place.orders:
-            place = replace(place, orders=self._orders(place, roll))
+            now, ends_at = self._runtime.now(), self._window.ends_at
+            orders = sign_orders(self._session, place, roll, now, ends_at)
+            place = replace(place, orders=orders)
             save_checkpoint(self._path, place)
         accepted, refusals = self._answers(place, roll)
         self._window.heed(refusals)
@@ -107,7 +106,7 @@ class Run:
         if enough:
             updates = {unit: found.update for unit, found in accepted.items()}
             state = strategy.apply_round(state, self._session.plan, place.round, updates)
-        report = self._report(place, state, accepted)
+        report = make_report(self._session, place, state, accepted, self._runtime.now())
         after = Checkpoint(
             round=place.round + 1 if enough else place.round,
             attempt=1 if enough else place.attempt + 1,
@@ -172,118 +171,40 @@ class Run:
         limits = (deadline_s, self._settings.poll_interval_s)
         return call_roll(self._grid, request, session.permit, limits, kind, self._runtime.now())
 
-    def _orders(self, place: Checkpoint, roll: Roll) -> tuple[Envelope, ...]:
-        """Return one signed order for each unit that is there."""
-        permit, now = self._session.permit, self._runtime.now()
-        model = canonical.digest(encode_weights(place.state.model))
-        deadline = now + timedelta(seconds=self._session.plan.round_deadline_s)
-        end = self._window.ends_at - timedelta(seconds=_REPORT_S)
-        orders = (
-            Order(
-                run_id=permit.run_id,
-                realm=permit.realm,
-                unit=unit,
-                round=place.round,
-                attempt=place.attempt,
-                permit=permit.digest,
-                plan=permit.plan,
-                model=model,
-                previous_report=place.report.digest if place.report else None,
-                issued_at=now,
-                deadline_at=min(deadline, end),
-            )
-            for unit in sorted(roll.nodes)
-        )
-        return tuple(sign_record(order, self._session.key, permit.realm) for order in orders)
-
     def _answers(
         self, place: Checkpoint, roll: Roll
-    ) -> tuple[dict[str, _Accepted], tuple[str, ...]]:
+    ) -> tuple[dict[str, Accepted], tuple[str, ...]]:
         """Send the orders, and return the verified answers by unit and the codes of all others."""
-        model = encode_weights(place.state.model)
-        realm, key = self._session.permit.realm, self._session.key.public
-        orders = [open_envelope(order, Order, key, realm) for order in place.orders]
+        session, renewal = self._session, self._window.renewal
+        orders = open_orders(session, place)
         by_node = {roll.nodes[order.unit]: order for order in orders if order.unit in roll.nodes}
-        envelopes = {
-            order.digest: envelope for order, envelope in zip(orders, place.orders, strict=True)
-        }
         contents = {
-            node: wire.train_content(
-                wire.TrainRequest(
-                    order=envelopes[order.digest],
-                    permit=self._session.permit_envelope,
-                    plan=self._session.plan_envelope,
-                    previous_report=place.report,
-                    cosignatures=tuple(roll.cosignatures.values()),
-                    model=model,
-                    renewal=self._window.renewal,
-                    server_version=VERSION,
-                )
+            roll.nodes[order.unit]: wire.train_content(
+                train_request(session, place, roll, envelope, renewal)
             )
-            for node, order in by_node.items()
+            for order, envelope in zip(orders, place.orders, strict=True)
+            if order.unit in roll.nodes
         }
         group = f"{place.round}.{place.attempt}"
         answers = exchange(self._grid, wire.TRAIN, contents, group, self._limits(orders))
-        accepted: dict[str, _Accepted] = {}
+        accepted: dict[str, Accepted] = {}
         refusals = list(answers.refusals.values())
         for node, content in sorted(answers.contents.items()):
+            order = by_node[node]
             try:
                 reply = wire.read_train_reply(content)
-                accepted[by_node[node].unit] = self._verified(reply, by_node[node])
+                accepted[order.unit] = open_answer(session, reply, order)
             except FedError as error:
-                log.warning("answer.refused", unit=by_node[node].unit, code=error.code)
+                log.warning("answer.refused", unit=order.unit, code=error.code)
                 refusals.append(error.code)
         return accepted, tuple(refusals)
 
-    def _limits(self, orders: list[Order]) -> tuple[float, float]:
+    def _limits(self, orders: Sequence[Order]) -> tuple[float, float]:
         """Return how long to wait for answers: until the orders expire, so that a slow node does
         not hold up the others, and what is left of it when they are sent again.
         """
         left = min(order.deadline_at for order in orders) - self._runtime.now()
         return max(left.total_seconds(), 1.0), self._settings.poll_interval_s
-
-    def _verified(self, reply: wire.TrainReply, order: Order) -> _Accepted:
-        """Return the answer after receipt and update were held against the order."""
-        permit = self._session.permit
-        grant = permit.grant(order.unit)
-        key = grant.node_key if grant else ""
-        receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
-        verify_receipt(receipt, order, permit, self._session.plan)
-        update = decode_weights(reply.update, self._session.shapes, 1e300)
-        digest = canonical.digest(reply.update)
-        if receipt.update != digest:
-            raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
-        return _Accepted(receipt=reply.receipt, update=update, update_digest=digest)
-
-    def _report(
-        self, place: Checkpoint, state: strategy.Aggregate, accepted: Mapping[str, _Accepted]
-    ) -> RoundReport:
-        permit, plan = self._session.permit, self._session.plan
-        realm, key = permit.realm, self._session.key.public
-        asked = [open_envelope(order, Order, key, realm).unit for order in place.orders]
-        enough = len(accepted) >= permit.minimum_cohort
-        is_last = enough and place.round == plan.rounds
-        released = encode_weights(strategy.release(state, plan)) if is_last else None
-        return RoundReport(
-            run_id=permit.run_id,
-            realm=realm,
-            round=place.round,
-            attempt=place.attempt,
-            status="accepted" if enough else "void",
-            asked=tuple(asked),
-            answered=tuple(
-                Answer(unit=unit, receipt=found.receipt.digest, update=found.update_digest)
-                for unit, found in sorted(accepted.items())
-            ),
-            unavailable=tuple(
-                sorted(grant.unit for grant in permit.cohort if grant.unit not in accepted)
-            ),
-            model_in=canonical.digest(encode_weights(place.state.model)),
-            model_out=canonical.digest(encode_weights(state.model)),
-            previous_report=place.report.digest if place.report else None,
-            released=canonical.digest(released) if released else None,
-            ended_at=self._runtime.now(),
-        )
 
     def _collect_cosignatures(self) -> None:
         """Ask the nodes once more, so that they cosign a log that holds the model version."""

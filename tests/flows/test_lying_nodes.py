@@ -245,10 +245,15 @@ def test_a_round_that_stays_void_ends_the_run_with_a_sentence(build, worlds, pai
     world.federation.grid.tap = train_replies(one_bit_of_the_receipt)
     with pytest.raises(RefusedError, match="Round 1 stayed void") as error:
         world.run()
-    assert error.value.codes == ("run.too_few_units",)
+    assert error.value.codes == ("signature.invalid",)
     assert [(r.attempt, r.status) for r in world.reports] == [(1, "void"), (2, "void")]
     with pytest.raises(FedError):
         world.bundle()
+    # Resumed, it says the same, and nobody is asked for an attempt that no permit allows.
+    world.federation.grid.tap = lambda _node, _request, reply: pytest.fail("a node was asked")
+    with pytest.raises(RefusedError, match="Round 1 stayed void"):
+        world.run()
+    assert len(world.reports) == 2
 
 
 def test_a_permit_revoked_in_mid_run_acts_in_the_next_round(build, worlds, pair):

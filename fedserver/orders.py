@@ -1,0 +1,130 @@
+"""A round on the server's side, as plain functions: orders out, answers in, a report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fedcore import canonical, wire
+from fedcore.errors import FedError
+from fedcore.rounds import Answer, Order, Receipt, RoundReport
+from fedcore.signing import Envelope, open_envelope, sign_record
+from fedcore.trust import verify_receipt
+from fedcore.version import VERSION
+from fedcore.weights import Weights, decode_weights, encode_weights
+from fedserver import strategy
+from fedserver.checkpoints import Checkpoint
+from fedserver.rollcall import Roll
+from fedserver.session import Session
+
+# Between the last answer and the report: orders end this long before their permit does.
+_REPORT = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A verified answer of one unit."""
+
+    receipt: Envelope
+    update: Weights
+    update_digest: str
+
+
+def sign_orders(
+    session: Session, place: Checkpoint, roll: Roll, now: datetime, ends_at: datetime
+) -> tuple[Envelope, ...]:
+    """Return one signed order for each unit that is there; none outlasts `ends_at`, the end of the
+    permit's window.
+    """
+    permit = session.permit
+    deadline = now + timedelta(seconds=session.plan.round_deadline_s)
+    orders = (
+        Order(
+            run_id=permit.run_id,
+            realm=permit.realm,
+            unit=unit,
+            round=place.round,
+            attempt=place.attempt,
+            permit=permit.digest,
+            plan=permit.plan,
+            model=canonical.digest(encode_weights(place.state.model)),
+            previous_report=place.report.digest if place.report else None,
+            issued_at=now,
+            deadline_at=min(deadline, ends_at - _REPORT),
+        )
+        for unit in sorted(roll.nodes)
+    )
+    return tuple(sign_record(order, session.key, permit.realm) for order in orders)
+
+
+def open_orders(session: Session, place: Checkpoint) -> tuple[Order, ...]:
+    """Return what the orders of a place say, after their own signatures were verified."""
+    realm, key = session.permit.realm, session.key.public
+    return tuple(open_envelope(order, Order, key, realm) for order in place.orders)
+
+
+def train_request(
+    session: Session, place: Checkpoint, roll: Roll, order: Envelope, renewal: Envelope | None
+) -> wire.TrainRequest:
+    """Return an order with everything that its node holds it against."""
+    return wire.TrainRequest(
+        order=order,
+        permit=session.permit_envelope,
+        plan=session.plan_envelope,
+        previous_report=place.report,
+        cosignatures=tuple(roll.cosignatures.values()),
+        model=encode_weights(place.state.model),
+        renewal=renewal,
+        server_version=VERSION,
+    )
+
+
+def open_answer(session: Session, reply: wire.TrainReply, order: Order) -> Accepted:
+    """Return an answer after receipt and update were held against the order.
+
+    Raises: TrustError; InvalidRecordError for weights of another shape; FedError
+        `receipt.update_mismatch`.
+    """
+    permit = session.permit
+    grant = permit.grant(order.unit)
+    key = grant.node_key if grant else ""
+    receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
+    verify_receipt(receipt, order, permit, session.plan)
+    update = decode_weights(reply.update, session.shapes, 1e300)
+    digest = canonical.digest(reply.update)
+    if receipt.update != digest:
+        raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
+    return Accepted(receipt=reply.receipt, update=update, update_digest=digest)
+
+
+def make_report(
+    session: Session,
+    place: Checkpoint,
+    state: strategy.Aggregate,
+    accepted: Mapping[str, Accepted],
+    now: datetime,
+) -> RoundReport:
+    """Return what became of an attempt that ended with `state`."""
+    permit, plan = session.permit, session.plan
+    enough = len(accepted) >= permit.minimum_cohort
+    is_last = enough and place.round == plan.rounds
+    released = encode_weights(strategy.release(state, plan)) if is_last else None
+    return RoundReport(
+        run_id=permit.run_id,
+        realm=permit.realm,
+        round=place.round,
+        attempt=place.attempt,
+        status="accepted" if enough else "void",
+        asked=tuple(order.unit for order in open_orders(session, place)),
+        answered=tuple(
+            Answer(unit=unit, receipt=found.receipt.digest, update=found.update_digest)
+            for unit, found in sorted(accepted.items())
+        ),
+        unavailable=tuple(
+            sorted(grant.unit for grant in permit.cohort if grant.unit not in accepted)
+        ),
+        model_in=canonical.digest(encode_weights(place.state.model)),
+        model_out=canonical.digest(encode_weights(state.model)),
+        previous_report=place.report.digest if place.report else None,
+        released=canonical.digest(released) if released else None,
+        ended_at=now,
+    )
