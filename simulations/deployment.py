@@ -6,6 +6,8 @@ free.
 """
 
 import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,11 +86,10 @@ class Deployment:
 
     def open_governance(self) -> None:
         """Set up and start governance, with its people and the contract. Raises: FedError."""
-        code = self.governance.init()
+        self.governance_key, code = self.governance.init()
         self.governance.set(
             bulletin_valid_s=self.terms.bulletin_valid_s, permit_valid_s=self.terms.permit_valid_s
         )
-        self.governance_key = self.governance.key()
         self.governance.start()
         claim = ("claim", "--code", code, "--name", "ada", "--out", self.admin_key)
         self.governance.remote(*claim)
@@ -123,6 +124,13 @@ class Deployment:
         node.must("check", "--contract", self.contract.digest)
         self.nodes[setup.unit] = node
         return node
+
+    def join_all(self, setups: Iterable[UnitSetup], **policy: Any) -> None:
+        """Have units join, two at a time: most of it is waiting for commands. Raises: FedError."""
+        with ThreadPoolExecutor(2) as pool:
+            joined = list(pool.map(lambda setup: self.join(setup, **policy), setups))
+        for node in joined:  # in the order given, whoever was first
+            self.nodes[node.name] = self.nodes.pop(node.name)
 
     def start_nodes(self) -> None:
         """Start every node that does not run, and return when all are well. Raises: FedError."""

@@ -41,18 +41,14 @@ class GovernanceSite:
         self.ca = self.home / "tls-ca.pem"
         self.service = shell.process("governance", "governance", "serve", "-s", self.settings)
 
-    def init(self) -> str:
-        """Set the machine up. Returns: the one-time code of the first administrator."""
+    def init(self) -> tuple[str, str]:
+        """Set the machine up. Returns: public key and one-time code of the first administrator."""
         hosts = [argument for host in HOSTS for argument in ("--host", host)]
         done = self.shell.must(
             "governance", "init", "-d", self.home, *hosts, "--port", str(self.port),
             "--realm", self.realm.value,
         )  # fmt: skip
-        return done.found(r"code[^\n]*?:\s+(\S+)\s*$")
-
-    def key(self) -> str:
-        """Return governance's public key, as its operator hands it out."""
-        return self.shell.must("governance", "key", "-s", self.settings).output.split()[-1]
+        return done.found(r"\b([0-9a-f]{64})\b"), done.found(r"code[^\n]*?:\s+(\S+)\s*$")
 
     def set(self, **values: Setting) -> None:
         """Change settings; they act from the next start."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clients.settings import NodeSettings
     from fedcore.contracts import Contract
     from simulations.deployment import Deployment
+    from simulations.federation import UnitSetup
     from simulations.scenario import PlanTerms, Scenario
 
 RUN_ID = "rehearsal"
@@ -56,8 +57,8 @@ class Rehearsal:
             deployment.open_server()
             deployment.server.start()
             self._step("SuperLink answers over TLS")
-            for unit in scenario.units:
-                self._join(deployment, unit.unit)
+            setups = [self._setup(unit.unit) for unit in scenario.units]
+            deployment.join_all(setups, **policy_of(self._settings))
             self._step("units enrolled by eight words, made-up rows checked")
             deployment.put_in_force(plan, scenario.epsilon)
             deployment.register(plan)
@@ -66,19 +67,18 @@ class Rehearsal:
             self._step("nodes started and admitted")
             self._train(deployment, plan.digest)
 
-    def _join(self, deployment: "Deployment", unit: str) -> None:
+    def _setup(self, unit: str) -> "UnitSetup":
         from simulations.federation import UnitSetup
         from simulations.generated_rows import generate_rows
 
         settings = self._settings
-        setup = UnitSetup(
+        return UnitSetup(
             unit=unit,
             rows=generate_rows(self._contract, unit, min(_ROWS, settings.size_band), seed=1),
             size_band=settings.size_band,
             epsilon_cap=settings.epsilon_cap,
             faulty_rows=settings.faulty_rows,
         )
-        deployment.join(setup, **policy_of(settings))
 
     def _train(self, deployment: "Deployment", plan: str) -> None:
         from simulations.federation import MODEL_NAME

@@ -72,8 +72,7 @@ def prepared(root: Path, units: tuple[str, ...], **terms: int) -> Iterator[Deplo
     with Deployment(root, scenario(units, 1).contract, terms=Terms(**terms)) as deployment:
         deployment.open_governance()
         deployment.open_server()
-        for unit in units:
-            deployment.join(setup_of(unit))
+        deployment.join_all(setup_of(unit) for unit in units)
         deployment.put_in_force(plan_for(units, 1), DPIA_EPSILON)
         yield deployment
 
