@@ -304,6 +304,11 @@ class TestLeaving:
         forged = sent.model_copy(update={"signatures": statement(world, "south").signatures})
         with pytest.raises(SignatureError):
             world.gateway().leave(forged)
+        [signature] = sent.signatures
+        [other] = statement(world, reason="other").signatures
+        broken = signature.model_copy(update={"sig": other.sig})
+        guessed = sent.model_copy(update={"signatures": (broken,)})
+        assert code_of(world.gateway().leave, guessed) == "signature.invalid"
         resigned = sign_record(
             Leave.from_bytes(sent.payload_bytes), world.keys["south"], Realm.SIMULATION
         )
