@@ -103,6 +103,14 @@ class TestRotation:
         rotate(world, new="third")
         assert world.gateway().rotate_key(request) == first
 
+    def test_who_guesses_a_rotation_that_was_done_gets_nothing(self, world):
+        done, other = rotation(world), rotation(world, new="other")
+        [signature], [wrong] = done.signatures, other.signatures
+        world.gateway().rotate_key(done)
+        broken = signature.model_copy(update={"sig": wrong.sig})
+        guessed = done.model_copy(update={"signatures": (broken,)})
+        assert code_of(world.gateway().rotate_key, guessed) == "signature.invalid"
+
     def test_what_the_old_key_has_signed_stays_the_units(self, world):
         event = world.sign(world.opt_out("north", 1), "north")
         world.gateway().submit_opt_out(event)
