@@ -20,16 +20,20 @@ _logger = logging.getLogger("uvicorn.error")
 def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], datetime]) -> None:
     """Bring the database to the newest schema and serve.
 
-    Raises: ConflictError `port.in_use`, `port.unusable`; FedError of key or certificate. All of
-        them before the first request is taken.
+    Raises: ConflictError `port.in_use`, `port.unusable`; UnreachableError `governance.key_retired`
+        when the key was handed over; FedError of key or certificate. All of them before the first
+        request is taken.
     """
     if settings.tls_certificate is not None and settings.tls_key is not None:
         verify_server_credential(settings.tls_certificate, settings.tls_key, clock())
     with open_port(settings.host, settings.port) as opened:
         migrate(settings.database_url)
+        app = create_app(settings, clock)
+        with app.state.office.reading():
+            pass  # a key that was handed over would be refused at every request
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(settings, clock),
+                app,
                 server_header=False,
                 ssl_certfile=settings.tls_certificate,
                 ssl_keyfile=settings.tls_key,

@@ -1,6 +1,7 @@
 """The signing key is replaced: nothing that was signed is lost, and no crash leaves half of it."""
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from governance.app import create_app
 from governance.cli import app
 from governance.founding import toml_of
 from governance.handovers import rotate_key
+from governance.serving import serve_until_interrupted
 from simulations.transport import AsgiTransport
 
 SIMULATION = Realm.SIMULATION
@@ -166,6 +168,18 @@ def test_an_unfinished_hand_over_is_finished_by_the_same_command(world, rotated,
     restart(world)
     assert len(world.gateway().fetch_handovers()) == 1
     world.client.close()
+
+
+def test_a_service_whose_key_was_handed_over_does_not_even_start(world, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rotate_key(world.settings, "regular", world.clock)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = world.settings.model_copy(update={"port": port})
+    with pytest.raises(UnreachableError, match=r"governance\.key_retired"):
+        serve_until_interrupted(settings, world.clock)
 
 
 def killed(*_arguments):
