@@ -104,6 +104,12 @@ def issue_certificate(authority: Credential, hosts: Sequence[str], now: datetime
     return _credential(certificate, key)
 
 
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names and addresses that a certificate is for, in its order."""
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return tuple(str(name.value) for name in extension.value)
+
+
 def load_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a PEM text. Raises: InvalidRecordError."""
     try:

@@ -16,6 +16,7 @@ app = typer.Typer(
 
 app.command()(service.init)
 app.command()(service.code)
+app.command("certificate")(service.renew_certificate)
 app.command()(service.serve)
 app.command()(service.key)
 app.command()(handovers.rotate_key)

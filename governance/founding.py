@@ -7,13 +7,15 @@ from pathlib import Path
 
 from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError
-from fedcore.keyfiles import read_secret
+from fedcore.keyfiles import read_secret, write_secret
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
 from fedcore.tls import (
     Credential,
     create_authority,
+    hosts_of,
     issue_certificate,
+    load_certificate,
     verify_server_credential,
 )
 from governance.claims import issue_code
@@ -77,6 +79,33 @@ def found(directory: Path, wishes: Wishes, now: datetime) -> Founded:
         database.close()
     write_atomically(path, toml_of(settings).encode())
     return Founded(path, key.public, code)
+
+
+def renew_certificate(settings: GovernanceSettings, hosts: tuple[str, ...], now: datetime) -> Path:
+    """Replace the service's certificate by a fresh one of the authority that `found` has made.
+
+    Guarantees: an interrupted call leaves the old pair, the new one, or two halves that nothing is
+        served with (`certificate.other_key`); the same call repairs that.
+    Args: `hosts` are the names and addresses to be reached by; none means the ones of before.
+    Returns: the certificate's file.
+    Raises: ConflictError `certificate.foreign`; FedError of the authority's files.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None or not (certificate.parent / "tls-ca.key").exists():
+        raise ConflictError(
+            "certificate.foreign",
+            "no authority of this service's own lies beside its certificate: have the authority "
+            "that issued it issue another",
+        )
+    names = hosts or hosts_of(load_certificate(certificate.read_bytes()))
+    issued = issue_certificate(_authority(certificate.parent, now), names, now)
+    fresh = key.with_name(key.name + ".fresh")
+    fresh.unlink(missing_ok=True)
+    write_secret(fresh, issued.key)
+    write_atomically(certificate, issued.certificate)
+    fresh.replace(key)
+    verify_server_credential(certificate, key, now)
+    return certificate
 
 
 def toml_of(settings: GovernanceSettings) -> str:

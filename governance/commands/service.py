@@ -82,6 +82,18 @@ def code(settings: SettingsPath) -> None:
     typer.echo(f"one-time code: {fresh}")
 
 
+def renew_certificate(settings: SettingsPath, host: Hosts = None) -> None:
+    """Issue a fresh TLS certificate from the authority that `init` has made; then restart.
+
+    Nobody has to be given anything: everyone trusts the authority, which stays.
+    """
+    from governance.app import utc_now
+    from governance.founding import renew_certificate as renew
+
+    loaded = load_toml(settings, GovernanceSettings)
+    typer.echo(f"fresh certificate: {renew(loaded, tuple(host or ()), utc_now())}")
+
+
 def serve(settings: SettingsPath) -> None:
     """Bring the database to the newest schema and serve until interrupted."""
     from governance.app import utc_now

@@ -13,13 +13,21 @@ import pytest
 
 from fedcore.keyfiles import write_secret
 from fedcore.signing import SigningKey
-from fedcore.tls import create_authority, issue_certificate
+from fedcore.tls import (
+    Credential,
+    create_authority,
+    hosts_of,
+    issue_certificate,
+    load_certificate,
+    verify_server_credential,
+)
 from fedcore.tomlfile import load_toml
 from governance.app import create_app, utc_now
 from governance.settings import GovernanceSettings
 from simulations.transport import AsgiTransport
 
 WRITES = 3
+HERE = ("localhost", "127.0.0.1")
 
 
 @pytest.fixture
@@ -148,6 +156,49 @@ class TestCode:
         claims(directory, code_in(run("init", "-d", directory)[1]))
         exit_code, output = run("code", "-s", directory / "governance.toml")
         assert (exit_code, "account.exists" in output) == (1, True)
+
+
+class TestCertificate:
+    def test_a_fresh_one_is_for_the_same_hosts_and_of_the_same_authority(self, run, directory):
+        run("init", "-d", directory, "--host", "governance.example")
+        before = load_certificate((directory / "tls.crt").read_bytes())
+        authority = (directory / "tls-ca.pem").read_bytes()
+        assert run("certificate", "-s", directory / "governance.toml")[0] == 0
+        after = load_certificate((directory / "tls.crt").read_bytes())
+        assert after.serial_number != before.serial_number
+        assert hosts_of(after) == hosts_of(before) == ("governance.example", *HERE)
+        assert (directory / "tls-ca.pem").read_bytes() == authority
+        after.verify_directly_issued_by(load_certificate(authority))
+        verify_server_credential(directory / "tls.crt", directory / "tls.key", datetime.now(UTC))
+        assert stat.S_IMODE((directory / "tls.key").stat().st_mode) == 0o600
+
+    def test_it_mends_an_expired_one(self, run, directory):
+        run("init", "-d", directory)
+        authority = Credential(
+            (directory / "tls-ca.pem").read_bytes(), (directory / "tls-ca.key").read_bytes()
+        )
+        old = issue_certificate(authority, HERE, datetime.now(UTC) - timedelta(days=900))
+        (directory / "tls.crt").write_bytes(old.certificate)
+        (directory / "tls.key").write_bytes(old.key)
+        exit_code, output = run("serve", "-s", directory / "governance.toml")
+        assert (exit_code, "certificate.expired" in output) == (1, True)
+        assert run("certificate", "-s", directory / "governance.toml")[0] == 0
+        verify_server_credential(directory / "tls.crt", directory / "tls.key", datetime.now(UTC))
+
+    def test_it_can_be_for_other_hosts(self, run, directory):
+        run("init", "-d", directory)
+        line = ("certificate", "-s", directory / "governance.toml", "--host", "new.example")
+        assert run(*line)[0] == 0
+        assert hosts_of(load_certificate((directory / "tls.crt").read_bytes())) == ("new.example",)
+
+    def test_one_of_another_authority_is_left_alone(self, run, directory, tmp_path):
+        credential(tmp_path, datetime.now(UTC)).save(tmp_path / "own.crt", tmp_path / "own.key")
+        own = ("--tls-certificate", tmp_path / "own.crt", "--tls-key", tmp_path / "own.key")
+        run("init", "-d", directory, *own)
+        before = (tmp_path / "own.crt").read_bytes()
+        exit_code, output = run("certificate", "-s", directory / "governance.toml")
+        assert (exit_code, "certificate.foreign" in output) == (1, True)
+        assert (tmp_path / "own.crt").read_bytes() == before
 
 
 class TestServe:
