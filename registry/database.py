@@ -14,7 +14,10 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlmodel import Session
+
+from fedcore.errors import InvalidRecordError, UnreachableError
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _BUSY_TIMEOUT_S = 30
@@ -35,6 +38,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        """Prepare the engine; nothing is opened yet.
+
+        Raises: InvalidRecordError `database.url_invalid`.
+        """
         self._engine = _engine(url)
         self._writing_engine = self._engine.execution_options(fedpact_writing=True)
 
@@ -57,9 +64,20 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest migration, in one transaction."""
-        with self._writing_engine.begin() as connection:
-            command.upgrade(alembic_config(connection), "head")
+        """Bring the schema to the newest migration, in one transaction.
+
+        Raises: UnreachableError `database.unreachable`.
+        """
+        try:
+            with self._writing_engine.begin() as connection:
+                command.upgrade(alembic_config(connection), "head")
+        except OperationalError as error:
+            raise UnreachableError(
+                "database.unreachable",
+                "the database does not answer, or its file cannot be opened: look at database_url, "
+                "and whether the database runs",
+                str(error.orig),
+            ) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -90,7 +108,18 @@ def _statement(sql: str) -> Any:
 
 
 def _engine(url: str) -> Engine:
-    if make_url(url).get_backend_name() != "sqlite":
+    try:
+        backend = make_url(url).get_backend_name()
+    except ArgumentError as error:  # its text has the URL, and so perhaps a password
+        raise InvalidRecordError(
+            "database.url_invalid",
+            "database_url: must be sqlite:///<path> or postgresql+psycopg://<...>",
+        ) from error
+    if backend not in ("sqlite", "postgresql"):
+        raise InvalidRecordError(
+            "database.url_invalid", f"database_url: {backend} is neither SQLite nor PostgreSQL"
+        )
+    if backend != "sqlite":
         return create_engine(url, pool_pre_ping=True, max_overflow=_THREADS)
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, max_overflow=_THREADS)
     event.listen(engine, "connect", _prepare_sqlite)

@@ -145,6 +145,22 @@ def credential(folder, now):
     return issue_certificate(authority, ("127.0.0.1",), now)
 
 
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("nonsense", "database.url_invalid"),
+        ("mysql://x", "database.url_invalid"),
+        ("sqlite:////nowhere/at/all/governance.db", "database.unreachable"),
+        ("postgresql+psycopg://u:secret-word@127.0.0.1:9/x", "database.unreachable"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_said_in_a_sentence(run, directory, url, code):
+    exit_code, output = run("init", "-d", directory, "--database-url", url)
+    assert (exit_code, code in output) == (1, True), output
+    assert "secret-word" not in output
+    assert not (directory / "governance.toml").exists()
+
+
 class TestCode:
     def test_a_fresh_code_takes_the_place_of_the_one_before(self, run, directory):
         first = code_in(run("init", "-d", directory)[1])
