@@ -335,6 +335,16 @@ class TestComingBack:
         node.enrol("--new-keys")
         node.verify_sound()
 
+    def test_a_node_of_version_0_1_gets_a_transport_key_by_changing_its_keys(self, node):
+        """It has kept neither request nor certificate, and has no key for its connection."""
+        for path in (node.state.enrolment, node.state.certificate, node.state.transport_key):
+            path.unlink()
+        node.must("sync")
+        exit_code, output = node.run("rotate")
+        assert (exit_code, "enrolment.unknown" in output) == (1, True)
+        node.must("rotate", "--legal-entity", "North Ltd")
+        node.verify_sound()
+
     def test_an_enrolment_with_new_keys_that_waits_stops_nothing(self, node):
         request = node.home / "new.json"
         asking = ("enrol", "--legal-entity", "N", "--new-keys", "--out", request)
