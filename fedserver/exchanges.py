@@ -1,18 +1,39 @@
 """Named exchanges over Flower's Grid: who answered, with what, who refused and why, who is
 missing.
+
+Each reply is asked for by itself. The SuperLink knows which message a reply answers, for it gave
+that message to that node; what stands in the reply is the node's own word, and so is every byte of
+it: a node could name another node's message, or send what cannot be read.
 """
 
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
 from fedcore.errors import InvalidRecordError
 from fedcore.wire import read_refusal
 
 UNAVAILABLE = "node.unavailable"
+MALFORMED = "wire.malformed"
+# What Flower raises when the bytes of a reply are not those of a message.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    DecodeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+log = structlog.get_logger("fedpact.server")
 
 
 @dataclass(frozen=True)
@@ -34,9 +55,10 @@ def exchange(
 ) -> Answers:
     """Send each node its content and return what came back before the deadline.
 
-    Args: `limits` are the deadline and the interval between looks, in seconds. Replies are told
-    apart by the message that they answer, never by whom they claim to come from. A node that has
-    gone since its id was read is `node.unavailable`; an answer after the deadline is never read.
+    Guarantees: an answer is that of the node that was sent the message, whatever it says of itself;
+        one that cannot be read is `wire.malformed` and disturbs no other; a node that has gone
+        since its id was read is `node.unavailable`; an answer after the deadline is never read.
+    Args: `limits` are the deadline and the interval between looks, in seconds.
     Raises: InvalidRecordError `wire.too_large` when the engine takes the messages for too large.
     """
     deadline_s, interval_s = limits
@@ -54,17 +76,29 @@ def exchange(
     refused = {node: UNAVAILABLE for node in nodes if node not in waiting.values()}
     end = time.monotonic() + deadline_s
     while waiting and time.monotonic() < end:
-        for reply in grid.pull_messages(list(waiting)):
-            node = waiting.pop(reply.metadata.reply_to_message_id, None)
-            if node is not None:
-                _sort(reply, node, found, refused)
+        for number, node in list(waiting.items()):
+            if _take(grid, number, node, (found, refused)):
+                del waiting[number]
         if waiting:
             time.sleep(interval_s)
     return Answers(contents=found, refusals=refused)
 
 
-def _sort(reply: Message, node: int, found: dict[int, RecordDict], refused: dict[int, str]) -> None:
-    if reply.has_error():
-        refused[node] = read_refusal(reply).code
-    else:
-        found[node] = reply.content
+def _take(
+    grid: Grid, number: str, node: int, places: tuple[dict[int, RecordDict], dict[int, str]]
+) -> bool:
+    """Put a node's reply where it belongs, if it is there, and return whether it was."""
+    found, refused = places
+    try:
+        replies = list(grid.pull_messages([number]))
+        reply = next((r for r in replies if r.metadata.reply_to_message_id == number), None)
+        if reply is None:
+            return False
+        if reply.has_error():
+            refused[node] = read_refusal(reply).code
+        else:
+            found[node] = reply.content
+    except _UNREADABLE as error:
+        log.warning("reply.unreadable", node=node, kind=type(error).__name__)
+        refused[node] = MALFORMED
+    return True

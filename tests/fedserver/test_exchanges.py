@@ -1,8 +1,11 @@
+import collections
 import itertools
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
 from fedcore import wire
 from fedcore.errors import InvalidRecordError
@@ -18,7 +21,7 @@ class Post(Grid):
     """
 
     def __init__(self, answers, gone=(), too_large=False):
-        self.answers, self.sent, self.looks = answers, {}, 0
+        self.answers, self.sent, self.looks_at = answers, {}, collections.Counter[str]()
         self.gone, self.too_large = gone, too_large
         self.numbers = itertools.count(1)
 
@@ -50,16 +53,21 @@ class Post(Grid):
         return number
 
     def pull_messages(self, message_ids):
-        self.looks += 1
-        asked = set(message_ids)
+        (number,) = message_ids
+        self.looks_at[number] += 1
         return [
             reply
-            for number, message in self.sent.items()
-            if number in asked or self.answers.get("unasked")
+            for sent, message in self.sent.items()
+            if sent == number or self.answers.get("unasked")
             for look, answer in self.answers[message.metadata.dst_node_id]
-            if look == self.looks
+            if look == self.looks_at[number]
             for reply in [answer(message)]
         ]
+
+    @property
+    def looks(self):
+        """How often the node that was slowest was looked for."""
+        return max(self.looks_at.values(), default=0)
 
     def send_and_receive(self, messages, *, timeout=None):
         raise NotImplementedError
@@ -171,3 +179,34 @@ def test_a_node_that_went_before_it_was_sent_to_is_unavailable_and_holds_nobody_
 def test_messages_that_the_engine_takes_for_too_large_are_named():
     with pytest.raises(InvalidRecordError, match=r"wire\.too_large"):
         asked(Post({2: []}, too_large=True), [2])
+
+
+def test_a_node_that_answers_in_another_ones_name_takes_nothing_from_it():
+    """What stands in a reply is its node's own word; the SuperLink knows whose it is."""
+
+    def for_node_3(message):
+        reply = Message(content("not mine to say"), reply_to=message)
+        reply.metadata.__dict__["_reply_to_message_id"] = "m2"
+        return reply
+
+    post = Post({2: [(1, for_node_3)], 3: [(2, says("b"))]})
+    assert asked(post, [2, 3], (0.1, 0.01)) == ({3: "b"}, {})
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, KeyError, TypeError, DecodeError, RecursionError, ZeroDivisionError]
+)
+def test_a_reply_that_cannot_be_read_is_its_nodes_own_loss(error):
+    def unreadable(message):
+        raise error("what the node sent")
+
+    post = Post({2: [(1, unreadable)], 3: [(1, says("b"))], 4: [(2, says("c"))]})
+    assert asked(post, [2, 3, 4]) == ({3: "b", 4: "c"}, {2: "wire.malformed"})
+
+
+def test_a_broken_line_to_the_superlink_ends_the_exchange():
+    def broken(message):
+        raise httpx.ConnectError("gone")
+
+    with pytest.raises(httpx.ConnectError):
+        asked(Post({2: [(1, broken)]}), [2])
