@@ -14,10 +14,10 @@ from simulations.deployment_processes import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 UNITS = ("alpha", "beta", "gamma")
 # A round of so many steps takes a node some seconds: time to break something in the middle of it.
-STEPS = 600
+STEPS = 300
 ROUNDS = 3
 PATIENT_S = 240
-BRISK_S = 15
+BRISK_S = 20
 ENDED_S = 300.0
 
 
@@ -234,7 +234,7 @@ def small_disk(folder):
     kept, passing = folder.with_name("kept"), shutil.ignore_patterns("engine")
     shutil.copytree(folder, kept, ignore=passing)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", "size=256m,mode=700", "tmpfs", str(folder)],
         capture_output=True,
         check=False,
     )
