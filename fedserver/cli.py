@@ -16,6 +16,7 @@ app = typer.Typer(
 plan = typer.Typer(help="Check, sign and register training plans.", no_args_is_help=True)
 
 app.command()(server.init)
+app.command("certificate")(server.renew_certificate)
 app.command()(server.start)
 app.command()(server.admit)
 app.command()(runs.run)

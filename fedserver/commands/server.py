@@ -70,6 +70,23 @@ def init(  # noqa: PLR0913 - one for each thing that the operator says
     typer.echo(f"Put the API key of the operator's account into {directory / 'api.key'}")
 
 
+def renew_certificate(
+    settings: SettingsOption,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="A name or address of this machine; those of before if none."),
+    ] = None,
+) -> None:
+    """Issue a fresh TLS certificate from the authority that `init` has made; then restart.
+
+    Units need nothing new: they trust the authority, which stays.
+    """
+    from fedserver.engine.provision import renew_certificate as renew
+
+    loaded = ServerSettings.load(settings)
+    typer.echo(f"fresh certificate: {renew(loaded, host or (), datetime.now(UTC))}")
+
+
 def start(settings: SettingsOption) -> None:
     """Serve until interrupted: nodes over TLS, commands and health on loopback."""
     from fedserver.engine.preparation import verify_ready

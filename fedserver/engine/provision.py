@@ -8,10 +8,17 @@ from pathlib import Path
 
 from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError
-from fedcore.keyfiles import read_secret
+from fedcore.keyfiles import read_secret, write_secret
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
-from fedcore.tls import Credential, create_authority, issue_certificate, load_certificate
+from fedcore.tls import (
+    Credential,
+    create_authority,
+    hosts_of,
+    issue_certificate,
+    load_certificate,
+    verify_server_credential,
+)
 from fedserver.engine.secret import create_secret
 from fedserver.settings import ServerSettings
 
@@ -59,6 +66,33 @@ def provision(directory: Path, wishes: Wishes, now: datetime) -> str:
     return key.public
 
 
+def renew_certificate(settings: ServerSettings, hosts: Sequence[str], now: datetime) -> Path:
+    """Replace the server's certificate by a fresh one of the authority that `provision` has made.
+
+    Guarantees: an interrupted call leaves the old pair, the new one, or two halves that no server
+        starts with (`certificate.other_key`); the same call repairs that.
+    Args: `hosts` are the names and addresses to be reached by; none means the ones of before.
+    Returns: the certificate's file.
+    Raises: ConflictError `certificate.foreign`; FedError of the authority's files.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None or not (certificate.parent / "ca.key").exists():
+        raise ConflictError(
+            "certificate.foreign",
+            "no authority of this server's own lies beside its certificate: have the authority "
+            "that issued it issue another",
+        )
+    names = hosts or hosts_of(load_certificate(certificate.read_bytes()))
+    issued = _issue(certificate.parent, names, now)
+    fresh = key.with_name(key.name + ".fresh")
+    fresh.unlink(missing_ok=True)
+    write_secret(fresh, issued.key)
+    write_atomically(certificate, issued.certificate)
+    fresh.replace(key)
+    verify_server_credential(certificate, key, now)
+    return certificate
+
+
 def _settings(directory: Path, wishes: Wishes) -> dict[str, object]:
     authority = directory / "governance-ca.pem" if wishes.governance_ca else None
     values: dict[str, object] = {
@@ -83,10 +117,14 @@ def _own_certificate(directory: Path, hosts: Sequence[str], now: datetime) -> No
     if not authority_key.exists():
         create_authority("fedpact server", now).save(directory / "ca.pem", authority_key)
     if not (directory / "tls.key").exists():
-        authority = Credential((directory / "ca.pem").read_bytes(), read_secret(authority_key))
-        names = tuple(dict.fromkeys((*hosts, *OWN_HOSTS)))
-        issued = issue_certificate(authority, names, now)
+        issued = _issue(directory, hosts, now)
         issued.save(directory / "tls.crt", directory / "tls.key")
+
+
+def _issue(directory: Path, hosts: Sequence[str], now: datetime) -> Credential:
+    """Return a certificate for these hosts and this machine, of the authority in a directory."""
+    authority = Credential((directory / "ca.pem").read_bytes(), read_secret(directory / "ca.key"))
+    return issue_certificate(authority, tuple(dict.fromkeys((*hosts, *OWN_HOSTS))), now)
 
 
 def _own_key(path: Path) -> SigningKey:

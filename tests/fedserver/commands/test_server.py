@@ -71,6 +71,14 @@ def test_an_expired_certificate_keeps_the_server_from_starting(init, file):
     assert (code, "(certificate.expired)" in output) == (1, True), output
 
 
+def test_a_fresh_certificate_is_issued_by_a_command(init, file):
+    init()
+    before = (file.parent / "tls.crt").read_bytes()
+    code, output = fedpact("certificate", "-s", file)
+    assert (code, str(file.parent / "tls.crt") in output) == (0, True), output
+    assert (file.parent / "tls.crt").read_bytes() != before
+
+
 @pytest.mark.parametrize("name", ["tls.key", "server.pem", "work/control-secret"])
 def test_a_key_that_others_can_read_keeps_the_server_from_starting(init, file, name):
     init()

@@ -1,6 +1,6 @@
 import stat
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -8,9 +8,15 @@ from cryptography import x509
 from fedcore.errors import ConflictError, FedError
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
-from fedcore.tls import create_authority, load_certificate
+from fedcore.tls import CERTIFICATE_LIFETIME, create_authority, hosts_of, load_certificate
 from fedserver.engine.preparation import verify_ready
-from fedserver.engine.provision import SETTINGS_FILE, Wishes, provision
+from fedserver.engine.provision import (
+    OWN_HOSTS,
+    SETTINGS_FILE,
+    Wishes,
+    provision,
+    renew_certificate,
+)
 from fedserver.settings import ServerSettings
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -94,6 +100,44 @@ def test_a_host_that_is_none_is_refused(tmp_path):
     wrong = replace(WISHES, hosts=("https://federation.example",))
     assert refused(provision, tmp_path, wrong, NOW) == "tls.host_invalid"
     provision(tmp_path, WISHES, NOW)
+
+
+def test_a_fresh_certificate_is_of_the_same_authority_and_hosts(tmp_path):
+    provision(tmp_path, WISHES, NOW)
+    settings = ServerSettings.load(tmp_path / SETTINGS_FILE)
+    old = load_certificate((tmp_path / "tls.crt").read_bytes())
+    authority = (tmp_path / "ca.pem").read_bytes()
+    later = NOW + CERTIFICATE_LIFETIME + timedelta(days=1)
+    assert refused(verify_ready, settings, later) == "certificate.expired"
+    assert renew_certificate(settings, (), later) == tmp_path / "tls.crt"
+    verify_ready(settings, later)
+    fresh = load_certificate((tmp_path / "tls.crt").read_bytes())
+    fresh.verify_directly_issued_by(load_certificate(authority))
+    assert hosts_of(fresh) == hosts_of(old)
+    assert (tmp_path / "ca.pem").read_bytes() == authority
+    assert stat.S_IMODE((tmp_path / "tls.key").stat().st_mode) == 0o600
+    renew_certificate(settings, ("new.example",), later)
+    found = load_certificate((tmp_path / "tls.crt").read_bytes())
+    assert set(hosts_of(found)) == {"new.example", *OWN_HOSTS}
+
+
+def test_two_halves_are_refused_and_repaired_by_the_same_call(tmp_path):
+    provision(tmp_path, WISHES, NOW)
+    settings = ServerSettings.load(tmp_path / SETTINGS_FILE)
+    key = (tmp_path / "tls.key").read_bytes()
+    renew_certificate(settings, (), NOW)
+    (tmp_path / "tls.key").write_bytes(key)
+    (tmp_path / "tls.key.fresh").write_bytes(b"left over")
+    assert refused(verify_ready, settings, NOW) == "certificate.other_key"
+    renew_certificate(settings, (), NOW)
+    verify_ready(settings, NOW)
+
+
+def test_a_certificate_of_another_authority_is_not_ours_to_renew(tmp_path):
+    provision(tmp_path, WISHES, NOW)
+    settings = ServerSettings.load(tmp_path / SETTINGS_FILE)
+    (tmp_path / "ca.key").unlink()
+    assert refused(renew_certificate, settings, (), NOW) == "certificate.foreign"
 
 
 def test_settings_files_are_never_replaced(tmp_path):
