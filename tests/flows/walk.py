@@ -131,7 +131,8 @@ class Points:
             kinds = {"contracts": "contract", "checks": "check"}
             return kinds.get(inside[-2], inside[-1])
         if inside[0] == "server":
-            return "checkpoint" if "runs" in inside else inside[-1]
+            is_checkpoint = "runs" in inside and inside[-1] not in {"lock", "outcome.json"}
+            return "checkpoint" if is_checkpoint else inside[-1]
         return None
 
     def _reached(self, path: Any, act: str) -> None:
