@@ -58,8 +58,8 @@ def main() -> None:
 
 def compare(root: Path, rounds: int, turns: int) -> dict[str, float]:
     """Return the medians over the turns of both sides, and the ratio of the two exchanges."""
+    population = load_customers(load_scenario("telco"), root / "population")
     scenario = two_units(load_scenario("telco"), rounds + WARM_UP)
-    population = load_customers(scenario, root / "population")
     found: dict[str, list[float]] = {}
     work = Work(
         plan=make_plan(scenario),

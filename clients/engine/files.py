@@ -1,7 +1,6 @@
 """The files through which a node's own processes find each other, inside its state directory."""
 
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,4 +58,4 @@ class EngineFiles:
     def renew_secret(self) -> None:
         """Write a fresh secret of 256 bits, for the owner only."""
         self.secret.unlink(missing_ok=True)
-        write_secret(self.secret, secrets.token_bytes(32))
+        write_secret(self.secret, os.urandom(32))

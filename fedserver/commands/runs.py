@@ -1,7 +1,7 @@
 """Start, watch, list, stop and resume runs."""
 
+import os
 import re
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,7 +124,7 @@ def plan_digest(name: str) -> str:
 
 def new_run_id(now: datetime) -> str:
     """Return a fresh run id that tells the day."""
-    return f"run-{now:%Y%m%d}-{secrets.token_hex(4)}"
+    return f"run-{now:%Y%m%d}-{os.urandom(4).hex()}"
 
 
 def _submit(

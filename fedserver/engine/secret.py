@@ -5,7 +5,7 @@ Who can read it can start runs and admit nodes; nobody else can.
 
 import hashlib
 import hmac
-import secrets
+import os
 from pathlib import Path
 
 from fedcore.errors import InvalidRecordError
@@ -21,7 +21,7 @@ def create_secret(work_dir: Path) -> None:
     if path.exists():
         read_secret(path)
         return
-    write_secret(path, secrets.token_hex(_HEX_DIGITS // 2).encode())
+    write_secret(path, os.urandom(_HEX_DIGITS // 2).hex().encode())
 
 
 def load_secret(work_dir: Path) -> str:

@@ -140,11 +140,21 @@ def run_example(title, code, names):
 
 
 def commands_in(text):
-    """Each `fedpact ...` command of a document's console blocks, as its words."""
-    consoles = [code for language, code in FENCE.findall(text) if language == "console"]
-    lines = "\n".join(consoles).replace("\\\n", " ").splitlines()
-    typed = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
-    return [words[1:] for words in typed if words[:1] == ["fedpact"]]
+    """Each `fedpact ...` command of a document's console blocks, as its words; what a block has
+    exported before stands in its place.
+    """
+    found = []
+    for language, code in FENCE.findall(text):
+        exported = {}
+        for line in code.replace("\\\n", " ").splitlines() if language == "console" else ():
+            typed = line.removeprefix("$ ").partition(" > ")[0]
+            if export := re.fullmatch(r'export (\w+)="([^"]*)"', typed):
+                exported[export[1]] = export[2]
+            for name, value in exported.items():
+                typed = typed.replace(f"${name}", value)
+            words = shlex.split(typed, comments=True)
+            found += [words[1:]] if words[:1] == ["fedpact"] else []
+    return found
 
 
 def misused(words):
