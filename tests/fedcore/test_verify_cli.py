@@ -76,7 +76,7 @@ def test_the_wrong_key_is_said_to_be_wrong(tmp_path, world, bundle):
     other.write_text(world.server.public)
     code, output = run("verify", bundle, "--key", other)
     assert code == 1
-    assert "model-version/1 document is not signed by the expected key" in output
+    assert "model-version.json is not signed by the given key" in output
 
 
 def test_what_is_no_bundle_is_said_to_be_none(key):
