@@ -151,7 +151,8 @@ def test_only_servers_of_accepted_versions_are_worked_with_once_the_unit_names_s
     node_settings, permitted, accepted, version, codes
 ):
     settings = node_settings(accepted_server_versions=accepted)
-    assert refusals(settings, *permitted, version=version) == codes
+    permit, plan, contract = permitted
+    assert refusals(settings, permit, plan, contract, version=version) == codes
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every rule both ways: what it refuses, and the twin with that one fact repaired."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ class TestRenewal:
     def test_is_of_one_permit_of_one_run(self, permit, renewal):
         rule = trust.verify_renewal
         rule(renewal, permit)
-        lies = {
+        lies: dict[str, dict[str, Any]] = {
             "permit.other_run": {"run_id": "run-2"},
             "permit.other_realm": {"realm": Realm.SIMULATION},
             "permit.renewal_differs": {"permit": permit.plan},

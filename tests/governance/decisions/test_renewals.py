@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from governance.decisions.renewals import (
     decide_repeat,
 )
 
-_SPEC = importlib.util.spec_from_file_location(
+_SPEC: Any = importlib.util.spec_from_file_location(
     "gate_facts", Path(__file__).with_name("test_gate.py")
 )
 _GATE = importlib.util.module_from_spec(_SPEC)
