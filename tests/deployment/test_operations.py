@@ -41,7 +41,10 @@ operations = load("operations")
 @pytest.fixture
 def machines(tmp_path):
     mark = f"operations-{secrets.token_hex(8)}"
-    yield operations.Machines(tmp_path, mark)
+    made = operations.Machines(tmp_path, mark)
+    yield made
+    for program in made.running.values():
+        program.kill()
     end_marked(mark)
 
 
