@@ -15,7 +15,7 @@ from governance.settings import GovernanceSettings
 from simulations.deployment_processes import free_port, is_listening, wait_until
 from simulations.deployment_sites import set_toml
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 # A second node with one key might be the first one, started again: the server decides after this.
 PATIENCE_S = 240.0
 
