@@ -228,15 +228,16 @@ def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
     node, settings, contract_file
 ):
     asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--purpose", "retention"]
-    code, output = fedpact(*asked, "--ground", "art21_2", answers="C2\nC2\n")
+    twice = "customer-2023-nobody\n" * 2
+    code, output = fedpact(*asked, "--ground", "art21_2", answers=twice)
     assert code == 0, output
     assert "opt-out 1 of retention acts here from now on" in output
-    assert "C2" not in output
+    assert "customer-2023-nobody" not in output
     key = StateDir(node.state_dir).node_key().public
     store = BulletinStore(StateDir(node.state_dir).bulletin, "north", key, Realm.PRODUCTION)
     assert len(store.excluded(("retention",))) == 1
     store.close()
-    assert b"C2" not in StateDir(node.state_dir).bulletin.read_bytes()
+    assert b"customer-2023-nobody" not in StateDir(node.state_dir).bulletin.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ class Forger:
             "plan": self.plan.digest,
             "model": canonical.digest(self.initial),
             "issued_at": now,
-            "deadline_at": now + timedelta(seconds=60),
+            "deadline_at": now + timedelta(minutes=30),
         }
         return Order(**{**values, **changes})
 

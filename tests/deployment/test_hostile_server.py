@@ -68,7 +68,7 @@ def reissued(forger):
         "alpha",
         round=2,
         previous_report=forger.second.previous_report.digest,
-        deadline_at=datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=50),
+        deadline_at=datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30),
     )
     return forger.request(order, previous_report=forger.second.previous_report)
 
