@@ -3,7 +3,6 @@
 #   make demo           the whole idea, end to end, on real data     (ARGS="--epsilon 1")
 #   make test           format, lint, types, import directions, tests
 #   make test-slow      the tests that take longer
-#   make test-soak      those that take many minutes, on a quiet machine
 #   make lint | types   one of the checks alone
 #   make bench NAME=x   run benchmarks/x.py                           (ARGS="--json")
 #   make install        the development environment in .venv
@@ -26,7 +25,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types test test-slow test-soak bench clean
+.PHONY: help demo install lint types test test-slow bench clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -60,10 +59,7 @@ test: lint types
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 $(ARGS)
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m "slow and not soak" $(ARGS)
-
-test-soak: install
-	$(BIN)/python -m pytest -q -m soak $(ARGS)
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 bench: install
 	@test -n "$(NAME)" || { echo 'usage: make bench NAME=demo [ARGS=--json]' >&2; exit 2; }

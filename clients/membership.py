@@ -162,22 +162,22 @@ def _request(
 
 
 def _rotation(
-    settings: NodeSettings, state: StateDir, at: datetime, legal_entity: str | None
+    settings: NodeSettings, files: StateDir, at: datetime, legal_entity: str | None
 ) -> Envelope:
     """Return the rotation that waits, or a fresh one, which is on the disk before it is sent."""
-    path = state.next_keys / "request.json"
+    path = files.next_keys / "request.json"
     if path.exists():
         if not _is_of(path, KeyRotation, settings):
             raise ConflictError(
                 "rotation.unfinished",
                 "an enrolment with new keys waits for its answer: finish it by `fedpact node "
-                f"accept`, or remove {state.next_keys} and repeat",
+                f"accept`, or remove {files.next_keys} and repeat",
             )
         return Envelope.from_bytes(path.read_bytes())
-    key = state.node_key()
-    entity = legal_entity or _legal_entity(state)
+    key = files.node_key()
+    entity = legal_entity or _legal_entity(files)
     band = (settings.size_band, settings.subject_namespace)
-    new = enrolment(_next_keys(state), settings.unit, entity, band, at, settings.realm)
+    new = enrolment(_next_keys(files), settings.unit, entity, band, at, settings.realm)
     rotation = KeyRotation(unit=settings.unit, enrolment=new, requested_at=at)
     envelope = sign_record(rotation, key, settings.realm)
     write_atomically(path, envelope.to_bytes())
@@ -196,20 +196,20 @@ def _send_rotation(settings: NodeSettings, rotation: Envelope) -> Envelope:
         raise
 
 
-def _legal_entity(state: StateDir) -> str:
-    if not state.enrolment.exists():
+def _legal_entity(files: StateDir) -> str:
+    if not files.enrolment.exists():
         raise InvalidRecordError(
             "enrolment.unknown",
             "this node has kept no enrolment request: repeat with --legal-entity, as at enrolment",
         )
-    request = Envelope.from_bytes(state.enrolment.read_bytes())
+    request = Envelope.from_bytes(files.enrolment.read_bytes())
     return Enrolment.from_bytes(request.payload_bytes).legal_entity
 
 
-def _next_keys(state: StateDir) -> NodeKeys:
+def _next_keys(files: StateDir) -> NodeKeys:
     """Return the keys that are to follow, made if there are none yet."""
-    state.next_keys.mkdir(mode=0o700, exist_ok=True)
-    signing, transport = state.next_keys / "node.pem", state.next_keys / "transport.key"
+    files.next_keys.mkdir(mode=0o700, exist_ok=True)
+    signing, transport = files.next_keys / "node.pem", files.next_keys / "transport.key"
     if not signing.exists():
         SigningKey.generate().save(signing)
     if not transport.exists():
@@ -217,27 +217,27 @@ def _next_keys(state: StateDir) -> NodeKeys:
     return NodeKeys(SigningKey.load(signing), load_transport_key(transport))
 
 
-def _complete(state: StateDir, answer: Envelope, certificate: UnitCertificate) -> None:
+def _complete(files: StateDir, answer: Envelope, certificate: UnitCertificate) -> None:
     """Put the next keys in the place of the present ones; each step may be the last one done."""
-    signing, transport = state.next_keys / "node.pem", state.next_keys / "transport.key"
-    coming = SigningKey.load(signing if signing.exists() else state.root / "node.pem")
-    line = load_transport_key(transport if transport.exists() else state.transport_key)
+    signing, transport = files.next_keys / "node.pem", files.next_keys / "transport.key"
+    coming = SigningKey.load(signing if signing.exists() else files.root / "node.pem")
+    line = load_transport_key(transport if transport.exists() else files.transport_key)
     _verify_own(certificate, NodeKeys(coming, line))
-    write_atomically(state.next_answer, answer.to_bytes())
+    write_atomically(files.next_answer, answer.to_bytes())
     if signing.exists():
-        state.add_former_key(state.signing_key().public)
-        signing.replace(state.root / "node.pem")
+        files.add_former_key(files.signing_key().public)
+        signing.replace(files.root / "node.pem")
     if transport.exists():
-        transport.replace(state.transport_key)
-    request = state.next_keys / "request.json"
+        transport.replace(files.transport_key)
+    request = files.next_keys / "request.json"
     if request.exists():
-        write_atomically(state.enrolment, _enrolment_in(request).to_bytes())
-    write_atomically(state.certificate, answer.to_bytes())
-    for path in (state.left, state.leave, request):
+        write_atomically(files.enrolment, _enrolment_in(request).to_bytes())
+    write_atomically(files.certificate, answer.to_bytes())
+    for path in (files.left, files.leave, request):
         path.unlink(missing_ok=True)
-    sync_directory(state.root)
-    state.next_answer.unlink()
-    shutil.rmtree(state.next_keys)
+    sync_directory(files.root)
+    files.next_answer.unlink()
+    shutil.rmtree(files.next_keys)
 
 
 def _enrolment_in(request: Path) -> Envelope:

@@ -72,9 +72,9 @@ class SentLine:
     departure: Departure
 
 
-def journal_path(state_dir: Path) -> Path:
+def journal_path(directory: Path) -> Path:
     """Return where a node's journal lies."""
-    return state_dir / "sent.db"
+    return directory / "sent.db"
 
 
 def record_departure(journal: Path, departure: Departure) -> None:

@@ -72,11 +72,11 @@ class BulletinView:
     waiting_opt_outs: int
 
 
-def load_enrolment(state: StateDir) -> datetime | None:
+def load_enrolment(files: StateDir) -> datetime | None:
     """Return when the unit's kept certificate was issued, unverified; None without one."""
-    if not state.certificate.exists():
+    if not files.certificate.exists():
         return None
-    envelope = Envelope.from_bytes(state.certificate.read_bytes())
+    envelope = Envelope.from_bytes(files.certificate.read_bytes())
     return UnitCertificate.from_bytes(envelope.payload_bytes).issued_at
 
 

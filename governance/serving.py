@@ -35,6 +35,7 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
             uvicorn.Config(
                 app,
                 server_header=False,
+                ws="none",
                 ssl_certfile=settings.tls_certificate,
                 ssl_keyfile=settings.tls_key,
             )

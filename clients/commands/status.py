@@ -59,12 +59,12 @@ def _told(ask: Callable[[], Any]) -> Any:
         return {"problem": f"a file cannot be read: {error.strerror}", "code": "state.unwritable"}
 
 
-def _enrolment(has_left: bool, state: Any) -> str | None:
+def _enrolment(has_left: bool, enrolled: Any) -> str | None:
     from clients.status import load_enrolment
 
     if has_left:
         return "not any more: the unit has left"
-    since = load_enrolment(state)
+    since = load_enrolment(enrolled)
     return None if since is None else since.isoformat()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from simulations.rehearsal import PASSED
 
-pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -50,7 +50,6 @@ def test_a_sample_of_kills_leaves_nothing_wrong_and_the_run_goes_on(sampled):
 
 
 @pytest.mark.slow
-@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_kill_at_every_durable_write_leaves_nothing_wrong_and_the_run_goes_on(tmp_path):
     found = walk(tmp_path, "walk")

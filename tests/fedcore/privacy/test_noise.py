@@ -163,8 +163,7 @@ def test_nothing_in_fedcore_or_clients_takes_a_seed():
         for node in ast.walk(tree)
         if isinstance(node, kinds)
         for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-        if {"seed", "rng", "generator"} & set(argument.arg.lower().split("_"))
-        or argument.arg.lower() in {"random_state", "noise_state"}
+        if {"seed", "rng", "generator", "state"} & set(argument.arg.lower().split("_"))
     ]
     assert taken == []
 
