@@ -33,6 +33,9 @@ from fedcore.permits import Enrolment, UnitCertificate
 from fedcore.signing import Envelope, SigningKey, payload_type, sign_record
 from fedcore.transport_keys import create_transport_key, load_transport_key
 
+# The subjects of the reasons for which governance refuses a rotation; nothing here has them.
+_OF_A_ROTATION = ("enrolment.", "request.", "signature.", "unit.")
+
 
 def request_enrolment(settings: NodeSettings, legal_entity: str, at: datetime) -> Envelope:
     """Return the enrolment request of the node's keys; the same one until something in it changes.
@@ -189,10 +192,12 @@ def _send_rotation(settings: NodeSettings, rotation: Envelope) -> Envelope:
         return open_gateway(settings).rotate_key(rotation)
     except UnreachableError:
         raise  # it may have arrived: these very bytes are to be sent again
-    except FedError:
-        # Governance answers a rotation that it has ever accepted with its certificate: this one it
-        # has not, so that these keys are nobody's.
-        shutil.rmtree(StateDir(settings.state_dir).next_keys)
+    except FedError as error:
+        # Governance answers a rotation that it has ever accepted with its certificate: one that it
+        # refuses it has not, so that these keys are nobody's. A full disk or a damaged journal
+        # here says nothing of the kind: the rotation may have been accepted by an earlier call.
+        if error.code.startswith(_OF_A_ROTATION):
+            shutil.rmtree(StateDir(settings.state_dir).next_keys)
         raise
 
 

@@ -22,6 +22,13 @@ def decide_poll_interval(idle_s: float) -> float:
     return min(max(idle_s * _IDLE_SHARE, SHORTEST_POLL_S), LONGEST_POLL_S)
 
 
+def is_wait_for_reply(seconds: float) -> bool:
+    """Return whether Flower's loop, asking for so long a pause, waits for a reply of this node: it
+    asks for 0.5 s then, and for 3 s between polls.
+    """
+    return seconds < 1
+
+
 class Pace:
     """The clock of a SuperNode's loop: it waits, shows that the loop is alive, and rings.
 
@@ -34,15 +41,14 @@ class Pace:
         self._last_pulse = 0.0
 
     def sleep(self, seconds: float) -> None:
-        """Wait in Flower's place: `seconds` is 3 between polls, and 0.5 for a reply of our own."""
+        """Wait in Flower's place, which asks for so many `seconds`."""
         now = time.monotonic()
         if now - self._last_pulse >= PULSE_EVERY_S:
             self._last_pulse = now
             with suppress(OSError):  # a full disk is no reason to stop
                 self._files.pulse.touch()
-        waiting_for_reply = seconds < 1
         idle = now - self._last_message
-        time.sleep(REPLY_POLL_S if waiting_for_reply else decide_poll_interval(idle))
+        time.sleep(REPLY_POLL_S if is_wait_for_reply(seconds) else decide_poll_interval(idle))
 
     def message(self) -> None:
         """Note that a message came or went."""

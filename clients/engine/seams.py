@@ -21,7 +21,8 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as engine
 
 from clients.engine.bundles import verify_bundle
-from clients.engine.pace import Pace
+from clients.engine.expected import Expected, UnwantedError
+from clients.engine.pace import Pace, is_wait_for_reply
 from fedcore.apps import app_configuration
 from fedcore.errors import FedError, RefusedError
 
@@ -67,29 +68,45 @@ def guard_supernode(pace: Pace) -> None:
     Guarantees: no run is stored and no task is made for a bundle that is not the agreed one, for a
         run of another type than a ServerApp's, or for one with another configuration; the server
         gets Flower's own code for an invalid bundle. How long the node worked on a message is not
-        told beside the answer.
+        told beside the answer. The next message is taken when the reply to the last one was sent,
+        or is wanted no more, whatever other replies are left over.
     Raises: FedError `engine.unsupported`.
     """
     verify_seams()
-    pull, push = getattr(engine, _PULL), getattr(engine, _PUSH)
+    pull, push, expected = getattr(engine, _PULL), getattr(engine, _PUSH), Expected()
 
     def guarded_pull(**arguments: Any) -> int | None:
-        run_id: int | None = pull(**guarded_arguments(arguments))
+        noted = {**arguments, "receive": expected.receiving(arguments["receive"])}
+        run_id: int | None = pull(**guarded_arguments(noted))
         if run_id is not None:
             pace.message()
             pace.ring()
         return run_id
 
     def guarded_push(**arguments: Any) -> None:
-        push(**{**arguments, "send": _without_duration(arguments["send"])})
+        noted = {**arguments, "send": expected.sending(arguments["send"])}
+        try:
+            while not expected.is_answered:
+                push(**noted)
+        except UnwantedError:
+            log.warning("reply.unwanted")
         pace.message()
 
     setattr(engine, _VERIFY, _is_agreed)
     setattr(engine, _PULL, guarded_pull)
     setattr(engine, _PUSH, guarded_push)
-    setattr(engine, "time", SimpleNamespace(sleep=pace.sleep))  # noqa: B010 - not exported
+    setattr(engine, "time", SimpleNamespace(sleep=_paced(pace, expected)))  # noqa: B010 - not exported
     for name in _PULLERS:
         getattr(inflatable_utils, name).__kwdefaults__["initial_backoff"] = FIRST_BACKOFF_S
+
+
+def _paced(pace: Pace, expected: Expected) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        if is_wait_for_reply(seconds):
+            expected.verify_wanted()
+        pace.sleep(seconds)
+
+    return sleep
 
 
 def guarded_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,11 +156,6 @@ def _is_plain_run(run: Run) -> bool:
         log.warning("app.not_agreed", public="the run's configuration has other settings")
         return False
     return True
-
-
-def _without_duration(send: Callable[..., Any]) -> Callable[..., Any]:
-    # How long the node worked depends on how many customers it has.
-    return lambda message, tree, _duration: send(message, tree, 0.0)
 
 
 def _verify_function(module: ModuleType, name: str, arguments: set[str]) -> None:

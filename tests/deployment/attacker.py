@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -23,7 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from flwr.app import Message, RecordDict
 from flwr.common.serde import message_from_proto, recorddict_to_proto
-from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+)
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.supercore.control import ControlHttpClient
@@ -41,7 +46,7 @@ from fedcore.tasks.task import initial_weights, load_task
 from fedcore.transport_keys import create_transport_key, load_transport_key
 from fedcore.weights import encode_weights
 from simulations.deployment import Deployment
-from simulations.deployment_processes import MARK, Process, free_port, is_listening, wait_until
+from simulations.deployment_processes import MARK, Process, free_port, wait_until
 
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}:/usr/bin:/bin"
@@ -98,10 +103,7 @@ class Attacker:
     def start(self) -> None:
         """Start the SuperLink and register the nodes' own transport keys with it."""
         self.superlink.start()
-        port = self.deployment.server.port
-        wait_until(
-            lambda: is_listening(port), "the attacker's SuperLink", 60, self.superlink.output
-        )
+        wait_until(self._answers, "the attacker's SuperLink", 60, self.superlink.output)
         for name, node in self.deployment.nodes.items():
             self.register(name, node.state_dir / "transport.key")
 
@@ -112,6 +114,15 @@ class Attacker:
         with closing(self._control()) as control:
             request = RegisterNodeRequest(public_key=public, name=name)
             self.numbers[name] = control.RegisterNode(request).node_id
+
+    def _answers(self) -> bool:
+        # Flower tries the port out before it serves on it.
+        try:
+            with closing(self._control()) as control:
+                control.ListNodes(ListNodesRequest())
+        except httpx.HTTPError:
+            return False
+        return True
 
     def stock_node(self, name: str, folder: Path) -> Process:
         """Return a SuperNode as Flower ships it, admitted and not yet started."""

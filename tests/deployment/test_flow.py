@@ -61,11 +61,19 @@ def test_what_was_spent_is_what_the_ledgers_say_and_no_more_than_planned(
     world, worlds, plan, bundle
 ):
     for unit in worlds.PAIR:
-        events = [receipt.event for receipt in worlds.receipts(bundle) if receipt.unit == unit]
-        claim = renyi_epsilon(events, plan.privacy.delta)
-        assert claim <= 3.0
-        shown = world.node(unit).must("ledger", "show")
-        assert f"epsilon reserved: {claim:.4f}" in shown.output
+        spent = [receipt.event for receipt in worlds.receipts(bundle) if receipt.unit == unit]
+        node = world.node(unit)
+        (reserved,) = worlds.reservations(node, "first")
+        claim = renyi_epsilon(spent, plan.privacy.delta)
+        assert claim == renyi_epsilon([reserved], plan.privacy.delta) <= 3.0
+        assert worlds.orders(node, "first") == [(1, 1, True), (2, 1, True)]
+
+
+def test_the_ledger_shows_what_all_its_runs_have_reserved(world, worlds, run):
+    for unit in worlds.PAIR:
+        node = world.node(unit)
+        total = renyi_epsilon(worlds.reservations(node), world.terms.delta)
+        assert f"epsilon reserved: {total:.4f}" in node.must("ledger", "show").output
 
 
 def test_nodes_listen_on_loopback_only(world, run, worlds):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.plans import TrainingPlan
+from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.signing import Envelope
 from simulations.deployment import Deployment
@@ -156,4 +157,13 @@ def orders(node: NodeSite, run_id: str) -> list[tuple[int, int, bool]]:
         (entry.body["round"], entry.body["attempt"], entry.body["order"] in answered)
         for entry in entries
         if entry.kind == "order" and entry.body["run_id"] == run_id
+    ]
+
+
+def reservations(node: NodeSite, run_id: str | None = None) -> list[PrivacyEvent]:
+    """Return what a ledger has reserved, for one run or for all."""
+    return [
+        PrivacyEvent.model_validate(entry.body["event"])
+        for entry in node.ledger()
+        if entry.kind == "reserve" and run_id in (None, entry.body["run_id"])
     ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import threading
 import time
 import types
 
@@ -15,12 +16,14 @@ from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal as engine
 from flwr.supernode.nodestate import NodeStateFactory
 
 from clients.engine import seams
+from clients.engine.files import EngineFiles
+from clients.engine.pace import Pace
 from clients.engine.seams import guarded_arguments, verify_seams
 from fedcore.errors import FedError
 from fedserver.engine.bundle import build_bundle, bundle_hash
@@ -128,13 +131,6 @@ def test_a_bundle_that_is_not_the_one_named_or_not_the_agreed_one_is_not_verifie
     assert not seams._is_agreed(Fab("", b"", {}), {})
 
 
-def test_how_long_the_node_worked_is_not_told():
-    sent = []
-    send = seams._without_duration(lambda *arguments: sent.append(arguments))
-    send("message", "tree", 12.5)
-    assert sent == [("message", "tree", 0.0)]
-
-
 class TestFlowersOwnLoop:
     """The guarded arguments in Flower's own code, with its own state."""
 
@@ -193,3 +189,101 @@ class TestFlowersOwnLoop:
         assert errors == [ErrorCode.INVALID_FAB]
         assert list(state.get_tasks()) == []
         assert state.get_run(5) is None
+
+
+class TestOneMessageAtATime:
+    """Flower's loop behind the guard, with its own state: which replies have left, and when."""
+
+    @pytest.fixture
+    def guarded(self, monkeypatch, tmp_path):
+        for name in ("_verify_fab", "_pull_and_store_message", "_push_messages", "time"):
+            monkeypatch.setattr(engine, name, getattr(engine, name))
+        for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
+            puller = getattr(inflatable_utils, name)
+            monkeypatch.setattr(puller, "__kwdefaults__", dict(puller.__kwdefaults__))
+        files = EngineFiles(tmp_path / "engine")
+        files.prepare()
+        seams.guard_supernode(Pace(files))
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 5, 1, 1
+        factory = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
+        state = factory.state()
+        state.set_node_id(11)
+        state.store_run(run_of())
+        return state, factory.objectstore_factory.store()
+
+    @staticmethod
+    def message(number, ttl=60.0):
+        made = Message(RecordDict({"a": ConfigRecord({"b": number})}), 11, "train", ttl=ttl)
+        made.metadata.__dict__.update(_run_id=5, _message_id=made.object_id)
+        return made
+
+    @staticmethod
+    def receive(guarded, message, confirm=lambda run_id, digest: None):
+        state, store = guarded
+        parts = {digest: part.deflate() for digest, part in get_all_nested_objects(message).items()}
+        return engine._pull_and_store_message(
+            state=state,
+            object_store=store,
+            node_config={},
+            receive=lambda: (remove_content_from_message(message), get_object_tree(message)),
+            get_run=lambda run_id: run_of(),
+            get_fab=lambda fab_hash, run_id: Fab("", b"", {}),
+            pull_object=lambda run_id, digest: parts[digest],
+            confirm_message_received=confirm,
+            trusted_entities=None,
+        )
+
+    @staticmethod
+    def answer(guarded, message):
+        state, store = guarded
+        reply = Message(RecordDict({"done": ConfigRecord({"of": "it"})}), reply_to=message)
+        engine._insert_message(reply, state, store)
+        state.record_message_processing_start(message.metadata.message_id)
+        state.record_message_processing_end(message.metadata.message_id)
+
+    @staticmethod
+    def send(guarded):
+        state, store = guarded
+        sent = []
+
+        def send(message, tree, duration):
+            sent.append((message.metadata.reply_to_message_id, duration))
+            return set(), "session"
+
+        def push_object(*arguments):
+            pytest.fail("the SuperLink asked for no object")
+
+        engine._push_messages(state=state, object_store=store, send=send, push_object=push_object)
+        return sent
+
+    def test_how_long_the_node_worked_is_not_told(self, guarded):
+        message = self.message(1)
+        assert self.receive(guarded, message) == 5
+        self.answer(guarded, message)
+        assert self.send(guarded) == [(message.metadata.message_id, 0.0)]
+
+    def test_a_reply_that_a_stopped_run_left_behind_is_not_taken_for_the_next_ones(self, guarded):
+        """Else the node would be one message behind from then on, and miss every deadline."""
+        first, second = self.message(1), self.message(2)
+
+        def stopped(run_id, digest):
+            raise RunNotRunningException("stopped by its operator")
+
+        assert self.receive(guarded, first, stopped) is None
+        self.answer(guarded, first)  # the executor had the task already
+        assert self.receive(guarded, second) == 5
+        late = threading.Timer(0.3, self.answer, (guarded, second))
+        late.start()
+        sent = [message_id for message_id, _ in self.send(guarded)]
+        late.join()
+        assert sent == [first.metadata.message_id, second.metadata.message_id]
+
+    def test_a_reply_that_never_comes_is_waited_for_while_it_is_wanted_and_no_longer(self, guarded):
+        lost, next_one = self.message(1, ttl=0.5), self.message(2)
+        assert self.receive(guarded, lost) == 5
+        assert self.send(guarded) == []
+        assert self.receive(guarded, next_one) == 5
+        self.answer(guarded, next_one)
+        assert [message_id for message_id, _ in self.send(guarded)] == [
+            next_one.metadata.message_id
+        ]
