@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,12 @@ SAMPLE = (
 )
 
 
+# Each walker is one process that computes all the time.
+WALKERS = 2
+
+
 def walk(home, *words):
+    home.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, str(WALK), str(home), *words], capture_output=True, text=True, check=False
     )
@@ -52,6 +58,13 @@ def test_a_sample_of_kills_leaves_nothing_wrong_and_the_run_goes_on(sampled):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_kill_at_every_durable_write_leaves_nothing_wrong_and_the_run_goes_on(tmp_path):
-    found = walk(tmp_path, "walk")
-    assert len(found["results"]) == 2 * len(found["points"])
-    assert {point: wrong for point, wrong in found["results"].items() if wrong} == {}
+    with ThreadPoolExecutor(WALKERS) as pool:
+        halves = [
+            pool.submit(walk, tmp_path / str(part), "walk", str(part), str(WALKERS))
+            for part in range(WALKERS)
+        ]
+        found = [half.result() for half in halves]
+    points = found[0]["points"]
+    results = {point: wrong for half in found for point, wrong in half["results"].items()}
+    assert len(results) == 2 * len(points)
+    assert {point: wrong for point, wrong in results.items() if wrong} == {}
