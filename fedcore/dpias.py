@@ -44,6 +44,14 @@ class Risk(Part):
     likelihood_after: Level
 
 
+class FairnessBound(Part):
+    """The most that a metric may differ between the groups of a sensitive attribute."""
+
+    attribute: Text
+    metric: Name
+    largest_gap: Annotated[float, Field(gt=0, le=1)]
+
+
 class Bindings(Part):
     """What the gate holds a plan against. A plan that leaves these bounds gets no permit."""
 
@@ -56,6 +64,9 @@ class Bindings(Part):
     epsilon_cap: Positive
     delta_cap: Positive
     minimum_units: Annotated[int, Field(ge=1)]
+    secure_aggregation: bool | None = None
+    fairness: tuple[FairnessBound, ...] | None = None
+    update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
 
 
 class Dpia(Record):
