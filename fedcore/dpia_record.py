@@ -5,10 +5,11 @@ are done on the document, whose digest they name, and do not change it.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedcore import canonical
 from fedcore.dpia_sections import (
     Action,
     Asset,
@@ -31,8 +32,8 @@ from fedcore.dpia_sections import (
     Unmapped,
     asked_by,
 )
-from fedcore.dpias import Bindings
-from fedcore.record import At, Name, Record, Text
+from fedcore.dpias import ActRecord, Bindings, Condition, DpiaState, DpiaV1
+from fedcore.record import At, Name, Part, Record, Text
 
 
 class Dpia(Record):
@@ -93,6 +94,37 @@ class Dpia(Record):
     def controllers(self) -> tuple[LegalEntity, ...]:
         """Return the entities that are controllers, alone or jointly."""
         return tuple(entity for entity in self.entities if entity.role != "processor")
+
+
+AnyDpia = Dpia | DpiaV1
+
+
+class DpiaView(Part):
+    """A DPIA version as it stands now, and the acts that led there.
+
+    Attributes:
+        expiring: it is in force and must be followed by a new version soon.
+        authority_due_at: until when the authority has time to answer, when it was asked.
+    """
+
+    record: Annotated[AnyDpia, Field(discriminator="schema_name")]
+    state: DpiaState
+    author: Name
+    acts: tuple[ActRecord, ...]
+    expiring: bool = False
+    open_conditions: tuple[Condition, ...] = ()
+    authority_due_at: At | None = None
+
+
+def dpia_type(schema: object) -> type[Dpia] | type[DpiaV1]:
+    """Return the record type of a DPIA's schema; that of today for any that is unknown."""
+    return DpiaV1 if schema == DpiaV1.schema_id() else Dpia
+
+
+def parse_dpia(data: bytes) -> AnyDpia:
+    """Return the DPIA of canonical bytes, dpia/2 or dpia/1. Raises: InvalidRecordError."""
+    value: Any = canonical.parse(data)
+    return dpia_type(value.get("schema") if isinstance(value, dict) else None).from_bytes(data)
 
 
 def _verify_distinct(section: str, ids: Iterable[str]) -> None:
