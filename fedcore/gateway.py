@@ -6,7 +6,8 @@ from typing import Protocol
 from pydantic import ConfigDict
 
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaAct
+from fedcore.dpia_record import Dpia, DpiaView
+from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
@@ -123,7 +124,12 @@ class OfficeGateway(Protocol):
     def create_dpia(self, dpia: Dpia) -> str:
         """Store a draft and return its digest."""
 
-    def act_on_dpia(self, digest: str, act: DpiaAct, note: str) -> str:
+    def fetch_dpia(self, digest: str) -> DpiaView:
+        """Return a DPIA version as it stands now."""
+
+    def act_on_dpia(
+        self, digest: str, act: DpiaAct, note: str, details: ActDetails | None = None
+    ) -> str:
         """Do one act on a DPIA and return the state it is in now."""
 
     def register_plan(self, plan: Envelope) -> str:

@@ -11,7 +11,8 @@ import httpx
 from pydantic import ValidationError
 
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaAct
+from fedcore.dpia_record import Dpia, DpiaView
+from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.errors import (
     BudgetError,
     ConflictError,
@@ -217,10 +218,17 @@ class HttpGateway:
         """Store a draft and return its digest."""
         return self._text("POST", "/v1/dpias", dpia.to_json(), "digest")
 
-    def act_on_dpia(self, digest: str, act: DpiaAct, note: str) -> str:
+    def fetch_dpia(self, digest: str) -> DpiaView:
+        """Return a DPIA version as it stands now."""
+        return self._part(DpiaView, "GET", f"/v1/dpias/{_step(digest)}")
+
+    def act_on_dpia(
+        self, digest: str, act: DpiaAct, note: str, details: ActDetails | None = None
+    ) -> str:
         """Do one act on a DPIA and return the state it is in now."""
+        body = {} if details is None else details.model_dump(mode="json", exclude_none=True)
         path = f"/v1/dpias/{_step(digest)}/acts"
-        return self._text("POST", path, {"act": act, "note": note}, "state")
+        return self._text("POST", path, {**body, "act": act, "note": note}, "state")
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from fedcore.bundle import Evidence
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaDecision
+from fedcore.dpia_record import AnyDpia, Dpia
+from fedcore.dpias import DpiaDecision, DpiaV1
 from fedcore.errors import InvalidRecordError, MismatchError, SignatureError, TrustError
 from fedcore.handovers import GovernanceKeys, follow_handovers
 from fedcore.models import Checkpoint, ModelVersion
@@ -15,7 +16,7 @@ from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm, Record
 from fedcore.rounds import Cosignature, Receipt, RoundReport
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope, open_envelope, payload_type
 
 R = TypeVar("R", bound=Record)
 
@@ -54,9 +55,12 @@ class Documents:
         return self._governance_document("contract.json", self.evidence.contract, Contract)
 
     @cached_property
-    def dpia(self) -> Dpia:
-        """The DPIA, signed by governance."""
-        return self._governance_document("dpia.json", self.evidence.dpia, Dpia)
+    def dpia(self) -> AnyDpia:
+        """The DPIA, of today's schema or of 0.2, signed by governance."""
+        envelope = self.evidence.dpia
+        if envelope.payload_type == payload_type(DpiaV1, self.realm):
+            return self._governance_document("dpia.json", envelope, DpiaV1)
+        return self._governance_document("dpia.json", envelope, Dpia)
 
     @cached_property
     def dpia_decision(self) -> DpiaDecision:

@@ -1,15 +1,36 @@
 """Checks of a bundle: was the run allowed, by whom, and was its permit good when it was used?"""
 
 import itertools
+from collections.abc import Mapping
 
-from fedcore.dpias import ActRecord, DpiaAct
+from fedcore.dpia_acts import (
+    ADVICE,
+    APPROVALS,
+    advice_is_unfavourable,
+    current_line,
+    entities_without,
+    force_ends_at,
+    participating_controllers,
+)
+from fedcore.dpia_record import AnyDpia
+from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
 from fedcore.record import Realm
 from fedcore.trust import verify_permit, verify_permit_time, verify_renewal
 from fedcore.verify_documents import Documents
 
-_ACTS_IN_ORDER: tuple[DpiaAct, ...] = ("submit", "evaluate", "advise", "approve")
+# Author, evaluator, data protection officer, approver: each duty is done in full before the next
+# one, by persons who have no other.
+_DUTIES: Mapping[DpiaAct, int] = {
+    "submit": 0,
+    "evaluate": 1,
+    "advise": 2,
+    "approve": 3,
+    "approve_with_conditions": 3,
+}
+_ENDING: frozenset[DpiaAct] = frozenset({"reject", "suspend", "withdraw"})
+_AFTER_FORCE: frozenset[DpiaAct] = _ENDING | {"resume"}
 
 
 def verify_lineage(documents: Documents) -> None:
@@ -93,16 +114,19 @@ def verify_dpia_in_force(documents: Documents) -> None:
     Raises: MismatchError `dpia.not_in_force`, `dpia.acts_incomplete`, `dpia.acts_not_separate`.
     """
     decision, issued_at = documents.dpia_decision, documents.permit.issued_at
-    valid_until = min(decision.valid_until, documents.dpia.valid_until)
+    valid_until = force_ends_at(
+        min(decision.valid_until, documents.dpia.valid_until), decision.acts
+    )
     if (
         decision.state != "in_force"
+        or decision.decided_at < (documents.dpia.effective_from or decision.decided_at)
         or decision.dpia != documents.dpia.digest
         or not decision.decided_at <= issued_at < valid_until
     ):
         raise MismatchError(
             "dpia.not_in_force", "the DPIA was not in force when the permit was issued"
         )
-    _verify_acts(decision.acts)
+    _verify_acts(decision, documents.dpia)
     if any(act.acted_at > decision.decided_at for act in decision.acts):
         raise MismatchError("dpia.acts_incomplete", "an act was done after the decision")
 
@@ -140,18 +164,38 @@ def verify_renewals(documents: Documents) -> None:
             raise MismatchError("dpia.exceeded", "a renewal reaches beyond the DPIA's validity")
 
 
-def _verify_acts(acts: tuple[ActRecord, ...]) -> None:
+def _verify_acts(decision: DpiaDecision, dpia: AnyDpia) -> None:
     """Hold the acts since the last submission against the order and separation of duties."""
-    last = max((place for place, act in enumerate(acts) if act.act == "submit"), default=len(acts))
-    line = [act for act in acts[last:] if act.act in _ACTS_IN_ORDER]
-    if tuple(act.act for act in line) != _ACTS_IN_ORDER or acts[-1].act not in (
-        "approve",
-        "resume",
-    ):
+    acts, line = decision.acts, current_line(decision.acts)
+    of_each = max(1, len(participating_controllers(dpia)))
+    done = [act for act in line if act.act in _DUTIES]
+    duties = [_DUTIES[act.act] for act in done]
+    if duties != [0, 1, *[2] * of_each, *[3] * of_each]:
         raise MismatchError(
             "dpia.acts_incomplete", "the DPIA was not submitted, evaluated, advised on and approved"
         )
+    if [act.act for act in line if act.act in APPROVALS | _AFTER_FORCE][-1] in _ENDING:
+        raise MismatchError("dpia.acts_incomplete", "the last act on the DPIA ends its force")
     if any(left.acted_at > right.acted_at for left, right in itertools.pairwise(acts)):
         raise MismatchError("dpia.acts_incomplete", "the acts on the DPIA are out of order")
-    if len({act.actor for act in line}) != len(_ACTS_IN_ORDER):
+    people = {(duty, act.actor) for duty, act in zip(duties, done, strict=True)}
+    if len(people) != len({actor for _, actor in people}):
         raise MismatchError("dpia.acts_not_separate", "one person did two of the acts on the DPIA")
+    _verify_every_controller(line, dpia)
+
+
+def _verify_every_controller(line: tuple[ActRecord, ...], dpia: AnyDpia) -> None:
+    """Hold advice and approvals against the controllers that take part, and against each other."""
+    entities = participating_controllers(dpia)
+    for kinds in (ADVICE, APPROVALS):
+        missing = entities_without(line, kinds, entities)
+        if missing:
+            raise MismatchError(
+                "dpia.acts_incomplete", f"{', '.join(missing)} did not advise or approve"
+            )
+    for act in line:
+        overruled = act.act in APPROVALS and advice_is_unfavourable(line, act.entity)
+        if overruled and act.overruling_reason is None:
+            raise MismatchError(
+                "dpia.acts_incomplete", "it was approved against the advice, without a reason"
+            )

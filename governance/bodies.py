@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
+from fedcore.dpias import ActDetails, DpiaAct, DpiaState
 from fedcore.models import LogEntry
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
@@ -45,20 +45,11 @@ class Stored(Part):
     digest: Digest
 
 
-class ActRequest(Part):
-    """An act on a DPIA and why; PostgreSQL cannot keep a NUL in a text."""
+class ActRequest(ActDetails):
+    """An act on a DPIA, why, and what it says besides."""
 
     act: DpiaAct
-    note: Annotated[Text, Field(pattern=r"^[^\x00]+$")]
-
-
-class DpiaView(Part):
-    """A DPIA version, the state that counts now, and the acts that led there."""
-
-    record: Dpia
-    state: DpiaState
-    author: Name
-    acts: tuple[ActRecord, ...]
+    note: Text
 
 
 class StateView(Part):

@@ -1,24 +1,40 @@
 """DPIAs: drafts, acts, and what follows when one comes into force or leaves it."""
 
-from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaDecision, DpiaState
-from fedcore.errors import ConflictError, NotFoundError, TransitionError
-from governance.decisions.dpia import Person, Standing, decide_transition, state_at
+from dataclasses import replace
+from datetime import timedelta
+
+from fedcore.contracts import Contract
+from fedcore.dpia_acts import authority_due_at, open_conditions
+from fedcore.dpia_record import AnyDpia, Dpia, DpiaView
+from fedcore.dpias import ActRecord, DpiaDecision, DpiaState, DpiaV1
+from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, TransitionError
+from governance.bodies import ActRequest
+from governance.decisions.completeness import list_lacks
+from governance.decisions.dpia import decide_transition
+from governance.decisions.dpia_standing import is_expiring, standing_of, state_at
 from governance.office import Desk
 from governance.permits import revoke
-from registry import dpias, permits
+from registry import documents, dpias, permits
 from registry.accounts import Account
 from registry.dpias import StoredDpia
 
 # Runs under a DPIA in one of these states end; those under a superseded version may finish.
 _REVOKING_STATES: frozenset[DpiaState] = frozenset({"suspended", "withdrawn"})
+_OUTDATED = (
+    "dpia.schema_outdated",
+    f"a DPIA of {DpiaV1.schema_id()} is only read now: draft it as {Dpia.schema_id()}",
+)
 
 
-def create_dpia(desk: Desk, dpia: Dpia, author: Account) -> str:
+def create_dpia(desk: Desk, dpia: AnyDpia, author: Account) -> str:
     """Store a draft and return its digest; the same draft of the same author again changes nothing.
 
-    Raises: InvalidRecordError `record.not_canonical`; ConflictError `dpia.version_known`.
+    Raises: InvalidRecordError `record.not_canonical`, `dpia.schema_outdated`; ConflictError
+        `dpia.version_known`.
     """
     digest = dpia.digest  # before the database sees a number that only JSON can hold
+    if not isinstance(dpia, Dpia):
+        raise InvalidRecordError(*_OUTDATED)
     known = dpias.find_version(desk.session, dpia.dpia_id, dpia.version)
     if known is None:
         dpias.append(desk.session, dpia, author.name, desk.now)
@@ -37,11 +53,26 @@ def find_dpia(desk: Desk, digest: str) -> StoredDpia:
 
 def state_now(desk: Desk, stored: StoredDpia) -> DpiaState:
     """Return the state that counts now."""
-    return state_at(stored.state, stored.record.valid_until, desk.now)
+    return state_at(standing_of(stored), desk.now)
 
 
-def act_on_dpia(desk: Desk, digest: str, act: DpiaAct, note: str, account: Account) -> DpiaState:
-    """Do one act and return the new state.
+def view_dpia(desk: Desk, digest: str) -> DpiaView:
+    """Return a DPIA version as it stands now. Raises: NotFoundError `dpia.unknown`."""
+    stored = find_dpia(desk, digest)
+    notice = timedelta(days=desk.settings.dpia_expiring_days)
+    return DpiaView(
+        record=stored.record,
+        state=state_now(desk, stored),
+        author=stored.author,
+        acts=stored.acts,
+        expiring=is_expiring(standing_of(stored), desk.now, notice),
+        open_conditions=open_conditions(stored.acts),
+        authority_due_at=authority_due_at(stored.acts),
+    )
+
+
+def act_on_dpia(desk: Desk, digest: str, request: ActRequest, account: Account) -> DpiaState:
+    """Do one act and return the state that counts now.
 
     Guarantees: a version that comes into force is signed and logged with its acts, and supersedes
         older versions; one that is suspended or withdrawn takes the permits under it with it.
@@ -49,22 +80,67 @@ def act_on_dpia(desk: Desk, digest: str, act: DpiaAct, note: str, account: Accou
         `dpia.newer_in_force`.
     """
     stored = find_dpia(desk, digest)
-    standing = Standing(stored.state, stored.author, stored.acts, stored.record.valid_until)
-    state = decide_transition(standing, act, Person(account.name, account.role), desk.now)
+    act = ActRecord(**request.model_dump(), actor=account.name, acted_at=desk.now)
+    standing = standing_of(stored)
+    if act.act == "submit":
+        standing = replace(standing, lacks=_lacks(desk, stored.record))
+    state = decide_transition(standing, act, account.role)
+    _file_act(desk, stored, act, state)
+    return state_now(desk, find_dpia(desk, digest))
+
+
+def suspend_changed(desk: Desk, contract: Contract, account: Account) -> None:
+    """Suspend what is in force on an older version of a contract that is about to be published: a
+    material change (Art. 35(11) GDPR).
+
+    Guarantees: as for every suspension; for a contract that is published already nothing changes.
+    """
+    published = [
+        desk.open_signed_here(envelope, Contract)
+        for envelope in documents.of_kind(desk.session, Contract)
+    ]
+    if contract in published:
+        return
+    older = {
+        known.digest
+        for known in published
+        if known.contract_id == contract.contract_id and known.version < contract.version
+    }
+    note = f"A material change: {contract.contract_id} version {contract.version} is published."
+    for stored in dpias.list_all(desk.session):
+        if stored.state == "in_force" and stored.record.bindings.contract in older:
+            act = ActRecord(act="suspend", actor=account.name, note=note, acted_at=desk.now)
+            _file_act(desk, stored, act, "suspended")
+
+
+def _file_act(desk: Desk, stored: StoredDpia, act: ActRecord, state: DpiaState) -> None:
+    """Store a decided act and do what follows from it."""
+    digest = stored.record.digest
     versions = dpias.list_of(desk.session, stored.record.dpia_id)
-    if state == "in_force":
+    entering = state == "in_force" and stored.state != "in_force"
+    if entering:
         _verify_newest(versions, stored)
-    record = ActRecord(act=act, actor=account.name, note=note, acted_at=desk.now)
-    dpias.append_act(desk.session, digest, record, len(stored.acts))
+    dpias.append_act(desk.session, digest, act, len(stored.acts))
     dpias.set_state(desk.session, digest, state)
-    if state == "in_force":
+    if entering:
         desk.issue(stored.record)
         _supersede_older(desk, versions, stored)
-    if stored.decision is not None or state == "in_force":
+    if act.act != "comment" and (stored.decision is not None or state == "in_force"):
         _sign_decision(desk, digest)
-    if state in _REVOKING_STATES:
+    if state in _REVOKING_STATES and stored.state != state:
         _revoke_permits(desk, digest, state)
-    return state
+
+
+def _lacks(desk: Desk, dpia: AnyDpia) -> tuple[tuple[str, str], ...]:
+    """Return what a submission is refused for."""
+    if not isinstance(dpia, Dpia):
+        return (_OUTDATED,)
+    published = documents.find(desk.session, Contract, dpia.bindings.contract)
+    contract = None if published is None else desk.open_signed_here(published, Contract)
+    lacks = list_lacks(dpia, contract)
+    if not lacks:
+        return ()
+    return (("dpia.incomplete", f"It lacks {'; '.join(lack.text for lack in lacks)}."),)
 
 
 def _verify_newest(versions: tuple[StoredDpia, ...], stored: StoredDpia) -> None:

@@ -1,14 +1,15 @@
 """Permits: facts in, decision out, both kept; and their revocation."""
 
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaState
+from fedcore.dpia_record import AnyDpia
+from fedcore.dpias import DpiaState
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
 from fedcore.optouts import epoch_of
 from fedcore.permits import NodeGrant, Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
 from fedcore.signing import Envelope
 from fedcore.trust import MAX_CLOCK_SKEW
-from governance.decisions.dpia import state_at
+from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.gate import GateFacts, choose_dpia, decide_permit, run_epsilon
 from governance.decisions.renewals import decide_expiry
 from governance.office import Desk
@@ -47,7 +48,7 @@ def request_permit(
 
 
 def load_facts(
-    desk: Desk, plan: TrainingPlan, author_key: str, dpia: tuple[Dpia, DpiaState] | None
+    desk: Desk, plan: TrainingPlan, author_key: str, dpia: tuple[AnyDpia, DpiaState] | None
 ) -> GateFacts:
     """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
     contract = documents.find(desk.session, Contract, plan.contract)
@@ -95,9 +96,9 @@ def revoke(desk: Desk, run_id: str, reason: str) -> Envelope:
     return envelope
 
 
-def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> tuple[Dpia, DpiaState] | None:
+def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> tuple[AnyDpia, DpiaState] | None:
     candidates = [
-        (stored.record, state_at(stored.state, stored.record.valid_until, desk.now))
+        (stored.record, state_at(standing_of(stored), desk.now))
         for stored in dpias.list_all(desk.session)
     ]
     return choose_dpia(plan, candidates)
@@ -140,7 +141,9 @@ def _permit_of(
         issued_at=desk.now,
         # A node whose clock is a little behind must not find the permit early.
         not_before=desk.now - MAX_CLOCK_SKEW,
-        expires_at=decide_expiry(desk.now, desk.settings.permit_valid_s, dpia.valid_until),
+        expires_at=decide_expiry(
+            desk.now, desk.settings.permit_valid_s, standing_of(stored).force_ends_at
+        ),
     )
 
 

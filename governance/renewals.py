@@ -3,7 +3,7 @@
 from fedcore.errors import NotFoundError, RefusedError
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.signing import Envelope
-from governance.decisions.dpia import state_at
+from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.renewals import (
     RenewalFacts,
     decide_expiry,
@@ -45,7 +45,7 @@ def renew_permit(desk: Desk, run_id: str, operator: Account) -> Envelope | Refus
 
 def _facts(desk: Desk, permit: Permit, dpia: StoredDpia, *, revoked: bool) -> RenewalFacts:
     plan, author_key = open_plan(desk, permit.plan)
-    state = state_at(dpia.state, dpia.record.valid_until, desk.now)
+    state = state_at(standing_of(dpia), desk.now)
     reports = load_reports(desk, permit)
     return RenewalFacts(
         gate=load_facts(desk, plan, author_key, (dpia.record, state)),
@@ -78,6 +78,8 @@ def _issue(desk: Desk, permit: Permit, dpia: StoredDpia) -> Envelope:
         permit=permit.digest,
         sequence=len(documents.of_run(desk.session, PermitRenewal, permit.run_id)) + 1,
         issued_at=desk.now,
-        expires_at=decide_expiry(desk.now, desk.settings.permit_valid_s, dpia.record.valid_until),
+        expires_at=decide_expiry(
+            desk.now, desk.settings.permit_valid_s, standing_of(dpia).force_ends_at
+        ),
     )
     return desk.issue(renewal, run_id=permit.run_id)

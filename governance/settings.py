@@ -36,6 +36,9 @@ class GovernanceSettings(BaseSettings):
     permit_valid_s: Annotated[
         int, Field(ge=1, le=31_536_000, description="How long a permit may be used.")
     ] = 86_400
+    dpia_expiring_days: Annotated[
+        int, Field(ge=0, le=3660, description="How long before its end a DPIA counts as expiring.")
+    ] = 30
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="The largest request body that is read.")
     ] = 32 * 1024 * 1024

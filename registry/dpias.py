@@ -6,7 +6,9 @@ from typing import cast
 
 from sqlmodel import Session, col, select
 
-from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
+from fedcore import canonical
+from fedcore.dpia_record import AnyDpia, parse_dpia
+from fedcore.dpias import ActDetails, ActRecord, DpiaState
 from registry.tables.dpias import DpiaActRow, DpiaRow
 
 
@@ -14,14 +16,14 @@ from registry.tables.dpias import DpiaActRow, DpiaRow
 class StoredDpia:
     """A DPIA version as it stands: `state` is the stored one, before expiry is derived."""
 
-    record: Dpia
+    record: AnyDpia
     state: DpiaState
     author: str
     acts: tuple[ActRecord, ...]
     decision: str | None
 
 
-def append(session: Session, record: Dpia, author: str, created_at: datetime) -> None:
+def append(session: Session, record: AnyDpia, author: str, created_at: datetime) -> None:
     """Store a draft."""
     session.add(
         DpiaRow(
@@ -47,6 +49,7 @@ def append_act(session: Session, digest: str, act: ActRecord, position: int) -> 
             actor=act.actor,
             note=act.note,
             acted_at=act.acted_at,
+            details=_details(act),
         )
     )
     session.flush()
@@ -97,16 +100,31 @@ def _stored(session: Session, row: DpiaRow) -> StoredDpia:
     query = (
         select(DpiaActRow).where(DpiaActRow.dpia == row.digest).order_by(col(DpiaActRow.position))
     )
-    acts = tuple(
-        ActRecord(
-            act=cast("DpiaAct", act.act), actor=act.actor, note=act.note, acted_at=act.acted_at
-        )
-        for act in session.exec(query)
-    )
+    acts = tuple(map(_act, session.exec(query)))
     return StoredDpia(
-        record=Dpia.from_bytes(row.record.encode()),
+        record=parse_dpia(row.record.encode()),
         state=cast("DpiaState", row.state),
         author=row.author,
         acts=acts,
         decision=row.decision,
     )
+
+
+def _act(row: DpiaActRow) -> ActRecord:
+    values = {} if row.details is None else canonical.decode(row.details.encode())
+    return ActRecord.model_validate(
+        {
+            **values,
+            "act": row.act,
+            "actor": row.actor,
+            "note": row.note,
+            "acted_at": row.acted_at,
+        }
+    )
+
+
+def _details(act: ActRecord) -> str | None:
+    if not act.given:
+        return None
+    own = act.model_dump(mode="json", include=set(ActDetails.model_fields), exclude_none=True)
+    return canonical.encode(own).decode()

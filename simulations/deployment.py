@@ -142,7 +142,7 @@ class Deployment:
 
     def put_in_force(self, plan: TrainingPlan, epsilon_cap: float) -> None:
         """Take a DPIA that covers the plan to `in_force`, by four people. Raises: FedError."""
-        dpia = make_dpia(plan, epsilon_cap, datetime.now(UTC))
+        dpia = make_dpia(plan, self.contract, epsilon_cap, datetime.now(UTC))
         digest = self.offices["author"].create_dpia(dpia)
         for role, act, note in DPIA_ACTS:
             self.offices[role].act_on_dpia(digest, act, note)

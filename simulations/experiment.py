@@ -94,7 +94,8 @@ class Experiment:
     def _in_world(self, federation: Federation, population: Population) -> Outcome:
         scenario, start = self._scenario, time.perf_counter()
         plan = make_plan(scenario)
-        federation.put_in_force(make_dpia(plan, scenario.epsilon, federation.clock.now()))
+        dpia = make_dpia(plan, scenario.contract, scenario.epsilon, federation.clock.now())
+        federation.put_in_force(dpia)
         digest = federation.register(plan)
         self._take_opt_outs(federation, after_round=0)
         scratch = self._root / "scratch.csv"

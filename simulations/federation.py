@@ -22,7 +22,8 @@ from clients.node import Node, open_node
 from clients.state import StateDir, create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaAct
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import DpiaAct
 from fedcore.gateway_http import HttpGateway
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import RandomSource

@@ -3,13 +3,24 @@
 from datetime import datetime, timedelta
 
 from fedcore import canonical
-from fedcore.dpias import Bindings, Dpia, DpiaAct, Risk
+from fedcore.contracts import Contract
+from fedcore.dpia_record import Dpia
+from fedcore.dpia_sections import LegalEntity
+from fedcore.dpias import Bindings, DpiaAct
 from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
 from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
+from simulations.assessment import (
+    WRITTEN,
+    make_inventory,
+    make_minimisation,
+    make_purposes,
+    make_retention,
+    make_screening,
+)
 from simulations.scenario import Scenario
 
 # Who does what with a DPIA until it is in force: role, act, note.
@@ -18,26 +29,6 @@ DPIA_ACTS: tuple[tuple[str, DpiaAct, str], ...] = (
     ("evaluator", "evaluate", "Risks and measures are complete and proportionate."),
     ("dpo", "advise", "Advice: go ahead, with the epsilon cap as bound."),
     ("approver", "approve", "Approved for the bound purposes, units and terms."),
-)
-_RISKS = (
-    Risk(
-        id="membership-inference",
-        text="Someone learns from the model that a person is a customer, or has left.",
-        severity_before=3,
-        likelihood_before=3,
-        measures=("differential privacy with a capped epsilon", "no metrics leave a node"),
-        severity_after=3,
-        likelihood_after=1,
-    ),
-    Risk(
-        id="ignored-objection",
-        text="A customer who has objected is trained on all the same.",
-        severity_before=2,
-        likelihood_before=3,
-        measures=("the one reader of rows applies opt-outs", "stale opt-outs refuse"),
-        severity_after=2,
-        likelihood_after=1,
-    ),
 )
 
 
@@ -81,30 +72,45 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
     )
 
 
-def make_dpia(plan: TrainingPlan, epsilon_cap: float, now: datetime) -> Dpia:
-    """Return a short DPIA that covers a plan up to an epsilon cap, for a year."""
+def make_dpia(plan: TrainingPlan, contract: Contract, epsilon_cap: float, now: datetime) -> Dpia:
+    """Return a complete DPIA that covers a plan up to an epsilon cap, for a year.
+
+    One controller answers for all units: the company whose business units they are.
+    """
+    bindings = _bindings(plan, epsilon_cap)
     return Dpia(
         dpia_id="churn-prevention",
         version=1,
         title="Federated, differentially private churn prediction",
-        description="Business units train one model together. Rows stay at the units; noised "
-        "sums of clipped gradients leave them, each charged to the unit's privacy ledger.",
-        necessity="A model of one unit alone is markedly worse; pooling the rows is not needed "
-        "for the purpose, and is not done.",
-        legal_basis="Art. 6(1)(f) GDPR; customers may object (Art. 21), and the objection acts "
-        "before the next round.",
-        data_subject_rights="Objections are taken in at each unit under keyed pseudonyms.",
-        risks=_RISKS,
-        bindings=Bindings(
-            task=plan.task,
-            purposes=(plan.purpose,),
-            contract=plan.contract,
-            features=tuple(sorted({feature.field for feature in plan.features})),
-            units=tuple(terms.unit for terms in plan.units),
-            privacy_modes=("local",),
-            epsilon_cap=epsilon_cap,
-            delta_cap=plan.privacy.delta,
-            minimum_units=plan.minimum_units,
+        entities=(
+            LegalEntity(
+                id="company",
+                name="The company of these business units",
+                role="controller",
+                contact="The simulation has no address",
+                units=bindings.units,
+            ),
         ),
+        **WRITTEN,
+        screening=make_screening(),
+        inventory=make_inventory(contract),
+        purposes=make_purposes(contract, bindings.purposes),
+        minimisation=make_minimisation(contract, bindings.features),
+        retention=make_retention(contract),
+        bindings=bindings,
         valid_until=now + timedelta(days=365),
+    )
+
+
+def _bindings(plan: TrainingPlan, epsilon_cap: float) -> Bindings:
+    return Bindings(
+        task=plan.task,
+        purposes=(plan.purpose,),
+        contract=plan.contract,
+        features=tuple(sorted({feature.field for feature in plan.features})),
+        units=tuple(terms.unit for terms in plan.units),
+        privacy_modes=("local",),
+        epsilon_cap=epsilon_cap,
+        delta_cap=plan.privacy.delta,
+        minimum_units=plan.minimum_units,
     )

@@ -182,9 +182,9 @@ def small_plan(plan: TrainingPlan, units: set[str]) -> TrainingPlan:
 def _without_dpia(theatre: Theatre) -> Pair:
     run_id = theatre.new_run()
     refused = theatre.run(run_id)
-    theatre.federation.put_in_force(
-        make_dpia(theatre.plan, EPSILON_CAP, theatre.federation.clock.now())
-    )
+    federation = theatre.federation
+    now = federation.clock.now()
+    federation.put_in_force(make_dpia(theatre.plan, federation.contract, EPSILON_CAP, now))
     return Pair(
         "No DPIA in force",
         "The operator starts a run of a registered plan that no DPIA in force covers.",

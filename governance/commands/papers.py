@@ -9,7 +9,8 @@ import typer
 from fedcore import canonical
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaAct
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import DpiaAct
 from fedcore.errors import InvalidRecordError
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 

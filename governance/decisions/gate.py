@@ -11,7 +11,8 @@ from datetime import datetime
 
 from fedcore import canonical
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaState
+from fedcore.dpia_record import AnyDpia
+from fedcore.dpias import DpiaState
 from fedcore.permits import UnitCertificate, public_n_of
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import renyi_epsilon
@@ -28,7 +29,7 @@ class GateFacts:
     plan: TrainingPlan
     author_known: bool
     contract: Contract | None
-    dpia: Dpia | None
+    dpia: AnyDpia | None
     dpia_state: DpiaState | None
     certificates: Mapping[str, UnitCertificate]
     now: datetime
@@ -60,8 +61,8 @@ def decide_permit(facts: GateFacts) -> tuple[Refusal, ...]:
 
 
 def choose_dpia(
-    plan: TrainingPlan, candidates: list[tuple[Dpia, DpiaState]]
-) -> tuple[Dpia, DpiaState] | None:
+    plan: TrainingPlan, candidates: list[tuple[AnyDpia, DpiaState]]
+) -> tuple[AnyDpia, DpiaState] | None:
     """Return the DPIA that a plan is held against, or None when no one is about it.
 
     It is the one that fits contract, task and units best; among equals one in force, then the
@@ -83,7 +84,7 @@ def run_epsilon(plan: TrainingPlan) -> float:
     return math.ceil(epsilon * 1e9) / 1e9 if math.isfinite(epsilon) else epsilon
 
 
-def _fit(plan: TrainingPlan, dpia: Dpia) -> int:
+def _fit(plan: TrainingPlan, dpia: AnyDpia) -> int:
     bindings = dpia.bindings
     same_contract = bindings.contract == plan.contract
     same_task = bindings.task == plan.task

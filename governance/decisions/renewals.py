@@ -31,9 +31,11 @@ def decide_renewal(facts: RenewalFacts) -> tuple[Refusal, ...]:
     return (*refusals, *decide_permit(facts.gate))
 
 
-def decide_expiry(now: datetime, valid_s: int, dpia_valid_until: datetime) -> datetime:
-    """Return until when a permit or renewal of now may be used: never beyond its DPIA."""
-    return min(now + timedelta(seconds=valid_s), dpia_valid_until)
+def decide_expiry(now: datetime, valid_s: int, dpia_ends_at: datetime) -> datetime:
+    """Return until when a permit or renewal of now may be used: never beyond its DPIA, which ends
+    when a condition of its approval is overdue, or at the latest with its validity.
+    """
+    return min(now + timedelta(seconds=valid_s), dpia_ends_at)
 
 
 def decide_repeat(now: datetime, issued_at: datetime, expires_at: datetime) -> bool:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from fedcore.bundle import CosignedPosition, Evidence, LoggedDocument, write_bundle
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia, DpiaDecision
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import DpiaDecision
 from fedcore.errors import NotFoundError
 from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate

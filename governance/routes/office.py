@@ -1,10 +1,12 @@
 """Routes of people: accounts, contracts, DPIAs and plans."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.contracts import Contract
-from fedcore.dpias import Dpia
+from fedcore.dpia_record import AnyDpia, DpiaView
 from fedcore.plans import TrainingPlan
 from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
@@ -14,7 +16,6 @@ from governance.bodies import (
     AccountRequest,
     ActRequest,
     ClaimRequest,
-    DpiaView,
     StateView,
     Stored,
 )
@@ -31,6 +32,7 @@ from governance.routes.callers import (
 from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
+Draft = Annotated[AnyDpia, Body(discriminator="schema_name")]
 
 
 @router.post("/accounts", summary="Make an account", status_code=HTTP_201_CREATED)
@@ -66,8 +68,9 @@ def claim(body: ClaimRequest, office: Desks) -> None:
 
 @router.post("/contracts", summary="Publish a data contract")
 def publish_contract(body: Contract, office: Desks, caller: Compliance) -> Envelope:
-    """Return the contract, signed."""
+    """Return the contract, signed; DPIAs in force on an older version are suspended."""
     with office.writing() as desk:
+        dpias.suspend_changed(desk, body, caller)
         return plans.publish_contract(desk, body)
 
 
@@ -79,8 +82,8 @@ def fetch_contract(digest: Digest, office: Desks) -> Envelope:
 
 
 @router.post("/dpias", summary="Draft a DPIA", status_code=HTTP_201_CREATED)
-def create_dpia(body: Dpia, office: Desks, caller: Author) -> Stored:
-    """Store a draft."""
+def create_dpia(body: Draft, office: Desks, caller: Author) -> Stored:
+    """Store a draft, which need not be complete yet."""
     with office.writing() as desk:
         return Stored(digest=dpias.create_dpia(desk, body, caller))
 
@@ -89,20 +92,14 @@ def create_dpia(body: Dpia, office: Desks, caller: Author) -> Stored:
 def act_on_dpia(digest: Digest, body: ActRequest, office: Desks, caller: Actor) -> StateView:
     """Do one act and return the state that follows."""
     with office.writing() as desk:
-        return StateView(state=dpias.act_on_dpia(desk, digest, body.act, body.note, caller))
+        return StateView(state=dpias.act_on_dpia(desk, digest, body, caller))
 
 
 @router.get("/dpias/{digest}", summary="Read a DPIA")
 def fetch_dpia(digest: Digest, office: Desks, caller: Anyone) -> DpiaView:
     """Return a DPIA version, its state and its acts."""
     with office.reading() as desk:
-        stored = dpias.find_dpia(desk, digest)
-        return DpiaView(
-            record=stored.record,
-            state=dpias.state_now(desk, stored),
-            author=stored.author,
-            acts=stored.acts,
-        )
+        return dpias.view_dpia(desk, digest)
 
 
 @router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)

@@ -61,7 +61,7 @@ def write_papers(machines):
     papers = {
         "contract.json": scenario.contract,
         "plan.json": plan,
-        "dpia.json": make_dpia(plan, EPSILON, datetime.now(UTC)),
+        "dpia.json": make_dpia(plan, scenario.contract, EPSILON, datetime.now(UTC)),
     }
     for name, record in papers.items():
         (machines.folder("governance") / name).write_text(json.dumps(record.to_json(), indent=2))

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcore.bundle import Evidence
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.dpias import ActRecord, Bindings, Dpia, DpiaDecision, Risk
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import ActRecord, Bindings, DpiaDecision
 from fedcore.models import LogEntry
 from fedcore.permits import NodeGrant, Permit, UnitCertificate
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -99,19 +100,6 @@ def dpia_of(contract: Contract) -> Dpia:
         title="Churn models",
         description="Train churn models over three units",
         necessity="No less intrusive way serves the purpose",
-        legal_basis="Art. 6(1)(f) GDPR",
-        risks=(
-            Risk(
-                id="inference",
-                text="A customer's membership is inferred",
-                severity_before=3,
-                likelihood_before=3,
-                measures=("differential privacy",),
-                severity_after=3,
-                likelihood_after=1,
-            ),
-        ),
-        data_subject_rights="Objection at any unit",
         bindings=Bindings(
             task="churn",
             purposes=("retention",),

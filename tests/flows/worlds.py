@@ -337,7 +337,7 @@ def make_template(root: Path, *, checked: bool = True) -> None:
             (enrolled.state_dir / "pseudonym.check").write_text(check_of(fixed.digest()))
             if checked:
                 enrolled.check()
-        federation.put_in_force(make_dpia(make_plan(), 50.0, START))
+        federation.put_in_force(make_dpia(make_plan(), federation.contract, 50.0, START))
     finally:
         federation.close()
 

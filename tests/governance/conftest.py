@@ -16,7 +16,9 @@ from safetensors.numpy import save
 
 from fedcore.canonical import digest
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.dpias import Bindings, Dpia, DpiaAct, Risk
+from fedcore.dpia_record import Dpia
+from fedcore.dpia_sections import LegalEntity
+from fedcore.dpias import Bindings, DpiaAct
 from fedcore.gateway_http import HttpGateway
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
 from fedcore.permits import Enrolment, Permit
@@ -35,6 +37,14 @@ from governance.accounts import bootstrap
 from governance.app import create_app
 from governance.settings import GovernanceSettings
 from registry.database import Database, migrate
+from simulations.assessment import (
+    WRITTEN,
+    make_inventory,
+    make_minimisation,
+    make_purposes,
+    make_retention,
+    make_screening,
+)
 from simulations.transport import AsgiTransport
 
 R = TypeVar("R", bound=Record)
@@ -123,28 +133,7 @@ class World:
             delta_cap=1e-5,
             minimum_units=2,
         )
-        values = {
-            "dpia_id": "churn-dpia",
-            "version": 1,
-            "title": "Churn",
-            "description": "d",
-            "necessity": "n",
-            "legal_basis": "f",
-            "risks": (
-                Risk(
-                    id="r1",
-                    text="t",
-                    severity_before=3,
-                    likelihood_before=3,
-                    measures=("noise",),
-                    severity_after=2,
-                    likelihood_after=1,
-                ),
-            ),
-            "data_subject_rights": "opt out",
-            "bindings": bindings,
-            "valid_until": START + timedelta(days=300),
-        }
+        values = {**assessed(UNITS), "bindings": bindings}
         return Dpia(**{**values, **changes})
 
     def take_into_force(self, dpia: Dpia) -> str:
@@ -303,6 +292,26 @@ class World:
     def cosignature(self, unit: str, position: LogPosition) -> Envelope:
         record = Cosignature(unit=unit, log=position, seen_at=self.clock.now)
         return self.sign(record, unit)
+
+
+def assessed(units: tuple[str, ...]) -> dict[str, Any]:
+    """What a complete DPIA says besides its bindings: one controller for all units."""
+    controller = LegalEntity(
+        id="company", name="Company", role="controller", contact="c", units=units
+    )
+    return {
+        **WRITTEN,
+        "dpia_id": "churn-dpia",
+        "version": 1,
+        "title": "Churn",
+        "entities": (controller,),
+        "screening": make_screening(),
+        "inventory": make_inventory(contract()),
+        "purposes": make_purposes(contract(), ("churn_prediction",)),
+        "minimisation": make_minimisation(contract(), ("tenure",)),
+        "retention": make_retention(contract()),
+        "valid_until": START + timedelta(days=300),
+    }
 
 
 def contract(**changes: Any) -> Contract:

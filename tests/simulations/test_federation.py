@@ -49,7 +49,7 @@ def test_a_run_needs_a_dpia_in_force_and_then_runs(enrolled, scenario):
     with pytest.raises(RefusedError) as error:
         enrolled.run(digest, "run-1")
     assert "dpia.missing" in error.value.codes
-    enrolled.put_in_force(make_dpia(plan, 4.0, enrolled.clock.now()))
+    enrolled.put_in_force(make_dpia(plan, scenario.contract, 4.0, enrolled.clock.now()))
     told = []
     enrolled.run(digest, "run-1", lambda report, model: told.append((report.round, len(model))))
     assert [round_ for round_, _ in told] == [1, 2, 3]

@@ -69,7 +69,7 @@ def test_the_dpia_of_a_scenario_binds_just_what_its_plan_uses(scenario):
     from datetime import UTC, datetime
 
     plan = make_plan(scenario)
-    bindings = make_dpia(plan, 4.0, datetime(2026, 1, 1, tzinfo=UTC)).bindings
+    bindings = make_dpia(plan, scenario.contract, 4.0, datetime(2026, 1, 1, tzinfo=UTC)).bindings
     assert bindings.features == ("age", "plan")
     assert bindings.units == ("east", "north", "west")
     assert bindings.contract == plan.contract

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.dpias import Bindings, Dpia, Risk
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import Bindings
 from fedcore.permits import UnitCertificate, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from governance.decisions.gate import RULES, GateFacts, choose_dpia, decide_permit, run_epsilon
@@ -51,24 +52,10 @@ def bindings(**changes):
 
 
 def dpia(**changes):
-    risk = Risk(
-        id="r",
-        text="t",
-        severity_before=1,
-        likelihood_before=1,
-        measures=("m",),
-        severity_after=1,
-        likelihood_after=1,
-    )
     values = {
         "dpia_id": "d",
         "version": 1,
         "title": "t",
-        "description": "d",
-        "necessity": "n",
-        "legal_basis": "l",
-        "risks": (risk,),
-        "data_subject_rights": "r",
         "bindings": bindings(),
         "valid_until": NOW + timedelta(days=1),
     }
