@@ -1,6 +1,6 @@
 """Routes of people: accounts, contracts, DPIAs and plans."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.contracts import Contract
@@ -18,6 +18,7 @@ from governance.bodies import (
     StateView,
     Stored,
 )
+from governance.office import Desk
 from governance.roles import Role
 from governance.routes.callers import (
     PUBLIC,
@@ -28,6 +29,8 @@ from governance.routes.callers import (
     Compliance,
     Desks,
 )
+from governance.routes.once import Once
+from governance.routes.preconditions import IfMatch, etag_of_dpia, verify_match
 from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
@@ -65,10 +68,10 @@ def claim(body: ClaimRequest, office: Desks) -> None:
 
 
 @router.post("/contracts", summary="Publish a data contract")
-def publish_contract(body: Contract, office: Desks, caller: Compliance) -> Envelope:
+def publish_contract(body: Contract, office: Desks, caller: Compliance, once: Once) -> Envelope:
     """Return the contract, signed."""
     with office.writing() as desk:
-        return plans.publish_contract(desk, body)
+        return once.answer(desk, caller, Envelope, lambda: plans.publish_contract(desk, body))
 
 
 @router.get("/contracts/{digest}", summary="Read a data contract", openapi_extra=PUBLIC)
@@ -79,24 +82,39 @@ def fetch_contract(digest: Digest, office: Desks) -> Envelope:
 
 
 @router.post("/dpias", summary="Draft a DPIA", status_code=HTTP_201_CREATED)
-def create_dpia(body: Dpia, office: Desks, caller: Author) -> Stored:
+def create_dpia(body: Dpia, office: Desks, caller: Author, once: Once) -> Stored:
     """Store a draft."""
     with office.writing() as desk:
-        return Stored(digest=dpias.create_dpia(desk, body, caller))
+        return once.answer(
+            desk, caller, Stored, lambda: Stored(digest=dpias.create_dpia(desk, body, caller))
+        )
 
 
 @router.post("/dpias/{digest}/acts", summary="Act on a DPIA")
-def act_on_dpia(digest: Digest, body: ActRequest, office: Desks, caller: Actor) -> StateView:
-    """Do one act and return the state that follows."""
-    with office.writing() as desk:
+def act_on_dpia(
+    digest: Digest,
+    body: ActRequest,
+    office: Desks,
+    caller: Actor,
+    once: Once,
+    if_match: IfMatch = None,
+) -> StateView:
+    """Do one act on the state that the caller has seen, and return the state that follows."""
+
+    def act(desk: Desk) -> StateView:
+        verify_match(if_match, etag_of_dpia(dpias.find_dpia(desk, digest)))
         return StateView(state=dpias.act_on_dpia(desk, digest, body.act, body.note, caller))
+
+    with office.writing() as desk:
+        return once.answer(desk, caller, StateView, lambda: act(desk))
 
 
 @router.get("/dpias/{digest}", summary="Read a DPIA")
-def fetch_dpia(digest: Digest, office: Desks, caller: Anyone) -> DpiaView:
-    """Return a DPIA version, its state and its acts."""
+def fetch_dpia(digest: Digest, response: Response, office: Desks, caller: Anyone) -> DpiaView:
+    """Return a DPIA version, its state and its acts; its ETag is what acts must name."""
     with office.reading() as desk:
         stored = dpias.find_dpia(desk, digest)
+        response.headers["ETag"] = etag_of_dpia(stored)
         return DpiaView(
             record=stored.record,
             state=dpias.state_now(desk, stored),
@@ -106,10 +124,12 @@ def fetch_dpia(digest: Digest, office: Desks, caller: Anyone) -> DpiaView:
 
 
 @router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)
-def register_plan(body: Envelope, office: Desks, caller: Author) -> Stored:
+def register_plan(body: Envelope, office: Desks, caller: Author, once: Once) -> Stored:
     """Store a plan that the caller signed with the key of their account."""
     with office.writing() as desk:
-        return Stored(digest=plans.register_plan(desk, body, caller))
+        return once.answer(
+            desk, caller, Stored, lambda: Stored(digest=plans.register_plan(desk, body, caller))
+        )
 
 
 @router.get("/plans/{digest}", summary="Read a training plan")
