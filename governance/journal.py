@@ -35,6 +35,6 @@ def write_to(stream: TextIO) -> None:
 def frames_of(error: BaseException) -> list[str]:
     """Return where an exception came from, one frame each, without any of its texts."""
     return [
-        f"{frame.filename}:{frame.lineno} {frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
+        f"{frame.f_globals.get('__name__')}:{line} {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
     ]

@@ -42,9 +42,7 @@ class Page:
         """
         if self._position is None:
             return start
-        if isinstance(self._position, bool) or not isinstance(self._position, int):
-            raise _invalid()
-        if not 0 <= self._position < 2**31:
+        if not isinstance(self._position, int) or not 0 <= self._position < 2**31:
             raise _invalid()
         return self._position
 
@@ -93,7 +91,7 @@ def _cursor_of(path: str, position: int | str) -> str:
     return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
 
-def _position_in(cursor: str, path: str) -> object:
+def _position_in(cursor: str, path: str) -> int | str:
     try:
         plain = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         content = json.loads(plain)
@@ -101,7 +99,10 @@ def _position_in(cursor: str, path: str) -> object:
         raise _invalid() from error
     if not isinstance(content, list) or len(content) != 2 or content[0] != path:
         raise _invalid()
-    return content[1]
+    position = content[1]
+    if isinstance(position, bool) or not isinstance(position, int | str):
+        raise _invalid()
+    return position
 
 
 def _invalid() -> InvalidRecordError:

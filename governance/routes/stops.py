@@ -11,6 +11,7 @@ from governance.bodies import LiftRequest, StopList, StopRequest, StopView
 from governance.routes.callers import Desks, Overseer, Revoker
 from governance.routes.once import Once
 from governance.routes.paging import Paged
+from registry import documents
 from registry import stops as stored_stops
 
 router = APIRouter(prefix="/v1")
@@ -41,9 +42,10 @@ def list_stops(page: Paged, office: Desks, caller: Overseer) -> StopList:
     with office.reading() as desk:
         found = stored_stops.list_after(desk.session, page.after(0), page.limit + 1)
         shown = page.cut(found, lambda item: item.sequence)
-        return StopList(
-            stops=tuple(
-                StopView(stop=item.stop, envelope=desk.fetch(Stop, item.stop), lift=item.lift)
-                for item in shown
-            )
+        envelopes = documents.find_named(desk.session, Stop, [item.stop for item in shown])
+    return StopList(
+        stops=tuple(
+            StopView(stop=item.stop, envelope=envelopes[item.stop], lift=item.lift)
+            for item in shown
         )
+    )
