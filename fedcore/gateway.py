@@ -11,6 +11,7 @@ from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
+from fedcore.stops import StopScope
 
 
 class About(Part):
@@ -137,6 +138,12 @@ class OfficeGateway(Protocol):
 
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""
+
+    def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
+        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+
+    def lift_stop(self, digest: str, reason: str) -> Envelope:
+        """End a stop that another person has made and return the signed StopLift."""
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

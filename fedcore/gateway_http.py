@@ -33,6 +33,7 @@ from fedcore.gateway import About
 from fedcore.membership import LeaveAnswer, UnitList, UnitStatus
 from fedcore.record import Part
 from fedcore.signing import Envelope
+from fedcore.stops import StopScope
 
 P = TypeVar("P", bound=Part)
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -153,7 +154,13 @@ class HttpGateway:
 
     def list_units(self) -> tuple[UnitStatus, ...]:
         """Return all units that were ever enrolled, by name."""
-        return self._part(UnitList, "GET", "/v1/units").units
+        units: list[UnitStatus] = []
+        path: str | None = "/v1/units"
+        while path is not None:
+            response = self._call("GET", path)
+            units += _read(UnitList, _json(response)).units
+            path = response.links.get("next", {}).get("url")
+        return tuple(units)
 
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
@@ -225,10 +232,16 @@ class HttpGateway:
     def act_on_dpia(
         self, digest: str, act: DpiaAct, note: str, details: ActDetails | None = None
     ) -> str:
-        """Do one act on a DPIA and return the state it is in now."""
+        """Do one act on a DPIA and return the state it is in now.
+
+        Raises: ConflictError `request.if_match_failed` when somebody acts at the same time.
+        """
+        path = f"/v1/dpias/{_step(digest)}"
+        seen = self._call("GET", path).headers.get("ETag", "*")
         body = {} if details is None else details.model_dump(mode="json", exclude_none=True)
-        path = f"/v1/dpias/{_step(digest)}/acts"
-        return self._text("POST", path, {**body, "act": act, "note": note}, "state")
+        body |= {"act": act, "note": note}
+        response = self._call("POST", f"{path}/acts", body, {"If-Match": seen})
+        return _text_in(_json(response), "state")
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
@@ -237,6 +250,15 @@ class HttpGateway:
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""
         self._call("POST", f"/v1/permits/{_step(run_id)}/revocation", {"reason": reason})
+
+    def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
+        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+        body = {"scope": scope, "subject": subject, "reason": reason}
+        return self._envelope("POST", "/v1/stops", body)
+
+    def lift_stop(self, digest: str, reason: str) -> Envelope:
+        """End a stop that another person has made and return the signed StopLift."""
+        return self._envelope("POST", f"/v1/stops/{_step(digest)}/lift", {"reason": reason})
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
@@ -249,17 +271,14 @@ class HttpGateway:
         return _read(kind, _json(self._call(method, path, body)))
 
     def _text(self, method: str, path: str, body: object, name: str) -> str:
-        value = _json(self._call(method, path, body))
-        text = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(text, str):
-            raise _not_governance(f"no {name} in the answer")
-        return text
+        return _text_in(_json(self._call(method, path, body)), name)
 
-    def _call(self, method: str, path: str, body: object = None) -> httpx.Response:
+    def _call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        sent = {**self._headers, **(headers or {})}
         try:
-            response = self._client.request(
-                method, path, json=body, headers=self._headers, timeout=TIMEOUT
-            )
+            response = self._client.request(method, path, json=body, headers=sent, timeout=TIMEOUT)
         except httpx.HTTPError as error:
             raise _line_error(error) from error
         if response.is_success:
@@ -312,6 +331,13 @@ def _listed(value: object) -> list[Any]:
 
 def _member(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
+
+
+def _text_in(value: object, name: str) -> str:
+    text = _member(value, name)
+    if not isinstance(text, str):
+        raise _not_governance(f"no {name} in the answer")
+    return text
 
 
 def _read(kind: type[P], value: object) -> P:

@@ -46,6 +46,9 @@ class UnitCertificate(Record):
     transport_key: TransportKey | None = None
 
 
+PermitKind = Literal["train", "evaluate", "score"]
+
+
 class NodeGrant(Part):
     """A unit in a permit: its key and the most epsilon that the run may add to its ledger."""
 
@@ -55,15 +58,15 @@ class NodeGrant(Part):
 
 
 class Permit(Record):
-    """Leave to run one plan once.
+    """Leave to run one plan once, to do one kind of thing with it.
 
-    Guarantees: names one run, one plan, one DPIA version, the exact cohort with its keys and
-        minimum, the server's and the author's key, and a time window in one realm.
+    Guarantees: names one run and kind, one plan, one DPIA version, the exact cohort with its keys
+        and minimum, the server's and the author's key, and a time window in one realm.
     """
 
     schema_name: Literal["permit/1"] = Field(default="permit/1", alias="schema")
     run_id: Name
-    kind: Literal["train"] = "train"
+    kind: PermitKind = "train"
     realm: Realm
     plan: Digest
     contract: Digest

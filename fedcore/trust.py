@@ -1,8 +1,8 @@
 """Pure rules: may this document be believed here and now? No I/O, no clock; every rule takes `now`.
 
-1. A permit counts for one run, plan, contract, task and realm, inside its time window or that of a
-   renewal of this very permit, for the units and keys that it names, and for software versions
-   that it accepts.
+1. A permit counts for one run, kind of use, plan, contract, task and realm, inside its time window
+   or that of a renewal of this very permit, for the units and keys that it names, and for software
+   versions that it accepts.
 2. An order counts under its permit, for its unit, within rounds, attempts and its deadline, and
    asks for the model that the previous signed report handed over (the public initial model in
    round one).
@@ -28,15 +28,20 @@ MAX_CLOCK_SKEW = timedelta(minutes=2)
 
 
 def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm) -> None:
-    """Hold a permit against the run and the plan that it is used for (rule 1, without time).
+    """Hold a permit against the run and the training plan that it is used for (rule 1, without
+    time).
 
     Raises: MismatchError `permit.other_run`, `permit.other_plan`, `permit.other_realm`,
-        `permit.terms_differ`.
+        `permit.other_kind`, `permit.terms_differ`.
     """
     if permit.realm != realm:
         raise MismatchError("permit.other_realm", "the permit belongs to another realm")
     if permit.run_id != run_id:
         raise MismatchError("permit.other_run", "the permit was given for another run")
+    if permit.kind != "train":
+        raise MismatchError(
+            "permit.other_kind", f"the permit is to {permit.kind} and not to train: request another"
+        )
     if permit.plan != plan.digest:
         raise MismatchError(
             "permit.other_plan",

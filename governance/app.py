@@ -9,10 +9,12 @@ from fastapi.routing import APIRoute
 
 from fedcore.signing import SigningKey
 from fedcore.version import VERSION
-from governance import problems
+from governance import examples, problems
 from governance.limits import RequestLimits
+from governance.metrics import Metrics
+from governance.observation import Observation
 from governance.office import Office
-from governance.routes import log, nodes, office, runs, units
+from governance.routes import log, nodes, office, operations, runs, stops, units
 from governance.settings import GovernanceSettings
 from registry.database import Database
 
@@ -37,10 +39,13 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
         responses={"default": {"model": problems.Problem, "description": "A problem (RFC 9457)"}},
     )
     app.state.office = served
+    app.state.metrics = Metrics()
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
-    for module in (office, units, runs, nodes, log):
+    app.add_middleware(Observation, metrics=app.state.metrics)
+    for module in (office, units, runs, stops, nodes, log, operations):
         app.include_router(module.router)
+    examples.install(app)
     return app
 
 

@@ -1,14 +1,16 @@
 """What requests and answers hold, besides signed documents."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedcore.dpias import ActDetails, DpiaAct, DpiaState
 from fedcore.models import LogEntry
+from fedcore.permits import PermitKind
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
+from fedcore.stops import StopScope
 from governance.roles import Role
 
 
@@ -59,25 +61,83 @@ class StateView(Part):
 
 
 class PermitRequest(Part):
-    """A run that is to follow a registered plan."""
+    """A run that is to follow a registered plan, and what it is to do."""
 
     plan: Digest
     run_id: Name
+    kind: PermitKind = "train"
 
 
 class GateDecisionView(Part):
-    """What the gate answered; no codes mean yes. `facts` is the digest of what it looked at."""
+    """What the gate answered; no codes mean yes. `facts` is the digest of what it looked at,
+    `rules` the version of the rules that it decided by, which version 0.2 did not keep.
+    """
 
     plan: Digest
     facts: Digest
     codes: tuple[str, ...]
     decided_at: datetime
+    rules: str | None
 
 
 class GateDecisions(Part):
     """Everything that the gate answered for one run, oldest first."""
 
     decisions: tuple[GateDecisionView, ...]
+
+
+class ReplayView(Part):
+    """A kept decision and what the rules of today answer on the facts that were kept with it.
+
+    `agrees` is None when no facts were kept (version 0.2).
+    """
+
+    decided_at: datetime
+    rules: str | None
+    codes: tuple[str, ...]
+    codes_today: tuple[str, ...] | None
+    agrees: bool | None
+
+
+class Replays(Part):
+    """Everything that the gate answered for one run, decided once more; `rules` are today's."""
+
+    rules: str
+    replays: tuple[ReplayView, ...]
+
+
+class StopRequest(Part):
+    """What is to be stopped and why; `subject` names the unit, purpose or DPIA."""
+
+    scope: StopScope = "all"
+    subject: Name | None = None
+    reason: Text
+
+    @model_validator(mode="after")
+    def _subject_of_its_scope(self) -> Self:
+        if (self.subject is None) != (self.scope == "all"):
+            raise ValueError("subject: names what is stopped, and nothing for the scope all")
+        return self
+
+
+class LiftRequest(Part):
+    """Why a stop is lifted."""
+
+    reason: Text
+
+
+class StopView(Part):
+    """A stop; it is in force until `lift`, the digest of what lifted it, is there."""
+
+    stop: Digest
+    envelope: Envelope
+    lift: Digest | None
+
+
+class StopList(Part):
+    """Stops, oldest first."""
+
+    stops: tuple[StopView, ...]
 
 
 class RevocationRequest(Part):
@@ -139,6 +199,12 @@ class HandoverList(Part):
     """The hand-overs between this service's keys, oldest first."""
 
     handovers: tuple[Envelope, ...]
+
+
+class Ready(Part):
+    """The service can do its work: database, schema, key and disk are well."""
+
+    status: str
 
 
 class Health(Part):

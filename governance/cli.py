@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import handovers, papers, people, service, units
+from governance.commands import handovers, papers, people, rules, service, stops, units
 
 app = typer.Typer(
     help="Run the governance service.",
@@ -26,5 +26,8 @@ app.command("revoke-account")(people.revoke_account)
 app.command()(units.enrol)
 app.command("units")(units.list_units)
 app.command("revoke-node")(units.revoke_node)
+app.command("stop-all")(stops.stop_all)
+app.command("lift-stop")(stops.lift_stop)
+app.command("rules")(rules.rules)
 app.add_typer(papers.contract, name="contract")
 app.add_typer(papers.dpia, name="dpia")

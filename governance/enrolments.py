@@ -1,12 +1,12 @@
 """Enrolments: a unit's own key asks, governance certifies."""
 
 from fedcore.errors import ConflictError, MismatchError, SignatureError
-from fedcore.membership import UnitList, UnitStatus
+from fedcore.membership import UnitStatus
 from fedcore.permits import Enrolment, UnitCertificate
 from fedcore.signing import Envelope, open_envelope
 from governance.auth import verify_not_future
 from governance.office import Desk
-from registry import units
+from registry import documents, units
 from registry.units import EnrolledUnit
 
 
@@ -96,15 +96,16 @@ def certify(
     return issued
 
 
-def list_units(desk: Desk) -> UnitList:
-    """Return all units that were ever enrolled, by name."""
-    return UnitList(
-        units=tuple(
-            UnitStatus(
-                unit=unit.unit,
-                certificate=desk.fetch(UnitCertificate, unit.certificate),
-                revoked=unit.revocation is not None,
-            )
-            for unit in units.list_all(desk.session)
+def list_units(desk: Desk, after: str, limit: int) -> tuple[UnitStatus, ...]:
+    """Return at most `limit` units that were ever enrolled, by name, from the one after a name."""
+    found = units.list_after(desk.session, after, limit)
+    digests = [unit.certificate for unit in found]
+    certificates = documents.find_named(desk.session, UnitCertificate, digests)
+    return tuple(
+        UnitStatus(
+            unit=unit.unit,
+            certificate=certificates[unit.certificate],
+            revoked=unit.revocation is not None,
         )
+        for unit in found
     )

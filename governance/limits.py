@@ -34,7 +34,7 @@ class RequestLimits:
         if body is None:
             limit = f"the body has more than {self._max_body_bytes} bytes, or was broken off"
             error = InvalidRecordError("request.too_large", limit)
-            response = problems.answer(error, scope["path"], 413)
+            response = problems.answer(error, scope, 413)
             await response(scope, receive, send_with_headers)
             return
         await self._app(scope, _Replay(body, receive), send_with_headers)

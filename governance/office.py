@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from fastapi import Request
@@ -120,6 +121,23 @@ class Office:
                 "governance has another key now: finish `rotate-key`, then restart the service",
             )
         return desk
+
+    @property
+    def public_key(self) -> str:
+        """The public half of the key that this service signs with."""
+        return self._key.public
+
+    def verify_schema(self) -> None:
+        """Refuse a database that does not answer or has another schema.
+
+        Raises: UnreachableError `database.unreachable`, `database.schema_differs`.
+        """
+        self._database.verify_schema()
+
+    def folders(self) -> frozenset[Path]:
+        """Return the folders that the service writes to or reads its key from."""
+        found = {self.settings.signing_key.parent, self._database.folder}
+        return frozenset(folder for folder in found if folder is not None)
 
     def close(self) -> None:
         """Close the database."""

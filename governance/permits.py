@@ -1,44 +1,62 @@
 """Permits: facts in, decision out, both kept; and their revocation."""
 
+from dataclasses import dataclass
+
+from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import DpiaState
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
 from fedcore.optouts import epoch_of
-from fedcore.permits import NodeGrant, Permit, PermitRenewal, Revocation, UnitCertificate
+from fedcore.permits import (
+    NodeGrant,
+    Permit,
+    PermitKind,
+    PermitRenewal,
+    Revocation,
+    UnitCertificate,
+)
 from fedcore.plans import TrainingPlan
 from fedcore.signing import Envelope
+from fedcore.stops import Stop
 from fedcore.trust import MAX_CLOCK_SKEW
 from governance.decisions.dpia_standing import standing_of, state_at
-from governance.decisions.gate import GateFacts, choose_dpia, decide_permit, run_epsilon
-from governance.decisions.renewals import decide_expiry
+from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
+from governance.decisions.gate import RULE_VERSION, Refusal, decide_permit
+from governance.decisions.renewals import RenewalFacts, decide_expiry
 from governance.office import Desk
 from governance.plans import open_plan
-from registry import accounts, documents, dpias, permits, units
+from registry import accounts, documents, dpias, permits, stops, units
 from registry.accounts import Account
 from registry.permits import GateDecision, StoredPermit
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a permit is asked for: a registered plan, and what is to be done with it."""
+
+    plan: str
+    kind: PermitKind
+
+
 def request_permit(
-    desk: Desk, plan_digest: str, run_id: str, operator: Account
+    desk: Desk, wanted: Wanted, run_id: str, operator: Account
 ) -> Envelope | RefusedError:
     """Return the permit of a run, or the refusal, which is kept like a yes and so not raised here.
 
-    The same run and plan again return the same permit.
+    The same run, plan and kind again return the same permit.
     Raises: ConflictError `permit.run_known`; ForbiddenError `account.key_missing`; NotFoundError
         `plan.unknown`.
     """
-    plan, author_key = open_plan(desk, plan_digest)
+    plan, author_key = open_plan(desk, wanted.plan)
     known = permits.find(desk.session, run_id)
     if known is not None:
-        return _known_permit(desk, known, plan_digest)
+        return _known_permit(desk, known, wanted)
     if operator.public_key is None:
         raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
-    facts = load_facts(desk, plan, author_key, _chosen_dpia(desk, plan))
+    facts = load_facts(desk, plan, author_key, _chosen_dpia(desk, plan), wanted.kind)
     refusals = decide_permit(facts)
-    codes = tuple(code for code, _ in refusals)
-    decision = GateDecision(run_id, plan_digest, facts.digest, codes, desk.now)
-    permits.append_decision(desk.session, decision)
+    keep_decision(desk, run_id, facts, refusals)
     if refusals or facts.dpia is None:
         return RefusedError(refusals)
     permit = _permit_of(desk, facts, run_id, author_key, operator.public_key)
@@ -48,7 +66,11 @@ def request_permit(
 
 
 def load_facts(
-    desk: Desk, plan: TrainingPlan, author_key: str, dpia: tuple[AnyDpia, DpiaState] | None
+    desk: Desk,
+    plan: TrainingPlan,
+    author_key: str,
+    dpia: tuple[AnyDpia, DpiaState] | None,
+    kind: PermitKind,
 ) -> GateFacts:
     """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
     contract = documents.find(desk.session, Contract, plan.contract)
@@ -65,7 +87,26 @@ def load_facts(
         },
         now=desk.now,
         revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
+        kind=kind,
+        stops=tuple(desk.open_own(Stop, digest) for digest in stops.list_in_force(desk.session)),
     )
+
+
+def keep_decision(
+    desk: Desk, run_id: str, facts: GateFacts | RenewalFacts, refusals: tuple[Refusal, ...]
+) -> None:
+    """Keep what was decided, from which facts and by which rules, so that it can be replayed."""
+    gate = facts.gate if isinstance(facts, RenewalFacts) else facts
+    decision = GateDecision(
+        run_id=run_id,
+        plan=gate.plan.digest,
+        facts=facts.digest,
+        codes=tuple(code for code, _ in refusals),
+        decided_at=desk.now,
+        document=canonical.encode(facts.document).decode(),
+        rules=RULE_VERSION,
+    )
+    permits.append_decision(desk.session, decision)
 
 
 def load_renewals(desk: Desk, run_id: str) -> tuple[PermitRenewal, ...]:
@@ -104,10 +145,12 @@ def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> tuple[AnyDpia, DpiaState] | 
     return choose_dpia(plan, candidates)
 
 
-def _known_permit(desk: Desk, known: StoredPermit, plan_digest: str) -> Envelope:
-    if desk.open_own(Permit, known.permit).plan != plan_digest:
+def _known_permit(desk: Desk, known: StoredPermit, wanted: Wanted) -> Envelope:
+    permit = desk.open_own(Permit, known.permit)
+    if (permit.plan, permit.kind) != (wanted.plan, wanted.kind):
         raise ConflictError(
-            "permit.run_known", "this run has a permit for another plan: take a fresh run id"
+            "permit.run_known",
+            "this run has a permit for another plan or kind: take a fresh run id",
         )
     return desk.fetch(Permit, known.permit)
 
@@ -121,6 +164,7 @@ def _permit_of(
         raise NotFoundError("dpia.unknown", "the DPIA of this permit has no signed decision")
     return Permit(
         run_id=run_id,
+        kind=facts.kind,
         realm=desk.realm,
         plan=plan.digest,
         contract=plan.contract,

@@ -4,7 +4,6 @@
 text of unexpected exceptions and the caller's input never leave.
 """
 
-import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -13,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from fedcore.errors import (
     BudgetError,
@@ -31,6 +31,8 @@ from fedcore.errors import (
     TrustError,
     UnreachableError,
 )
+from governance.journal import frames_of, journal
+from governance.observation import CODES, HEADER, IDENTIFIER
 
 MEDIA_TYPE = "application/problem+json"
 # Here as well as in `governance.limits`: the answer to a defect is made outside of all middleware.
@@ -41,11 +43,22 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _URN = "urn:fedpact:error:"
-_logger = logging.getLogger("fedpact.governance")
 
 
 class UnauthenticatedError(ForbiddenError):
     """The caller has not shown who they are."""
+
+
+class PreconditionMissingError(ConflictError):
+    """The caller has not said which state they have seen."""
+
+
+class PreconditionFailedError(ConflictError):
+    """The caller has seen another state than the present one."""
+
+
+class NotReadyError(RefusedError):
+    """The service cannot do its work; carries a code for each thing that is amiss."""
 
 
 # Looked up along the class's own ancestors, so that the nearest entry counts.
@@ -62,7 +75,10 @@ _KINDS: dict[type[FedError], tuple[str, HTTPStatus]] = {
     UnauthenticatedError: ("forbidden", HTTPStatus.UNAUTHORIZED),
     ForbiddenError: ("forbidden", HTTPStatus.FORBIDDEN),
     NotFoundError: ("not-found", HTTPStatus.NOT_FOUND),
+    PreconditionMissingError: ("conflict", HTTPStatus.PRECONDITION_REQUIRED),
+    PreconditionFailedError: ("conflict", HTTPStatus.PRECONDITION_FAILED),
     ConflictError: ("conflict", HTTPStatus.CONFLICT),
+    NotReadyError: ("unreachable", HTTPStatus.SERVICE_UNAVAILABLE),
     UnreachableError: ("unreachable", HTTPStatus.SERVICE_UNAVAILABLE),
     # Customer data never come here; should it happen, nothing of it is told.
     DataError: ("internal", HTTPStatus.INTERNAL_SERVER_ERROR),
@@ -78,7 +94,9 @@ class Reason(BaseModel):
 
 
 class Problem(BaseModel):
-    """A problem document. `codes` are all reason codes, `reasons` the same with their sentences."""
+    """A problem document. `codes` are all reason codes, `reasons` the same with their sentences;
+    `request_id` is what the service's journal has the request under.
+    """
 
     type: str
     title: str
@@ -88,6 +106,7 @@ class Problem(BaseModel):
     codes: tuple[str, ...]
     reasons: tuple[Reason, ...]
     instance: str
+    request_id: str | None = None
 
 
 def install(app: FastAPI) -> None:
@@ -118,12 +137,19 @@ def problem_of(error: FedError, instance: str) -> Problem:
     )
 
 
-def answer(error: FedError, instance: str, status: int | None = None) -> JSONResponse:
-    """Return the response of an error; `status` replaces the one of its kind."""
-    problem = problem_of(error, instance)
+def answer(error: FedError, scope: Scope, status: int | None = None) -> JSONResponse:
+    """Return the response of an error; `status` replaces the one of its kind.
+
+    The reason codes are left in the scope, for the journal and the figures.
+    """
+    identifier = scope.get(IDENTIFIER)
+    problem = problem_of(error, scope["path"]).model_copy(update={"request_id": identifier})
     if status is not None:
         problem = problem.model_copy(update={"status": status, "title": HTTPStatus(status).phrase})
+    scope[CODES] = problem.codes
     headers = dict(SECURITY_HEADERS)
+    if identifier is not None:
+        headers[HEADER] = identifier
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
@@ -138,30 +164,37 @@ def _internal_error() -> FedError:
 async def _answer_fed_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, FedError):
         raise error
-    _logger.info("refused %s: %s %s", request.url.path, ",".join(error.codes), error.detail)
-    return answer(error, request.url.path)
+    if isinstance(error, UnreachableError):
+        # Its detail is about the other party, which is no person.
+        journal.error("unreachable", code=error.code, detail=error.detail)
+    return answer(error, request.scope)
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     text = _first_problem(error.errors())
-    return answer(InvalidRecordError("request.invalid", text), request.url.path)
+    return answer(InvalidRecordError("request.invalid", text), request.scope)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return answer(NotFoundError("route.unknown", "there is no such route"), request.url.path)
+        return answer(NotFoundError("route.unknown", "there is no such route"), request.scope)
     code = "route.method_not_allowed" if error.status_code == 405 else "request.invalid"
     refusal = InvalidRecordError(code, HTTPStatus(error.status_code).phrase.lower())
-    return answer(refusal, request.url.path, error.status_code)
+    return answer(refusal, request.scope, error.status_code)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    _logger.error("failed at %s", request.url.path, exc_info=error)
-    return answer(_internal_error(), request.url.path)
+    journal.error(
+        "failed",
+        request_id=request.scope.get(IDENTIFIER),
+        error=type(error).__name__,
+        frames=frames_of(error),
+    )
+    return answer(_internal_error(), request.scope)
 
 
 def _first_problem(problems: Sequence[dict[str, object]]) -> str:

@@ -11,13 +11,12 @@ from governance.decisions.renewals import (
     decide_repeat,
 )
 from governance.office import Desk
-from governance.permits import find_permit, load_facts, load_renewals
+from governance.permits import find_permit, keep_decision, load_facts, load_renewals
 from governance.plans import open_plan
 from governance.rounds import load_reports
-from registry import documents, dpias, permits
+from registry import documents, dpias
 from registry.accounts import Account
 from registry.dpias import StoredDpia
-from registry.permits import GateDecision
 
 
 def renew_permit(desk: Desk, run_id: str, operator: Account) -> Envelope | RefusedError:
@@ -35,9 +34,7 @@ def renew_permit(desk: Desk, run_id: str, operator: Account) -> Envelope | Refus
     dpia = _dpia_of(desk, permit)
     facts = _facts(desk, permit, dpia, revoked=stored.revocation is not None)
     refusals = decide_renewal(facts)
-    codes = tuple(code for code, _ in refusals)
-    decision = GateDecision(run_id, permit.plan, facts.gate.digest, codes, desk.now)
-    permits.append_decision(desk.session, decision)
+    keep_decision(desk, run_id, facts, refusals)
     if refusals:
         return RefusedError(refusals)
     return _newest_that_lasts(desk, run_id) or _issue(desk, permit, dpia)
@@ -48,7 +45,7 @@ def _facts(desk: Desk, permit: Permit, dpia: StoredDpia, *, revoked: bool) -> Re
     state = state_at(standing_of(dpia), desk.now)
     reports = load_reports(desk, permit)
     return RenewalFacts(
-        gate=load_facts(desk, plan, author_key, (dpia.record, state)),
+        gate=load_facts(desk, plan, author_key, (dpia.record, state), permit.kind),
         revoked=revoked,
         finished=bool(reports) and reports[-1].released is not None,
     )

@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from datetime import datetime
 
@@ -10,6 +11,7 @@ import uvicorn
 
 from fedcore.errors import ConflictError
 from fedcore.tls import verify_server_credential
+from governance import journal
 from governance.app import create_app
 from governance.settings import GovernanceSettings
 from registry.database import migrate
@@ -24,6 +26,7 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
         when the key was handed over; FedError of key or certificate. All of them before the first
         request is taken.
     """
+    journal.write_to(sys.stderr)
     if settings.tls_certificate is not None and settings.tls_key is not None:
         verify_server_credential(settings.tls_certificate, settings.tls_key, clock())
     with open_port(settings.host, settings.port) as opened:
@@ -36,6 +39,8 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
                 app,
                 server_header=False,
                 ws="none",
+                # Paths hold names; the journal has a line for each request without them.
+                access_log=False,
                 ssl_certfile=settings.tls_certificate,
                 ssl_keyfile=settings.tls_key,
             )

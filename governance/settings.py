@@ -42,6 +42,12 @@ class GovernanceSettings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="The largest request body that is read.")
     ] = 32 * 1024 * 1024
+    idempotency_valid_s: Annotated[
+        int, Field(ge=60, le=2_592_000, description="How long an Idempotency-Key is remembered.")
+    ] = 86_400
+    min_free_bytes: Annotated[
+        int, Field(ge=0, description="With less room on the disk the service is not ready.")
+    ] = 64 * 1024 * 1024
     host: str = Field(default="127.0.0.1", description="The address that `serve` listens on.")
     port: Annotated[
         int, Field(ge=1, le=65_535, description="The port that `serve` listens on.")

@@ -13,6 +13,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlmodel import Session
@@ -72,12 +74,30 @@ class Database:
             with self._writing_engine.begin() as connection:
                 command.upgrade(alembic_config(connection), "head")
         except OperationalError as error:
+            raise _unreachable(error) from error
+
+    def verify_schema(self) -> None:
+        """Refuse a database that does not answer, or whose schema is not the newest migration's.
+
+        Raises: UnreachableError `database.unreachable`, `database.schema_differs`.
+        """
+        try:
+            with self._engine.connect() as connection:
+                found = MigrationContext.configure(connection).get_current_revision()
+                script = ScriptDirectory.from_config(alembic_config(connection))
+        except OperationalError as error:
+            raise _unreachable(error) from error
+        if found != script.get_current_head():
             raise UnreachableError(
-                "database.unreachable",
-                "the database does not answer, or its file cannot be opened: look at database_url, "
-                "and whether the database runs",
-                str(error.orig),
-            ) from error
+                "database.schema_differs",
+                "the database's schema is not the one of this software: restart the service",
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the database's file lies; None for a database of another process."""
+        url = self._engine.url
+        return Path(url.database or "").parent if url.get_backend_name() == "sqlite" else None
 
     def close(self) -> None:
         """Close all connections."""
@@ -102,6 +122,15 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
+def _unreachable(error: OperationalError) -> UnreachableError:
+    return UnreachableError(
+        "database.unreachable",
+        "the database does not answer, or its file cannot be opened: look at database_url, "
+        "and whether the database runs",
+        str(error.orig),
+    )
+
+
 def _statement(sql: str) -> Any:
     # SQLModel's `exec` is typed for SELECT and DML only.
     return text(sql)
@@ -120,8 +149,13 @@ def _engine(url: str) -> Engine:
             "database.url_invalid", f"database_url: {backend} is neither SQLite nor PostgreSQL"
         )
     if backend != "sqlite":
-        return create_engine(url, pool_pre_ping=True, max_overflow=_THREADS)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, max_overflow=_THREADS)
+        return create_engine(url, pool_pre_ping=True, max_overflow=_THREADS, hide_parameters=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_TIMEOUT_S},
+        max_overflow=_THREADS,
+        hide_parameters=True,
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -70,7 +70,7 @@ class LoggedEntry:
 
 def append(session: Session, kind: str, document: str) -> int:
     """Add an entry for a document and return its index; the transaction must be a writing one."""
-    index = session.exec(select(func.coalesce(func.max(LogEntryRow.position) + 1, 0))).one()
+    index = size(session)
     entry = LogEntry(kind=kind, document=document, salt=secrets.token_hex(32))
     data = entry.to_bytes()
     session.add(
@@ -83,6 +83,11 @@ def append(session: Session, kind: str, document: str) -> int:
     )
     session.flush()
     return index
+
+
+def size(session: Session) -> int:
+    """Return the number of entries."""
+    return session.exec(select(func.coalesce(func.max(LogEntryRow.position) + 1, 0))).one()
 
 
 def load_view(session: Session) -> LogView:

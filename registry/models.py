@@ -59,10 +59,14 @@ def find_of_run(session: Session, run_id: str) -> StoredModel | None:
     return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())
 
 
-def list_all(session: Session) -> tuple[StoredModel, ...]:
-    """Return all versions in the order in which they were registered."""
-    rows = session.exec(select(ModelRow).order_by(col(ModelRow.id)))
-    return tuple(model for row in rows if (model := _stored(row)) is not None)
+def list_after(session: Session, after: int, limit: int) -> tuple[tuple[int, StoredModel], ...]:
+    """Return at most `limit` versions in the order in which they were registered, each with its
+    place; `after` is the place that the first one follows.
+    """
+    query = select(ModelRow).where(col(ModelRow.id) > after).order_by(col(ModelRow.id)).limit(limit)
+    return tuple(
+        (row.id or 0, model) for row in session.exec(query) if (model := _stored(row)) is not None
+    )
 
 
 def list_trained_by(session: Session, unit: str) -> tuple[StoredModel, ...]:

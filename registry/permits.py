@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from fedcore.permits import Permit
+from registry.tables.models import ModelRow
 from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
+
+_OPEN = (
+    col(PermitRow.revocation).is_(None),
+    col(PermitRow.run_id).not_in(select(ModelRow.run_id)),
+)
 
 
 @dataclass(frozen=True)
@@ -22,13 +29,21 @@ class StoredPermit:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate answered: no codes mean yes. `facts` is the digest of what it looked at."""
+    """What the gate answered: no codes mean yes.
+
+    Attributes:
+        facts: the digest of what it looked at.
+        document: what it looked at, as canonical JSON; None for decisions of version 0.2.
+        rules: the version of the rules that it decided by; None for decisions of version 0.2.
+    """
 
     run_id: str
     plan: str
     facts: str
     codes: tuple[str, ...]
     decided_at: datetime
+    document: str | None
+    rules: str | None
 
 
 def append(session: Session, permit: Permit) -> None:
@@ -61,6 +76,17 @@ def list_open_under(session: Session, dpia: str) -> tuple[StoredPermit, ...]:
     return tuple(StoredPermit(row.run_id, row.permit, None) for row in session.exec(query))
 
 
+def list_open(session: Session) -> tuple[StoredPermit, ...]:
+    """Return the permits that are not revoked and whose run has no registered model, by run."""
+    query = select(PermitRow).where(*_OPEN).order_by(col(PermitRow.run_id))
+    return tuple(StoredPermit(row.run_id, row.permit, None) for row in session.exec(query))
+
+
+def count_open(session: Session) -> int:
+    """Return how many permits `list_open` has."""
+    return session.exec(select(func.count()).select_from(PermitRow).where(*_OPEN)).one()
+
+
 def list_revoked_runs(session: Session, unit: str) -> tuple[str, ...]:
     """Return the revoked runs whose cohort has this unit, by name."""
     query = (
@@ -81,18 +107,35 @@ def append_decision(session: Session, decision: GateDecision) -> None:
             facts=decision.facts,
             codes=json.dumps(decision.codes),
             decided_at=decision.decided_at,
+            document=decision.document,
+            rules=decision.rules,
         )
     )
 
 
-def list_decisions(session: Session, run_id: str) -> Sequence[GateDecision]:
-    """Return what the gate answered for a run, oldest first."""
+def list_decisions(
+    session: Session, run_id: str, after: int = 0, limit: int | None = None
+) -> Sequence[tuple[int, GateDecision]]:
+    """Return what the gate answered for a run, oldest first, each with its place.
+
+    Args: `after` is the place that the first one follows.
+    """
     query = (
         select(GateDecisionRow)
-        .where(GateDecisionRow.run_id == run_id)
+        .where(GateDecisionRow.run_id == run_id, col(GateDecisionRow.id) > after)
         .order_by(col(GateDecisionRow.id))
+        .limit(limit)
     )
-    return [
-        GateDecision(row.run_id, row.plan, row.facts, tuple(json.loads(row.codes)), row.decided_at)
-        for row in session.exec(query)
-    ]
+    return [(row.id or 0, _decision(row)) for row in session.exec(query)]
+
+
+def _decision(row: GateDecisionRow) -> GateDecision:
+    return GateDecision(
+        run_id=row.run_id,
+        plan=row.plan,
+        facts=row.facts,
+        codes=tuple(json.loads(row.codes)),
+        decided_at=row.decided_at,
+        document=row.document,
+        rules=row.rules,
+    )

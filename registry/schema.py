@@ -2,10 +2,19 @@
 
 from sqlalchemy import MetaData
 
-from registry.tables import accounts, documents, dpias, models, optouts, permits
+from registry.tables import (
+    accounts,
+    documents,
+    dpias,
+    models,
+    optouts,
+    permits,
+    requests,
+    stops,
+)
 from registry.tables.row import Row
 
-TABLE_MODULES = (accounts, documents, dpias, models, optouts, permits)
+TABLE_MODULES = (accounts, documents, dpias, models, optouts, permits, requests, stops)
 
 
 def metadata() -> MetaData:

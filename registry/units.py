@@ -101,9 +101,10 @@ def list_named(session: Session, names: tuple[str, ...]) -> tuple[EnrolledUnit, 
     return tuple(unit for pair in session.exec(query) if (unit := _unit(pair)) is not None)
 
 
-def list_all(session: Session) -> tuple[EnrolledUnit, ...]:
-    """Return all units that were ever enrolled, by name."""
-    pairs = session.exec(_UNITS_WITH_KEYS.order_by(col(UnitRow.unit)))
+def list_after(session: Session, name: str, limit: int) -> tuple[EnrolledUnit, ...]:
+    """Return at most `limit` units that were ever enrolled, by name, from the one after `name`."""
+    query = _UNITS_WITH_KEYS.where(col(UnitRow.unit) > name).order_by(col(UnitRow.unit))
+    pairs = session.exec(query.limit(limit))
     return tuple(unit for pair in pairs if (unit := _unit(pair)) is not None)
 
 

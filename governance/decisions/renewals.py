@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from governance.decisions.gate import GateFacts, Refusal, decide_permit
+from fedcore import canonical
+from governance.decisions.facts import GateFacts
+from governance.decisions.gate import Refusal, decide_permit
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,16 @@ class RenewalFacts:
     gate: GateFacts
     revoked: bool
     finished: bool
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The facts as plain JSON, kept with the decision."""
+        return {"gate": self.gate.document, "revoked": self.revoked, "finished": self.finished}
+
+    @property
+    def digest(self) -> str:
+        """The digest of the facts, kept with the decision."""
+        return canonical.digest_of(self.document)
 
 
 def decide_renewal(facts: RenewalFacts) -> tuple[Refusal, ...]:

@@ -11,6 +11,7 @@ from fedcore.version import VERSION
 from governance.bodies import EntryView, HandoverList, Health, LogEntries
 from governance.exports.evidence import sign_checkpoint
 from governance.routes.callers import PUBLIC, Anyone, Desks
+from governance.routes.paging import LongPaged
 from registry import log
 
 router = APIRouter()
@@ -25,15 +26,16 @@ def fetch_checkpoint(office: Desks, caller: Anyone) -> Envelope:
 
 @router.get("/v1/log/entries", summary="Read the log's entries")
 def list_entries(
+    page: LongPaged,
     office: Desks,
     caller: Anyone,
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> LogEntries:
-    """Return at most `limit` entries from index `after` on."""
+    """Return at most `limit` entries from index `after`, or from the cursor's place, on."""
     with office.reading() as desk:
-        found = log.list_entries(desk.session, after, limit)
-    return LogEntries(entries=tuple(EntryView(index=e.index, entry=e.entry) for e in found))
+        found = log.list_entries(desk.session, page.after(after), page.limit + 1)
+    shown = page.cut(found, lambda item: item.index + 1)
+    return LogEntries(entries=tuple(EntryView(index=e.index, entry=e.entry) for e in shown))
 
 
 @router.get(

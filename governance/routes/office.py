@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.contracts import Contract
@@ -19,6 +19,7 @@ from governance.bodies import (
     StateView,
     Stored,
 )
+from governance.office import Desk
 from governance.roles import Role
 from governance.routes.callers import (
     PUBLIC,
@@ -29,6 +30,8 @@ from governance.routes.callers import (
     Compliance,
     Desks,
 )
+from governance.routes.once import Once
+from governance.routes.preconditions import IfMatch, etag_of_dpia, verify_match
 from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
@@ -67,11 +70,15 @@ def claim(body: ClaimRequest, office: Desks) -> None:
 
 
 @router.post("/contracts", summary="Publish a data contract")
-def publish_contract(body: Contract, office: Desks, caller: Compliance) -> Envelope:
+def publish_contract(body: Contract, office: Desks, caller: Compliance, once: Once) -> Envelope:
     """Return the contract, signed; DPIAs in force on an older version are suspended."""
-    with office.writing() as desk:
+
+    def publish(desk: Desk) -> Envelope:
         dpias.suspend_changed(desk, body, caller)
         return plans.publish_contract(desk, body)
+
+    with office.writing() as desk:
+        return once.answer(desk, caller, Envelope, lambda: publish(desk))
 
 
 @router.get("/contracts/{digest}", summary="Read a data contract", openapi_extra=PUBLIC)
@@ -82,31 +89,48 @@ def fetch_contract(digest: Digest, office: Desks) -> Envelope:
 
 
 @router.post("/dpias", summary="Draft a DPIA", status_code=HTTP_201_CREATED)
-def create_dpia(body: Draft, office: Desks, caller: Author) -> Stored:
+def create_dpia(body: Draft, office: Desks, caller: Author, once: Once) -> Stored:
     """Store a draft, which need not be complete yet."""
     with office.writing() as desk:
-        return Stored(digest=dpias.create_dpia(desk, body, caller))
+        return once.answer(
+            desk, caller, Stored, lambda: Stored(digest=dpias.create_dpia(desk, body, caller))
+        )
 
 
 @router.post("/dpias/{digest}/acts", summary="Act on a DPIA")
-def act_on_dpia(digest: Digest, body: ActRequest, office: Desks, caller: Actor) -> StateView:
-    """Do one act and return the state that follows."""
-    with office.writing() as desk:
+def act_on_dpia(
+    digest: Digest,
+    body: ActRequest,
+    office: Desks,
+    caller: Actor,
+    once: Once,
+    if_match: IfMatch = None,
+) -> StateView:
+    """Do one act on the state that the caller has seen, and return the state that follows."""
+
+    def act(desk: Desk) -> StateView:
+        verify_match(if_match, etag_of_dpia(dpias.find_dpia(desk, digest)))
         return StateView(state=dpias.act_on_dpia(desk, digest, body, caller))
+
+    with office.writing() as desk:
+        return once.answer(desk, caller, StateView, lambda: act(desk))
 
 
 @router.get("/dpias/{digest}", summary="Read a DPIA")
-def fetch_dpia(digest: Digest, office: Desks, caller: Anyone) -> DpiaView:
-    """Return a DPIA version, its state and its acts."""
+def fetch_dpia(digest: Digest, response: Response, office: Desks, caller: Anyone) -> DpiaView:
+    """Return a DPIA version, its state and its acts; its ETag is what acts must name."""
     with office.reading() as desk:
+        response.headers["ETag"] = etag_of_dpia(dpias.find_dpia(desk, digest))
         return dpias.view_dpia(desk, digest)
 
 
 @router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)
-def register_plan(body: Envelope, office: Desks, caller: Author) -> Stored:
+def register_plan(body: Envelope, office: Desks, caller: Author, once: Once) -> Stored:
     """Store a plan that the caller signed with the key of their account."""
     with office.writing() as desk:
-        return Stored(digest=plans.register_plan(desk, body, caller))
+        return once.answer(
+            desk, caller, Stored, lambda: Stored(digest=plans.register_plan(desk, body, caller))
+        )
 
 
 @router.get("/plans/{digest}", summary="Read a training plan")

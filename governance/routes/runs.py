@@ -21,13 +21,21 @@ from governance.bodies import (
     ModelRequest,
     ModelSummary,
     PermitRequest,
+    Replays,
+    ReplayView,
     RevocationRequest,
     RoundRequest,
 )
+from governance.decisions.gate import RULE_VERSION
 from governance.exports.evidence import export_evidence
+from governance.office import Desk
+from governance.replays import replay
 from governance.routes.callers import Anyone, Desks, Operator, Overseer, Revoker
+from governance.routes.once import Once
+from governance.routes.paging import Paged
 from registry import models as stored_models
 from registry import permits as stored_permits
+from registry.permits import GateDecision
 
 router = APIRouter(prefix="/v1")
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
@@ -40,10 +48,16 @@ class ZipResponse(Response):
 
 
 @router.post("/permits", summary="Request the permit of a run")
-def request_permit(body: PermitRequest, office: Desks, caller: Operator) -> Envelope:
+def request_permit(body: PermitRequest, office: Desks, caller: Operator, once: Once) -> Envelope:
     """Return the permit; a refusal names every rule that speaks against it."""
+    wanted = permits.Wanted(body.plan, body.kind)
     with office.writing() as desk:
-        outcome = permits.request_permit(desk, body.plan, body.run_id, caller)
+        outcome = once.answer(
+            desk,
+            caller,
+            Envelope,
+            lambda: permits.request_permit(desk, wanted, body.run_id, caller),
+        )
     # Raised only here: the decision is kept either way.
     if isinstance(outcome, RefusedError):
         raise outcome
@@ -58,17 +72,45 @@ def fetch_permit(run_id: Name, office: Desks, caller: Anyone) -> Envelope:
 
 
 @router.get("/permits/{run_id}/decisions", summary="Read what the gate answered for a run")
-def list_decisions(run_id: Name, office: Desks, caller: Overseer) -> GateDecisions:
-    """Return every answer of the gate, yes and no."""
+def list_decisions(run_id: Name, page: Paged, office: Desks, caller: Overseer) -> GateDecisions:
+    """Return every answer of the gate, yes and no, oldest first."""
     with office.reading() as desk:
-        decisions = stored_permits.list_decisions(desk.session, run_id)
+        found = stored_permits.list_decisions(desk.session, run_id, page.after(0), page.limit + 1)
     return GateDecisions(
         decisions=tuple(
             GateDecisionView(
-                plan=item.plan, facts=item.facts, codes=item.codes, decided_at=item.decided_at
+                plan=item.plan,
+                facts=item.facts,
+                codes=item.codes,
+                decided_at=item.decided_at,
+                rules=item.rules,
             )
-            for item in decisions
+            for _, item in page.cut(found, lambda pair: pair[0])
         )
+    )
+
+
+@router.get("/permits/{run_id}/replays", summary="Decide once more what the gate answered")
+def replay_decisions(run_id: Name, page: Paged, office: Desks, caller: Overseer) -> Replays:
+    """Return every answer beside that of today's rules on the very facts, oldest first."""
+    with office.reading() as desk:
+        found = stored_permits.list_decisions(desk.session, run_id, page.after(0), page.limit + 1)
+        shown = page.cut(found, lambda pair: pair[0])
+        return Replays(
+            rules=RULE_VERSION, replays=tuple(_replay_view(desk, item) for _, item in shown)
+        )
+
+
+def _replay_view(desk: Desk, decision: GateDecision) -> ReplayView:
+    replayed = replay(desk, decision)
+    return ReplayView(
+        decided_at=decision.decided_at,
+        rules=decision.rules,
+        codes=decision.codes,
+        codes_today=None if replayed is None else replayed.codes,
+        agrees=None
+        if replayed is None
+        else (replayed.codes, replayed.digest) == (decision.codes, decision.facts),
     )
 
 
@@ -100,27 +142,32 @@ def submit_round(body: RoundRequest, office: Desks, caller: Operator) -> None:
 
 
 @router.post("/models", summary="Register a model", status_code=HTTP_201_CREATED)
-def register_model(body: ModelRequest, office: Desks, caller: Operator) -> Envelope:
+def register_model(body: ModelRequest, office: Desks, caller: Operator, once: Once) -> Envelope:
     """Return the signed version of a finished run's model."""
     try:
         artifact = base64.b64decode(body.artifact_base64, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRecordError("request.invalid", "artifact_base64: not base64") from error
     with office.writing() as desk:
-        return models.register_model(desk, body.run_id, body.name, artifact, caller)
+        return once.answer(
+            desk,
+            caller,
+            Envelope,
+            lambda: models.register_model(desk, body.run_id, body.name, artifact, caller),
+        )
 
 
 @router.get("/models", summary="List the model versions")
-def list_models(office: Desks, caller: Anyone) -> ModelList:
+def list_models(page: Paged, office: Desks, caller: Anyone) -> ModelList:
     """Return all versions in the order in which they were registered."""
     with office.reading() as desk:
-        stored = stored_models.list_all(desk.session)
+        found = stored_models.list_after(desk.session, page.after(0), page.limit + 1)
     return ModelList(
         models=tuple(
             ModelSummary(
                 name=item.name, version=item.version, run_id=item.run_id, document=item.document
             )
-            for item in stored
+            for _, item in page.cut(found, lambda pair: pair[0])
         )
     )
 

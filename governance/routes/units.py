@@ -8,22 +8,25 @@ from fedcore.signing import Envelope
 from governance import enrolments, memberships
 from governance.bodies import RevocationRequest
 from governance.routes.callers import Desks, Enroller, UnitReader
+from governance.routes.once import Once
+from governance.routes.paging import Paged
 
 router = APIRouter(prefix="/v1")
 
 
 @router.post("/enrolments", summary="Enrol a unit")
-def enrol_unit(body: Envelope, office: Desks, caller: Enroller) -> Envelope:
+def enrol_unit(body: Envelope, office: Desks, caller: Enroller, once: Once) -> Envelope:
     """Take an enrolment that the node signed with the key in it, and return the certificate."""
     with office.writing() as desk:
-        return enrolments.enrol(desk, body)
+        return once.answer(desk, caller, Envelope, lambda: enrolments.enrol(desk, body))
 
 
 @router.get("/units", summary="List the units")
-def list_units(office: Desks, caller: UnitReader) -> UnitList:
+def list_units(page: Paged, office: Desks, caller: UnitReader) -> UnitList:
     """Return all units that were ever enrolled, with their certificates, by name."""
     with office.reading() as desk:
-        return enrolments.list_units(desk)
+        found = enrolments.list_units(desk, page.after_name(), page.limit + 1)
+    return UnitList(units=tuple(page.cut(found, lambda item: item.unit)))
 
 
 @router.post("/units/{unit}/revocation", summary="Revoke the key of a unit's node")

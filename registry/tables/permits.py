@@ -64,3 +64,5 @@ class GateDecisionRow(Row, table=True):
     facts: str = Field(max_length=71)
     codes: str = Field(sa_type=Text)
     decided_at: datetime = Field(sa_type=UtcTime)
+    document: str | None = Field(default=None, sa_type=Text)
+    rules: str | None = Field(default=None, max_length=40)

@@ -55,7 +55,7 @@ def test_every_error_comes_back_as_the_class_that_governance_raised(kind):
     reasons = [("a.b", "One."), ("c.d", "Two.")]
     refused = issubclass(kind, RefusedError)
     sent = kind(reasons) if refused else kind("a.b", "One.")
-    response = problems.answer(sent, "/v1/x")
+    response = problems.answer(sent, {"path": "/v1/x"})
     caller, _ = gateway(httpx.Response(response.status_code, content=bytes(response.body)))
     with pytest.raises(FedError) as caught:
         caller.fetch_plan(DIGEST)
@@ -65,7 +65,7 @@ def test_every_error_comes_back_as_the_class_that_governance_raised(kind):
 
 
 def test_a_failure_inside_governance_is_unreachable_with_its_code():
-    response = problems.answer(errors.DataError("data.x", "y"), "/v1/x")
+    response = problems.answer(errors.DataError("data.x", "y"), {"path": "/v1/x"})
     caller, _ = gateway(httpx.Response(500, content=bytes(response.body)))
     with pytest.raises(UnreachableError, match=r"governance\.internal"):
         caller.fetch_plan(DIGEST)

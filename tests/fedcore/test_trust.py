@@ -140,6 +140,12 @@ class TestPermit:
         other = changed(plan, title="one field changed")
         refused(MismatchError, "permit.other_plan", rule, permit, other, "run-1", Realm.PRODUCTION)
 
+    @pytest.mark.parametrize("kind", ["evaluate", "score"])
+    def test_of_another_kind_than_to_train_is_refused(self, permit, plan, kind):
+        rule, other = trust.verify_permit, changed(permit, kind=kind)
+        refused(MismatchError, "permit.other_kind", rule, other, plan, "run-1", Realm.PRODUCTION)
+        rule(changed(other, kind="train"), plan, "run-1", Realm.PRODUCTION)
+
     @pytest.mark.parametrize(
         "update",
         [

@@ -125,6 +125,8 @@ ORDERS = {
         permit_with(accepted_versions=("9.9.9",)),
         "permit.version_not_accepted",
     ),
+    "permit to evaluate": (permit_with(kind="evaluate"), "permit.other_kind"),
+    "permit to score": (permit_with(kind="score"), "permit.other_kind"),
     "permit of more rounds than the plan": (permit_with(rounds=9), "permit.terms_differ"),
     "permit that is not valid yet": (
         lambda s: permit_with(not_before=s.world.clock.now() + timedelta(minutes=1))(s),

@@ -8,6 +8,7 @@ import pytest
 from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
+from governance.metrics import MEDIA_TYPE
 from governance.roles import ROLES
 from registry import accounts
 from registry.database import Database
@@ -30,8 +31,12 @@ ROUTES = {
     ("post", "/v1/permits"): {"operator"},
     ("get", "/v1/permits/{run_id}"): set(ROLES),
     ("get", "/v1/permits/{run_id}/decisions"): {"auditor", "compliance", "dpo", "admin"},
+    ("get", "/v1/permits/{run_id}/replays"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/permits/{run_id}/renewal"): {"operator"},
     ("post", "/v1/permits/{run_id}/revocation"): {"compliance", "dpo"},
+    ("post", "/v1/stops"): {"compliance", "dpo"},
+    ("get", "/v1/stops"): {"auditor", "compliance", "dpo", "admin"},
+    ("post", "/v1/stops/{digest}/lift"): {"compliance", "dpo"},
     ("post", "/v1/rounds"): {"operator"},
     ("post", "/v1/models"): {"operator"},
     ("get", "/v1/models"): set(ROLES),
@@ -47,6 +52,8 @@ ROUTES = {
     ("get", "/v1/log/export"): set(ROLES),
     ("get", "/v1/handovers"): "public",
     ("get", "/healthz"): "public",
+    ("get", "/readyz"): "public",
+    ("get", "/metrics"): {"auditor", "compliance", "dpo", "admin"},
     ("get", "/v1/about"): "public",
 }
 
@@ -105,7 +112,8 @@ def test_no_request_or_answer_is_an_untyped_object(people):
         contents = [operation.get("requestBody", {}), *operation["responses"].values()]
         for content in contents:
             for media_type, body in content.get("content", {}).items():
-                typed = "$ref" in body.get("schema", {}) or media_type == "application/zip"
+                plain = media_type in {"application/zip", MEDIA_TYPE}
+                typed = "$ref" in body.get("schema", {}) or plain
                 assert typed, (method, path)
     schemas = document["components"]["schemas"]
     assert not [name for name, schema in schemas.items() if schema == {"type": "object"}]

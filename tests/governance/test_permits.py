@@ -48,6 +48,19 @@ def test_a_known_run_gets_no_permit_for_another_plan(world):
     assert world.permit("run-2", other).rounds == 1
 
 
+@pytest.mark.parametrize("kind", ["evaluate", "score"])
+def test_a_permit_that_nobody_could_act_on_is_refused_and_the_refusal_kept(world, kind):
+    body = {"plan": world.plan().digest, "run_id": "run-1", "kind": kind}
+    headers = {"Authorization": f"Bearer {world.api_keys['operator']}"}
+    refused = world.client.post("/v1/permits", json=body, headers=headers)
+    assert (refused.status_code, refused.json()["codes"]) == (403, ["permit.kind_not_served"])
+    [kept] = world.get("/v1/permits/run-1/decisions", "auditor")["decisions"]
+    assert kept["codes"] == ["permit.kind_not_served"]
+    assert world.permit("run-1").kind == "train"
+    known = world.client.post("/v1/permits", json=body, headers=headers)
+    assert (known.status_code, known.json()["code"]) == (409, "permit.run_known")
+
+
 def test_an_unregistered_plan_is_not_found(world):
     other = world.plan(rounds=1)
     with pytest.raises(NotFoundError, match=r"plan\.unknown"):

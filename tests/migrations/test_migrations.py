@@ -95,3 +95,20 @@ def test_the_units_of_the_first_schema_keep_their_keys_and_their_ledgers(connect
     assert rows(connection, "SELECT unit, sequence FROM ledger_heads") == [("north", 1)]
     assert rows(connection, "SELECT node_key FROM units") == [("key",)]
     assert rows(connection, "SELECT name FROM accounts") == [("ada",)]
+
+
+def test_decisions_of_before_are_kept_without_facts_and_rules(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0002")
+    connection.execute(
+        text(
+            "INSERT INTO gate_decisions (run_id, plan, facts, codes, decided_at) "
+            "VALUES ('r', 'p', 'f', '[]', '2025-06-01 12:00:00')"
+        )
+    )
+    connection.commit()
+    command.upgrade(config, "0006")
+    kept = "SELECT run_id, facts, codes, document, rules FROM gate_decisions"
+    assert rows(connection, kept) == [("r", "f", "[]", None, None)]
+    command.downgrade(config, "-1")
+    assert rows(connection, "SELECT run_id, facts FROM gate_decisions") == [("r", "f")]

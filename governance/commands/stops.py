@@ -1,0 +1,55 @@
+"""The kill switch from a distance."""
+
+from typing import Annotated, cast, get_args
+
+import typer
+
+from fedcore.errors import InvalidRecordError
+from fedcore.stops import StopScope
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line
+
+Why = Annotated[str, typer.Option("--reason", help="Why; it is signed and logged.")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="unit:U|purpose:P|dpia:D",
+        help="Stop only what this unit, purpose or DPIA takes part in.",
+    ),
+]
+
+
+def stop_all(
+    url: Url, api_key_file: ApiKeyFile, reason: Why, only: Only = None, ca: Authority = None
+) -> None:
+    """Stop every run at once and let none begin, until another person lifts the stop.
+
+    Nodes learn of it with their next bulletin. Prints the digest that `lift-stop` takes.
+    """
+    scope, subject = _scope_of(only)
+    with open_line(url, ca, api_key_file) as gateway:
+        typer.echo(gateway.stop(scope, subject, reason).digest)
+
+
+def lift_stop(
+    digest: Annotated[str, typer.Argument(metavar="DIGEST", help="What `stop-all` has printed.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    reason: Why,
+    ca: Authority = None,
+) -> None:
+    """End a stop that another person has made; runs that it stopped need new permits."""
+    with open_line(url, ca, api_key_file) as gateway:
+        gateway.lift_stop(digest, reason)
+    typer.echo(f"{digest} is lifted")
+
+
+def _scope_of(only: str | None) -> tuple[StopScope, str | None]:
+    if only is None:
+        return "all", None
+    scope, _, subject = only.partition(":")
+    if scope not in set(get_args(StopScope)) - {"all"} or not subject:
+        raise InvalidRecordError(
+            "request.invalid", f"--only: {only} is not unit:U, purpose:P, dpia:D"
+        )
+    return cast("StopScope", scope), subject

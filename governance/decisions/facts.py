@@ -1,0 +1,99 @@
+"""What the gate looks at: everything that counts for one plan at one moment, as it was stored."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fedcore import canonical
+from fedcore.contracts import Contract
+from fedcore.dpia_record import AnyDpia
+from fedcore.dpias import DpiaState
+from fedcore.permits import PermitKind, UnitCertificate
+from fedcore.plans import TrainingPlan
+from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.stops import Stop
+from governance.decisions.stops import Reach, purposes_of
+
+
+@dataclass(frozen=True)
+class GateFacts:
+    """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
+    have left, or their keys are revoked; `stops` are those in force.
+    """
+
+    plan: TrainingPlan
+    author_known: bool
+    contract: Contract | None
+    dpia: AnyDpia | None
+    dpia_state: DpiaState | None
+    certificates: Mapping[str, UnitCertificate]
+    now: datetime
+    revoked_units: frozenset[str] = frozenset()
+    kind: PermitKind = "train"
+    stops: tuple[Stop, ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The facts as plain JSON, kept with the decision: signed records by their digests."""
+        return {
+            "plan": self.plan.digest,
+            "author_known": self.author_known,
+            "contract": self.contract.digest if self.contract else None,
+            "dpia": self.dpia.digest if self.dpia else None,
+            "dpia_state": self.dpia_state,
+            "certificates": {unit: c.digest for unit, c in self.certificates.items()},
+            "revoked_units": sorted(self.revoked_units),
+            "kind": self.kind,
+            "stops": [stop.digest for stop in self.stops],
+            "now": self.now.isoformat(),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The digest of the facts, kept with the decision."""
+        return canonical.digest_of(self.document)
+
+    @property
+    def reach(self) -> Reach:
+        """What a stop must name to stop this plan."""
+        return Reach(
+            units=frozenset(terms.unit for terms in self.plan.units),
+            purposes=purposes_of(self.contract, self.plan.purpose),
+            dpia_id=self.dpia.dpia_id if self.dpia else None,
+        )
+
+
+def choose_dpia(
+    plan: TrainingPlan, candidates: list[tuple[AnyDpia, DpiaState]]
+) -> tuple[AnyDpia, DpiaState] | None:
+    """Return the DPIA that a plan is held against, or None when no one is about it.
+
+    It is the one that fits contract, task and units best; among equals one in force, then the
+    newest.
+
+    Args: candidates oldest first, each with the state that counts now.
+    """
+    about = [
+        (fit, state == "in_force", order)
+        for order, (dpia, state) in enumerate(candidates)
+        if (fit := _fit(plan, dpia)) > 0
+    ]
+    return candidates[max(about)[2]] if about else None
+
+
+def run_epsilon(plan: TrainingPlan) -> float:
+    """Return the most epsilon that the plan's run may charge to one unit, rounded up to 1e-9."""
+    epsilon = renyi_epsilon([plan.run_event()], plan.privacy.delta)
+    return math.ceil(epsilon * 1e9) / 1e9 if math.isfinite(epsilon) else epsilon
+
+
+def _fit(plan: TrainingPlan, dpia: AnyDpia) -> int:
+    bindings = dpia.bindings
+    same_contract = bindings.contract == plan.contract
+    same_task = bindings.task == plan.task
+    if not (same_contract or same_task):
+        return 0
+    all_units = {terms.unit for terms in plan.units} <= set(bindings.units)
+    return 1 + same_contract + same_task + all_units

@@ -1,0 +1,103 @@
+"""An example for every request body of the OpenAPI document, each of which the route's model reads.
+
+Signatures and digests in them are of the right form and of nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+
+_DIGEST = "sha256:" + "5f" * 32
+_KEY = "3c" * 32
+_ENVELOPE = {
+    "payload": "e30=",
+    "payloadType": "application/vnd.fedpact.order.v1.production+json",
+    "signatures": [{"keyid": _KEY, "sig": "c2lnbmF0dXJl"}],
+}
+_PURPOSE = {"id": "churn_prediction", "text": "Who may leave", "basis": "legitimate_interests"}
+_CONTRACT = {
+    "schema": "contract/1",
+    "contract_id": "telco",
+    "version": 1,
+    "title": "Customers of a telephone company",
+    "source": "public tariff book",
+    "subject": {"column": "customer", "namespace": "crm", "normaliser": "trim-upper/1"},
+    "fields": [{"name": "tenure", "kind": "numeric", "lower": 0, "upper": 72}],
+    "label": {"name": "churned", "positive": "yes", "negative": "no", "horizon_days": 30},
+    "purposes": [_PURPOSE],
+    "retention_days": 365,
+}
+_RISK = {
+    "id": "membership",
+    "text": "Someone learns that a person is a customer",
+    "severity_before": 3,
+    "likelihood_before": 2,
+    "measures": ["noise at the unit"],
+    "severity_after": 2,
+    "likelihood_after": 1,
+}
+_DPIA = {
+    "schema": "dpia/1",
+    "dpia_id": "churn",
+    "version": 1,
+    "title": "Churn prediction",
+    "description": "Units train one model together",
+    "necessity": "No less intrusive way was found",
+    "legal_basis": "Art. 6(1)(f)",
+    "risks": [_RISK],
+    "data_subject_rights": "Opt-out at each unit",
+    "bindings": {
+        "task": "churn",
+        "purposes": ["churn_prediction"],
+        "contract": _DIGEST,
+        "features": ["tenure"],
+        "units": ["north", "south"],
+        "privacy_modes": ["local"],
+        "epsilon_cap": 3.0,
+        "delta_cap": 1e-05,
+        "minimum_units": 2,
+    },
+    "valid_until": "2027-01-01T00:00:00Z",
+}
+EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "create_account": {"name": "anna", "role": "author", "public_key": _KEY},
+    "claim": {"code": "one-time-code", "name": "ada", "key_id": "0f" * 8, "key_hash": _KEY},
+    "publish_contract": _CONTRACT,
+    "create_dpia": _DPIA,
+    "act_on_dpia": {"act": "advise", "note": "in favour, with the noise as planned"},
+    "request_permit": {"plan": _DIGEST, "run_id": "churn-2026-03", "kind": "train"},
+    "revoke_permit": {"reason": "a complaint is looked into"},
+    "revoke_node": {"reason": "laptop stolen"},
+    "stop": {"scope": "unit", "subject": "north", "reason": "an incident is looked into"},
+    "lift_stop": {"reason": "the incident is closed"},
+    "submit_round": {"report": _ENVELOPE, "receipts": [_ENVELOPE]},
+    "register_model": {"run_id": "churn-2026-03", "name": "churn", "artifact_base64": "e30="},
+    "submit_cosignatures": {"cosignatures": [_ENVELOPE]},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Add to the OpenAPI document the examples, and the headers that answers may have."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                _complete(operation)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    if "requestBody" in operation:
+        example = EXAMPLES.get(operation["operationId"], _ENVELOPE)
+        operation["requestBody"]["content"]["application/json"]["example"] = example
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    for answer in operation["responses"].values() if "cursor" in names else ():
+        answer.setdefault("headers", {})["Link"] = {
+            "description": "Where the next part is, when there is one (RFC 8288).",
+            "schema": {"type": "string"},
+        }

@@ -1,0 +1,69 @@
+"""Kept decisions of the gate, decided once more from the facts that were kept with them."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fedcore.contracts import Contract
+from fedcore.permits import UnitCertificate
+from fedcore.stops import Stop
+from governance.decisions.facts import GateFacts
+from governance.decisions.gate import decide_permit
+from governance.decisions.renewals import RenewalFacts, decide_renewal
+from governance.dpias import find_dpia
+from governance.office import Desk
+from governance.plans import open_plan
+from registry.permits import GateDecision
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What today's rules answer on the facts of a decision; `digest` is that of the facts as they
+    were read back.
+    """
+
+    codes: tuple[str, ...]
+    digest: str
+
+
+def replay(desk: Desk, decision: GateDecision) -> Replay | None:
+    """Return the answer of today's rules, or None when no facts were kept with the decision.
+
+    Guarantees: rests on the kept facts and on the signed documents that they name, on nothing that
+        may have changed since.
+    """
+    if decision.document is None:
+        return None
+    document = json.loads(decision.document)
+    if "gate" not in document:
+        facts = _facts_of(desk, document)
+        refusals = decide_permit(facts)
+        return Replay(tuple(code for code, _ in refusals), facts.digest)
+    renewal = RenewalFacts(
+        gate=_facts_of(desk, document["gate"]),
+        revoked=document["revoked"],
+        finished=document["finished"],
+    )
+    refusals = decide_renewal(renewal)
+    return Replay(tuple(code for code, _ in refusals), renewal.digest)
+
+
+def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts:
+    plan, _ = open_plan(desk, document["plan"])
+    contract, dpia = document["contract"], document["dpia"]
+    return GateFacts(
+        plan=plan,
+        author_known=document["author_known"],
+        contract=None if contract is None else desk.open_own(Contract, contract),
+        dpia=None if dpia is None else find_dpia(desk, dpia).record,
+        dpia_state=document["dpia_state"],
+        certificates={
+            unit: desk.open_own(UnitCertificate, digest)
+            for unit, digest in document["certificates"].items()
+        },
+        now=datetime.fromisoformat(document["now"]),
+        revoked_units=frozenset(document["revoked_units"]),
+        kind=document["kind"],
+        stops=tuple(desk.open_own(Stop, digest) for digest in document["stops"]),
+    )
