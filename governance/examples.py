@@ -8,6 +8,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from governance.problems import MEDIA_TYPE
+
 _DIGEST = "sha256:" + "5f" * 32
 _KEY = "3c" * 32
 _ENVELOPE = {
@@ -78,7 +80,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Add to the OpenAPI document the examples, and the headers that answers may have."""
+    """Complete the OpenAPI document: examples, headers of answers, the media type of problems."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -95,6 +97,9 @@ def _complete(operation: dict[str, Any]) -> None:
     if "requestBody" in operation:
         example = EXAMPLES.get(operation["operationId"], _ENVELOPE)
         operation["requestBody"]["content"]["application/json"]["example"] = example
+    operation["responses"]["default"]["content"] = {
+        MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
+    }
     names = {parameter["name"] for parameter in operation.get("parameters", ())}
     for answer in operation["responses"].values() if "cursor" in names else ():
         answer.setdefault("headers", {})["Link"] = {

@@ -33,29 +33,32 @@ class Page:
         self.limit = limit
         self._path = request.url.path
         self._response = response
-        self._position = None if cursor is None else _position_in(cursor, self._path)
+        # Read only when it is asked for: until then nobody knows whether the caller may ask.
+        self._cursor = cursor
 
     def after(self, start: int) -> int:
         """Return the number that this part follows, `start` without a cursor.
 
         Raises: InvalidRecordError `page.cursor_invalid`.
         """
-        if self._position is None:
+        if self._cursor is None:
             return start
-        if not isinstance(self._position, int) or not 0 <= self._position < 2**31:
+        position = _position_in(self._cursor, self._path)
+        if not isinstance(position, int) or not 0 <= position < 2**31:
             raise _invalid()
-        return self._position
+        return position
 
     def after_name(self) -> str:
         """Return the name that this part follows, the empty one without a cursor.
 
         Raises: InvalidRecordError `page.cursor_invalid`.
         """
-        if self._position is None:
+        if self._cursor is None:
             return ""
-        if not isinstance(self._position, str):
+        position = _position_in(self._cursor, self._path)
+        if not isinstance(position, str) or "\x00" in position:
             raise _invalid()
-        return self._position
+        return position
 
     def cut(self, found: Sequence[T], position_of: Callable[[T], int | str]) -> Sequence[T]:
         """Return the items of this part, and link to the next one when there are more.

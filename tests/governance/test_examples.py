@@ -77,6 +77,14 @@ def test_the_document_is_what_openapi_31_allows(document):
         jsonschema_rs.meta.validate({"$schema": DIALECT, **schema})
 
 
+def test_every_answer_that_is_an_error_is_said_to_be_a_problem(document):
+    for name, operation in operations(document).items():
+        content = operation["responses"]["default"]["content"]
+        assert content == {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        }, name
+
+
 def test_everything_that_is_referred_to_is_there(document):
     def references(value):
         if isinstance(value, dict):

@@ -72,7 +72,14 @@ def cursor(content):
 def foreign_cursors(path):
     """Cursors of other lists, of another form, and with positions that the list does not have."""
     wrong = 1 if path == "/v1/units" else "north"
-    contents = [["/v1/other", 1], [path, None], [path, -1], [path, 2**40], [path, True]]
+    contents = [
+        ["/v1/other", 1],
+        [path, "\x00"],
+        [path, None],
+        [path, -1],
+        [path, 2**40],
+        [path, True],
+    ]
     made = [cursor(content) for content in (*contents, [path, wrong], [path], path, {})]
     return [*made, "x", "%00", "é", "a" * 399]
 
