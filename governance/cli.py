@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import handovers, papers, people, service, units
+from governance.commands import drafts, handovers, papers, people, service, units
 
 app = typer.Typer(
     help="Run the governance service.",
@@ -26,5 +26,11 @@ app.command("revoke-account")(people.revoke_account)
 app.command()(units.enrol)
 app.command("units")(units.list_units)
 app.command("revoke-node")(units.revoke_node)
+papers.dpia.command("new")(drafts.new)
+papers.dpia.command("show")(drafts.show)
+papers.dpia.command("check")(drafts.check)
+papers.dpia.command("diff")(drafts.diff)
+papers.dpia.command("schema")(drafts.schema)
+papers.dpia.command("criteria")(drafts.criteria)
 app.add_typer(papers.contract, name="contract")
 app.add_typer(papers.dpia, name="dpia")
