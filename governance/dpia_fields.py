@@ -89,7 +89,8 @@ def describe_change(change: Change, labels: Labels) -> str:
     line = name_path(change.path, labels)
     if change.old is None and change.new is not None:
         line += f": {labels['word.added']}"
-        line += "" if change.new == change.path[-1] else f" {_say(key, change.new, labels)}"
+        is_in_the_path = change.new == change.path[-1] and len(change.new) <= _LONGEST_IN_A_PATH
+        line += "" if is_in_the_path else f" {_say(key, change.new, labels)}"
     elif change.new is None:
         line += f": {labels['word.removed']}"
     elif change.path[-1] != ORDER:
@@ -102,8 +103,8 @@ def _steps(path: tuple[str, ...], labels: Labels) -> Iterator[tuple[str, str]]:
     part: type[Part] | None = Dpia
     key, names_an_item = "Dpia", False
     for step in path:
-        if part is not None and not names_an_item:
-            name = "schema_name" if step == "schema" else step
+        name = "schema_name" if step == "schema" else step
+        if part is not None and not names_an_item and name in part.model_fields:
             key = f"{part.__name__}.{name}"
             annotation = part.model_fields[name].annotation
             part, names_an_item = part_of(annotation), _holds_many(annotation)

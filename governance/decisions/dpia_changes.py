@@ -13,8 +13,12 @@ from fedcore.dpia_record import Dpia
 
 # What names an item of a list, so that it is compared with its own older self.
 _KEYS = ("id", "field", "purpose", "what", "key", "name", "recipient", "attribute")
-_MATERIAL_SECTIONS = {"bindings", "purposes", "retention"}
-_MATERIAL_IN_INVENTORY = {"fields", "special_category", "retention_days"}
+_MATERIAL_SECTIONS = {"bindings", "purposes"}
+# Of their items only these fields count; that an item comes or goes counts always.
+_MATERIAL_FIELDS = {
+    "inventory": {"fields", "special_category", "retention_days"},
+    "retention": {"days"},
+}
 ORDER = "(order)"
 
 
@@ -100,6 +104,6 @@ def _is_material(path: tuple[str, ...]) -> bool:
     section, rest = path[0], path[1:]
     if path[-1] == ORDER:
         return False
-    if section == "inventory":
-        return len(rest) < 2 or rest[1] in _MATERIAL_IN_INVENTORY
+    if section in _MATERIAL_FIELDS:
+        return len(rest) < 2 or rest[1] in _MATERIAL_FIELDS[section]
     return section in _MATERIAL_SECTIONS
