@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import handovers, papers, people, rules, service, stops, units
+from governance.commands import drafts, handovers, papers, people, rules, service, stops, units
 
 app = typer.Typer(
     help="Run the governance service.",
@@ -29,5 +29,11 @@ app.command("revoke-node")(units.revoke_node)
 app.command("stop-all")(stops.stop_all)
 app.command("lift-stop")(stops.lift_stop)
 app.command("rules")(rules.rules)
+papers.dpia.command("new")(drafts.new)
+papers.dpia.command("show")(drafts.show)
+papers.dpia.command("check")(drafts.check)
+papers.dpia.command("diff")(drafts.diff)
+papers.dpia.command("schema")(drafts.schema)
+papers.dpia.command("criteria")(drafts.criteria)
 app.add_typer(papers.contract, name="contract")
 app.add_typer(papers.dpia, name="dpia")

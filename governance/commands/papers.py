@@ -30,7 +30,7 @@ def publish_contract(
     ca: Authority = None,
 ) -> None:
     """Have governance sign a data contract, which says what all units' rows look like."""
-    plain = Contract.from_json(_parse(path))
+    plain = Contract.from_json(parse_file(path))
     with open_line(url, ca, api_key_file) as gateway:
         envelope = gateway.publish_contract(plain)
     write_atomically(out, envelope.to_bytes())
@@ -46,7 +46,7 @@ def draft_dpia(
     ca: Authority = None,
 ) -> None:
     """Hand a draft in, as its author. Prints its digest, by which all acts name it."""
-    record = Dpia.from_json(_parse(path))
+    record = Dpia.from_json(parse_file(path))
     with open_line(url, ca, api_key_file) as gateway:
         typer.echo(gateway.create_dpia(record))
 
@@ -66,7 +66,8 @@ for _act in get_args(DpiaAct):
     dpia.command(_act.replace("_", "-"), help=_help)(_command_of(_act))
 
 
-def _parse(path: Path) -> Any:
+def parse_file(path: Path) -> Any:
+    """Return the JSON value of a file. Raises: InvalidRecordError `file.unreadable`, `record.*`."""
     try:
         return canonical.parse(path.read_bytes())
     except OSError as error:
