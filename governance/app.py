@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from fedcore.signing import SigningKey
 from fedcore.version import VERSION
 from governance import problems
+from governance.console import pages
 from governance.limits import RequestLimits
 from governance.office import Office
 from governance.routes import log, nodes, office, runs, units
@@ -41,6 +42,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
     for module in (office, units, runs, nodes, log):
         app.include_router(module.router)
+    pages.install(app)
     return app
 
 
