@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from fedcore.signing import SigningKey
 from fedcore.version import VERSION
 from governance import examples, problems
+from governance.console import pages
 from governance.limits import RequestLimits
 from governance.metrics import Metrics
 from governance.observation import Observation
@@ -46,6 +47,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     for module in (office, units, runs, stops, nodes, log, operations):
         app.include_router(module.router)
     examples.install(app)
+    pages.install(app)
     return app
 
 

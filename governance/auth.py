@@ -62,20 +62,25 @@ def authenticate(
     """
     if credentials is None:
         raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
-    match = API_KEY_FORM.fullmatch(credentials.credentials)
     with office.reading() as desk:
-        found = accounts.find_by_key_id(desk.session, match[1]) if match else None
-    if match is None or found is None or not _matches(match[2], found[1]):
-        raise UnauthenticatedError("auth.invalid", "this API key is not known")
-    account = found[0]
-    if account.revoked:
-        raise UnauthenticatedError(
-            "auth.revoked", "this API key is revoked: ask an administrator for a new one"
-        )
+        account = account_of_key(desk, credentials.credentials)
     if account.role not in scopes.scopes:
         roles = ", ".join(scopes.scopes)
         raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
     return account
+
+
+def account_of_key(desk: Desk, api_key: str) -> Account:
+    """Return whose API key this is. Raises: UnauthenticatedError `auth.invalid`, `auth.revoked`."""
+    match = API_KEY_FORM.fullmatch(api_key)
+    found = accounts.find_by_key_id(desk.session, match[1]) if match else None
+    if match is None or found is None or not _matches(match[2], found[1]):
+        raise UnauthenticatedError("auth.invalid", "this API key is not known")
+    if found[0].revoked:
+        raise UnauthenticatedError(
+            "auth.revoked", "this API key is revoked: ask an administrator for a new one"
+        )
+    return found[0]
 
 
 def open_from_node(desk: Desk, envelope: Envelope, record_type: type[R]) -> tuple[R, EnrolledUnit]:

@@ -26,7 +26,8 @@ from fedcore.dpia_sections import (
 from fedcore.dpias import Bindings
 from fedcore.errors import MismatchError, RefusedError
 from fedcore.plans import TrainingPlan
-from governance.decisions.gate import GateFacts, decide_permit, run_epsilon
+from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.gate import decide_permit
 from governance.decisions.prefill_risks import make_measures, make_risks
 
 _LONGEST_TEXT = 4000

@@ -6,7 +6,7 @@ from typing import Literal
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import FearedEvent, Measure, Risk
 from fedcore.plans import TrainingPlan
-from governance.decisions.gate import run_epsilon
+from governance.decisions.facts import run_epsilon
 
 Say = Callable[..., str]
 

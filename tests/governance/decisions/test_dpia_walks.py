@@ -14,7 +14,7 @@ from hypothesis.stateful import (
 )
 
 from fedcore.dpia_acts import open_conditions
-from fedcore.dpias import ActRecord, Condition, DpiaAct
+from fedcore.dpias import ActRecord, Condition, DpiaAct, DpiaState
 from fedcore.errors import TransitionError
 from governance.decisions.dpia import TRANSITIONS, decide_transition
 from governance.decisions.dpia_standing import Standing, state_at
@@ -31,11 +31,13 @@ USUAL = {
 }
 ROLES = tuple(USUAL)
 APPROVALS = {"approve", "approve_with_conditions"}
-REACHED_FORCE = []
+REACHED_FORCE: list[tuple[str, ...]] = []
 
 
 class Walk(RuleBasedStateMachine):
     """Five people in any role do any act, mostly one that the state allows."""
+
+    state: DpiaState
 
     @initialize(
         entities=st.sampled_from([(), ("group",), ("group", "west")]),

@@ -13,7 +13,8 @@ from fedcore.errors import MismatchError, RefusedError
 from fedcore.permits import UnitCertificate
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from governance.decisions.completeness import list_lacks
-from governance.decisions.gate import GateFacts, decide_permit, run_epsilon
+from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.gate import decide_permit
 from governance.decisions.prefill import DraftTerms, prefill_dpia
 from governance.decisions.prefill_risks import STANDARD_MEASURES, STANDARD_RISKS, list_unjudged
 from governance.languages import load_texts

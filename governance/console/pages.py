@@ -1,0 +1,27 @@
+"""The console: all of its pages on one application."""
+
+from fastapi import APIRouter, FastAPI
+
+from fedcore.errors import NotFoundError
+from governance.console import dpia_pages, log_pages, run_pages, sign_in
+from governance.console.key_sessions import KeySessions
+from governance.console.rim import ConsoleRoute
+
+_elsewhere = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
+
+
+def install(app: FastAPI) -> None:
+    """Serve the console under `/console`; it is no part of the API, nor of its document."""
+    app.state.console_sessions = KeySessions()
+    for module in (sign_in, dpia_pages, run_pages, log_pages):
+        app.include_router(module.router)
+    app.include_router(_elsewhere)
+
+
+@_elsewhere.get("/{rest:path}")
+def answer_elsewhere() -> None:
+    """Answer every other address below `/console`.
+
+    Raises: NotFoundError `route.unknown`.
+    """
+    raise NotFoundError("route.unknown", "there is no such page")

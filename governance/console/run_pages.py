@@ -1,0 +1,163 @@
+"""Pages of what runs: permits, refusals, models, and whether opt-outs have reached the units."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from fedcore.models import ModelVersion
+from fedcore.permits import Permit, Revocation
+from fedcore.record import Name
+from fedcore.rounds import Receipt, RoundReport
+from fedcore.signing import open_envelope
+from governance.console.rendering import HEADERS
+from governance.console.rim import ConsoleRoute, show_page
+from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
+from governance.exports.evidence import export_evidence
+from governance.models import find_model
+from governance.office import Desk
+from governance.permits import find_permit, load_renewals
+from governance.routes.runs import Version
+from registry import documents, models, overviews, permits, units
+from registry.overviews import BulletinSummary, OptOutCount
+
+PAGE_SIZE = 50
+_LAST = 2**31 - 1
+
+Before = Annotated[int, Query(ge=1, le=_LAST)]
+router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
+
+
+@dataclass(frozen=True)
+class TrainedWith:
+    """The newest training of a unit, and the newest opt-out that it had applied, where known."""
+
+    receipt: Receipt
+    last_sequence: int | None
+
+
+@dataclass(frozen=True)
+class OptOutStatus:
+    """How far the opt-outs of a unit have come. Nobody is named, by whatever pseudonym."""
+
+    unit: str
+    takes_part: bool
+    known: OptOutCount | None
+    bulletin: BulletinSummary | None
+    trained: TrainedWith | None
+
+    @property
+    def missing_in_training(self) -> int | None:
+        """How many opt-outs the newest training had not applied, or None when none is known."""
+        if self.trained is None or self.trained.last_sequence is None:
+            return None
+        return (self.known.last_sequence if self.known else 0) - self.trained.last_sequence
+
+
+@router.get("/runs")
+def list_runs(office: Desks, seat: Seated, before: Before = _LAST) -> Response:
+    """Show the runs that have or had a permit, the newest first."""
+    with office.reading() as desk:
+        runs = overviews.list_runs(desk.session, before, PAGE_SIZE)
+        cohorts = overviews.list_cohorts(desk.session, tuple(run.run_id for run in runs))
+    older = runs[-1].place if len(runs) == PAGE_SIZE else None
+    content = {"runs": runs, "cohorts": cohorts, "older": older}
+    return show_page("runs.html", seat, "/console/runs", content)
+
+
+@router.get("/runs/{run_id}")
+def show_run(run_id: Name, office: Desks, seat: Seated) -> Response:
+    """Show a run's permit, its rounds, and, to those who may read it, what the gate answered."""
+    overseen = seat.account.role in OVERSEERS
+    with office.reading() as desk:
+        stored = find_permit(desk, run_id)
+        permit = desk.open_own(Permit, stored.permit)
+        revocation = desk.open_own(Revocation, stored.revocation) if stored.revocation else None
+        renewals = load_renewals(desk, run_id)
+        ends = max([permit.expires_at, *(renewal.expires_at for renewal in renewals)])
+        content = {
+            "permit": permit,
+            "digest": stored.permit,
+            "revocation": revocation,
+            "ends": ends,
+            "expired": desk.now >= ends,
+            "renewals": renewals,
+            "rounds": [
+                open_envelope(envelope, RoundReport, envelope.signer, desk.realm)
+                for envelope in documents.of_run(desk.session, RoundReport, run_id)
+            ],
+            "decisions": permits.list_decisions(desk.session, run_id) if overseen else None,
+            "model": models.find_of_run(desk.session, run_id),
+        }
+    return show_page("run.html", seat, "/console/runs", content)
+
+
+@router.get("/refusals")
+def list_refusals(office: Desks, seat: Overseeing, before: Before = _LAST) -> Response:
+    """Show which runs the gate refused and why, the newest first."""
+    with office.reading() as desk:
+        refusals = overviews.list_refusals(desk.session, before, PAGE_SIZE)
+    older = refusals[-1].place if len(refusals) == PAGE_SIZE else None
+    content = {"refusals": [(item, json.loads(item.codes)) for item in refusals], "older": older}
+    return show_page("refusals.html", seat, "/console/refusals", content)
+
+
+@router.get("/opt-outs")
+def show_opt_outs(office: Desks, seat: Overseeing) -> Response:
+    """Show how far each unit's opt-outs have come."""
+    with office.reading() as desk:
+        known = overviews.count_opt_outs(desk.session)
+        newest = overviews.newest_bulletins(desk.session)
+        trained = _trained(desk)
+        statuses = [
+            OptOutStatus(
+                unit.unit,
+                unit.revocation is None,
+                known.get(unit.unit),
+                newest.get(unit.unit),
+                trained.get(unit.unit),
+            )
+            for unit in units.list_after(desk.session, "", _LAST)
+        ]
+    return show_page("opt_outs.html", seat, "/console/opt-outs", {"statuses": statuses})
+
+
+@router.get("/models")
+def list_models(office: Desks, seat: Seated) -> Response:
+    """Show all model versions, the newest first."""
+    with office.reading() as desk:
+        stored = [model for _, model in models.list_after(desk.session, 0, _LAST)]
+    return show_page("models.html", seat, "/console/models", {"models": stored[::-1]})
+
+
+@router.get("/models/{name}/{version}")
+def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
+    """Show what is claimed about a model version."""
+    with office.reading() as desk:
+        model = desk.open_own(ModelVersion, find_model(desk, name, version).document)
+    return show_page("model.html", seat, "/console/models", {"model": model})
+
+
+@router.get("/models/{name}/{version}/evidence")
+def fetch_evidence(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
+    """Return the evidence bundle of a model version as a file."""
+    with office.reading() as desk:
+        bundle = export_evidence(desk, name, version)
+    file_name = f'attachment; filename="{name}-{version}.fedpact"'
+    headers = {**HEADERS, "Content-Disposition": file_name}
+    return Response(bundle, media_type="application/zip", headers=headers)
+
+
+def _trained(desk: Desk) -> dict[str, TrainedWith]:
+    receipts = [
+        open_envelope(envelope, Receipt, envelope.signer, desk.realm)
+        for envelope in overviews.newest_receipts(desk.session)
+    ]
+    used = overviews.find_bulletins(desk.session, tuple(item.bulletin for item in receipts))
+    return {
+        item.unit: TrainedWith(
+            item, used[item.bulletin].last_sequence if item.bulletin in used else None
+        )
+        for item in receipts
+    }

@@ -1,0 +1,196 @@
+"""Every page, for every role: who may read it, what it shows, and that it shows it harmlessly."""
+
+import re
+
+import pytest
+from fastapi.routing import APIRoute
+
+from fedcore.errors import RefusedError
+from governance.console.seats import OVERSEERS
+from governance.roles import ROLES
+
+# A new page fails here until it is written down with the roles that it is for.
+PAGES = {
+    ("GET", "/console"): set(ROLES),
+    ("GET", "/console/dpias"): set(ROLES),
+    ("GET", "/console/dpias/{digest}"): set(ROLES),
+    ("GET", "/console/dpias/{digest}/acts/{act}"): set(ROLES),
+    ("POST", "/console/dpias/{digest}/acts/{act}"): "form",
+    ("GET", "/console/runs"): set(ROLES),
+    ("GET", "/console/runs/{run_id}"): set(ROLES),
+    ("GET", "/console/refusals"): OVERSEERS,
+    ("GET", "/console/opt-outs"): OVERSEERS,
+    ("GET", "/console/models"): set(ROLES),
+    ("GET", "/console/models/{name}/{version}"): set(ROLES),
+    ("GET", "/console/models/{name}/{version}/evidence"): set(ROLES),
+    ("GET", "/console/log"): set(ROLES),
+    ("GET", "/console/log/{index}"): set(ROLES),
+    ("GET", "/console/sign-in"): "public",
+    ("POST", "/console/sign-in"): "public",
+    ("POST", "/console/sign-out"): "form",
+    ("GET", "/console/static/{name}"): "public",
+    ("GET", "/console/{rest:path}"): "public",
+}
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+@pytest.fixture
+def lived(world, model_bytes):
+    """A world in which something has happened: a run with its model, a refusal, opt-outs."""
+    world.run()
+    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+    world.cosign()
+    bad = world.plan(task="response", purpose="marketing")
+    world.register(bad)
+    with pytest.raises(RefusedError):
+        world.gateway("operator").request_permit(bad.digest, "run-2")
+    return world
+
+
+def addresses(world):
+    values = {
+        "digest": world.dpia().digest,
+        "act": "suspend",
+        "run_id": "run-1",
+        "name": "churn",
+        "version": "1",
+        "index": "2",
+    }
+    return {
+        template: re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
+        for (method, template), roles in PAGES.items()
+        if method == "GET" and not isinstance(roles, str)
+    }
+
+
+def hidden_routes(world):
+    """The routes of the whole service that its OpenAPI document does not show."""
+    included = (
+        getattr(r, "original_router", None) for r in world.client._transport._transport.app.routes
+    )
+    routes = [route for router in included if router is not None for route in router.routes]
+    assert len(routes) > len(PAGES)
+    return [r for r in routes if isinstance(r, APIRoute) and not r.include_in_schema]
+
+
+def test_every_page_is_classified_and_nothing_else_is_missing_in_the_document(world):
+    found = {(method, r.path) for r in hidden_routes(world) for method in r.methods}
+    assert found == set(PAGES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_page_admits_its_roles_and_no_other(lived, browser_of, role):
+    browser, stranger = browser_of(role), browser_of()
+    for template, address in addresses(lived).items():
+        expected = 200 if role in PAGES["GET", template] else 403
+        answer = browser.get(address)
+        assert answer.status_code == expected, address
+        assert (expected == 403) == ("auth.wrong_role" in answer.text), address
+        assert stranger.get(address).status_code == 303, address
+
+
+def test_every_answer_forbids_scripts_frames_and_foreign_forms(lived, browser_of):
+    browser = browser_of("auditor")
+    paths = [*addresses(lived).values(), "/console/none", "/console/static/console.css"]
+    for path in paths:
+        answer = browser.get(path)
+        assert answer.headers["content-security-policy"] == POLICY, path
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+        assert answer.headers["referrer-policy"] == "no-referrer", path
+        if not path.startswith("/console/static"):
+            assert answer.headers["cache-control"] == "no-store", path
+
+
+def test_the_policy_of_the_api_stays_as_it_was(lived):
+    for path in ("/healthz", "/openapi.json", "/v1/about", "/nowhere"):
+        policy = lived.client.get(path).headers["content-security-policy"]
+        assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_no_page_has_a_script_a_style_or_a_handler_in_it(lived, browser_of):
+    browser = browser_of("auditor")
+    for path in addresses(lived).values():
+        text = browser.get(path).text.lower()
+        assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:|https?://", text), path
+
+
+def test_pages_show_what_has_happened(lived, browser_of):
+    browser = browser_of("auditor")
+    shown = {
+        "/console/runs": ("run-1", "Granted", "north, south"),
+        "/console/runs/run-1": ("Permitted", "accepted", "churn, version 1"),
+        "/console/refusals": ("run-2", "dpia.task_differs"),
+        "/console/opt-outs": ("north", "run-1</a>, round 2"),
+        "/console/models": ("churn",),
+        "/console/models/churn/1": ("A simulation", "Privacy spent"),
+        "/console/log": ("north has seen", "model-version"),
+        "/console/log/2": ("its proof leads to the root",),
+    }
+    for path, texts in shown.items():
+        page = browser.get(path).text
+        assert [text for text in texts if text not in page] == [], path
+
+
+def test_the_gates_answers_are_shown_to_those_only_who_may_read_them(lived, browser_of):
+    assert "What the gate answered" in browser_of("dpo").get("/console/runs/run-1").text
+    assert "What the gate answered" not in browser_of("operator").get("/console/runs/run-1").text
+
+
+def test_a_revoked_permit_says_why(lived, browser_of):
+    browser = browser_of("auditor")
+    assert "Revoked" not in browser.get("/console/runs/run-1").text
+    lived.gateway("dpo").revoke_permit("run-1", "a leak <b>")
+    page = browser.get("/console/runs/run-1").text
+    assert "a leak &lt;b&gt;" in page
+    assert "Revoked" in browser.get("/console/runs").text
+
+
+def test_opt_outs_are_counted_and_nobody_is_named(lived, browser_of):
+    pseudonym = lived.opt_out("north", 1).pseudonym
+    page = browser_of("compliance").get("/console/opt-outs").text
+    assert pseudonym not in page
+    assert pseudonym[:12] not in page
+    assert "1 came later" in page  # than the training of run-1
+
+
+def test_evidence_is_handed_out_as_a_file(lived, browser_of):
+    answer = browser_of("auditor").get("/console/models/churn/1/evidence")
+    assert answer.headers["content-disposition"] == 'attachment; filename="churn-1.fedpact"'
+    assert answer.content.startswith(b"PK")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console/nowhere",
+        "/console/dpias/sha256:" + "0" * 64,
+        "/console/dpias/x",
+        "/console/runs/run-9",
+        "/console/models/churn/x",
+        "/console/log/999",
+        "/console/static/../seats.py",
+        "/console/static/seats.py",
+    ],
+)
+def test_what_is_not_there_is_said_on_a_page(lived, browser_of, path):
+    answer = browser_of("auditor").get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<main" in answer.text
+
+
+def test_long_lists_go_on_on_the_next_page(world, browser_of):
+    for number in range(52):
+        world.permit(f"run-{number}")
+    browser = browser_of("auditor")
+    first = browser.get("/console/runs").text
+    assert "run-51<" in first
+    assert "run-1<" not in first
+    [older] = re.findall(r'href="(/console/runs\?before=\d+)"', first)
+    second = browser.get(older).text
+    assert re.findall(r">(run-\d+)</a>", second) == ["run-1", "run-0"]
+    assert "before=" not in second
