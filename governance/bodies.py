@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fedcore.dpias import ActRecord, Dpia, DpiaAct, DpiaState
-from fedcore.models import LogEntry
+from fedcore.models import Erasure, LogEntry
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
 from governance.roles import Role
@@ -135,7 +135,7 @@ class EntryView(Part):
     """A log entry and its place."""
 
     index: int
-    entry: LogEntry
+    entry: LogEntry | Erasure
 
 
 class LogEntries(Part):

@@ -23,6 +23,13 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _BUSY_TIMEOUT_S = 30
 # The web server works with so many threads at most; each may need a connection while it waits.
 _THREADS = 40
+# The last one: what is erased is overwritten, and does not wait in a free page to be found.
+_SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+)
 _WRITER_LOCK = 0x666564706163  # "fedpac"
 
 
@@ -130,7 +137,7 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # Without this the driver begins transactions by its own, later than we need them.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -6,8 +6,9 @@ are not in it either.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, tuple_
 from sqlmodel import Session, col, select
@@ -15,9 +16,11 @@ from sqlmodel import Session, col, select
 from fedcore import merkle
 from fedcore.errors import RollbackError
 from fedcore.merkle import Node, Span
-from fedcore.models import LogEntry
+from fedcore.models import Erasure, LogEntry
 from fedcore.optouts import LogPosition
 from registry.tables.documents import LogEntryRow, LogNodeRow
+
+_PAGE = 5_000
 
 
 class LogView:
@@ -75,6 +78,14 @@ class LoggedEntry:
     entry: LogEntry
 
 
+@dataclass(frozen=True)
+class ErasedEntry:
+    """A place whose entry was erased, and the erasure that stands there."""
+
+    index: int
+    entry: Erasure
+
+
 def append(session: Session, kind: str, document: str) -> int:
     """Add an entry for a document and return its index; the transaction must be a writing one.
 
@@ -99,7 +110,7 @@ def load_view(session: Session) -> LogView:
     return LogView(session, _size(session))
 
 
-def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry, ...]:
+def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry | ErasedEntry, ...]:
     """Return at most `limit` entries from index `after` on."""
     query = (
         select(LogEntryRow)
@@ -110,10 +121,45 @@ def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry,
     return tuple(_entry(row) for row in session.exec(query))
 
 
+def stream_entries(session: Session, size: int) -> Iterator[bytes]:
+    """Yield the canonical bytes of the first `size` entries, some pages of rows at a time."""
+    query = (
+        select(LogEntryRow.entry)
+        .where(LogEntryRow.position < size)
+        .order_by(col(LogEntryRow.position))
+        .execution_options(yield_per=_PAGE)
+    )
+    for entry in session.exec(query):
+        yield entry.encode()
+
+
 def find_entry(session: Session, document: str) -> LoggedEntry | None:
-    """Return the entry of a document, or None when it was never logged."""
+    """Return the entry of a document, or None when it was never logged, or is erased."""
     row = session.exec(select(LogEntryRow).where(LogEntryRow.document == document)).first()
-    return None if row is None else _entry(row)
+    if row is None:
+        return None
+    return LoggedEntry(row.position, LogEntry.from_bytes(row.entry.encode()))
+
+
+def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> Erasure:
+    """Put an erasure in the place of an entry, and return it for the log; the leaf stays.
+
+    Guarantees: the digest of the document and the salt are nowhere in the log any more.
+    """
+    query = select(LogEntryRow).where(LogEntryRow.position == found.index)
+    row = session.exec(query).one()
+    erasure = Erasure(
+        index=row.position,
+        kind=found.entry.kind,
+        leaf=row.leaf_hash,
+        reason=reason,
+        erased_at=now,
+    )
+    row.document = f"erased:{row.position}"
+    row.entry = erasure.to_bytes().decode()
+    session.add(row)
+    session.flush()
+    return erasure
 
 
 def _size(session: Session) -> int:
@@ -137,5 +183,8 @@ def _load_hashes(session: Session, nodes: Collection[Node]) -> dict[Node, bytes]
     return found
 
 
-def _entry(row: LogEntryRow) -> LoggedEntry:
-    return LoggedEntry(row.position, LogEntry.from_bytes(row.entry.encode()))
+def _entry(row: LogEntryRow) -> LoggedEntry | ErasedEntry:
+    data = row.entry.encode()
+    if row.document.startswith("erased:"):
+        return ErasedEntry(row.position, Erasure.from_bytes(data))
+    return LoggedEntry(row.position, LogEntry.from_bytes(data))

@@ -96,3 +96,9 @@ def list_decisions(session: Session, run_id: str) -> Sequence[GateDecision]:
         GateDecision(row.run_id, row.plan, row.facts, tuple(json.loads(row.codes)), row.decided_at)
         for row in session.exec(query)
     ]
+
+
+def any_under(session: Session, dpia: str) -> bool:
+    """Return whether a permit was ever given under this version of a DPIA."""
+    query = select(PermitRow.run_id).where(PermitRow.dpia == dpia)
+    return session.exec(query).first() is not None
