@@ -160,14 +160,17 @@ class Peaks:
         self.size = 0
         self._hashes: list[bytes] = []
 
-    def append(self, leaf: bytes) -> None:
-        """Add a leaf hash of 32 bytes."""
+    def append(self, leaf: bytes) -> list[tuple[Node, bytes]]:
+        """Add a leaf hash of 32 bytes, and return the subtrees above it that it completes."""
+        completed: list[tuple[Node, bytes]] = []
         place = self.size
         while place & 1:
             leaf = _node_hash(self._hashes.pop(), leaf)
             place >>= 1
+            completed.append((Node(len(completed) + 1, place), leaf))
         self._hashes.append(leaf)
         self.size += 1
+        return completed
 
     def root(self) -> bytes:
         """Return the root over all leaves so far."""

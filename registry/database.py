@@ -70,6 +70,12 @@ class Database:
                 session.exec(_statement(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
             yield session
 
+    @contextmanager
+    def restoring(self) -> Iterator[Connection]:
+        """Give a connection for one transaction that may make tables, committed at the end."""
+        with self._writing_engine.begin() as connection:
+            yield connection
+
     def migrate(self) -> None:
         """Bring the schema to the newest migration, in one transaction.
 

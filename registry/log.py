@@ -20,6 +20,8 @@ from fedcore.models import Erasure, LogEntry
 from fedcore.optouts import LogPosition
 from registry.tables.documents import LogEntryRow, LogNodeRow
 
+# Stands for the digest in the row of an erased entry, before its place.
+ERASED = "erased:"
 _PAGE = 5_000
 
 
@@ -155,7 +157,7 @@ def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> E
         reason=reason,
         erased_at=now,
     )
-    row.document = f"erased:{row.position}"
+    row.document = f"{ERASED}{row.position}"
     row.entry = erasure.to_bytes().decode()
     session.add(row)
     session.flush()
@@ -185,6 +187,6 @@ def _load_hashes(session: Session, nodes: Collection[Node]) -> dict[Node, bytes]
 
 def _entry(row: LogEntryRow) -> LoggedEntry | ErasedEntry:
     data = row.entry.encode()
-    if row.document.startswith("erased:"):
+    if row.document.startswith(ERASED):
         return ErasedEntry(row.position, Erasure.from_bytes(data))
     return LoggedEntry(row.position, LogEntry.from_bytes(data))
