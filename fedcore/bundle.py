@@ -43,6 +43,20 @@ class LogExport(Record):
     checkpoint: Envelope
 
 
+class LogExportHeader(Record):
+    """The first line of a log export; each line after it is one entry of the log, in order.
+
+    An entry is a `log-entry/1`, or the `erasure/1` that took its place. `cosignatures` are the
+    newest of each node key, `certificates` those of these keys, `handovers` governance's.
+    """
+
+    schema_name: Literal["log-export/2"] = Field(default="log-export/2", alias="schema")
+    checkpoint: Envelope
+    certificates: tuple[Envelope, ...]
+    cosignatures: tuple[Envelope, ...]
+    handovers: tuple[Envelope, ...]
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a bundle holds. `artifact` is the released model as safetensors bytes.

@@ -6,11 +6,26 @@ does not state its size: what is verified holds for a size and root of one signe
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from fedcore.errors import InvalidRecordError, MismatchError, RollbackError
 
 _HASH_SIZE = 32
+
+
+class Node(NamedTuple):
+    """A perfect subtree: the 2**level leaves from `place` * 2**level on. It never changes again."""
+
+    level: int
+    place: int
+
+
+class Span(NamedTuple):
+    """The leaves from `start` up to, not including, `end`, as RFC 6962 splits a tree."""
+
+    start: int
+    end: int
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -33,19 +48,28 @@ def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
     Raises: InvalidRecordError when there is no leaf `index`.
     """
     _require_hashes(leaf_hashes)
-    if not 0 <= index < len(leaf_hashes):
+    spans = inclusion_spans(index, len(leaf_hashes))
+    return [_subtree_root(leaf_hashes, span.start, span.end) for span in spans]
+
+
+def inclusion_spans(index: int, size: int) -> list[Span]:
+    """Return the spans whose roots are the inclusion proof of leaf `index`, lowest first.
+
+    Raises: InvalidRecordError when there is no leaf `index`.
+    """
+    if not 0 <= index < size:
         raise InvalidRecordError("log.index_invalid", f"the log has no leaf {index}")
-    proof: list[bytes] = []
-    start, end = 0, len(leaf_hashes)
+    spans: list[Span] = []
+    start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            proof.append(_subtree_root(leaf_hashes, middle, end))
+            spans.append(Span(middle, end))
             end = middle
         else:
-            proof.append(_subtree_root(leaf_hashes, start, middle))
+            spans.append(Span(start, middle))
             start = middle
-    return proof[::-1]
+    return spans[::-1]
 
 
 def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes]:
@@ -55,23 +79,103 @@ def consistency_proof(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes
     Raises: InvalidRecordError when the log is smaller than `old_size`.
     """
     _require_hashes(leaf_hashes)
-    if not 0 <= old_size <= len(leaf_hashes):
+    spans = consistency_spans(old_size, len(leaf_hashes))
+    return [_subtree_root(leaf_hashes, span.start, span.end) for span in spans]
+
+
+def consistency_spans(old_size: int, size: int) -> list[Span]:
+    """Return the spans whose roots are the consistency proof between two sizes, lowest first.
+
+    Raises: InvalidRecordError when the log is smaller than `old_size`.
+    """
+    if not 0 <= old_size <= size:
         raise InvalidRecordError("log.size_invalid", f"the log never had {old_size} leaves")
-    proof: list[bytes] = []
-    start, end = 0, len(leaf_hashes)
+    spans: list[Span] = []
+    start, end = 0, size
     if old_size in (0, end):
-        return proof
+        return spans
     while old_size != end:
         middle = start + _split(end - start)
         if old_size <= middle:
-            proof.append(_subtree_root(leaf_hashes, middle, end))
+            spans.append(Span(middle, end))
             end = middle
         else:
-            proof.append(_subtree_root(leaf_hashes, start, middle))
+            spans.append(Span(start, middle))
             start = middle
     if start > 0:  # otherwise the verifier holds this very node: it is the old root
-        proof.append(_subtree_root(leaf_hashes, start, end))
-    return proof[::-1]
+        spans.append(Span(start, end))
+    return spans[::-1]
+
+
+def nodes_of(span: Span) -> list[Node]:
+    """Return the perfect subtrees that a span consists of, left to right: at most one per level."""
+    nodes: list[Node] = []
+    start = span.start
+    while start < span.end:
+        level = (span.end - start).bit_length() - 1
+        nodes.append(Node(level, start >> level))
+        start += 1 << level
+    return nodes
+
+
+def span_root(span: Span, hashes: Mapping[Node, bytes]) -> bytes:
+    """Return the root over a span from the hashes of `nodes_of(span)`; of an empty one as always.
+
+    Reference: RFC 6962 section 2.1; what is right of the largest perfect subtree is hashed first.
+    """
+    nodes = nodes_of(span)
+    if not nodes:
+        return hashlib.sha256().digest()
+    root = hashes[nodes[-1]]
+    for node in reversed(nodes[:-1]):
+        root = _node_hash(hashes[node], root)
+    return root
+
+
+def left_siblings(index: int) -> list[Node]:
+    """Return the subtrees that leaf `index` completes to larger ones, lowest first."""
+    nodes: list[Node] = []
+    while index & 1:
+        nodes.append(Node(len(nodes), index - 1))
+        index >>= 1
+    return nodes
+
+
+def completed_nodes(index: int, leaf: bytes, hashes: Mapping[Node, bytes]) -> dict[Node, bytes]:
+    """Return the subtrees above the leaves that leaf `index` completes, with their hashes.
+
+    `hashes` has those of `left_siblings(index)`. Over a whole log there are fewer than leaves.
+    """
+    completed: dict[Node, bytes] = {}
+    for sibling in left_siblings(index):
+        leaf = _node_hash(hashes[sibling], leaf)
+        completed[Node(sibling.level + 1, sibling.place >> 1)] = leaf
+    return completed
+
+
+class Peaks:
+    """A log as it grows: leaves go in, roots come out, and only one hash for each level stays."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hashes: list[bytes] = []
+
+    def append(self, leaf: bytes) -> list[tuple[Node, bytes]]:
+        """Add a leaf hash of 32 bytes, and return the subtrees above it that it completes."""
+        completed: list[tuple[Node, bytes]] = []
+        place = self.size
+        while place & 1:
+            leaf = _node_hash(self._hashes.pop(), leaf)
+            place >>= 1
+            completed.append((Node(len(completed) + 1, place), leaf))
+        self._hashes.append(leaf)
+        self.size += 1
+        return completed
+
+    def root(self) -> bytes:
+        """Return the root over all leaves so far."""
+        nodes = nodes_of(Span(0, self.size))
+        return span_root(Span(0, self.size), dict(zip(nodes, self._hashes, strict=True)))
 
 
 def verify_inclusion(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore.optouts import LogPosition
-from fedcore.record import At, Digest, Hex256, Name, Part, Realm, Record
+from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Record, Text
 
 
 class EpsilonClaim(Part):
@@ -72,3 +72,18 @@ class LogEntry(Record):
     kind: Name
     document: Digest
     salt: Hex256
+
+
+class Erasure(Record):
+    """An entry of the log was emptied: document, digest and salt are destroyed, its leaf stays.
+
+    It stands where the entry stood, and is logged like any other fact: nothing leaves the log
+    unseen. Without the salt nobody can tell any more what the leaf committed to.
+    """
+
+    schema_name: Literal["erasure/1"] = Field(default="erasure/1", alias="schema")
+    index: Counter
+    kind: Name
+    leaf: Hex256
+    reason: Text
+    erased_at: At

@@ -4,18 +4,19 @@ Every check runs and is listed. One that needs a document which must not be beli
 with that document's name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO, Generic, TypeVar
 
-from fedcore.bundle import LogExport, read_bundle
-from fedcore.errors import FedError, SignatureError
+from fedcore.bundle import read_bundle
+from fedcore.errors import FedError
 from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
 from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, payload_type
 from fedcore.verify_documents import Documents
+from fedcore.verify_export import ExportedLog, open_export
 from fedcore.verify_log import (
     verify_cosigned,
-    verify_export,
     verify_included,
     verify_keys_in_time,
     verify_one_history,
@@ -39,6 +40,8 @@ from fedcore.verify_rounds import (
     verify_receipts_complete,
     verify_receipts_fit,
 )
+
+T = TypeVar("T")
 
 CANNOT_SHOW = (
     "that a unit told the truth about its rows, or used all of them",
@@ -82,13 +85,15 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _Rule(Generic[T]):
+    """A check; where `claim` is empty, `verify` returns the sentence."""
+
     name: str
     claim: str
-    verify: Callable[[Documents], object]
+    verify: Callable[[T], object]
 
 
-_RULES = (
+_RULES: tuple[_Rule[Documents], ...] = (
     _Rule("model.signed", "governance signed the model version", lambda d: d.model_version),
     _Rule("permit.signed", "governance signed the permit", lambda d: d.permit),
     _Rule("contract.signed", "governance signed the data contract", lambda d: d.contract),
@@ -175,38 +180,66 @@ def verify_bundle(data: bytes, governance_key: str, realm: Realm | None = None) 
     return Report(checks, CANNOT_SHOW, claimed, name, model.delta, model.epsilon)
 
 
-def verify_log_export(data: bytes, governance_key: str, realm: Realm | None = None) -> Report:
-    """Return what holds of a log export (schema `log-export/1`).
+def verify_log_export(
+    file: BinaryIO, governance_key: str, realm: Realm | None = None, seen: Sequence[Envelope] = ()
+) -> Report:
+    """Return what holds of a log export (`log-export/2`, or `log-export/1`), read line by line.
 
-    Guarantees: as `verify_bundle`.
+    `seen` are checkpoints that somebody has kept: the log must continue each of them.
+
+    Guarantees: as `verify_bundle`; the first check that fails is the last one; a file of any length
+        needs the same memory, a `log-export/1` excepted.
     """
     try:
-        export = LogExport.from_bytes(data)
+        export = open_export(file)
     except FedError as error:
         return Report((Check("export.readable", False, _sentence(error)),))
-    claimed = realm or _claimed_realm(export.checkpoint, Checkpoint)
-    try:
-        checkpoint = verify_export(export, governance_key, claimed)
-    except FedError as error:
-        name = "checkpoint.signed" if isinstance(error, SignatureError) else "log.root"
-        return Report((Check(name, False, _sentence(error)),))
-    text = f"all {checkpoint.log.size} entries lead to the signed root {checkpoint.log.root}"
-    return Report(
-        (
-            Check("checkpoint.signed", True, "governance signed the checkpoint"),
-            Check("log.root", True, text),
-        ),
-        ("that the units were shown this log: their cosignatures are in the evidence bundles",),
-        claimed,
-    )
+    claimed = realm or _claimed_realm(export.header.checkpoint, Checkpoint)
+    log = ExportedLog(export, governance_key, claimed, seen)
+    checks: list[Check] = []
+    for rule in _LOG_RULES:
+        checks.append(_run(rule, log))
+        if not checks[-1].ok:
+            return Report(tuple(checks))
+    return Report(tuple(checks), _cannot_show(log), claimed)
 
 
-def _run(rule: _Rule, documents: Documents) -> Check:
+def _checkpoint_signed(log: ExportedLog) -> str:
+    checkpoint = log.checkpoint
+    return f"governance signed the checkpoint at {checkpoint.issued_at.isoformat()}"
+
+
+def _cosignatures_signed(log: ExportedLog) -> str:
+    return f"certified keys of units signed all {len(log.cosignatures)} cosignatures"
+
+
+def _kept_signed(log: ExportedLog) -> str:
+    return f"governance signed all {len(log.kept)} checkpoints that were kept"
+
+
+_LOG_RULES = (
+    _Rule("checkpoint.signed", "", _checkpoint_signed),
+    _Rule("cosignatures.signed", "", _cosignatures_signed),
+    _Rule("kept.signed", "", _kept_signed),
+    _Rule("log.root", "", ExportedLog.verify_root),
+    _Rule("log.cosigned", "", ExportedLog.verify_cosigned),
+    _Rule("log.kept", "", ExportedLog.verify_kept),
+)
+
+
+def _cannot_show(log: ExportedLog) -> tuple[str, ...]:
+    witnesses = "what a unit saw that did not cosign the log"
+    if not log.cosignatures:
+        witnesses = "that the units were shown this log: no cosignature is in this export"
+    return (witnesses, "what was erased, or that nothing else of it is kept anywhere")
+
+
+def _run(rule: _Rule[T], subject: T) -> Check:
     try:
-        rule.verify(documents)
+        found = rule.verify(subject)
     except FedError as error:
         return Check(rule.name, False, _sentence(error))
-    return Check(rule.name, True, rule.claim)
+    return Check(rule.name, True, rule.claim or str(found))
 
 
 def _claimed_realm(envelope: Envelope, record_type: type[Record]) -> Realm:

@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from rich.console import Console
 from rich.text import Text
 
+from fedcore import canonical
 from fedcore.archive import MAX_BUNDLE_BYTES
 from fedcore.errors import InvalidRecordError
 from fedcore.record import Realm
+from fedcore.signing import Envelope
 from fedcore.verify import Report, verify_bundle, verify_log_export
 
 _Key = Annotated[
@@ -53,13 +55,28 @@ def _group() -> None:
 
 @log.command("verify")
 def verify_log(
-    export: Annotated[Path, typer.Argument(help="A log export, as canonical JSON.")],
+    export: Annotated[Path, typer.Argument(help="A log export.")],
     key: _Key,
     realm: _AskedRealm = None,
     json_path: _Json = None,
+    seen: Annotated[
+        list[Path] | None,
+        typer.Option(help="A signed checkpoint that you have kept; repeatable."),
+    ] = None,
 ) -> None:
-    """Hash all entries of a log export again and hold them against the signed checkpoint."""
-    report = verify_log_export(_read(export, "export.unreadable"), load_public_key(key), realm)
+    """Hash all entries of a log export again and hold them against what was signed about them.
+
+    That is the checkpoint in it, the cosignatures of nodes in it, and the checkpoints that you have
+    kept: only these can show that the log was not rewritten as a whole.
+    """
+    kept = [_checkpoint(path) for path in seen or ()]
+    try:
+        with export.open("rb") as file:
+            report = verify_log_export(file, load_public_key(key), realm, kept)
+    except OSError as error:
+        raise InvalidRecordError(
+            "export.unreadable", f"{export.name} cannot be read", str(error)
+        ) from error
     _finish(report, json_path)
 
 
@@ -96,6 +113,14 @@ def report_json(report: Report) -> dict[str, object]:
         ],
         "cannot_show": list(report.cannot_show),
     }
+
+
+def _checkpoint(path: Path) -> Envelope:
+    """Return the envelope that the route of the checkpoint has answered, whatever its white space.
+
+    Raises: InvalidRecordError.
+    """
+    return Envelope.from_json(canonical.parse(_read(path, "export.unreadable")))
 
 
 def _finish(report: Report, json_path: Path | None) -> None:

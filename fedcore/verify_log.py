@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 
 from fedcore import merkle
-from fedcore.bundle import LogExport
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.models import Checkpoint
 from fedcore.optouts import LogPosition
-from fedcore.record import Realm
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope
 from fedcore.trust import verify_not_forked
 from fedcore.verify_documents import Documents, naming
 from fedcore.verify_rounds import answered_receipts
@@ -108,28 +105,6 @@ def verify_one_history(documents: Documents) -> None:
         verify_not_forked(seen.setdefault(receipt.log.size, receipt.log), receipt.log)
     for cosignature in documents.cosignatures:
         verify_not_forked(seen.setdefault(cosignature.log.size, cosignature.log), cosignature.log)
-
-
-def verify_export(export: LogExport, governance_key: str, realm: Realm) -> Checkpoint:
-    """Return the signed checkpoint of an export, after all entries were hashed again.
-
-    Raises: SignatureError; MismatchError `log.size_differs`, `log.root_differs`,
-        `document.other_realm`.
-    """
-    checkpoint = open_envelope(export.checkpoint, Checkpoint, governance_key, realm)
-    if checkpoint.realm != realm:
-        raise MismatchError("document.other_realm", "the checkpoint names another realm")
-    if checkpoint.log.size != len(export.entries):
-        raise MismatchError(
-            "log.size_differs",
-            f"the export has {len(export.entries)} entries, the checkpoint {checkpoint.log.size}",
-        )
-    root = merkle.root_hash([merkle.leaf_hash(entry.to_bytes()) for entry in export.entries])
-    if root.hex() != checkpoint.log.root:
-        raise MismatchError(
-            "log.root_differs", "the entries do not lead to the root of the signed checkpoint"
-        )
-    return checkpoint
 
 
 def _documents_to_be_logged(documents: Documents) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from fedcore.dpias import ActDetails, DpiaAct, DpiaState
-from fedcore.models import LogEntry
+from fedcore.models import Erasure, LogEntry
 from fedcore.permits import PermitKind
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
 from fedcore.signing import Envelope
@@ -186,7 +186,7 @@ class EntryView(Part):
     """A log entry and its place."""
 
     index: int
-    entry: LogEntry
+    entry: LogEntry | Erasure
 
 
 class LogEntries(Part):

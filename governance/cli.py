@@ -5,7 +5,17 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import drafts, handovers, papers, people, rules, service, stops, units
+from governance.commands import (
+    backups,
+    drafts,
+    handovers,
+    papers,
+    people,
+    rules,
+    service,
+    stops,
+    units,
+)
 
 app = typer.Typer(
     help="Run the governance service.",
@@ -20,6 +30,8 @@ app.command("certificate")(service.renew_certificate)
 app.command()(service.serve)
 app.command()(service.key)
 app.command()(handovers.rotate_key)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.command()(people.claim)
 app.command("account")(people.create_account)
 app.command("revoke-account")(people.revoke_account)

@@ -25,6 +25,13 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _BUSY_TIMEOUT_S = 30
 # The web server works with so many threads at most; each may need a connection while it waits.
 _THREADS = 40
+# The last one: what is erased is overwritten, and does not wait in a free page to be found.
+_SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+)
 _WRITER_LOCK = 0x666564706163  # "fedpac"
 
 
@@ -64,6 +71,12 @@ class Database:
             if self._engine.dialect.name == "postgresql":
                 session.exec(_statement(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"))
             yield session
+
+    @contextmanager
+    def restoring(self) -> Iterator[Connection]:
+        """Give a connection for one transaction that may make tables, committed at the end."""
+        with self._writing_engine.begin() as connection:
+            yield connection
 
     def migrate(self) -> None:
         """Bring the schema to the newest migration, in one transaction.
@@ -164,7 +177,7 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # Without this the driver begins transactions by its own, later than we need them.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from fedcore.errors import ConflictError
 from fedcore.record import Record
 from fedcore.signing import Envelope
 from registry import log
@@ -80,6 +82,22 @@ def of_kind(session: Session, record_type: type[Record]) -> tuple[Envelope, ...]
         .order_by(col(DocumentRow.id))
     )
     return tuple(_envelope(row) for row in session.exec(query))
+
+
+def erase(session: Session, digest: str) -> None:
+    """Destroy a document; its log entry is for `log.erase`.
+
+    Raises: ConflictError `document.in_use` when something that is kept names it.
+    """
+    row = _row(session, digest)
+    try:
+        session.delete(row)
+        session.flush()
+    except IntegrityError as error:
+        raise ConflictError(
+            "document.in_use",
+            "a unit, a permit or a model stands by this document: end or replace that first",
+        ) from error
 
 
 def _row(session: Session, digest: str) -> DocumentRow | None:

@@ -6,29 +6,36 @@ are not in it either.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import func, tuple_
 from sqlmodel import Session, col, select
 
 from fedcore import merkle
 from fedcore.errors import RollbackError
-from fedcore.models import LogEntry
+from fedcore.merkle import Node, Span
+from fedcore.models import Erasure, LogEntry
 from fedcore.optouts import LogPosition
-from registry.tables.documents import LogEntryRow
+from registry.tables.documents import LogEntryRow, LogNodeRow
+
+# Stands for the digest in the row of an erased entry, before its place.
+ERASED = "erased:"
+_PAGE = 5_000
 
 
-@dataclass(frozen=True)
 class LogView:
-    """The log's leaf hashes at one moment, and what is proved from them."""
+    """The log at one moment, and what is proved about it from a few hashes of its tree.
 
-    leaf_hashes: Sequence[bytes]
+    Guarantees: no proof reads more than two rows for each level of the tree; none is read twice.
+    """
 
-    @property
-    def size(self) -> int:
-        """The number of entries."""
-        return len(self.leaf_hashes)
+    def __init__(self, session: Session, size: int) -> None:
+        """Look at the first `size` entries; the log must have as many."""
+        self.size = size
+        self._session = session
+        self._known: dict[Node, bytes] = {}
 
     def position(self, size: int | None = None) -> LogPosition:
         """Return size and root, by default of the whole log.
@@ -37,12 +44,12 @@ class LogView:
         """
         wanted = self.size if size is None else size
         self._require(wanted)
-        root = merkle.root_hash(self.leaf_hashes[:wanted])
-        return LogPosition(size=wanted, root=root.hex())
+        [root] = self._roots([Span(0, wanted)])
+        return LogPosition(size=wanted, root=root)
 
     def inclusion(self, index: int) -> tuple[str, ...]:
         """Return the proof that entry `index` is in the whole log."""
-        return tuple(node.hex() for node in merkle.inclusion_proof(self.leaf_hashes, index))
+        return self._roots(merkle.inclusion_spans(index, self.size))
 
     def consistency(self, old_size: int) -> tuple[str, ...]:
         """Return the proof that the whole log extends its first `old_size` entries.
@@ -50,7 +57,12 @@ class LogView:
         Raises: RollbackError `log.rollback` when the log is shorter than that.
         """
         self._require(old_size)
-        return tuple(node.hex() for node in merkle.consistency_proof(self.leaf_hashes, old_size))
+        return self._roots(merkle.consistency_spans(old_size, self.size))
+
+    def _roots(self, spans: Sequence[Span]) -> tuple[str, ...]:
+        wanted = {node for span in spans for node in merkle.nodes_of(span)}
+        self._known |= _load_hashes(self._session, wanted - self._known.keys())
+        return tuple(merkle.span_root(span, self._known).hex() for span in spans)
 
     def _require(self, size: int) -> None:
         if size > self.size:
@@ -68,19 +80,29 @@ class LoggedEntry:
     entry: LogEntry
 
 
+@dataclass(frozen=True)
+class ErasedEntry:
+    """A place whose entry was erased, and the erasure that stands there."""
+
+    index: int
+    entry: Erasure
+
+
 def append(session: Session, kind: str, document: str) -> int:
-    """Add an entry for a document and return its index; the transaction must be a writing one."""
+    """Add an entry for a document and return its index; the transaction must be a writing one.
+
+    The subtrees that the entry completes are kept in the same transaction.
+    """
     index = size(session)
     entry = LogEntry(kind=kind, document=document, salt=secrets.token_hex(32))
     data = entry.to_bytes()
+    leaf = merkle.leaf_hash(data)
     session.add(
-        LogEntryRow(
-            position=index,
-            document=document,
-            entry=data.decode(),
-            leaf_hash=merkle.leaf_hash(data).hex(),
-        )
+        LogEntryRow(position=index, document=document, entry=data.decode(), leaf_hash=leaf.hex())
     )
+    siblings = _load_hashes(session, merkle.left_siblings(index))
+    for node, value in merkle.completed_nodes(index, leaf, siblings).items():
+        session.add(LogNodeRow(level=node.level, place=node.place, hash=value.hex()))
     session.flush()
     return index
 
@@ -91,12 +113,11 @@ def size(session: Session) -> int:
 
 
 def load_view(session: Session) -> LogView:
-    """Return the log's leaf hashes."""
-    query = select(LogEntryRow.leaf_hash).order_by(col(LogEntryRow.position))
-    return LogView([bytes.fromhex(leaf) for leaf in session.exec(query)])
+    """Return the log as this transaction sees it."""
+    return LogView(session, size(session))
 
 
-def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry, ...]:
+def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry | ErasedEntry, ...]:
     """Return at most `limit` entries from index `after` on."""
     query = (
         select(LogEntryRow)
@@ -107,11 +128,66 @@ def list_entries(session: Session, after: int, limit: int) -> tuple[LoggedEntry,
     return tuple(_entry(row) for row in session.exec(query))
 
 
+def stream_entries(session: Session, size: int) -> Iterator[bytes]:
+    """Yield the canonical bytes of the first `size` entries, some pages of rows at a time."""
+    query = (
+        select(LogEntryRow.entry)
+        .where(LogEntryRow.position < size)
+        .order_by(col(LogEntryRow.position))
+        .execution_options(yield_per=_PAGE)
+    )
+    for entry in session.exec(query):
+        yield entry.encode()
+
+
 def find_entry(session: Session, document: str) -> LoggedEntry | None:
-    """Return the entry of a document, or None when it was never logged."""
+    """Return the entry of a document, or None when it was never logged, or is erased."""
     row = session.exec(select(LogEntryRow).where(LogEntryRow.document == document)).first()
-    return None if row is None else _entry(row)
-
-
-def _entry(row: LogEntryRow) -> LoggedEntry:
+    if row is None:
+        return None
     return LoggedEntry(row.position, LogEntry.from_bytes(row.entry.encode()))
+
+
+def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> Erasure:
+    """Put an erasure in the place of an entry, and return it for the log; the leaf stays.
+
+    Guarantees: the digest of the document and the salt are nowhere in the log any more.
+    """
+    query = select(LogEntryRow).where(LogEntryRow.position == found.index)
+    row = session.exec(query).one()
+    erasure = Erasure(
+        index=row.position,
+        kind=found.entry.kind,
+        leaf=row.leaf_hash,
+        reason=reason,
+        erased_at=now,
+    )
+    row.document = f"{ERASED}{row.position}"
+    row.entry = erasure.to_bytes().decode()
+    session.add(row)
+    session.flush()
+    return erasure
+
+
+def _load_hashes(session: Session, nodes: Collection[Node]) -> dict[Node, bytes]:
+    """Return the hashes of complete subtrees; those of single leaves are in the entries."""
+    leaves = [node.place for node in nodes if node.level == 0]
+    above = [(node.level, node.place) for node in nodes if node.level > 0]
+    found: dict[Node, bytes] = {}
+    if leaves:
+        of_leaves = select(LogEntryRow.position, LogEntryRow.leaf_hash)
+        for index, value in session.exec(of_leaves.where(col(LogEntryRow.position).in_(leaves))):
+            found[Node(0, index)] = bytes.fromhex(value)
+    if above:
+        key = tuple_(col(LogNodeRow.level), col(LogNodeRow.place))
+        query = select(LogNodeRow.level, LogNodeRow.place, LogNodeRow.hash).where(key.in_(above))
+        for level, place, value in session.exec(query):
+            found[Node(level, place)] = bytes.fromhex(value)
+    return found
+
+
+def _entry(row: LogEntryRow) -> LoggedEntry | ErasedEntry:
+    data = row.entry.encode()
+    if row.document.startswith(ERASED):
+        return ErasedEntry(row.position, Erasure.from_bytes(data))
+    return LoggedEntry(row.position, LogEntry.from_bytes(data))

@@ -139,3 +139,9 @@ def _decision(row: GateDecisionRow) -> GateDecision:
         document=row.document,
         rules=row.rules,
     )
+
+
+def any_under(session: Session, dpia: str) -> bool:
+    """Return whether a permit was ever given under this version of a DPIA."""
+    query = select(PermitRow.run_id).where(PermitRow.dpia == dpia)
+    return session.exec(query).first() is not None

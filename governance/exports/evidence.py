@@ -54,7 +54,7 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
         renewals=documents.of_run(desk.session, PermitRenewal, permit.run_id),
         handovers=desk.handovers(),
     )
-    logged = tuple(_logged(desk, digest, view) for digest in _digests(evidence))
+    logged = tuple(prove_logged(desk, digest, view) for digest in _digests(evidence))
     return write_bundle(replace(evidence, log=logged))
 
 
@@ -95,8 +95,12 @@ def _digests(evidence: Evidence) -> Iterator[str]:
     yield from (envelope.digest for envelope in (*singles, *many) if envelope is not None)
 
 
-def _logged(desk: Desk, digest: str, view: LogView) -> LoggedDocument:
+def prove_logged(desk: Desk, digest: str, view: LogView) -> LoggedDocument:
+    """Return a document's entry with the proof of its place.
+
+    Raises: NotFoundError `log.document_missing`.
+    """
     found = log.find_entry(desk.session, digest)
     if found is None:
-        raise NotFoundError("log.document_missing", "a document of this model is not in the log")
+        raise NotFoundError("log.document_missing", "the document is not in the log, or was erased")
     return LoggedDocument(entry=found.entry, index=found.index, proof=view.inclusion(found.index))

@@ -1,18 +1,27 @@
 """Routes of the log, and the service's health."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from typing import IO, Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
-from fedcore.bundle import LogExport
 from fedcore.gateway import About
+from fedcore.record import Digest
 from fedcore.signing import Envelope
 from fedcore.version import VERSION
 from governance.bodies import EntryView, HandoverList, Health, LogEntries
-from governance.exports.evidence import sign_checkpoint
-from governance.routes.callers import PUBLIC, Anyone, Desks
+from governance.erasures import erase_document
+from governance.exports.evidence import prove_logged, sign_checkpoint
+from governance.exports.log_export import export_log as exported_lines
+from governance.log_bodies import ConsistencyProof, ErasureRequest, LogProof
+from governance.routes.callers import PUBLIC, Anyone, Desks, Revoker
 from governance.routes.paging import LongPaged
 from registry import log
+
+_CHUNK_BYTES = 256 * 1024
 
 router = APIRouter()
 
@@ -41,17 +50,51 @@ def list_entries(
 @router.get(
     "/v1/log/export",
     summary="Export the whole log for an offline check",
-    response_model=LogExport,
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}},
 )
-def export_log(office: Desks, caller: Anyone) -> Response:
-    """Return all entries and the signed checkpoint, as `fedpact log verify` reads them."""
+def export_log(office: Desks, caller: Anyone) -> StreamingResponse:
+    """Return all entries and what was signed about them, as `fedpact log verify` reads it.
+
+    The lines (`log-export/2`) are gathered on the disk before the first one is sent: no transaction
+    waits for the caller.
+    """
+    with ExitStack() as until_done:
+        gathered = until_done.enter_context(TemporaryFile())
+        with office.reading() as desk:
+            gathered.writelines(exported_lines(desk))
+        gathered.seek(0)
+        until_done.pop_all()
+    return StreamingResponse(_chunks(gathered), media_type="application/jsonl")
+
+
+@router.get("/v1/log/proof", summary="Read the proof that a document is in the log")
+def prove_inclusion(
+    office: Desks, caller: Anyone, document: Annotated[Digest, Query()]
+) -> LogProof:
+    """Return a document's entry, its place, the proof, and the signed checkpoint that it is for."""
     with office.reading() as desk:
         view = log.load_view(desk.session)
-        entries = log.list_entries(desk.session, 0, view.size)
-        export = LogExport(
-            entries=tuple(found.entry for found in entries), checkpoint=sign_checkpoint(desk, view)
-        )
-    return Response(export.to_bytes(), media_type="application/json")
+        logged = prove_logged(desk, document, view)
+        return LogProof(logged=logged, checkpoint=sign_checkpoint(desk, view))
+
+
+@router.get("/v1/log/consistency", summary="Read the proof that the log continues an older one")
+def prove_consistency(
+    office: Desks, caller: Anyone, size: Annotated[int, Query(ge=0, le=2**31 - 1)]
+) -> ConsistencyProof:
+    """Return the proof from the log's first `size` entries to the signed checkpoint beside it."""
+    with office.reading() as desk:
+        view = log.load_view(desk.session)
+        proof = view.consistency(size)
+        return ConsistencyProof(consistency=proof, checkpoint=sign_checkpoint(desk, view))
+
+
+@router.post("/v1/log/erasures", summary="Erase a document and its log entry", status_code=201)
+def erase(body: ErasureRequest, office: Desks, caller: Revoker) -> Envelope:
+    """Destroy a document, its digest and its salt; the leaf stays, and the log says who asked."""
+    with office.writing() as desk:
+        return erase_document(desk, body.document, body.reason)
 
 
 @router.get("/v1/handovers", summary="Read how this service's keys followed", openapi_extra=PUBLIC)
@@ -80,3 +123,8 @@ def about(office: Desks) -> About:
             accepted_versions=desk.settings.accepted_versions,
             now=desk.now,
         )
+
+
+def _chunks(gathered: IO[bytes]) -> Iterator[bytes]:
+    with gathered:
+        yield from iter(lambda: gathered.read(_CHUNK_BYTES), b"")

