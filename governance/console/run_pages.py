@@ -87,10 +87,14 @@ def show_run(run_id: Name, office: Desks, seat: Seated) -> Response:
                 open_envelope(envelope, RoundReport, envelope.signer, desk.realm)
                 for envelope in documents.of_run(desk.session, RoundReport, run_id)
             ],
-            "decisions": permits.list_decisions(desk.session, run_id) if overseen else None,
+            "decisions": _decisions(desk, run_id) if overseen else None,
             "model": models.find_of_run(desk.session, run_id),
         }
     return show_page("run.html", seat, "/console/runs", content)
+
+
+def _decisions(desk: Desk, run_id: str) -> list[permits.GateDecision]:
+    return [decision for _, decision in permits.list_decisions(desk.session, run_id)]
 
 
 @router.get("/refusals")
