@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from fedcore.errors import ConflictError
+from fedcore.errors import ConflictError, RefusedError
 from fedcore.membership import KeyRotation, Leave
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
@@ -138,3 +138,34 @@ def test_of_concurrent_claims_one_wins(make_world, migrated_url):
     with ThreadPoolExecutor(6) as pool:
         outcomes = list(pool.map(attempt, range(6)))
     assert sorted(outcomes) == ["code.used"] * 5 + ["made"]
+
+
+def test_a_stop_holds_is_lifted_and_every_decision_is_replayed(world):
+    world.permit("run-1")
+    pulled = world.gateway("dpo").stop("unit", "north", "an incident").digest
+    with pytest.raises(RefusedError, match=r"stop\.in_force"):
+        world.permit("run-2")
+    world.gateway("compliance").lift_stop(pulled, "closed")
+    world.permit("run-2")
+    replays = world.get("/v1/permits/run-2/replays?limit=1000", "auditor")["replays"]
+    assert [(item["codes"], item["agrees"]) for item in replays] == [
+        (["stop.in_force"], True),
+        ([], True),
+    ]
+    assert world.client.get("/readyz").json() == {"status": "ready"}
+    assert [unit.unit for unit in world.gateway("auditor").list_units()] == ["north", "south"]
+
+
+def test_of_concurrent_requests_under_one_key_one_is_done(world):
+    headers = {
+        "Authorization": f"Bearer {world.api_keys['dpo']}",
+        "Idempotency-Key": "k-1",
+    }
+
+    def stop(_number):
+        return world.client.post("/v1/stops", json={"reason": "r"}, headers=headers).content
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(stop, range(16)))
+    assert len(answers) == 1
+    assert len(world.get("/v1/stops", "auditor")["stops"]) == 1
