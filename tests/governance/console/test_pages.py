@@ -194,3 +194,12 @@ def test_long_lists_go_on_on_the_next_page(world, browser_of):
     second = browser.get(older).text
     assert re.findall(r">(run-\d+)</a>", second) == ["run-1", "run-0"]
     assert "before=" not in second
+
+
+@pytest.mark.parametrize("role", ["operator", "auditor"])
+def test_the_navigation_offers_the_pages_of_the_role_and_no_other(world, browser_of, role):
+    browser = browser_of(role)
+    offered = re.findall(r'<li><a href="(/console[^"]*)"', browser.get("/console").text)
+    tops = {path for _, path in PAGES if "{" not in path and "sign" not in path}
+    assert set(offered) == {path for path in tops if role in PAGES["GET", path]}
+    assert [browser.get(path).status_code for path in offered] == [200] * len(offered)
