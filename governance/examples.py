@@ -30,25 +30,39 @@ _CONTRACT = {
     "purposes": [_PURPOSE],
     "retention_days": 365,
 }
+_MEASURE = {
+    "id": "noise",
+    "title": "Differential privacy",
+    "text": "Noise is added at the unit, and charged to its ledger",
+    "kind": "technical",
+}
 _RISK = {
     "id": "membership",
+    "event": "illegitimate_access",
     "text": "Someone learns that a person is a customer",
+    "measures": ["noise"],
     "severity_before": 3,
     "likelihood_before": 2,
-    "measures": ["noise at the unit"],
     "severity_after": 2,
     "likelihood_after": 1,
 }
+_ENTITY = {
+    "id": "group",
+    "name": "Telephone Ltd",
+    "role": "controller",
+    "contact": "privacy office",
+    "units": ["north", "south"],
+}
 _DPIA = {
-    "schema": "dpia/1",
+    "schema": "dpia/2",
     "dpia_id": "churn",
     "version": 1,
     "title": "Churn prediction",
+    "entities": [_ENTITY],
     "description": "Units train one model together",
     "necessity": "No less intrusive way was found",
-    "legal_basis": "Art. 6(1)(f)",
+    "measures": [_MEASURE],
     "risks": [_RISK],
-    "data_subject_rights": "Opt-out at each unit",
     "bindings": {
         "task": "churn",
         "purposes": ["churn_prediction"],
