@@ -86,6 +86,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
     "revoke_permit": {"reason": "a complaint is looked into"},
     "revoke_node": {"reason": "laptop stolen"},
     "stop": {"scope": "unit", "subject": "north", "reason": "an incident is looked into"},
+    "erase": {"document": _DIGEST, "reason": "the person has asked for it"},
     "lift_stop": {"reason": "the incident is closed"},
     "submit_round": {"report": _ENVELOPE, "receipts": [_ENVELOPE]},
     "register_model": {"run_id": "churn-2026-03", "name": "churn", "artifact_base64": "e30="},
