@@ -352,7 +352,10 @@ def done(documents, *acts):
     return edit
 
 
-SUBMITTED = (("submit", "ada", {}), ("evaluate", "ben", {}))
+SUBMITTED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("submit", "ada", {}),
+    ("evaluate", "ben", {}),
+)
 ADVISED = (
     ("advise", "cem", {"entity": "group"}),
     ("advise", "cem", {"entity": "west-ltd"}),
