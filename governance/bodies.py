@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, RootModel, model_validator
 
+from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import ActDetails, DpiaAct, DpiaState
 from fedcore.models import Erasure, LogEntry
 from fedcore.permits import PermitKind
@@ -45,6 +46,10 @@ class Stored(Part):
     """A document that is now stored."""
 
     digest: Digest
+
+
+class DraftRequest(RootModel[Annotated[AnyDpia, Field(discriminator="schema_name")]]):
+    """A draft DPIA. One of the schema before is read, so that the refusal can say the way out."""
 
 
 class ActRequest(ActDetails):

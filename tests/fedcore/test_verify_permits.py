@@ -353,7 +353,10 @@ def done(documents, *acts):
     return edit
 
 
-SUBMITTED: tuple[Any, ...] = (("submit", "ada", {}), ("evaluate", "ben", {}))
+SUBMITTED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("submit", "ada", {}),
+    ("evaluate", "ben", {}),
+)
 ADVISED = (
     ("advise", "cem", {"entity": "group"}),
     ("advise", "cem", {"entity": "west-ltd"}),

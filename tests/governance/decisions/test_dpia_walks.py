@@ -45,7 +45,8 @@ class Walk(RuleBasedStateMachine):
         high=st.booleans(),
     )
     def draft(self, entities, waits, high):
-        self.now, self.state, self.acts = NOW, "draft", []
+        self.now, self.acts = NOW, []
+        self.state: DpiaState = "draft"
         self.values = {
             "valid_until": NOW + timedelta(days=400),
             "effective_from": NOW + timedelta(days=3) if waits else None,
