@@ -1,9 +1,12 @@
 """Each lie about the leave to run fails at its check; the honest twin is in test_verify."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from fedcore.dpia_sections import LegalEntity
+from fedcore.dpias import Condition, DpiaV1
 from fedcore.permits import PermitRenewal, Revocation
 from fedcore.plans import Feature
 
@@ -311,3 +314,111 @@ def test_a_renewal_after_the_revocation_fails(world, documents, evidence, failur
         both = renewed(world, documents, evidence, (minute, 80))
         sealed = world.reseal(both, revocation=world.sign(revocation))
         assert set(failures(world, sealed)) == expected
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_a_bundle_of_the_schema_before_still_verifies(world, failures):
+    """A bundle of version 0.2 holds a dpia/1, whose acts say no more than their notes."""
+    old = DpiaV1.from_bytes((GOLDEN / "dpia-1.json").read_bytes())
+
+    def of_0_2(dpia):
+        return old.model_copy(update={"bindings": dpia.bindings})
+
+    assert failures(world, world.evidence(dpia=of_0_2)) == {}
+
+
+def entity(id_, *units, role="joint_controller"):
+    return LegalEntity(id=id_, name="n", role=role, contact="c", units=units)
+
+
+GROUP = (entity("group", "north", "south"), entity("west-ltd", "west"), entity("other", "east"))
+
+
+def done(documents, *acts):
+    """Return an edit that replaces the acts: each its name, its actor and what it says."""
+
+    def edit(decision):
+        first = decision.acts[0]
+        records = [
+            first.model_copy(
+                update={"act": act, "actor": actor, "acted_at": documents.at(minute), **details}
+            )
+            for minute, (act, actor, details) in enumerate(acts)
+        ]
+        return decision.model_copy(update={"acts": tuple(records)})
+
+    return edit
+
+
+SUBMITTED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("submit", "ada", {}),
+    ("evaluate", "ben", {}),
+)
+ADVISED = (
+    ("advise", "cem", {"entity": "group"}),
+    ("advise", "cem", {"entity": "west-ltd"}),
+)
+APPROVED = (
+    ("approve", "dora", {"entity": "group"}),
+    ("approve", "dina", {"entity": "west-ltd"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("acts", "holds"),
+    [
+        ((*SUBMITTED, *ADVISED, *APPROVED), True),
+        ((*SUBMITTED, *ADVISED, *APPROVED, ("enter_force", "carl", {})), True),
+        ((*SUBMITTED, *ADVISED[:1], *APPROVED), False),
+        ((*SUBMITTED, *ADVISED, *APPROVED[:1]), False),
+        ((*SUBMITTED, *ADVISED[:1] * 2, *APPROVED), False),
+        ((*SUBMITTED, *ADVISED, *APPROVED[:1] * 2), False),
+        ((*SUBMITTED, ADVISED[0], APPROVED[0], ADVISED[1], APPROVED[1]), False),
+        ((*SUBMITTED, *ADVISED, APPROVED[0], ("approve", "cem", {"entity": "west-ltd"})), False),
+    ],
+)
+def test_each_controller_whose_unit_takes_part_must_have_acted(
+    world, documents, failures, acts, holds
+):
+    several = changed(entities=GROUP)
+    found = failures(world, world.evidence(dpia=several, dpia_decision=done(documents, *acts)))
+    assert set(found) == (set() if holds else {"dpia.in_force"})
+
+
+@pytest.mark.parametrize(
+    ("approval", "holds"),
+    [({}, False), ({"overruling_reason": "r"}, True)],
+)
+def test_unfavourable_advice_must_have_been_overruled_with_a_reason(
+    world, documents, failures, approval, holds
+):
+    acts = (
+        *SUBMITTED,
+        ("advise", "cem", {"verdict": "unfavourable"}),
+        ("approve", "dora", approval),
+    )
+    found = failures(world, world.evidence(dpia_decision=done(documents, *acts)))
+    assert set(found) == (set() if holds else {"dpia.in_force"})
+
+
+@pytest.mark.parametrize(
+    ("due", "fulfilled", "holds"), [(31, (), True), (30, (), False), (30, ("audit",), True)]
+)
+def test_no_condition_may_be_overdue_when_the_permit_is_issued(
+    world, documents, failures, due, fulfilled, holds
+):
+    audit = Condition(id="audit", text="t", owner="o", due_at=documents.at(due))
+    acts = [*SUBMITTED, ("advise", "cem", {})]
+    acts.append(("approve_with_conditions", "dora", {"conditions": (audit,)}))
+    if fulfilled:
+        acts.append(("fulfil_conditions", "dora", {"fulfilled": fulfilled}))
+    found = failures(world, world.evidence(dpia_decision=done(documents, *acts)))
+    assert set(found) == (set() if holds else {"dpia.in_force"})
+
+
+@pytest.mark.parametrize(("minute", "holds"), [(20, True), (21, False)])
+def test_a_dpia_is_not_in_force_before_it_takes_effect(world, documents, failures, minute, holds):
+    found = failures(world, world.evidence(dpia=changed(effective_from=documents.at(minute))))
+    assert set(found) == (set() if holds else {"dpia.in_force"})

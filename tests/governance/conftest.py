@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import Bindings, DpiaAct
+from fedcore.errors import TransitionError
 from fedcore.gateway_http import HttpGateway
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
 from fedcore.permits import Enrolment, Permit
@@ -59,6 +61,12 @@ NAMES = {
     "operator": "otto",
     "auditor": "ada",
 }
+STEPS: tuple[tuple[DpiaAct, str], ...] = (
+    ("submit", "author"),
+    ("evaluate", "evaluator"),
+    ("advise", "dpo"),
+    ("approve", "approver"),
+)
 INITIAL = save({"w": np.zeros(2)})
 MODEL = save({"w": np.ones(2)})
 
@@ -138,15 +146,25 @@ class World:
 
     def take_into_force(self, dpia: Dpia) -> str:
         reference = self.gateway("author").create_dpia(dpia)
-        steps: tuple[tuple[DpiaAct, str], ...] = (
-            ("submit", "author"),
-            ("evaluate", "evaluator"),
-            ("advise", "dpo"),
-            ("approve", "approver"),
-        )
-        for act, role in steps:
+        for act, role in STEPS:
             self.gateway(role).act_on_dpia(reference, act, "read")
         return reference
+
+    def approvals_at_once(self, number: int) -> list[str]:
+        """Have so many requests approve one DPIA; return the states and codes, the best first."""
+        reference = self.gateway("author").create_dpia(self.dpia(version=2))
+        for act, role in STEPS[:-1]:
+            self.gateway(role).act_on_dpia(reference, act, "read")
+        approver = self.gateway("approver")
+
+        def approve(_: int) -> str:
+            try:
+                return approver.act_on_dpia(reference, "approve", "read")
+            except TransitionError as error:
+                return error.code
+
+        with ThreadPoolExecutor(number) as pool:
+            return sorted(pool.map(approve, range(number)), reverse=True)
 
     def plan(self, **changes: Any) -> TrainingPlan:
         values = {

@@ -108,6 +108,10 @@ def test_concurrent_permits_have_one_place_each_in_the_log(world):
     assert world.bulletin("north").log.size == before + 10
 
 
+def test_of_fifty_approvals_at_once_one_wins(world):
+    assert world.approvals_at_once(50) == ["in_force", *["dpia.act_not_allowed"] * 49]
+
+
 def test_a_unit_of_the_first_schema_keeps_its_key(new_url):
     url = new_url()
     engine = create_engine(url)

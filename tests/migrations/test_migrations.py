@@ -95,3 +95,36 @@ def test_the_units_of_the_first_schema_keep_their_keys_and_their_ledgers(connect
     assert rows(connection, "SELECT unit, sequence FROM ledger_heads") == [("north", 1)]
     assert rows(connection, "SELECT node_key FROM units") == [("key",)]
     assert rows(connection, "SELECT name FROM accounts") == [("ada",)]
+
+
+def fill_second_schema(connection):
+    """Write a DPIA with an act, and a permit under it, as version 0.2 did."""
+    document = "INSERT INTO documents (digest, kind, envelope, recorded_at) VALUES "
+    for statement in (
+        document + "('p', 'permit', '{}', '2025-06-01 12:00:00')",
+        "INSERT INTO dpias (digest, dpia_id, version, state, author, record, created_at) "
+        "VALUES ('d', 'churn', 1, 'in_force', 'anna', '{}', '2025-06-01 12:00:00')",
+        "INSERT INTO dpia_acts (dpia, position, act, actor, note, acted_at) "
+        "VALUES ('d', 0, 'approve', 'paul', 'n', '2025-06-01 12:00:00')",
+        "INSERT INTO permits (run_id, permit, dpia) VALUES ('run-1', 'p', 'd')",
+    ):
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def test_dpias_and_their_acts_keep_what_they_say(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0002")
+    fill_second_schema(connection)
+    command.upgrade(config, "0003")
+    assert rows(connection, "SELECT digest, state FROM dpias") == [("d", "in_force")]
+    acts = "SELECT act, actor, details FROM dpia_acts"
+    assert rows(connection, acts) == [("approve", "paul", None)]
+    assert rows(connection, "SELECT dpia FROM permits") == [("d",)]
+    connection.execute(text("UPDATE dpias SET state = 'approved_with_conditions'"))
+    connection.execute(text("UPDATE dpia_acts SET act = 'approve_with_conditions'"))
+    connection.commit()
+    command.downgrade(config, "0002")
+    assert rows(connection, "SELECT digest, state FROM dpias") == [("d", "advised")]
+    assert rows(connection, "SELECT act, actor FROM dpia_acts") == [("approve", "paul")]
+    assert rows(connection, "SELECT dpia FROM permits") == [("d",)]
