@@ -7,6 +7,7 @@ whoever judges it lowers it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from fedcore.contracts import Contract, ContractField
 from fedcore.dpia_record import Dpia
@@ -32,7 +33,7 @@ from governance.decisions.prefill_risks import make_measures, make_risks
 
 _LONGEST_TEXT = 4000
 _NAMES_IN_A_SENTENCE = 20
-_ASSETS = {
+_ASSETS: Mapping[str, tuple[Literal["software", "network"], str]] = {
     "customer-table": ("software", "table"),
     "node": ("software", "node"),
     "server": ("software", "server"),
@@ -101,14 +102,8 @@ def prefill_dpia(
         screening=_screening(run),
         description=_description(run),
         inventory=_inventory(run),
-        life_cycle=tuple(
-            LifeCycleStep(id=step, text=run.say(f"step.{step}"), assets=assets)
-            for step, assets in _STEPS.items()
-        ),
-        assets=tuple(
-            Asset.model_validate({"id": id_, "kind": kind, "text": run.say(f"asset.{text}")})
-            for id_, (kind, text) in _ASSETS.items()
-        ),
+        life_cycle=_life_cycle(run),
+        assets=_assets(run),
         purposes=_purposes(run),
         minimisation=tuple(_review(run, field) for field in contract.fields),
         retention=(
@@ -209,6 +204,20 @@ def _inventory(run: _Run) -> tuple[DataCategory, ...]:
         )
         for group, fields in groups.items()
         if fields
+    )
+
+
+def _life_cycle(run: _Run) -> tuple[LifeCycleStep, ...]:
+    return tuple(
+        LifeCycleStep(id=step, text=run.say(f"step.{step}"), assets=assets)
+        for step, assets in _STEPS.items()
+    )
+
+
+def _assets(run: _Run) -> tuple[Asset, ...]:
+    return tuple(
+        Asset(id=id_, kind=kind, text=run.say(f"asset.{text}"))
+        for id_, (kind, text) in _ASSETS.items()
     )
 
 

@@ -42,6 +42,7 @@ def contract(basis="consent", **changes):
         "purposes": (
             Purpose(id="marketing", text="Direct marketing", basis="legitimate_interests"),
             Purpose(id="retention", text="Keep customers", parent="marketing", basis=basis),
+            Purpose(id="service", text="Mend lines", basis="contract"),
         ),
         "retention_days": 500,
     }
@@ -153,7 +154,8 @@ class TestInventory:
         units = tuple(UnitTerms(unit=f"{i:04}{'u' * 70}", public_n=768) for i in range(1000))
         made = draft(units=units)
         assert len(made.bindings.units) == 1000
-        assert "(+980)" in made.inventory[0].subjects
+        said = made.inventory[0].subjects
+        assert (said.count("u" * 70), "(+980)" in said) == (20, True)
 
 
 class TestMinimisation:
@@ -165,6 +167,14 @@ class TestMinimisation:
             "belief": "forbidden",
             "income": "forbidden",
         }
+
+    def test_the_reason_is_what_contract_and_plan_say_of_the_field(self):
+        reasons = {review.field: review.reason for review in draft().minimisation}
+        assert "scale, log" in reasons["tenure"]
+        assert reasons["charges"].startswith("No input of the plan")
+        for field, mark in (("age", "sensitive"), ("belief", "special"), ("income", "forbidden")):
+            assert reasons[field].startswith("The contract marks it as")
+            assert mark in reasons[field].partition(":")[0]
 
 
 class TestRisks:
