@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
+from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import ActDetails, DpiaAct, DpiaState
 from fedcore.models import LogEntry
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
@@ -43,6 +44,10 @@ class Stored(Part):
     """A document that is now stored."""
 
     digest: Digest
+
+
+class DraftRequest(RootModel[Annotated[AnyDpia, Field(discriminator="schema_name")]]):
+    """A draft DPIA. One of the schema before is read, so that the refusal can say the way out."""
 
 
 class ActRequest(ActDetails):

@@ -1,12 +1,10 @@
 """Routes of people: accounts, contracts, DPIAs and plans."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.contracts import Contract
-from fedcore.dpia_record import AnyDpia, DpiaView
+from fedcore.dpia_record import DpiaView
 from fedcore.plans import TrainingPlan
 from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
@@ -16,6 +14,7 @@ from governance.bodies import (
     AccountRequest,
     ActRequest,
     ClaimRequest,
+    DraftRequest,
     StateView,
     Stored,
 )
@@ -32,7 +31,6 @@ from governance.routes.callers import (
 from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
-Draft = Annotated[AnyDpia, Body(discriminator="schema_name")]
 
 
 @router.post("/accounts", summary="Make an account", status_code=HTTP_201_CREATED)
@@ -82,10 +80,10 @@ def fetch_contract(digest: Digest, office: Desks) -> Envelope:
 
 
 @router.post("/dpias", summary="Draft a DPIA", status_code=HTTP_201_CREATED)
-def create_dpia(body: Draft, office: Desks, caller: Author) -> Stored:
+def create_dpia(body: DraftRequest, office: Desks, caller: Author) -> Stored:
     """Store a draft, which need not be complete yet."""
     with office.writing() as desk:
-        return Stored(digest=dpias.create_dpia(desk, body, caller))
+        return Stored(digest=dpias.create_dpia(desk, body.root, caller))
 
 
 @router.post("/dpias/{digest}/acts", summary="Act on a DPIA")

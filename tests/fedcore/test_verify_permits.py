@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -352,7 +353,10 @@ def done(documents, *acts):
     return edit
 
 
-SUBMITTED = (("submit", "ada", {}), ("evaluate", "ben", {}))
+SUBMITTED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("submit", "ada", {}),
+    ("evaluate", "ben", {}),
+)
 ADVISED = (
     ("advise", "cem", {"entity": "group"}),
     ("advise", "cem", {"entity": "west-ltd"}),

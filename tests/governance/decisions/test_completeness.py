@@ -70,7 +70,8 @@ def bare() -> Dpia:
 
 
 def test_no_processors_and_no_transfers_are_answers():
-    assert COMPLETE.processors == COMPLETE.transfers == ()
+    assert COMPLETE.processors == ()
+    assert COMPLETE.transfers == ()
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fedcore.dpias import ActRecord, Condition, DpiaAct, DpiaState
 from fedcore.errors import TransitionError
 from governance.decisions.dpia import TRANSITIONS, decide_transition
-from governance.decisions.dpia_rules import DUTIES
+from governance.decisions.dpia_rules import DUTIES, TAKES
 from governance.decisions.dpia_standing import (
     FINAL_STATES,
     Standing,
@@ -193,3 +194,21 @@ def test_expiring_is_a_flag_of_what_is_in_force(days):
 
 def test_final_states_have_no_way_out():
     assert not [key for key in TRANSITIONS if key[0] in {*FINAL_STATES, "expired"}]
+
+
+def test_the_reference_has_every_act_with_its_states_roles_and_details():
+    page = (Path(__file__).parents[3] / "docs/reference/dpias.md").read_text(encoding="utf-8")
+    for act in ACTS:
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{act}` |")]
+        _, states, targets, roles, says = (cell.strip() for cell in row.split("|")[1:-1])
+        rows = {key[0]: found for key, found in TRANSITIONS.items() if key[1] == act}
+        if states != "any that is open":
+            assert codes_of(states) == set(rows)
+        if targets != "the same":
+            assert codes_of(targets) == {target for target, _ in rows.values()}
+        assert codes_of(roles) == {role for _, found in rows.values() for role in found}
+        assert codes_of(says) == TAKES.get(act, set())
+
+
+def codes_of(cell):
+    return set(cell.split("`")[1::2])

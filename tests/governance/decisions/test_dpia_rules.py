@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fedcore.dpia_acts import authority_due_at, open_conditions
-from fedcore.dpias import ActRecord, Condition, ItemEvaluation
+from fedcore.dpias import ActRecord, Condition, DpiaState, ItemEvaluation
 from fedcore.errors import TransitionError
 from governance.decisions.dpia import decide_transition
 from governance.decisions.dpia_standing import Standing, state_at
@@ -30,7 +30,7 @@ class Case:
         self.now = NOW
         self.acts = []
         self.values = {"valid_until": NOW + timedelta(days=365), **changes}
-        self.state = "draft"
+        self.state: DpiaState = "draft"
 
     @property
     def standing(self):

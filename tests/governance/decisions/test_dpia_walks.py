@@ -14,7 +14,7 @@ from hypothesis.stateful import (
 )
 
 from fedcore.dpia_acts import open_conditions
-from fedcore.dpias import ActRecord, Condition, DpiaAct
+from fedcore.dpias import ActRecord, Condition, DpiaAct, DpiaState
 from fedcore.errors import TransitionError
 from governance.decisions.dpia import TRANSITIONS, decide_transition
 from governance.decisions.dpia_standing import Standing, state_at
@@ -31,7 +31,7 @@ USUAL = {
 }
 ROLES = tuple(USUAL)
 APPROVALS = {"approve", "approve_with_conditions"}
-REACHED_FORCE = []
+REACHED_FORCE: list[tuple[str, ...]] = []
 
 
 class Walk(RuleBasedStateMachine):
@@ -43,7 +43,8 @@ class Walk(RuleBasedStateMachine):
         high=st.booleans(),
     )
     def draft(self, entities, waits, high):
-        self.now, self.state, self.acts = NOW, "draft", []
+        self.now, self.acts = NOW, []
+        self.state: DpiaState = "draft"
         self.values = {
             "valid_until": NOW + timedelta(days=400),
             "effective_from": NOW + timedelta(days=3) if waits else None,
