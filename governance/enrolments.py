@@ -6,7 +6,7 @@ from fedcore.permits import Enrolment, UnitCertificate
 from fedcore.signing import Envelope, open_envelope
 from governance.auth import verify_not_future
 from governance.office import Desk
-from registry import units
+from registry import documents, units
 from registry.units import EnrolledUnit
 
 
@@ -98,13 +98,16 @@ def certify(
 
 def list_units(desk: Desk) -> UnitList:
     """Return all units that were ever enrolled, by name."""
+    enrolled = units.list_all(desk.session)
+    digests = [unit.certificate for unit in enrolled]
+    certificates = documents.find_named(desk.session, UnitCertificate, digests)
     return UnitList(
         units=tuple(
             UnitStatus(
                 unit=unit.unit,
-                certificate=desk.fetch(UnitCertificate, unit.certificate),
+                certificate=certificates[unit.certificate],
                 revoked=unit.revocation is not None,
             )
-            for unit in units.list_all(desk.session)
+            for unit in enrolled
         )
     )

@@ -1,5 +1,6 @@
 """Signed documents: stored once, in the log in the same transaction, never changed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,6 +52,16 @@ def find(session: Session, record_type: type[Record], digest: str) -> Envelope |
     """Return the document of this kind and digest, or None."""
     row = _row(session, digest)
     return _envelope(row) if row is not None and row.kind == kind_of(record_type) else None
+
+
+def find_named(
+    session: Session, record_type: type[Record], digests: Collection[str]
+) -> dict[str, Envelope]:
+    """Return the documents of this kind among these digests, in one query."""
+    query = select(DocumentRow).where(
+        col(DocumentRow.digest).in_(digests), DocumentRow.kind == kind_of(record_type)
+    )
+    return {row.digest: _envelope(row) for row in session.exec(query)}
 
 
 def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[Envelope, ...]:
