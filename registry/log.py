@@ -6,11 +6,11 @@ are not in it either.
 """
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, tuple_
+from sqlalchemy import TextClause, func, insert, text
 from sqlmodel import Session, col, select
 
 from fedcore import merkle
@@ -97,13 +97,23 @@ def append(session: Session, kind: str, document: str) -> int:
     entry = LogEntry(kind=kind, document=document, salt=secrets.token_hex(32))
     data = entry.to_bytes()
     leaf = merkle.leaf_hash(data)
-    session.add(
-        LogEntryRow(position=index, document=document, entry=data.decode(), leaf_hash=leaf.hex())
+    connection = session.connection()
+    connection.execute(
+        insert(LogEntryRow),
+        {
+            "position": index,
+            "document": document,
+            "entry": data.decode(),
+            "leaf_hash": leaf.hex(),
+        },
     )
     siblings = _load_hashes(session, merkle.left_siblings(index))
-    for node, value in merkle.completed_nodes(index, leaf, siblings).items():
-        session.add(LogNodeRow(level=node.level, place=node.place, hash=value.hex()))
-    session.flush()
+    completed = [
+        {"level": node.level, "place": node.place, "hash": value.hex()}
+        for node, value in merkle.completed_nodes(index, leaf, siblings).items()
+    ]
+    if completed:
+        connection.execute(insert(LogNodeRow), completed)
     return index
 
 
@@ -171,19 +181,31 @@ def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> E
 
 def _load_hashes(session: Session, nodes: Collection[Node]) -> dict[Node, bytes]:
     """Return the hashes of complete subtrees; those of single leaves are in the entries."""
-    leaves = [node.place for node in nodes if node.level == 0]
-    above = [(node.level, node.place) for node in nodes if node.level > 0]
+    places: dict[int, list[int]] = {}
+    for node in nodes:
+        places.setdefault(node.level, []).append(node.place)
     found: dict[Node, bytes] = {}
+    leaves = places.pop(0, None)
     if leaves:
         of_leaves = select(LogEntryRow.position, LogEntryRow.leaf_hash)
         for index, value in session.exec(of_leaves.where(col(LogEntryRow.position).in_(leaves))):
             found[Node(0, index)] = bytes.fromhex(value)
-    if above:
-        key = tuple_(col(LogNodeRow.level), col(LogNodeRow.place))
-        query = select(LogNodeRow.level, LogNodeRow.place, LogNodeRow.hash).where(key.in_(above))
-        for level, place, value in session.exec(query):
+    if places:
+        for level, place, value in session.connection().execute(_nodes_query(places)):
             found[Node(level, place)] = bytes.fromhex(value)
     return found
+
+
+def _nodes_query(places: Mapping[int, Sequence[int]]) -> TextClause:
+    """Return the query of subtrees, level by level: for pairs SQLite would read the whole table.
+
+    Written out, for there are as many forms of it as shapes of proofs; whole numbers only.
+    """
+    wanted = " OR ".join(
+        f"level = {level:d} AND place IN ({', '.join(f'{place:d}' for place in of_level)})"
+        for level, of_level in places.items()
+    )
+    return text(f"SELECT level, place, hash FROM log_nodes WHERE {wanted}")  # noqa: S608
 
 
 def _entry(row: LogEntryRow) -> LoggedEntry | ErasedEntry:
