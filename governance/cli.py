@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from governance.commands import exchange, handovers, papers, people, service, units
+from governance.commands import exchange, handovers, notices, papers, people, service, units
 
 app = typer.Typer(
     help="Run the governance service.",
@@ -26,6 +26,7 @@ app.command("revoke-account")(people.revoke_account)
 app.command()(units.enrol)
 app.command("units")(units.list_units)
 app.command("revoke-node")(units.revoke_node)
+app.command()(notices.notify)
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
 papers.dpia.command("export")(exchange.export_file)

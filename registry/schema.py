@@ -2,10 +2,10 @@
 
 from sqlalchemy import MetaData
 
-from registry.tables import accounts, documents, dpias, models, optouts, permits
+from registry.tables import accounts, documents, dpias, models, notices, optouts, permits
 from registry.tables.row import Row
 
-TABLE_MODULES = (accounts, documents, dpias, models, optouts, permits)
+TABLE_MODULES = (accounts, documents, dpias, models, notices, optouts, permits)
 
 
 def metadata() -> MetaData:

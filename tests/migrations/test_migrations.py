@@ -95,3 +95,20 @@ def test_the_units_of_the_first_schema_keep_their_keys_and_their_ledgers(connect
     assert rows(connection, "SELECT unit, sequence FROM ledger_heads") == [("north", 1)]
     assert rows(connection, "SELECT node_key FROM units") == [("key",)]
     assert rows(connection, "SELECT name FROM accounts") == [("ada",)]
+
+
+def test_the_outbox_comes_empty_and_goes_without_the_units(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0001")
+    fill_first_schema(connection)
+    command.upgrade(config, "0007")
+    connection.execute(
+        text("INSERT INTO notices VALUES (1, 'e', 'o', '{}', '2025-06-01 12:00:00')")
+    )
+    connection.execute(
+        text("INSERT INTO notice_deliveries VALUES ('e', 'r', 0, '2025-06-01 12:00:00', NULL)")
+    )
+    connection.commit()
+    command.downgrade(config, "0002")
+    assert not {"notices", "notice_deliveries"} & tables(connection)
+    assert rows(connection, "SELECT unit FROM units") == [("north",)]
