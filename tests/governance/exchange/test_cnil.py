@@ -143,6 +143,23 @@ def test_an_export_fits_the_published_schema_and_holds_no_markup_of_its_own(reco
     assert shown == []
 
 
+def test_hostile_text_of_a_record_goes_out_escaped_in_every_place():
+    evil = "<img src=x onerror=alert(1)>"
+    measure = {"id": "m", "title": evil, "text": evil, "kind": "legal"}
+    levels = ("severity_before", "severity_after", "likelihood_before", "likelihood_after")
+    risk = {**dict.fromkeys(levels, 1), "id": "r", "event": "disappearance", "text": evil}
+    risk |= {"sources": [evil], "threats": [evil], "impacts": [evil], "measures": ["m"]}
+    texts_of_it = {"title": evil, "description": evil, "retention": [{"what": "rows", "days": 1}]}
+    texts_of_it["retention"][0]["reason"] = evil
+    fields = {**STATED, **texts_of_it, "measures": [measure], "risks": [risk]}
+    fields["consultation"] = {"consulted": True, "text": evil}
+    document = json.loads(export_cnil(Dpia.model_validate(fields))[0])
+    del document["fedpact"]
+    found = [text for text in strings(document) if "onerror" in text]
+    assert len(found) == 11
+    assert not [text for text in found if "<img" in text]
+
+
 def strings(value):
     if isinstance(value, str):
         return [value]
