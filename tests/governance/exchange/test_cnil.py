@@ -149,8 +149,8 @@ def test_hostile_text_of_a_record_goes_out_escaped_in_every_place():
     levels = ("severity_before", "severity_after", "likelihood_before", "likelihood_after")
     risk = {**dict.fromkeys(levels, 1), "id": "r", "event": "disappearance", "text": evil}
     risk |= {"sources": [evil], "threats": [evil], "impacts": [evil], "measures": ["m"]}
-    texts_of_it = {"title": evil, "description": evil, "retention": [{"what": "rows", "days": 1}]}
-    texts_of_it["retention"][0]["reason"] = evil
+    rows = [{"what": "rows", "days": 1, "reason": evil}]
+    texts_of_it = {"title": evil, "description": evil, "retention": rows}
     fields = {**STATED, **texts_of_it, "measures": [measure], "risks": [risk]}
     fields["consultation"] = {"consulted": True, "text": evil}
     document = json.loads(export_cnil(Dpia.model_validate(fields))[0])
