@@ -8,7 +8,9 @@ import typer
 from governance.commands import (
     backups,
     drafts,
+    exchange,
     handovers,
+    notices,
     papers,
     people,
     rules,
@@ -47,5 +49,8 @@ papers.dpia.command("check")(drafts.check)
 papers.dpia.command("diff")(drafts.diff)
 papers.dpia.command("schema")(drafts.schema)
 papers.dpia.command("criteria")(drafts.criteria)
+app.command()(notices.notify)
 app.add_typer(papers.contract, name="contract")
+papers.dpia.command("import")(exchange.import_file)
+papers.dpia.command("export")(exchange.export_file)
 app.add_typer(papers.dpia, name="dpia")

@@ -4,18 +4,27 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
+from threading import Event, Thread
 
 import uvicorn
 
 from fedcore.errors import ConflictError
 from fedcore.tls import verify_server_credential
+from fedcore.tomlfile import load_toml
 from governance import journal
 from governance.app import create_app
+from governance.notice_settings import NoticeSettings
+from governance.notices import notify, notify_until
+from governance.receivers import Receiver, open_receivers
 from governance.settings import GovernanceSettings
-from registry.database import migrate
+from registry.database import Database, migrate
 
+# How long an attempt that is being made may take before the service ends without it.
+STOP_S = 15.0
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -23,12 +32,13 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
     """Bring the database to the newest schema and serve.
 
     Raises: ConflictError `port.in_use`, `port.unusable`; UnreachableError `governance.key_retired`
-        when the key was handed over; FedError of key or certificate. All of them before the first
-        request is taken.
+        when the key was handed over; FedError of key, certificate or notices. All of them before
+        the first request is taken.
     """
     journal.write_to(sys.stderr)
     if settings.tls_certificate is not None and settings.tls_key is not None:
         verify_server_credential(settings.tls_certificate, settings.tls_key, clock())
+    notified = _notifying(settings, clock)
     with open_port(settings.host, settings.port) as opened:
         migrate(settings.database_url)
         app = create_app(settings, clock)
@@ -47,7 +57,37 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
         )
         scheme = "http" if settings.tls_certificate is None else "https"
         _logger.info("serving %s on %s port %s", scheme, settings.host, settings.port)
-        server.run(sockets=[opened])
+        with notified:
+            server.run(sockets=[opened])
+
+
+def _notifying(
+    settings: GovernanceSettings, clock: Callable[[], datetime]
+) -> AbstractContextManager[None]:
+    """Return what tells people while it is open; its settings and secrets are read at once."""
+    if settings.notices is None:
+        return nullcontext()
+    wishes = load_toml(settings.notices, NoticeSettings)
+    return telling(settings.database_url, wishes, open_receivers(wishes), clock)
+
+
+@contextmanager
+def telling(
+    url: str, wishes: NoticeSettings, receivers: tuple[Receiver, ...], clock: Callable[[], datetime]
+) -> Iterator[None]:
+    """Make passes over the notices in a thread of its own, until the end of the block."""
+    stop, database = Event(), Database(url)
+    one_pass = partial(notify, database, wishes.terms, receivers, clock)
+    thread = Thread(
+        target=notify_until, args=(stop, one_pass, wishes.interval_s), name="notices", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_S)
+        database.close()
 
 
 def open_port(host: str, port: int) -> socket.socket:

@@ -58,6 +58,9 @@ class GovernanceSettings(BaseSettings):
     tls_key: Path | None = Field(
         default=None, description="PEM file of the certificate's key; for its owner only."
     )
+    notices: Path | None = Field(
+        default=None, description="TOML file of who is told what; without it nobody is told."
+    )
 
     @model_validator(mode="after")
     def _whole_credential(self) -> Self:

@@ -7,6 +7,7 @@ from registry.tables import (
     documents,
     dpias,
     models,
+    notices,
     optouts,
     permits,
     requests,
@@ -14,7 +15,7 @@ from registry.tables import (
 )
 from registry.tables.row import Row
 
-TABLE_MODULES = (accounts, documents, dpias, models, optouts, permits, requests, stops)
+TABLE_MODULES = (accounts, documents, dpias, models, notices, optouts, permits, requests, stops)
 
 
 def metadata() -> MetaData:

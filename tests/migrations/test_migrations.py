@@ -208,3 +208,20 @@ def test_a_log_that_was_changed_by_hand_is_not_taken_over(connection, change):
     connection.commit()
     with pytest.raises(MismatchError, match="entry 3 of the log"):
         command.upgrade(config, "0005")
+
+
+def test_the_outbox_comes_empty_and_goes_without_the_units(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0001")
+    fill_first_schema(connection)
+    command.upgrade(config, "0007")
+    connection.execute(
+        text("INSERT INTO notices VALUES (1, 'e', 'o', '{}', '2025-06-01 12:00:00')")
+    )
+    connection.execute(
+        text("INSERT INTO notice_deliveries VALUES ('e', 'r', 0, '2025-06-01 12:00:00', NULL)")
+    )
+    connection.commit()
+    command.downgrade(config, "0002")
+    assert not {"notices", "notice_deliveries"} & tables(connection)
+    assert rows(connection, "SELECT unit FROM units") == [("north",)]

@@ -1,0 +1,103 @@
+"""Of what people are to be told, from facts and the time: pure, each occasion once."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from fedcore.dpias import ActRecord, DpiaState
+
+NoticeKind = Literal["dpia_expiring", "dpia_suspended", "opt_out_late", "unit_stale"]
+_MOST_DELAY_S = 6 * 3600
+
+
+@dataclass(frozen=True)
+class DpiaStanding:
+    """A DPIA version: its stored state, its end, and what was done on it."""
+
+    dpia_id: str
+    version: int
+    digest: str
+    state: DpiaState
+    valid_until: datetime
+    acts: tuple[ActRecord, ...]
+
+
+@dataclass(frozen=True)
+class UnitStanding:
+    """When a unit was last heard of, and its oldest opt-out that no bulletin has held."""
+
+    unit: str
+    heard_at: datetime
+    pending_sequence: int | None
+    pending_since: datetime | None
+
+
+@dataclass(frozen=True)
+class NoticeTerms:
+    """From when on something is worth a notice."""
+
+    dpia_expiring: timedelta
+    opt_out_sla: timedelta
+    unit_stale: timedelta
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is to be told. `occasion` is equal for equal occasions and is not told; `subject` names
+    a DPIA or a unit, never a person.
+    """
+
+    kind: NoticeKind
+    occasion: str
+    subject: str
+    text: str
+
+
+def decide_notices(
+    dpias: Iterable[DpiaStanding],
+    units: Iterable[UnitStanding],
+    terms: NoticeTerms,
+    now: datetime,
+) -> tuple[Notice, ...]:
+    """Return every notice that the facts ask for, those that were sent before included.
+
+    Guarantees: an occasion that has passed between two looks is still found when it left a trace
+        (a suspension that was lifted); no notice names a person, a pseudonym or a number of them.
+    """
+    found: list[Notice] = []
+    for dpia in dpias:
+        found += _of_dpia(dpia, terms, now)
+    for unit in units:
+        found += _of_unit(unit, terms, now)
+    return tuple(found)
+
+
+def decide_next_attempt(attempts: int, now: datetime) -> datetime:
+    """Return when to try again after so many attempts: 30 s, doubled each time, at most 6 hours."""
+    return now + timedelta(seconds=min(30 * 2 ** min(attempts, 20), _MOST_DELAY_S))
+
+
+def _of_dpia(dpia: DpiaStanding, terms: NoticeTerms, now: datetime) -> Iterator[Notice]:
+    subject = f"{dpia.dpia_id} version {dpia.version}"
+    left = dpia.valid_until - now
+    if dpia.state == "in_force" and timedelta(0) < left <= terms.dpia_expiring:
+        text = f"expires at {dpia.valid_until.isoformat()}: without a new version runs end then"
+        yield Notice("dpia_expiring", f"dpia_expiring {dpia.digest}", subject, text)
+    for position, act in enumerate(dpia.acts):
+        if act.act == "suspend":
+            text = f"was suspended at {act.acted_at.isoformat()}: its permits are revoked"
+            yield Notice(
+                "dpia_suspended", f"dpia_suspended {dpia.digest} {position}", subject, text
+            )
+
+
+def _of_unit(unit: UnitStanding, terms: NoticeTerms, now: datetime) -> Iterator[Notice]:
+    if now - unit.heard_at >= terms.unit_stale:
+        text = f"has fetched no bulletin since {unit.heard_at.isoformat()}"
+        occasion = f"unit_stale {unit.unit} {unit.heard_at.isoformat()}"
+        yield Notice("unit_stale", occasion, unit.unit, text)
+    if unit.pending_since is not None and now - unit.pending_since >= terms.opt_out_sla:
+        text = f"has an opt-out of {unit.pending_since.isoformat()} that its node did not confirm"
+        occasion = f"opt_out_late {unit.unit} {unit.pending_sequence}"
+        yield Notice("opt_out_late", occasion, unit.unit, text)
