@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from fedcore.dpia_acts import open_conditions
 from fedcore.dpias import ActRecord, DpiaState
 
 NoticeKind = Literal["dpia_expiring", "dpia_suspended", "opt_out_late", "unit_stale"]
@@ -90,6 +91,11 @@ def _of_dpia(dpia: DpiaStanding, terms: NoticeTerms, now: datetime) -> Iterator[
             yield Notice(
                 "dpia_suspended", f"dpia_suspended {dpia.digest} {position}", subject, text
             )
+    overdue = [c.due_at for c in open_conditions(dpia.acts) if c.due_at <= now]
+    if dpia.state == "in_force" and overdue:
+        since = min(overdue).isoformat()
+        text = f"is suspended since {since}: a condition of its approval is overdue"
+        yield Notice("dpia_suspended", f"dpia_suspended {dpia.digest} {since}", subject, text)
 
 
 def _of_unit(unit: UnitStanding, terms: NoticeTerms, now: datetime) -> Iterator[Notice]:

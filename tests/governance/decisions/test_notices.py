@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.dpias import ActRecord
+from fedcore.dpias import ActRecord, Condition
 from governance.decisions.notices import (
     DpiaStanding,
     NoticeTerms,
@@ -57,6 +57,29 @@ def test_a_suspension_is_told_also_when_it_was_lifted_before_anyone_looked():
     assert len({notice.occasion for notice in notices}) == 2
     assert "carla" not in str(notices)
     assert "why" not in str(notices)
+
+
+def conditional(due_at, fulfilled=()):
+    condition = Condition(id="audit", text="have it audited", owner="olga", due_at=due_at)
+    said = {"actor": "paul", "note": "why", "acted_at": NOW - timedelta(days=9)}
+    approval = ActRecord(act="approve_with_conditions", conditions=(condition,), **said)
+    done = ActRecord(act="fulfil_conditions", fulfilled=fulfilled, **said)
+    return replace(DPIA, acts=(approval, done) if fulfilled else (approval,))
+
+
+@pytest.mark.parametrize(
+    ("dpia", "found"),
+    [
+        (conditional(NOW), ["dpia_suspended"]),
+        (conditional(NOW + SECOND), []),
+        (conditional(NOW, ("audit",)), []),
+        (replace(conditional(NOW), state="superseded"), []),
+    ],
+)
+def test_a_condition_that_is_overdue_suspends_and_is_told_without_names(dpia, found):
+    notices = decide_notices([dpia], (), TERMS, NOW)
+    assert [notice.kind for notice in notices] == found
+    assert "olga" not in str(notices)
 
 
 @pytest.mark.parametrize(("ago", "found"), [(6 * 3600 - 1, []), (6 * 3600, ["unit_stale"])])
