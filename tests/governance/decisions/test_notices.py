@@ -61,10 +61,11 @@ def test_a_suspension_is_told_also_when_it_was_lifted_before_anyone_looked():
 
 def conditional(due_at, fulfilled=()):
     condition = Condition(id="audit", text="have it audited", owner="olga", due_at=due_at)
-    said = {"actor": "paul", "note": "why", "acted_at": NOW - timedelta(days=9)}
-    approval = ActRecord(act="approve_with_conditions", conditions=(condition,), **said)
-    done = ActRecord(act="fulfil_conditions", fulfilled=fulfilled, **said)
-    return replace(DPIA, acts=(approval, done) if fulfilled else (approval,))
+    act = ActRecord(act="comment", actor="paul", note="why", acted_at=NOW - timedelta(days=9))
+    approved = {"act": "approve_with_conditions", "conditions": (condition,)}
+    done = {"act": "fulfil_conditions", "fulfilled": fulfilled}
+    acts = [act.model_copy(update=changes) for changes in (approved, done)]
+    return replace(DPIA, acts=tuple(acts if fulfilled else acts[:1]))
 
 
 @pytest.mark.parametrize(
