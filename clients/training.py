@@ -6,8 +6,12 @@ Guarantees: what is returned depends on customers only through clipped sums with
     single step's update by at most learning rate * clip / (rate * public_n). A customer's gradient
     is the same to the last bit whoever else is in the sample: a matrix product rounds a row
     differently in a batch of another length, and crafted weights amplify that until one customer's
-    absence moves the gradients of others. Hence all batches have one shape.
+    absence moves the gradients of others. Hence all batches have one shape, and products are
+    computed in the mode of MKL that rounds a row the same wherever it stands in them: which kernels
+    it takes otherwise, and whether they do so, depends on the processor.
 """
+
+import os
 
 import numpy as np
 import torch
@@ -23,6 +27,8 @@ from fedcore.tasks.task import Task, load_into
 from fedcore.weights import Weights
 
 BATCH_ROWS = 256
+# Read by MKL before a process's first product, whatever the operator's environment says.
+os.environ["MKL_CBWR"] = "COMPATIBLE"
 
 
 def train_locally(
