@@ -40,6 +40,7 @@ PUBLIC_CODES = frozenset(
         "permit.early",
         "permit.expired",
         "permit.key_retired",
+        "permit.other_kind",
         "permit.other_node",
         "permit.other_plan",
         "permit.other_realm",

@@ -14,7 +14,7 @@ from typing import Any
 from alembic import command
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, Table, func, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, func, inspect, select, text
 from sqlmodel import Session
 
 from fedcore.errors import ConflictError, InvalidRecordError
@@ -33,7 +33,9 @@ def dump(session: Session) -> Iterator[bytes]:
     revision = MigrationContext.configure(connection).get_current_revision()
     yield _line({"revision": revision})
     for table in _tables(connection):
-        query = select(table).order_by(*table.primary_key).execution_options(yield_per=_PAGE)
+        query = (
+            select(*_columns(table)).order_by(*table.primary_key).execution_options(yield_per=_PAGE)
+        )
         for row in connection.execute(query):
             yield _line([table.name, [_plain(value) for value in row]])
 
@@ -65,7 +67,7 @@ def load(connection: Connection, lines: Iterable[bytes]) -> None:
 
 
 def _insert(connection: Connection, table: Table, rows: Iterable[list[Any]]) -> None:
-    names = [column.name for column in table.columns]
+    names = [column.name for column in _columns(table)]
     page: list[dict[str, Any]] = []
     for values in rows:
         page.append(dict(zip(names, map(_value, values), strict=True)))
@@ -94,6 +96,11 @@ def _tables(connection: Connection) -> list[Table]:
     found = MetaData()
     found.reflect(connection)
     return [table for table in found.sorted_tables if table.name != _VERSIONS]
+
+
+def _columns(table: Table) -> list[Column[Any]]:
+    """Return a table's columns by name: databases that were migrated differ in their order."""
+    return sorted(table.columns, key=lambda column: column.name)
 
 
 def _plain(value: Any) -> Any:

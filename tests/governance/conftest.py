@@ -20,7 +20,7 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import Bindings, DpiaAct
-from fedcore.errors import TransitionError
+from fedcore.errors import ConflictError, TransitionError
 from fedcore.gateway_http import HttpGateway
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
 from fedcore.permits import Enrolment, Permit
@@ -160,11 +160,11 @@ class World:
         def approve(_: int) -> str:
             try:
                 return approver.act_on_dpia(reference, "approve", "read")
-            except TransitionError as error:
+            except (TransitionError, ConflictError) as error:
                 return error.code
 
         with ThreadPoolExecutor(number) as pool:
-            return sorted(pool.map(approve, range(number)), reverse=True)
+            return sorted(pool.map(approve, range(number)), key=lambda said: said != "in_force")
 
     def plan(self, **changes: Any) -> TrainingPlan:
         values = {

@@ -76,7 +76,10 @@ def test_fifty_concurrent_permits_have_one_place_each_in_the_log(world):
 
 
 def test_of_fifty_approvals_at_once_one_wins(world):
-    assert world.approvals_at_once(50) == ["in_force", *["dpia.act_not_allowed"] * 49]
+    first, *others = world.approvals_at_once(50)
+    assert first == "in_force"
+    assert set(others) <= {"request.if_match_failed", "dpia.act_not_allowed"}
+    assert len(others) == 49
 
 
 def test_a_unit_of_the_first_schema_keeps_its_key(new_url):
