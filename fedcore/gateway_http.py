@@ -32,6 +32,7 @@ from fedcore.errors import (
 from fedcore.gateway import About
 from fedcore.membership import LeaveAnswer, UnitList, UnitStatus
 from fedcore.record import Part
+from fedcore.sessions import Tokens
 from fedcore.signing import Envelope
 from fedcore.stops import StopScope
 
@@ -106,7 +107,7 @@ class HttpGateway:
 
     Args:
         client: with the service's base URL; its time-outs are replaced by `TIMEOUT`.
-        api_key: of the caller's account; nodes have none.
+        api_key: of the caller's account, or the access token of a session; nodes have none.
     """
 
     def __init__(self, client: httpx.Client, api_key: str | None = None) -> None:
@@ -200,10 +201,29 @@ class HttpGateway:
         body = {"code": code, "name": name, "key_id": kept[0], "key_hash": kept[1]}
         self._call("POST", "/v1/claims", body)
 
-    def create_account(self, name: str, role: str, public_key: str | None = None) -> str:
+    def create_account(
+        self, name: str, role: str, public_key: str | None = None, unit: str | None = None
+    ) -> str:
         """Return the API key of a new account; it is shown once."""
-        body = {"name": name, "role": role, "public_key": public_key}
+        body = {"name": name, "role": role, "public_key": public_key, "unit": unit}
         return self._text("POST", "/v1/accounts", body, "api_key")
+
+    def sign_in(self, name: str, role: str, password: str) -> Tokens:
+        """Return the tokens of a new session."""
+        body = {"name": name, "role": role, "password": password}
+        return self._part(Tokens, "POST", "/v1/sessions", body)
+
+    def refresh(self, refresh_token: str) -> Tokens:
+        """Return a session's next tokens; the refresh token counts once."""
+        return self._part(Tokens, "POST", "/v1/sessions/refresh", {"refresh_token": refresh_token})
+
+    def sign_out(self, *, everywhere: bool = False) -> None:
+        """End the session whose access token this gateway has, or all of the account."""
+        self._call("POST", "/v1/sessions/end", {"everywhere": everywhere})
+
+    def set_password(self, password: str, current: str | None = None) -> None:
+        """Replace the account's password; all of its sessions end."""
+        self._call("POST", "/v1/password", {"password": password, "current": current})
 
     def revoke_account(self, name: str, role: str) -> None:
         """Make the API key of an account worthless."""

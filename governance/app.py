@@ -15,7 +15,17 @@ from governance.limits import RequestLimits
 from governance.metrics import Metrics
 from governance.observation import Observation
 from governance.office import Office
-from governance.routes import log, nodes, office, operations, runs, stops, units
+from governance.routes import (
+    accounts,
+    log,
+    nodes,
+    operations,
+    papers,
+    runs,
+    sessions,
+    stops,
+    units,
+)
 from governance.settings import GovernanceSettings
 from registry.database import Database
 
@@ -44,7 +54,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observation, metrics=app.state.metrics)
-    for module in (office, units, runs, stops, nodes, log, operations):
+    for module in (accounts, sessions, papers, units, runs, stops, nodes, log, operations):
         app.include_router(module.router)
     examples.install(app)
     pages.install(app)

@@ -1,4 +1,4 @@
-"""Who calls: people and programs by API key and role, nodes by their signatures.
+"""Who calls: people and programs by API key or session and role, nodes by their signatures.
 
 An API key is `fpk_<id>_<secret>` with a secret of 256 random bits. Only its SHA-256 is kept: a slow
 password hash protects guessable secrets, and 256 random bits cannot be guessed, so that a fast hash
@@ -27,13 +27,19 @@ from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import MAX_CLOCK_SKEW
 from governance.office import Desk, Office, office_of
 from governance.problems import UnauthenticatedError
+from governance.sessions import account_of_token, is_access_token
 from registry import accounts, units
 from registry.accounts import Account, KeyRecord
 from registry.units import EnrolledUnit
 
 R = TypeVar("R", bound=Record)
 API_KEY_FORM = re.compile(r"fpk_([0-9a-f]{16})_([0-9a-f]{64})")
-_bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key as bearer.")
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    description="An API key, or the access token of a session (`POST /v1/sessions`).",
+)
+Presented = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def make_api_key() -> tuple[str, KeyRecord]:
@@ -53,21 +59,29 @@ def record_of(api_key: str) -> KeyRecord:
 def authenticate(
     scopes: SecurityScopes,
     office: Annotated[Office, Depends(office_of)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Presented,
 ) -> Account:
     """Return the caller's account. A route names the roles that it admits as its security scopes.
 
-    Raises: UnauthenticatedError `auth.missing`, `auth.invalid`, `auth.revoked`; ForbiddenError
-        `auth.wrong_role`.
+    Raises: UnauthenticatedError `auth.missing`, `auth.invalid`, `auth.revoked`, `session.ended`;
+        ForbiddenError `auth.wrong_role`.
     """
     if credentials is None:
-        raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
+        raise UnauthenticatedError(
+            "auth.missing", "this route needs an API key or an access token as bearer token"
+        )
     with office.reading() as desk:
-        account = account_of_key(desk, credentials.credentials)
+        account = _account_of(desk, credentials.credentials)
     if account.role not in scopes.scopes:
         roles = ", ".join(scopes.scopes)
         raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
     return account
+
+
+def _account_of(desk: Desk, credential: str) -> Account:
+    if is_access_token(credential):
+        return account_of_token(desk, credential, "api")[0]
+    return account_of_key(desk, credential)
 
 
 def account_of_key(desk: Desk, api_key: str) -> Account:

@@ -16,11 +16,14 @@ from governance.roles import Role
 
 
 class AccountRequest(Part):
-    """A new account. Authors and operators sign documents and need a public key."""
+    """A new account. Authors and operators sign documents and need a public key; a unit's operator
+    speaks for one `unit`, everybody else for none.
+    """
 
     name: Name
     role: Role
     public_key: PublicKey | None = None
+    unit: Name | None = None
 
 
 class AccountCreated(Part):
@@ -63,6 +66,16 @@ class StateView(Part):
     """The state that a DPIA is in now."""
 
     state: DpiaState
+
+
+class OptOutProgress(Part):
+    """How many opt-outs of a unit governance holds, and up to which its node has fetched them."""
+
+    unit: Name
+    received: int
+    received_at: datetime | None
+    served: int
+    served_at: datetime | None
 
 
 class PermitRequest(Part):

@@ -15,6 +15,7 @@ from governance.commands import (
     people,
     rules,
     service,
+    sessions,
     stops,
     units,
 )
@@ -37,6 +38,9 @@ app.command()(backups.restore)
 app.command()(people.claim)
 app.command("account")(people.create_account)
 app.command("revoke-account")(people.revoke_account)
+app.command("password")(sessions.set_password)
+app.command()(sessions.sign_in)
+app.command()(sessions.sign_out)
 app.command()(units.enrol)
 app.command("units")(units.list_units)
 app.command("revoke-node")(units.revoke_node)

@@ -25,6 +25,8 @@ _OUTDATED = (
     f"a DPIA of {DpiaV1.schema_id()} is only read now: draft it as {Dpia.schema_id()}",
 )
 
+UNKNOWN = ("dpia.unknown", "there is no DPIA with this digest")
+
 
 def create_dpia(desk: Desk, dpia: AnyDpia, author: Account) -> str:
     """Store a draft and return its digest; the same draft of the same author again changes nothing.
@@ -47,7 +49,7 @@ def find_dpia(desk: Desk, digest: str) -> StoredDpia:
     """Return a DPIA version as it is stored. Raises: NotFoundError `dpia.unknown`."""
     stored = dpias.find(desk.session, digest)
     if stored is None:
-        raise NotFoundError("dpia.unknown", "there is no DPIA with this digest")
+        raise NotFoundError(*UNKNOWN)
     return stored
 
 

@@ -96,9 +96,13 @@ def certify(
     return issued
 
 
-def list_units(desk: Desk, after: str, limit: int) -> tuple[UnitStatus, ...]:
-    """Return at most `limit` units that were ever enrolled, by name, from the one after a name."""
-    found = units.list_after(desk.session, after, limit)
+def list_units(
+    desk: Desk, after: str, limit: int, only: str | None = None
+) -> tuple[UnitStatus, ...]:
+    """Return at most `limit` units that were ever enrolled, by name, from the one after a name;
+    `only` names the one that is returned, if it comes after.
+    """
+    found = units.list_after(desk.session, after, limit, only)
     digests = [unit.certificate for unit in found]
     certificates = documents.find_named(desk.session, UnitCertificate, digests)
     return tuple(

@@ -78,6 +78,10 @@ _DPIA = {
 }
 EXAMPLES: Mapping[str, dict[str, Any]] = {
     "create_account": {"name": "anna", "role": "author", "public_key": _KEY},
+    "open_session": {"name": "dora", "role": "dpo", "password": "four plain words in a row"},
+    "refresh_session": {"refresh_token": f"fpr_{'0f' * 8}_{_KEY}"},
+    "end_sessions": {"everywhere": False},
+    "set_password": {"password": "four plain words in a row"},
     "claim": {"code": "one-time-code", "name": "ada", "key_id": "0f" * 8, "key_hash": _KEY},
     "publish_contract": _CONTRACT,
     "create_dpia": _DPIA,

@@ -11,6 +11,8 @@ from governance.office import Desk
 from registry import bulletins, documents, models, units
 from registry.units import EnrolledUnit
 
+UNKNOWN = ("unit.unknown", "no unit of this name is enrolled")
+
 
 def rotate(desk: Desk, envelope: Envelope) -> Envelope:
     """Give a unit its new keys and return the new certificate.
@@ -44,7 +46,7 @@ def revoke_node(desk: Desk, name: str, reason: str) -> Envelope:
     """
     unit = units.find(desk.session, name)
     if unit is None:
-        raise NotFoundError("unit.unknown", "no unit of this name is enrolled")
+        raise NotFoundError(*UNKNOWN)
     if unit.revocation is not None:
         return desk.fetch(NodeKeyRevocation, unit.revocation)
     revocation = NodeKeyRevocation(

@@ -17,6 +17,8 @@ from registry import documents, models
 from registry.accounts import Account
 from registry.models import StoredModel
 
+UNKNOWN = ("model.unknown", "there is no such model version")
+
 
 def register_model(
     desk: Desk, run_id: str, name: str, artifact: bytes, caller: Account
@@ -57,7 +59,7 @@ def find_model(desk: Desk, name: str, version: int) -> StoredModel:
     """Return where a version is kept. Raises: NotFoundError `model.unknown`."""
     stored = models.find(desk.session, name, version)
     if stored is None:
-        raise NotFoundError("model.unknown", "there is no such model version")
+        raise NotFoundError(*UNKNOWN)
     return stored
 
 

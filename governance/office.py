@@ -53,8 +53,7 @@ class Desk:
         """Return a stored document. Raises: NotFoundError `<kind>.unknown`."""
         envelope = documents.find(self.session, record_type, digest)
         if envelope is None:
-            kind = documents.kind_of(record_type)
-            raise NotFoundError(f"{kind}.unknown", f"there is no {kind} with this digest")
+            raise unknown(record_type)
         return envelope
 
     def open_own(self, record_type: type[R], digest: str) -> R:
@@ -74,6 +73,12 @@ class Desk:
     def handovers(self) -> tuple[Envelope, ...]:
         """Return all hand-overs of this service's keys, oldest first."""
         return documents.of_kind(self.session, KeyHandover)
+
+
+def unknown(record_type: type[Record]) -> NotFoundError:
+    """Return what is answered about a document that is not here."""
+    kind = documents.kind_of(record_type)
+    return NotFoundError(f"{kind}.unknown", f"there is no {kind} with this digest")
 
 
 class Office:

@@ -30,6 +30,8 @@ from registry import accounts, documents, dpias, permits, stops, units
 from registry.accounts import Account
 from registry.permits import GateDecision, StoredPermit
 
+UNKNOWN = ("permit.unknown", "this run has no permit")
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -119,7 +121,7 @@ def find_permit(desk: Desk, run_id: str) -> StoredPermit:
     """Return the digests of a run's permit. Raises: NotFoundError `permit.unknown`."""
     stored = permits.find(desk.session, run_id)
     if stored is None:
-        raise NotFoundError("permit.unknown", "this run has no permit")
+        raise NotFoundError(*UNKNOWN)
     return stored
 
 

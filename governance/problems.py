@@ -5,6 +5,7 @@ text of unexpected exceptions and the caller's input never leave.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -49,6 +50,19 @@ class UnauthenticatedError(ForbiddenError):
     """The caller has not shown who they are."""
 
 
+class ThrottledError(ForbiddenError):
+    """Too many sign-ins have failed; `retry_after_s` says when the next one is looked at."""
+
+    def __init__(self, wait: timedelta) -> None:
+        """Say how long to wait, in whole seconds."""
+        self.retry_after_s = max(1, round(wait.total_seconds()))
+        super().__init__(
+            "auth.throttled",
+            f"too many sign-ins have failed: wait {self.retry_after_s} seconds, "
+            "or use your API key",
+        )
+
+
 class PreconditionMissingError(ConflictError):
     """The caller has not said which state they have seen."""
 
@@ -73,6 +87,7 @@ _KINDS: dict[type[FedError], tuple[str, HTTPStatus]] = {
     BudgetError: ("budget", HTTPStatus.FORBIDDEN),
     RefusedError: ("refused", HTTPStatus.FORBIDDEN),
     UnauthenticatedError: ("forbidden", HTTPStatus.UNAUTHORIZED),
+    ThrottledError: ("forbidden", HTTPStatus.TOO_MANY_REQUESTS),
     ForbiddenError: ("forbidden", HTTPStatus.FORBIDDEN),
     NotFoundError: ("not-found", HTTPStatus.NOT_FOUND),
     PreconditionMissingError: ("conflict", HTTPStatus.PRECONDITION_REQUIRED),
@@ -152,6 +167,8 @@ def answer(error: FedError, scope: Scope, status: int | None = None) -> JSONResp
         headers[HEADER] = identifier
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, ThrottledError):
+        headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(
         problem.model_dump(mode="json"), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -1,8 +1,16 @@
-"""What an account may be."""
+"""What an account may be: for the whole house, or for one unit only.
+
+`author` is the data scientist's role, `operator` that of the federation. Nodes have no accounts:
+they sign.
+"""
 
 from typing import Literal, get_args
 
-Role = Literal[
+UnitRole = Literal["unit_operator"]
+HouseRole = Literal[
     "admin", "compliance", "author", "evaluator", "dpo", "approver", "operator", "auditor"
 ]
+Role = Literal[HouseRole, UnitRole]
 ROLES: tuple[Role, ...] = get_args(Role)
+HOUSE_ROLES: tuple[HouseRole, ...] = get_args(HouseRole)
+UNIT_ROLES: tuple[UnitRole, ...] = get_args(UnitRole)

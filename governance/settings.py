@@ -45,6 +45,15 @@ class GovernanceSettings(BaseSettings):
     idempotency_valid_s: Annotated[
         int, Field(ge=60, le=2_592_000, description="How long an Idempotency-Key is remembered.")
     ] = 86_400
+    access_token_valid_s: Annotated[
+        int, Field(ge=60, le=86_400, description="How long an access token may be used.")
+    ] = 900
+    session_valid_s: Annotated[
+        int, Field(ge=60, le=2_592_000, description="How long after a sign-in a session ends.")
+    ] = 43_200
+    console_idle_s: Annotated[
+        int, Field(ge=60, le=86_400, description="How long the console waits for its next request.")
+    ] = 1800
     min_free_bytes: Annotated[
         int, Field(ge=0, description="With less room on the disk the service is not ready.")
     ] = 64 * 1024 * 1024

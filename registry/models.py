@@ -10,6 +10,7 @@ from fedcore.rounds import Receipt
 from registry.documents import kind_of
 from registry.tables.documents import DocumentRow
 from registry.tables.models import ArtifactRow, ModelRow
+from registry.tables.permits import PermitUnitRow
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,18 @@ def find_of_run(session: Session, run_id: str) -> StoredModel | None:
     return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())
 
 
-def list_after(session: Session, after: int, limit: int) -> tuple[tuple[int, StoredModel], ...]:
+def list_after(
+    session: Session, after: int, limit: int, of_unit: str | None = None
+) -> tuple[tuple[int, StoredModel], ...]:
     """Return at most `limit` versions in the order in which they were registered, each with its
-    place; `after` is the place that the first one follows.
+    place; `after` is the place that the first one follows, `of_unit` a unit of the run's permit.
     """
-    query = select(ModelRow).where(col(ModelRow.id) > after).order_by(col(ModelRow.id)).limit(limit)
-    return tuple(
-        (row.id or 0, model) for row in session.exec(query) if (model := _stored(row)) is not None
-    )
+    query = select(ModelRow).where(col(ModelRow.id) > after)
+    if of_unit is not None:
+        runs = select(PermitUnitRow.run_id).where(PermitUnitRow.unit == of_unit)
+        query = query.where(col(ModelRow.run_id).in_(runs))
+    rows = session.exec(query.order_by(col(ModelRow.id)).limit(limit))
+    return tuple((row.id or 0, model) for row in rows if (model := _stored(row)) is not None)
 
 
 def list_trained_by(session: Session, unit: str) -> tuple[StoredModel, ...]:

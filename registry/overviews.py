@@ -97,17 +97,21 @@ def list_refusals(session: Session, before: int, limit: int) -> tuple[Refusal, .
     )
 
 
-def count_opt_outs(session: Session) -> dict[str, OptOutCount]:
-    """Return the newest opt-out of each unit that has any."""
+def count_opt_outs(session: Session, unit: str | None = None) -> dict[str, OptOutCount]:
+    """Return the newest opt-out of each unit, or of one, that has any."""
     query = select(
         OptOutRow.unit, func.max(OptOutRow.sequence), func.max(OptOutRow.recorded_at)
     ).group_by(OptOutRow.unit)
+    if unit is not None:
+        query = query.where(OptOutRow.unit == unit)
     return {unit: OptOutCount(sequence, at) for unit, sequence, at in session.exec(query)}
 
 
-def newest_bulletins(session: Session) -> dict[str, BulletinSummary]:
-    """Return the newest bulletin of each unit that has asked for one."""
+def newest_bulletins(session: Session, unit: str | None = None) -> dict[str, BulletinSummary]:
+    """Return the newest bulletin of each unit, or of one, that has asked for one."""
     newest = select(func.max(BulletinRow.id)).group_by(BulletinRow.unit)
+    if unit is not None:
+        newest = newest.where(BulletinRow.unit == unit)
     rows = session.exec(select(BulletinRow).where(col(BulletinRow.id).in_(newest)))
     return {row.unit: _bulletin(row) for row in rows}
 

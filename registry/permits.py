@@ -55,6 +55,11 @@ def append(session: Session, permit: Permit) -> None:
     session.flush()
 
 
+def list_units(session: Session, run_id: str) -> tuple[str, ...]:
+    """Return the units of a run's permit."""
+    return tuple(session.exec(select(PermitUnitRow.unit).where(PermitUnitRow.run_id == run_id)))
+
+
 def set_revocation(session: Session, run_id: str, revocation: str) -> None:
     """Store the digest of a permit's revocation, whose document must be stored before."""
     session.flush()

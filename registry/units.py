@@ -101,9 +101,15 @@ def list_named(session: Session, names: tuple[str, ...]) -> tuple[EnrolledUnit, 
     return tuple(unit for pair in session.exec(query) if (unit := _unit(pair)) is not None)
 
 
-def list_after(session: Session, name: str, limit: int) -> tuple[EnrolledUnit, ...]:
-    """Return at most `limit` units that were ever enrolled, by name, from the one after `name`."""
+def list_after(
+    session: Session, name: str, limit: int, only: str | None = None
+) -> tuple[EnrolledUnit, ...]:
+    """Return at most `limit` units that were ever enrolled, by name, from the one after `name`;
+    with `only` that one alone, if it comes after.
+    """
     query = _UNITS_WITH_KEYS.where(col(UnitRow.unit) > name).order_by(col(UnitRow.unit))
+    if only is not None:
+        query = query.where(UnitRow.unit == only)
     pairs = session.exec(query.limit(limit))
     return tuple(unit for pair in pairs if (unit := _unit(pair)) is not None)
 

@@ -11,6 +11,7 @@ import typer
 
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.keyfiles import read_secret
+from governance.commands.session_files import current_token, is_session
 
 if TYPE_CHECKING:
     from fedcore.gateway_http import HttpGateway
@@ -26,7 +27,8 @@ Authority = Annotated[
     typer.Option("--ca", help="PEM file of its TLS authority; without it the system's own count."),
 ]
 ApiKeyFile = Annotated[
-    Path, typer.Option("--api-key-file", help="The file with your account's API key.")
+    Path,
+    typer.Option("--api-key-file", help="The file with your account's API key, or your session."),
 ]
 
 
@@ -34,17 +36,20 @@ ApiKeyFile = Annotated[
 def open_line(
     url: str, authority: Path | None, api_key_file: Path | None
 ) -> Iterator["HttpGateway"]:
-    """Give the service at an address, under the API key of a file, and hang up at the end.
+    """Give the service at an address, under the API key or session of a file, and hang up at the
+    end.
 
     Raises: InvalidRecordError `url.insecure`, `tls.ca_unreadable`, `key.unreadable`,
-        `key.permissions`.
+        `key.permissions`, `session.unreadable`; ForbiddenError `session.ended`, `session.reused`.
     """
     from fedcore.gateway_http import HttpGateway, open_client
 
     verify_secure(url)
-    api_key = None if api_key_file is None else read_api_key(api_key_file)
+    credential = None if api_key_file is None else read_api_key(api_key_file)
     with open_client(url, authority) as client:
-        yield HttpGateway(client, api_key)
+        if api_key_file is not None and credential is not None and is_session(credential):
+            credential = current_token(api_key_file, client)
+        yield HttpGateway(client, credential)
 
 
 def read_api_key(path: Path) -> str:

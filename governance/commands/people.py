@@ -64,12 +64,15 @@ def create_account(  # noqa: PLR0913 - one for each thing that the administrator
         str | None,
         typer.Option(help="64 hex digits; authors and operators sign documents and need one."),
     ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="The unit that a unit's operator speaks for.")
+    ] = None,
     ca: Authority = None,
 ) -> None:
     """Make an account, or bring a revoked one back with another API key."""
     verify_absent(out)
     with open_line(url, ca, api_key_file) as gateway:
-        api_key = gateway.create_account(name, role, public_key)
+        api_key = gateway.create_account(name, role, public_key, unit)
     write_secret(out, api_key.encode())
     typer.echo(f"{name} may act as {role}; the API key is in {out}")
 
@@ -77,7 +80,7 @@ def create_account(  # noqa: PLR0913 - one for each thing that the administrator
 def revoke_account(
     name: Name, role: RoleName, url: Url, api_key_file: ApiKeyFile, ca: Authority = None
 ) -> None:
-    """Make an account's API key worthless; `account` brings it back with another one."""
+    """Make an account's API key worthless and end its sessions; `account` brings it back."""
     with open_line(url, ca, api_key_file) as gateway:
         gateway.revoke_account(name, role)
     typer.echo(f"the API key of {name} as {role} opens nothing any more")

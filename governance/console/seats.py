@@ -9,17 +9,18 @@ from fastapi import Depends, Request, Response
 
 from fedcore.errors import ForbiddenError
 from governance.console.forms import Fields, token_of, verify_token
-from governance.console.key_sessions import KeySessions
 from governance.office import Office, office_of
 from governance.problems import UnauthenticatedError
-from governance.roles import ROLES
+from governance.roles import HOUSE_ROLES
+from governance.sessions import account_of_token, needs_note, note_use
 from registry.accounts import Account
 
 SESSION_COOKIE = "fedpact-session"
 # Before anybody has signed in, the form to do so belongs to a visit.
 VISIT_COOKIE = "fedpact-visit"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-EVERYONE = frozenset(ROLES)
+# A unit's operator has the API; the pages show the whole house.
+HOUSE = frozenset(HOUSE_ROLES)
 # Those who may read what the gate answered may read it here (`governance.routes.callers`).
 OVERSEERS = frozenset({"auditor", "compliance", "dpo", "admin"})
 
@@ -64,7 +65,11 @@ def seat_for(roles: frozenset[str]) -> Callable[[Request, Office], Seat]:
         if secret is None:
             raise UnauthenticatedError("session.missing", "sign in first")
         with office.reading() as desk:
-            account = sessions_of(request).account(desk, secret)
+            account, _ = account_of_token(desk, secret, "console")
+            is_noted = not needs_note(desk, secret)
+        if not is_noted:
+            with office.writing() as desk:
+                note_use(desk, secret)
         if account.role not in roles:
             named = ", ".join(sorted(roles))
             raise ForbiddenError("auth.wrong_role", f"this page is for the roles: {named}")
@@ -73,7 +78,7 @@ def seat_for(roles: frozenset[str]) -> Callable[[Request, Office], Seat]:
     return seat
 
 
-Seated = Annotated[Seat, Depends(seat_for(EVERYONE))]
+Seated = Annotated[Seat, Depends(seat_for(HOUSE))]
 Overseeing = Annotated[Seat, Depends(seat_for(OVERSEERS))]
 
 
@@ -92,12 +97,6 @@ class FilledForm:
 
 
 Filled = Annotated[FilledForm, Depends(filled_in)]
-
-
-def sessions_of(request: Request) -> KeySessions:
-    """Return the sessions of the application that serves a request."""
-    sessions: KeySessions = request.app.state.console_sessions
-    return sessions
 
 
 def cookie_name(request: Request, name: str) -> str:

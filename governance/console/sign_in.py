@@ -1,12 +1,13 @@
 """Coming and going: sign-in, sign-out, and the files that every page needs."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from starlette.status import HTTP_401_UNAUTHORIZED
 
 from fedcore.errors import ForbiddenError, NotFoundError
+from governance.auth import account_of_key
 from governance.console.forms import Fields, token_of, verify_token
 from governance.console.rendering import HEADERS, render
 from governance.console.rim import SIGN_IN, ConsoleRoute, see_other
@@ -18,11 +19,16 @@ from governance.console.seats import (
     cookie_name,
     delete_cookie,
     require_private,
-    sessions_of,
     set_cookie,
     visit_of,
 )
-from governance.problems import Problem, UnauthenticatedError, problem_of
+from governance.office import Office
+from governance.problems import Problem, ThrottledError, UnauthenticatedError, problem_of
+from governance.roles import HOUSE_ROLES
+from governance.routes.sessions import address_of
+from governance.sessions import Opened, account_of_token, end_session, open_session
+from governance.sign_in import Claimed
+from governance.sign_in import sign_in as sign_in_with_password
 
 HOME = "/console"
 # Pages of the console and nothing else: no address, given by whomever, leads away from here.
@@ -50,20 +56,20 @@ def sign_in(request: Request, fields: Fields, office: Desks) -> Response:
     verify_token(fields, visit)
     following = _next(fields.get("next"))
     try:
-        with office.reading() as desk:
-            secret = sessions_of(request).open(desk, fields.get("api_key", "").strip())
-    except UnauthenticatedError as error:
-        return _sign_in_page(request, following, problem_of(error, request.url.path))
+        opened = _open(request, fields, office)
+    except (UnauthenticatedError, ThrottledError) as error:
+        return _sign_in_page(request, following, problem_of(error, request.url.path), fields)
     response = see_other(following)
-    set_cookie(request, response, SESSION_COOKIE, secret)
+    set_cookie(request, response, SESSION_COOKIE, opened.access_token)
     delete_cookie(request, response, VISIT_COOKIE)
     return response
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, form: Filled) -> Response:
+def sign_out(request: Request, form: Filled, office: Desks) -> Response:
     """End the session."""
-    sessions_of(request).close(form.seat.secret)
+    with office.writing() as desk:
+        end_session(desk, account_of_token(desk, form.seat.secret, "console")[1])
     response = see_other(SIGN_IN)
     delete_cookie(request, response, SESSION_COOKIE)
     return response
@@ -79,16 +85,39 @@ def fetch_static(name: str) -> Response:
     return Response(content, media_type=_STATIC[name], headers=headers)
 
 
-def _sign_in_page(request: Request, following: str, problem: Problem | None) -> Response:
+def _open(request: Request, fields: Mapping[str, str], office: Office) -> Opened:
+    """Return a session that a password or an API key opens.
+
+    Raises: UnauthenticatedError `auth.invalid`, `auth.revoked`; ThrottledError.
+    """
+    api_key = fields.get("api_key", "").strip()
+    if api_key or not fields.get("password"):
+        with office.writing() as desk:
+            return open_session(desk, account_of_key(desk, api_key), "console")
+    address = address_of(request)
+    claimed = Claimed(fields.get("name", "").strip(), fields.get("role", ""), address)
+    return sign_in_with_password(office, claimed, fields["password"], "console")
+
+
+def _sign_in_page(
+    request: Request,
+    following: str,
+    problem: Problem | None,
+    fields: Mapping[str, str] | None = None,
+) -> Response:
     visit = visit_of(request)
+    filled = fields or {}
     content = {
         "form_token": token_of(visit),
         "next": following,
         "problem": problem,
         "seat": None,
         "pages": (),
+        "roles": HOUSE_ROLES,
+        "name": filled.get("name", ""),
+        "role": filled.get("role", ""),
     }
-    response = render("sign_in.html", content, HTTP_401_UNAUTHORIZED if problem else 200)
+    response = render("sign_in.html", content, problem.status if problem else 200)
     set_cookie(request, response, VISIT_COOKIE, visit)
     return response
 

@@ -17,7 +17,7 @@ from governance.erasures import erase_document
 from governance.exports.evidence import prove_logged, sign_checkpoint
 from governance.exports.log_export import export_log as exported_lines
 from governance.log_bodies import ConsistencyProof, ErasureRequest, LogProof
-from governance.routes.callers import PUBLIC, Anyone, Desks, Revoker
+from governance.routes.callers import NO_UNIT, PUBLIC, Anyone, Desks, House, Revoker
 from governance.routes.paging import LongPaged
 from registry import log
 
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 256 * 1024
 router = APIRouter()
 
 
-@router.get("/v1/log/checkpoint", summary="Read the log's checkpoint")
+@router.get("/v1/log/checkpoint", summary="Read the log's checkpoint", openapi_extra=NO_UNIT)
 def fetch_checkpoint(office: Desks, caller: Anyone) -> Envelope:
     """Return the log's size and root, signed now."""
     with office.reading() as desk:
@@ -37,7 +37,7 @@ def fetch_checkpoint(office: Desks, caller: Anyone) -> Envelope:
 def list_entries(
     page: LongPaged,
     office: Desks,
-    caller: Anyone,
+    caller: House,
     after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> LogEntries:
     """Return at most `limit` entries from index `after`, or from the cursor's place, on."""
@@ -53,7 +53,7 @@ def list_entries(
     response_class=StreamingResponse,
     responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}},
 )
-def export_log(office: Desks, caller: Anyone) -> StreamingResponse:
+def export_log(office: Desks, caller: House) -> StreamingResponse:
     """Return all entries and what was signed about them, as `fedpact log verify` reads it.
 
     The lines (`log-export/2`) are gathered on the disk before the first one is sent: no transaction
@@ -68,7 +68,9 @@ def export_log(office: Desks, caller: Anyone) -> StreamingResponse:
     return StreamingResponse(_chunks(gathered), media_type="application/jsonl")
 
 
-@router.get("/v1/log/proof", summary="Read the proof that a document is in the log")
+@router.get(
+    "/v1/log/proof", summary="Read the proof that a document is in the log", openapi_extra=NO_UNIT
+)
 def prove_inclusion(
     office: Desks, caller: Anyone, document: Annotated[Digest, Query()]
 ) -> LogProof:
@@ -79,7 +81,11 @@ def prove_inclusion(
         return LogProof(logged=logged, checkpoint=sign_checkpoint(desk, view))
 
 
-@router.get("/v1/log/consistency", summary="Read the proof that the log continues an older one")
+@router.get(
+    "/v1/log/consistency",
+    summary="Read the proof that the log continues an older one",
+    openapi_extra=NO_UNIT,
+)
 def prove_consistency(
     office: Desks, caller: Anyone, size: Annotated[int, Query(ge=0, le=2**31 - 1)]
 ) -> ConsistencyProof:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from fedcore.errors import InvalidRecordError, RefusedError
+from fedcore.errors import InvalidRecordError, NotFoundError, RefusedError
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.record import Name
@@ -30,7 +30,16 @@ from governance.decisions.gate import RULE_VERSION
 from governance.exports.evidence import export_evidence
 from governance.office import Desk
 from governance.replays import replay
-from governance.routes.callers import Anyone, Desks, Operator, Overseer, Revoker
+from governance.routes.callers import (
+    OWN_UNIT,
+    Anyone,
+    Desks,
+    House,
+    Operator,
+    Overseer,
+    Revoker,
+    verify_concerns,
+)
 from governance.routes.once import Once
 from governance.routes.paging import Paged
 from registry import models as stored_models
@@ -64,11 +73,14 @@ def request_permit(body: PermitRequest, office: Desks, caller: Operator, once: O
     return outcome
 
 
-@router.get("/permits/{run_id}", summary="Read the permit of a run")
+@router.get("/permits/{run_id}", summary="Read the permit of a run", openapi_extra=OWN_UNIT)
 def fetch_permit(run_id: Name, office: Desks, caller: Anyone) -> Envelope:
     """Return the permit of a run."""
     with office.reading() as desk:
-        return desk.fetch(Permit, permits.find_permit(desk, run_id).permit)
+        stored = permits.find_permit(desk, run_id)
+        cohort = stored_permits.list_units(desk.session, run_id)
+        verify_concerns(caller, cohort, NotFoundError(*permits.UNKNOWN))
+        return desk.fetch(Permit, stored.permit)
 
 
 @router.get("/permits/{run_id}/decisions", summary="Read what the gate answered for a run")
@@ -157,11 +169,13 @@ def register_model(body: ModelRequest, office: Desks, caller: Operator, once: On
         )
 
 
-@router.get("/models", summary="List the model versions")
+@router.get("/models", summary="List the model versions", openapi_extra=OWN_UNIT)
 def list_models(page: Paged, office: Desks, caller: Anyone) -> ModelList:
     """Return all versions in the order in which they were registered."""
     with office.reading() as desk:
-        found = stored_models.list_after(desk.session, page.after(0), page.limit + 1)
+        found = stored_models.list_after(
+            desk.session, page.after(0), page.limit + 1, of_unit=caller.unit
+        )
     return ModelList(
         models=tuple(
             ModelSummary(
@@ -172,11 +186,14 @@ def list_models(page: Paged, office: Desks, caller: Anyone) -> ModelList:
     )
 
 
-@router.get("/models/{name}/{version}", summary="Read a model version")
+@router.get("/models/{name}/{version}", summary="Read a model version", openapi_extra=OWN_UNIT)
 def fetch_model(name: Name, version: Version, office: Desks, caller: Anyone) -> Envelope:
     """Return what is claimed about a model, signed."""
     with office.reading() as desk:
-        return desk.fetch(ModelVersion, models.find_model(desk, name, version).document)
+        stored = models.find_model(desk, name, version)
+        cohort = stored_permits.list_units(desk.session, stored.run_id)
+        verify_concerns(caller, cohort, NotFoundError(*models.UNKNOWN))
+        return desk.fetch(ModelVersion, stored.document)
 
 
 @router.get(
@@ -184,7 +201,7 @@ def fetch_model(name: Name, version: Version, office: Desks, caller: Anyone) -> 
     summary="Read the evidence bundle of a model version",
     response_class=ZipResponse,
 )
-def fetch_evidence(name: Name, version: Version, office: Desks, caller: Anyone) -> ZipResponse:
+def fetch_evidence(name: Name, version: Version, office: Desks, caller: House) -> ZipResponse:
     """Return an archive that can be verified without this service."""
     with office.reading() as desk:
         return ZipResponse(export_evidence(desk, name, version))

@@ -60,6 +60,7 @@ NAMES = {
     "approver": "paul",
     "operator": "otto",
     "auditor": "ada",
+    "unit_operator": "nora",
 }
 STEPS: tuple[tuple[DpiaAct, str], ...] = (
     ("submit", "author"),
@@ -111,7 +112,8 @@ class World:
         for role, name in NAMES.items():
             self.keys[role] = SigningKey.generate()
             public = self.keys[role].public if role in {"author", "operator"} else None
-            self.api_keys[role] = self.gateway("admin").create_account(name, role, public)
+            unit = UNITS[0] if role == "unit_operator" else None
+            self.api_keys[role] = self.gateway("admin").create_account(name, role, public, unit)
 
     def enrolment(self, unit: str, **changes: Any) -> Enrolment:
         key = self.keys.setdefault(unit, SigningKey.generate())

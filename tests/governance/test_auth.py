@@ -9,18 +9,31 @@ from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
 from governance.metrics import MEDIA_TYPE
-from governance.roles import ROLES
+from governance.roles import HOUSE_ROLES, ROLES
 from registry import accounts
 from registry.database import Database
 
 # A new route fails here until it is written down with the roles that it is for.
 ROUTES = {
+    ("post", "/v1/sessions"): "public",
+    ("post", "/v1/sessions/refresh"): "public",
+    ("post", "/v1/sessions/end"): set(ROLES),
+    ("post", "/v1/password"): set(ROLES),
+    ("get", "/v1/me"): set(ROLES),
     ("post", "/v1/accounts"): {"admin"},
+    ("get", "/v1/accounts"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/accounts/{name}/{role}/revocation"): {"admin"},
     ("post", "/v1/claims"): "public",
     ("post", "/v1/enrolments"): {"compliance", "admin"},
-    ("get", "/v1/units"): {"operator", "admin", "compliance", "auditor"},
-    ("post", "/v1/units/{unit}/revocation"): {"compliance", "admin"},
+    ("get", "/v1/units"): {"operator", "admin", "compliance", "auditor", "unit_operator"},
+    ("get", "/v1/units/{unit}/opt-outs"): {
+        "auditor",
+        "compliance",
+        "dpo",
+        "admin",
+        "unit_operator",
+    },
+    ("post", "/v1/units/{unit}/revocation"): {"compliance", "admin", "unit_operator"},
     ("post", "/v1/contracts"): {"compliance"},
     ("get", "/v1/contracts/{digest}"): "public",
     ("post", "/v1/dpias"): {"author"},
@@ -41,15 +54,15 @@ ROUTES = {
     ("post", "/v1/models"): {"operator"},
     ("get", "/v1/models"): set(ROLES),
     ("get", "/v1/models/{name}/{version}"): set(ROLES),
-    ("get", "/v1/models/{name}/{version}/evidence"): set(ROLES),
+    ("get", "/v1/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
     ("post", "/v1/rotations"): "node",
     ("post", "/v1/leaves"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),
-    ("get", "/v1/log/entries"): set(ROLES),
-    ("get", "/v1/log/export"): set(ROLES),
+    ("get", "/v1/log/entries"): set(HOUSE_ROLES),
+    ("get", "/v1/log/export"): set(HOUSE_ROLES),
     ("get", "/v1/log/proof"): set(ROLES),
     ("get", "/v1/log/consistency"): set(ROLES),
     ("post", "/v1/log/erasures"): {"compliance", "dpo"},
@@ -105,7 +118,7 @@ def test_every_route_is_classified_and_says_so_in_the_document(people):
         else:
             assert "x-fedpact-access" not in operation
             [requirement] = security
-            declared[key] = set(requirement["apiKey"])
+            declared[key] = set(requirement["bearer"])
     assert declared == ROUTES
 
 
@@ -140,7 +153,7 @@ def test_a_route_admits_its_roles_and_no_other(people, method, template):
         headers = {"Authorization": f"Bearer {people.api_keys[role]}"}
         response = people.client.request(**call, headers=headers)
         if role in expected:
-            assert response.status_code in {200, 404, 422}, role
+            assert response.status_code in {200, 404, 409, 422}, role
         else:
             assert (response.status_code, code_of(response)) == (403, "auth.wrong_role"), role
 

@@ -49,7 +49,7 @@ def test_every_example_is_read_by_its_route(world):
         for method, operation in methods.items():
             if "requestBody" not in operation:
                 continue
-            roles = [r for item in operation.get("security", []) for r in item["apiKey"]]
+            roles = [r for item in operation.get("security", []) for r in item["bearer"]]
             headers = {"Authorization": f"Bearer {world.api_keys[roles[0]]}"} if roles else {}
             example = operation["requestBody"]["content"]["application/json"]["example"]
             url = path.format(

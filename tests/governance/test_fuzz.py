@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from fedcore.gateway_http import HttpGateway
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 from governance.problems import MEDIA_TYPE
@@ -41,6 +42,7 @@ CHECKS = [
 NODE, PUBLIC = "node", "public"
 # What ends something for all others comes when they are done.
 LAST = ("stop", "lift_stop", "rotate_key", "leave")
+PASSWORD = "four plain words in a row"
 ACTS = [
     ("author", "submit"),
     ("evaluator", "evaluate"),
@@ -81,6 +83,8 @@ class Sensible:
             world.enrol(unit)
         self._rotation = self._rotate("turning")
         self.pulled = world.gateway("compliance").stop("unit", "elsewhere", "r").digest
+        sam = world.gateway("admin").create_account("sam", "auditor")
+        HttpGateway(world.client, sam).set_password(PASSWORD)
         for name, lifter in (("lena", "dpo"), ("lars", "compliance")):
             world.api_keys[f"other {lifter}"] = world.gateway("admin").create_account(name, lifter)
 
@@ -110,6 +114,19 @@ class Sensible:
         """The body of a request that is granted, or None where none is needed."""
         make = getattr(self, operation, None)
         return None if make is None else make()
+
+    def open_session(self) -> Any:
+        return {"name": "sam", "role": "auditor", "password": PASSWORD}
+
+    def refresh_session(self) -> Any:
+        tokens = self.world.gateway().sign_in("sam", "auditor", PASSWORD)
+        return {"refresh_token": tokens.refresh_token}
+
+    def end_sessions(self) -> Any:
+        return {"everywhere": True}
+
+    def set_password(self) -> Any:
+        return {"password": PASSWORD, "current": PASSWORD}
 
     def create_account(self) -> Any:
         return {"name": self.fresh("zoe"), "role": "auditor"}
@@ -206,7 +223,7 @@ def operations(document):
     for result in schemathesis.openapi.from_dict(document).get_all_operations():
         operation = result.ok()  # type: ignore[union-attr]
         raw = document["paths"][operation.path][operation.method]
-        roles = [role for item in raw.get("security", []) for role in item["apiKey"]]
+        roles = [role for item in raw.get("security", []) for role in item["bearer"]]
         yield operation, raw["operationId"], roles or [raw["x-fedpact-access"]]
 
 

@@ -7,24 +7,24 @@ from fastapi.routing import APIRoute
 
 from fedcore.errors import RefusedError
 from governance.console.seats import OVERSEERS
-from governance.roles import ROLES
+from governance.roles import HOUSE_ROLES, ROLES
 
 # A new page fails here until it is written down with the roles that it is for.
 PAGES = {
-    ("GET", "/console"): set(ROLES),
-    ("GET", "/console/dpias"): set(ROLES),
-    ("GET", "/console/dpias/{digest}"): set(ROLES),
-    ("GET", "/console/dpias/{digest}/acts/{act}"): set(ROLES),
+    ("GET", "/console"): set(HOUSE_ROLES),
+    ("GET", "/console/dpias"): set(HOUSE_ROLES),
+    ("GET", "/console/dpias/{digest}"): set(HOUSE_ROLES),
+    ("GET", "/console/dpias/{digest}/acts/{act}"): set(HOUSE_ROLES),
     ("POST", "/console/dpias/{digest}/acts/{act}"): "form",
-    ("GET", "/console/runs"): set(ROLES),
-    ("GET", "/console/runs/{run_id}"): set(ROLES),
+    ("GET", "/console/runs"): set(HOUSE_ROLES),
+    ("GET", "/console/runs/{run_id}"): set(HOUSE_ROLES),
     ("GET", "/console/refusals"): OVERSEERS,
     ("GET", "/console/opt-outs"): OVERSEERS,
-    ("GET", "/console/models"): set(ROLES),
-    ("GET", "/console/models/{name}/{version}"): set(ROLES),
-    ("GET", "/console/models/{name}/{version}/evidence"): set(ROLES),
-    ("GET", "/console/log"): set(ROLES),
-    ("GET", "/console/log/{index}"): set(ROLES),
+    ("GET", "/console/models"): set(HOUSE_ROLES),
+    ("GET", "/console/models/{name}/{version}"): set(HOUSE_ROLES),
+    ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
+    ("GET", "/console/log"): set(HOUSE_ROLES),
+    ("GET", "/console/log/{index}"): set(HOUSE_ROLES),
     ("GET", "/console/sign-in"): "public",
     ("POST", "/console/sign-in"): "public",
     ("POST", "/console/sign-out"): "form",

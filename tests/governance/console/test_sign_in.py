@@ -1,10 +1,16 @@
 """Coming and going: what a browser must show, and for how long it counts."""
 
+from typing import ClassVar
+
+import httpx
 import pytest
 
-from governance.console.key_sessions import LIFETIME
-from governance.roles import ROLES
+from governance.app import create_app
+from governance.decisions.sign_in import ACCOUNT_ALLOWANCE
+from governance.roles import HOUSE_ROLES
+from simulations.transport import AsgiTransport
 
+PASSWORD = "four plain words in a row"
 SESSION = "__Host-fedpact-session"
 
 
@@ -18,7 +24,7 @@ def test_a_stranger_is_sent_to_sign_in_and_back_to_where_they_wanted(browser_of,
     assert browser.get("/console/runs").status_code == 200
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", HOUSE_ROLES)
 def test_every_role_signs_in_and_out(browser_of, role):
     browser = browser_of(role)
     assert browser.get("/console").status_code == 200
@@ -39,12 +45,73 @@ def test_what_was_signed_out_counts_no_more_even_when_the_cookie_was_kept(browse
     assert with_cookie(thief, kept).status_code == 303
 
 
-def test_a_session_ends_by_itself(browser_of, world):
-    browser = browser_of("dpo")
-    world.clock.tick(seconds=LIFETIME.total_seconds() - 1)
-    assert browser.get("/console").status_code == 200
-    world.clock.tick(seconds=1)
+def test_a_session_lasts_while_it_is_used_and_ends_when_it_is_not(browser_of, world):
+    browser, idle_s = browser_of("dpo"), world.settings.console_idle_s
+    for _ in range(4):
+        world.clock.tick(seconds=idle_s - 1)
+        assert browser.get("/console").status_code == 200
+    world.clock.tick(seconds=idle_s)
     assert browser.get("/console").status_code == 303
+
+
+def test_a_session_ends_with_its_day_even_when_it_is_used(browser_of, world):
+    browser = browser_of("dpo")
+    for _ in range(world.settings.session_valid_s // 1200 - 1):
+        world.clock.tick(seconds=1200)
+        assert browser.get("/console").status_code == 200
+    world.clock.tick(seconds=1200)
+    assert browser.get("/console").status_code == 303
+
+
+def test_a_session_outlives_a_restart_of_the_service(browser_of, world):
+    kept = browser_of("dpo").client.cookies[SESSION]
+    again = AsgiTransport(create_app(world.settings, world.clock))
+    cookie = {"Cookie": f"{SESSION}={kept}"}
+    with httpx.Client(transport=again, base_url="https://governance") as client:
+        assert client.get("/console", headers=cookie).status_code == 200
+
+
+def test_a_cookie_is_no_bearer_token_and_a_bearer_token_no_cookie(browser_of, world):
+    kept = browser_of("dpo").client.cookies[SESSION]
+    answer = world.client.get("/v1/me", headers={"Authorization": f"Bearer {kept}"})
+    assert answer.status_code == 401
+    world.gateway("dpo").set_password(PASSWORD)
+    tokens = world.gateway().sign_in("dora", "dpo", PASSWORD)
+    assert with_cookie(browser_of(), tokens.access_token).status_code == 303
+
+
+class TestPassword:
+    FIELDS: ClassVar = {"name": "dora", "role": "dpo", "password": PASSWORD}
+
+    def test_a_password_opens_the_console(self, browser_of, world):
+        world.gateway("dpo").set_password(PASSWORD)
+        browser = browser_of()
+        assert browser.post("/console/sign-in", self.FIELDS).status_code == 303
+        assert browser.get("/console").status_code == 200
+
+    def test_a_wrong_one_is_refused_beside_the_form_which_keeps_the_name(self, browser_of, world):
+        world.gateway("dpo").set_password(PASSWORD)
+        browser = browser_of()
+        wrong = {**self.FIELDS, "password": "not this one, surely"}
+        for _ in range(ACCOUNT_ALLOWANCE):
+            answer = browser.post("/console/sign-in", wrong)
+            assert (answer.status_code, "auth.invalid" in answer.text) == (401, True)
+            assert 'value="dora"' in answer.text
+            assert "not this one" not in answer.text
+        answer = browser.post("/console/sign-in", self.FIELDS)
+        assert (answer.status_code, "auth.throttled" in answer.text) == (429, True)
+        world.clock.tick(seconds=30)
+        assert browser.post("/console/sign-in", self.FIELDS).status_code == 303
+
+    def test_a_new_password_ends_the_sessions_of_the_old_one(self, browser_of, world):
+        browser = browser_of("dpo")
+        world.gateway("dpo").set_password(PASSWORD)
+        assert browser.get("/console").status_code == 303
+
+
+def test_a_units_operator_has_the_api_and_no_seat_at_the_console(browser_of):
+    answer = browser_of("unit_operator").get("/console")
+    assert (answer.status_code, "auth.wrong_role" in answer.text) == (403, True)
 
 
 def test_a_session_ends_with_its_account(browser_of, world):

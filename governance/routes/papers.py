@@ -1,70 +1,31 @@
-"""Routes of people: accounts, contracts, DPIAs and plans."""
+"""Routes of papers: contracts, DPIAs and plans."""
 
 from fastapi import APIRouter, Response
-from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
+from starlette.status import HTTP_201_CREATED
 
 from fedcore.contracts import Contract
 from fedcore.dpia_record import DpiaView
+from fedcore.errors import NotFoundError
 from fedcore.plans import TrainingPlan
-from fedcore.record import Digest, Name
+from fedcore.record import Digest
 from fedcore.signing import Envelope
-from governance import accounts, claims, dpias, plans
-from governance.bodies import (
-    AccountCreated,
-    AccountRequest,
-    ActRequest,
-    ClaimRequest,
-    DraftRequest,
-    StateView,
-    Stored,
-)
-from governance.office import Desk
-from governance.roles import Role
+from governance import dpias, plans
+from governance.bodies import ActRequest, DraftRequest, StateView, Stored
+from governance.office import Desk, unknown
 from governance.routes.callers import (
+    OWN_UNIT,
     PUBLIC,
     Actor,
-    Admin,
     Anyone,
     Author,
     Compliance,
     Desks,
+    verify_concerns,
 )
 from governance.routes.once import Once
 from governance.routes.preconditions import IfMatch, etag_of_dpia, verify_match
-from registry.accounts import KeyRecord
 
 router = APIRouter(prefix="/v1")
-
-
-@router.post("/accounts", summary="Make an account", status_code=HTTP_201_CREATED)
-def create_account(body: AccountRequest, office: Desks, caller: Admin) -> AccountCreated:
-    """Return the new account's API key, which is shown this once."""
-    with office.writing() as desk:
-        key = accounts.create_account(desk, body.name, body.role, body.public_key)
-    return AccountCreated(name=body.name, role=body.role, api_key=key)
-
-
-@router.post(
-    "/accounts/{name}/{role}/revocation",
-    summary="Revoke an account's API key",
-    status_code=HTTP_204_NO_CONTENT,
-)
-def revoke_account(name: Name, role: Role, office: Desks, caller: Admin) -> None:
-    """Make an account's API key worthless; a second time changes nothing."""
-    with office.writing() as desk:
-        accounts.revoke_account(desk, name, role)
-
-
-@router.post(
-    "/claims",
-    summary="Become the first administrator",
-    status_code=HTTP_204_NO_CONTENT,
-    openapi_extra=PUBLIC,
-)
-def claim(body: ClaimRequest, office: Desks) -> None:
-    """Take the one-time code that was shown on the host; the same claim again changes nothing."""
-    with office.writing() as desk:
-        claims.claim(desk, body.code, body.name, KeyRecord(body.key_id, body.key_hash))
 
 
 @router.post("/contracts", summary="Publish a data contract")
@@ -114,11 +75,13 @@ def act_on_dpia(
         return once.answer(desk, caller, StateView, lambda: act(desk))
 
 
-@router.get("/dpias/{digest}", summary="Read a DPIA")
+@router.get("/dpias/{digest}", summary="Read a DPIA", openapi_extra=OWN_UNIT)
 def fetch_dpia(digest: Digest, response: Response, office: Desks, caller: Anyone) -> DpiaView:
     """Return a DPIA version, its state and its acts; its ETag is what acts must name."""
     with office.reading() as desk:
-        response.headers["ETag"] = etag_of_dpia(dpias.find_dpia(desk, digest))
+        stored = dpias.find_dpia(desk, digest)
+        verify_concerns(caller, stored.record.bindings.units, NotFoundError(*dpias.UNKNOWN))
+        response.headers["ETag"] = etag_of_dpia(stored)
         return dpias.view_dpia(desk, digest)
 
 
@@ -131,8 +94,10 @@ def register_plan(body: Envelope, office: Desks, caller: Author, once: Once) -> 
         )
 
 
-@router.get("/plans/{digest}", summary="Read a training plan")
+@router.get("/plans/{digest}", summary="Read a training plan", openapi_extra=OWN_UNIT)
 def fetch_plan(digest: Digest, office: Desks, caller: Anyone) -> Envelope:
     """Return a plan as its author signed it."""
     with office.reading() as desk:
+        plan, _ = plans.open_plan(desk, digest)
+        verify_concerns(caller, (terms.unit for terms in plan.units), unknown(TrainingPlan))
         return desk.fetch(TrainingPlan, digest)

@@ -1,0 +1,230 @@
+"""Role x route x unit, from the OpenAPI document: nobody reads another unit's things.
+
+A route that is new is asked by every caller as it is; what it needs besides is in `SENT`, and a
+route that admits operators of units without saying what they may see fails.
+"""
+
+from typing import Any
+
+import pytest
+
+from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.membership import KeyRotation, Leave
+from fedcore.signing import SigningKey
+from governance.roles import HOUSE_ROLES, UNIT_ROLES
+
+INSIDE, OUTSIDE = "north", "east"
+# The roles of the house, and the operators of a unit that the run is about and of one that it is
+# not about.
+CALLERS = (*HOUSE_ROLES, INSIDE, OUTSIDE)
+NOTHING = {
+    "digest": "sha256:" + "0" * 64,
+    "run_id": "nothing",
+    "name": "nothing",
+    "version": 1,
+    "unit": "nothing",
+    "role": "auditor",
+}
+QUERY = {"/v1/log/proof": "?document={plan}", "/v1/log/consistency": "?size=1"}
+BODY = {"/v1/units/{unit}/revocation": {"reason": "stolen"}}
+# What one of them can do only once, or does to all others, is asked last.
+LAST = ("revoke_node", "end_sessions")
+
+
+@pytest.fixture
+def both(world: Any, model_bytes: bytes) -> Any:
+    """A run and a model of north and south, and a third unit that has nothing to do with them."""
+    world.enrol(OUTSIDE)
+    world.run("run-1")
+    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.cosign()
+    for unit in (INSIDE, OUTSIDE):
+        made = world.gateway("admin").create_account(f"of-{unit}", UNIT_ROLES[0], unit=unit)
+        world.api_keys[unit] = made
+    return world
+
+
+def operations(world):
+    """Every operation: method, path template, what the document says of it; the dangerous last."""
+    paths = world.client.get("/openapi.json").json()["paths"]
+    found = [
+        (method, path, operation)
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]
+    return sorted(found, key=lambda item: item[2]["operationId"] in LAST)
+
+
+def things(world, operation):
+    """The path parameters of what the run of north and south is about."""
+    digests = {
+        "fetch_dpia": world.dpia().digest,
+        "fetch_plan": world.plan().digest,
+        "fetch_contract": world.plan().contract,
+    }
+    return {
+        **NOTHING,
+        "digest": digests.get(operation["operationId"], NOTHING["digest"]),
+        "run_id": "run-1",
+        "name": "churn",
+        "unit": INSIDE,
+    }
+
+
+def ask(world, caller, method, path, parameters):
+    query = QUERY.get(path, "").format(plan=world.plan().digest)
+    body = BODY.get(path, {}) if method == "post" else None
+    headers = {"Authorization": f"Bearer {world.api_keys[caller]}"}
+    return world.client.request(
+        method, path.format(**parameters) + query, json=body, headers=headers
+    )
+
+
+def answered(response):
+    """Status and problem of an answer, without what differs from request to request."""
+    if not response.headers["content-type"].startswith("application/problem+json"):
+        return response.status_code, None
+    problem = response.json()
+    return response.status_code, {
+        name: problem[name] for name in problem if name not in {"instance", "request_id"}
+    }
+
+
+def expected(caller, roles, units):
+    """Whether a caller is refused, or sees what is there, or what they would see were it not."""
+    role = caller if caller in HOUSE_ROLES else UNIT_ROLES[0]
+    if role not in roles:
+        return "refused"
+    return "blind" if caller == OUTSIDE and units == "own" else "admitted"
+
+
+@pytest.mark.timeout(300)
+def test_every_route_shows_a_units_operator_their_own_unit_and_nothing_else(both):
+    seen: dict[str, set[str]] = {"refused": set(), "blind": set(), "admitted": set()}
+    for method, path, operation in operations(both):
+        if "security" not in operation:
+            assert operation["x-fedpact-access"] in {"public", "node"}, path
+            continue
+        roles = operation["security"][0]["bearer"]
+        units = operation.get("x-fedpact-units")
+        assert (units in {"own", "none"}) == (UNIT_ROLES[0] in roles), (method, path)
+        for caller in CALLERS:
+            verdict = expected(caller, roles, units)
+            seen[verdict].add(path)
+            response = ask(both, caller, method, path, things(both, operation))
+            told = (caller, method, path, response.status_code, response.text[:300])
+            if verdict == "refused":
+                assert (response.status_code, response.json()["code"]) == (
+                    403,
+                    "auth.wrong_role",
+                ), told
+                continue
+            assert "auth." not in response.text, told
+            if verdict == "admitted" and method == "get" and "{" in path:
+                assert response.status_code == 200, told
+            if verdict == "blind" and "{" in path:
+                absent = ask(both, caller, method, path, NOTHING)
+                assert answered(response) == answered(absent), told
+                assert response.status_code == 404, told
+            elif verdict == "blind":
+                assert INSIDE.encode() not in response.content, told
+                assert b"south" not in response.content, told
+    assert all(seen.values())
+
+
+def test_lists_hold_a_units_own_and_lists_of_others_are_not_shorter_for_it(both):
+    def listed(caller, path, name):
+        return [item[name] for item in next(iter(both.get(path, caller).values()))]
+
+    assert listed(INSIDE, "/v1/units", "unit") == [INSIDE]
+    assert listed(OUTSIDE, "/v1/units", "unit") == [OUTSIDE]
+    assert listed("auditor", "/v1/units", "unit") == ["east", "north", "south"]
+    assert listed(INSIDE, "/v1/models", "name") == ["churn"]
+    assert listed(OUTSIDE, "/v1/models", "name") == []
+    assert listed("auditor", "/v1/models", "name") == ["churn"]
+
+
+def test_a_units_operator_stops_their_own_node_and_no_other(both):
+    def revoke(unit):
+        return ask(
+            both, INSIDE, "post", "/v1/units/{unit}/revocation", {**NOTHING, "unit": unit}
+        ).status_code
+
+    assert revoke("south") == 404
+    assert both.bulletin("south")
+    assert revoke(INSIDE) == 200
+
+
+def documents_of(world, named, signer):
+    """A document for each route of nodes that names one unit and is signed by another."""
+    key = SigningKey.generate()
+    world.keys["fresh"] = key
+    enrolment = world.sign(world.enrolment(named, node_key=key.public), "fresh")
+    leave = Leave(
+        unit=named,
+        ledger_sequence=0,
+        ledger_hash="00" * 32,
+        reason="r",
+        left_at=world.clock.now,
+    )
+    rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
+    return {
+        "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
+        "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
+        "/v1/rotations": world.sign(rotation, signer),
+        "/v1/leaves": world.sign(leave, signer),
+    }
+
+
+def test_no_node_speaks_for_another_unit(both):
+    routes = {
+        path
+        for _, path, operation in operations(both)
+        if operation.get("x-fedpact-access") == "node"
+    }
+    others, own = documents_of(both, INSIDE, OUTSIDE), documents_of(both, INSIDE, INSIDE)
+    assert routes == set(own)
+    for path, envelope in others.items():
+        body = envelope.model_dump(mode="json", by_alias=True)
+        response = both.client.post(path, json=body)
+        assert (response.status_code, response.json()["code"]) == (403, "unit.other_unit"), path
+    for path, envelope in own.items():
+        if (
+            path == "/v1/leaves"
+        ):  # the key that leaves is by now the one that came with the rotation
+            continue
+        body = envelope.model_dump(mode="json", by_alias=True)
+        assert both.client.post(path, json=body).is_success, path
+
+
+class TestAccounts:
+    def test_a_units_operator_names_a_unit_and_nobody_else_does(self, both):
+        admin = both.gateway("admin")
+        with pytest.raises(InvalidRecordError, match=r"account\.unit_missing"):
+            admin.create_account("ole", "unit_operator")
+        with pytest.raises(InvalidRecordError, match=r"account\.unit_needless"):
+            admin.create_account("ole", "auditor", unit=INSIDE)
+        assert admin.create_account("ole", "unit_operator", unit=INSIDE)
+        assert admin.create_account("ole", "auditor")
+
+    def test_a_revoked_operator_comes_back_for_the_same_unit_only(self, both):
+        admin = both.gateway("admin")
+        admin.revoke_account("of-north", "unit_operator")
+        with pytest.raises(ConflictError, match=r"account\.unit_differs"):
+            admin.create_account("of-north", "unit_operator", unit=OUTSIDE)
+        assert admin.create_account("of-north", "unit_operator", unit=INSIDE)
+
+    def test_who_may_act_is_listed_for_those_who_oversee(self, both):
+        both.gateway("dpo").set_password("four plain words in a row")
+        both.gateway("admin").revoke_account("emil", "evaluator")
+        listed = {
+            (item["name"], item["role"]): item
+            for item in both.get("/v1/accounts", "auditor")["accounts"]
+        }
+        assert listed["of-north", "unit_operator"]["unit"] == INSIDE
+        assert listed["dora", "dpo"]["has_password"]
+        assert not listed["ada", "auditor"]["has_password"]
+        assert listed["emil", "evaluator"]["revoked"]
+        text = str(listed)
+        assert "argon2" not in text
+        assert both.api_keys["dpo"][4:20] not in text
