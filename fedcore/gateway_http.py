@@ -221,9 +221,12 @@ class HttpGateway:
         """End the session whose access token this gateway has, or all of the account."""
         self._call("POST", "/v1/sessions/end", {"everywhere": everywhere})
 
-    def set_password(self, password: str, current: str | None = None) -> None:
-        """Replace the account's password; all of its sessions end."""
-        self._call("POST", "/v1/password", {"password": password, "current": current})
+    def set_password(
+        self, password: str, current: str | None = None, *, retire_api_key: bool = False
+    ) -> None:
+        """Replace the account's password; all of its sessions end, and perhaps its API key."""
+        body = {"password": password, "current": current, "retire_api_key": retire_api_key}
+        self._call("POST", "/v1/password", body)
 
     def revoke_account(self, name: str, role: str) -> None:
         """Make the API key of an account worthless."""

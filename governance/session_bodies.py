@@ -34,10 +34,13 @@ class EndRequest(Part):
 
 
 class PasswordRequest(Part):
-    """A password of at least 15 characters; `current` is the one before, if there is one."""
+    """A password of at least 15 characters; `current` is the one before, if there is one. With
+    `retire_api_key` the account's API key, which others may have seen, opens nothing any more.
+    """
 
     password: Password
     current: Password | None = None
+    retire_api_key: bool = False
 
 
 class AccountView(Part):

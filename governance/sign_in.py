@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from governance import passwords
+from governance.auth import make_api_key
 from governance.decisions.sign_in import (
     ACCOUNT_ALLOWANCE,
     ADDRESS_ALLOWANCE,
@@ -54,26 +55,33 @@ def sign_in(office: Office, claimed: Claimed, password: str, kind: Kind) -> Open
         return open_session(desk, account, kind)
 
 
-def change_password(
-    office: Office, account: Account, address: str, current: str | None, password: str
-) -> None:
+@dataclass(frozen=True)
+class Change:
+    """A new password, the one before if there is one, and whether the API key goes with it."""
+
+    password: str
+    current: str | None
+    retire_api_key: bool
+
+
+def change_password(office: Office, account: Account, address: str, change: Change) -> None:
     """Set an account's password, for which one who has a password already names it; every session
     of the account ends.
 
     Raises: InvalidRecordError `password.weak`; UnauthenticatedError `auth.invalid`; ThrottledError
         `auth.throttled`.
     """
-    hashed = passwords.hash_of(password, account.name)
+    hashed = passwords.hash_of(change.password, account.name)
     with office.reading() as desk:
         is_first = accounts.find_password(desk.session, account) is None
     if is_first:
         with office.writing() as desk:
             if accounts.find_password(desk.session, account) is None:
-                _replace(desk, account, hashed)
+                _replace(desk, account, hashed, change)
                 return
     claimed = Claimed(account.name, account.role, address)
-    with _proven(office, claimed, current or "") as (desk, _):
-        _replace(desk, account, hashed)
+    with _proven(office, claimed, change.current or "") as (desk, _):
+        _replace(desk, account, hashed, change)
 
 
 @contextmanager
@@ -112,9 +120,12 @@ def _count(desk: Desk, claimed: Claimed) -> None:
         attempts.count(desk.session, subject, desk.now)
 
 
-def _replace(desk: Desk, account: Account, hashed: str) -> None:
+def _replace(desk: Desk, account: Account, hashed: str, change: Change) -> None:
     accounts.set_password(desk.session, account, hashed)
     sessions.end_all(desk.session, account)
+    if change.retire_api_key:
+        _, kept = make_api_key()  # whose secret is forgotten here
+        accounts.replace_key(desk.session, account, kept)
 
 
 def _wrong() -> UnauthenticatedError:

@@ -74,6 +74,14 @@ def renew(session: Session, account: Account, key: KeyRecord) -> None:
     session.flush()
 
 
+def replace_key(session: Session, account: Account, key: KeyRecord) -> None:
+    """Put an API key in the place of an account's one before."""
+    row = session.exec(_of(account)).one()
+    row.key_id, row.key_hash = key.key_id, key.key_hash
+    session.add(row)
+    session.flush()
+
+
 def set_password(session: Session, account: Account, password_hash: str) -> None:
     """Store the hash of an account's password in the place of the one before."""
     row = session.exec(_of(account)).one()

@@ -14,15 +14,24 @@ SessionFile = Annotated[
 ]
 
 
-def set_password(url: Url, api_key_file: ApiKeyFile, ca: Authority = None) -> None:
+def set_password(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    retire_api_key: Annotated[
+        bool,
+        typer.Option("--retire-api-key", help="Make the API key worthless: others have seen it."),
+    ] = False,
+    ca: Authority = None,
+) -> None:
     """Set your account's password; it is asked for. All sessions of the account end."""
     current = typer.prompt(
         "Password until now (none: press return)", default="", hide_input=True, show_default=False
     )
     password = typer.prompt("New password", hide_input=True, confirmation_prompt=True)
     with open_line(url, ca, api_key_file) as gateway:
-        gateway.set_password(password, current or None)
-    typer.echo("the password is set; every session of the account has ended")
+        gateway.set_password(password, current or None, retire_api_key=retire_api_key)
+    ended = ", and its API key opens nothing any more" if retire_api_key else ""
+    typer.echo(f"the password is set; every session of the account has ended{ended}")
 
 
 def sign_in(

@@ -16,7 +16,7 @@ from governance.session_bodies import (
     SignInRequest,
 )
 from governance.sessions import Opened, account_of_token, end_session, is_access_token, refresh
-from governance.sign_in import Claimed, change_password, sign_in
+from governance.sign_in import Change, Claimed, change_password, sign_in
 from registry import sessions
 
 router = APIRouter(prefix="/v1")
@@ -66,7 +66,8 @@ def end_sessions(body: EndRequest, office: Desks, presented: Presented, caller: 
 )
 def set_password(body: PasswordRequest, request: Request, office: Desks, caller: Anyone) -> None:
     """Replace the caller's password, and end all sessions of the account."""
-    change_password(office, caller, address_of(request), body.current, body.password)
+    change = Change(body.password, body.current, body.retire_api_key)
+    change_password(office, caller, address_of(request), change)
 
 
 @router.get("/me", summary="Read who one is", openapi_extra=NO_UNIT)

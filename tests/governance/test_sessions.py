@@ -198,6 +198,14 @@ class TestPassword:
         people.gateway("dpo").set_password(OTHER, PASSWORD)
         assert reads(people, tokens.access_token) == (401, "session.ended")
 
+    def test_the_api_key_that_an_administrator_has_seen_may_go_with_it(self, people):
+        key = people.api_keys["dpo"]
+        people.gateway("dpo").set_password(OTHER, PASSWORD)
+        assert reads(people, key) == (200, None)
+        people.gateway("dpo").set_password(PASSWORD, OTHER, retire_api_key=True)
+        assert reads(people, key) == (401, "auth.invalid")
+        assert reads(people, sign_in(people).access_token) == (200, None)
+
     def test_a_weak_one_changes_nothing(self, people):
         tokens = sign_in(people)
         with pytest.raises(InvalidRecordError, match=r"password\.weak"):
