@@ -12,7 +12,7 @@ import secrets
 from datetime import datetime
 from typing import Annotated, TypeVar
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from fedcore.errors import (
@@ -95,6 +95,11 @@ def account_of_key(desk: Desk, api_key: str) -> Account:
             "auth.revoked", "this API key is revoked: ask an administrator for a new one"
         )
     return found[0]
+
+
+def address_of(request: Request) -> str:
+    """Return the address that a request came from; behind a proxy that is the proxy's."""
+    return "" if request.client is None else request.client.host
 
 
 def open_from_node(desk: Desk, envelope: Envelope, record_type: type[R]) -> tuple[R, EnrolledUnit]:

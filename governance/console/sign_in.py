@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 
 from fedcore.errors import ForbiddenError, NotFoundError
-from governance.auth import account_of_key
+from governance.auth import account_of_key, address_of
 from governance.console.forms import Fields, token_of, verify_token
 from governance.console.rendering import HEADERS, render
 from governance.console.rim import SIGN_IN, ConsoleRoute, see_other
@@ -25,7 +25,6 @@ from governance.console.seats import (
 from governance.office import Office
 from governance.problems import Problem, ThrottledError, UnauthenticatedError, problem_of
 from governance.roles import HOUSE_ROLES
-from governance.routes.sessions import address_of
 from governance.sessions import Opened, account_of_token, end_session, open_session
 from governance.sign_in import Claimed
 from governance.sign_in import sign_in as sign_in_with_password

@@ -5,7 +5,7 @@ from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from fedcore.errors import ConflictError
 from fedcore.sessions import Tokens
-from governance.auth import Presented
+from governance.auth import Presented, address_of
 from governance.problems import UnauthenticatedError
 from governance.routes.callers import NO_UNIT, PUBLIC, Anyone, Desks
 from governance.session_bodies import (
@@ -76,11 +76,6 @@ def read_caller(caller: Anyone) -> CallerView:
     return CallerView.model_validate(
         {"name": caller.name, "role": caller.role, "unit": caller.unit}
     )
-
-
-def address_of(request: Request) -> str:
-    """Return the address that a request came from; behind a proxy that is the proxy's."""
-    return "" if request.client is None else request.client.host
 
 
 def _view(opened: Opened) -> Tokens:

@@ -36,6 +36,10 @@ def test_what_is_guessed_first_is_refused_with_the_rule_and_not_the_password(wea
     assert passwords.hash_of(GOOD, "dora")
 
 
+def test_a_short_name_within_a_word_is_no_weakness():
+    assert passwords.hash_of("canada and other lands", "ada")
+
+
 def test_one_character_typed_on_two_keyboards_is_one():
     kept = passwords.hash_of("caf\u00e9 und vier W\u00f6rter", "dora")
     assert passwords.matches("cafe\u0301 und vier Wo\u0308rter", kept)
