@@ -15,7 +15,7 @@ from governance.limits import RequestLimits
 from governance.metrics import Metrics
 from governance.observation import Observation
 from governance.office import Office
-from governance.routes import log, nodes, office, operations, runs, stops, units
+from governance.routes import incidents, log, nodes, office, operations, runs, stops, units
 from governance.settings import GovernanceSettings
 from registry.database import Database
 
@@ -44,7 +44,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observation, metrics=app.state.metrics)
-    for module in (office, units, runs, stops, nodes, log, operations):
+    for module in (office, units, runs, stops, incidents, nodes, log, operations):
         app.include_router(module.router)
     examples.install(app)
     pages.install(app)
