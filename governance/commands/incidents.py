@@ -1,7 +1,7 @@
 """Incidents from a distance, each with its clock."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,6 @@ from fedcore.errors import InvalidRecordError
 from fedcore.gateway import OfficeGateway
 from fedcore.incidents import (
     Incident,
-    IncidentDuty,
     IncidentFacts,
     IncidentOpening,
     IncidentUpdate,
@@ -24,19 +23,13 @@ from fedcore.signing import Envelope
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 from governance.commands.papers import parse_file
 from governance.commands.stops import parse_scope
+from governance.duty_clock import say_duty
 
 incident = typer.Typer(
     help="Record breaches of personal data (Art. 33, 34 GDPR).", no_args_is_help=True
 )
 
 _LISTS = ("data_categories", "subject_categories", "units", "models", "runs")
-_TODO = {
-    "document": "write down what Art. 33(5) asks for",
-    "assess_risk": "assess the risk",
-    "notify_authority": "notify the authority",
-    "explain_delay": "say why the authority was told late",
-    "tell_subjects": "tell the people concerned",
-}
 
 Number = Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="What `open` has printed.")]
 Facts = Annotated[
@@ -120,18 +113,6 @@ def show_incident(number: Number, url: Url, api_key_file: ApiKeyFile, ca: Author
         )
         for stop in phase.stops:
             typer.echo(f"    pulled the stop {stop}")
-
-
-def say_duty(duty: IncidentDuty, now: datetime) -> str:
-    """Return a duty as a sentence with its clock: `31 h 12 min left to notify the authority`."""
-    todo = f"to {_TODO[duty.duty]} ({duty.article})"
-    if duty.due_at is None:
-        return f"without undue delay {todo}"
-    left = duty.due_at - now
-    if left < timedelta(0):
-        return f"OVERDUE since {duty.due_at.isoformat()} {todo}"
-    minutes = int(left.total_seconds()) // 60
-    return f"{minutes // 60} h {minutes % 60} min left {todo}"
 
 
 def read_incident(envelope: Envelope) -> Incident:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fedcore.incidents import IncidentDuty
-from governance.commands.incidents import say_duty
+from governance.duty_clock import say_duty
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 CLOCK = re.compile(r"(\d+) h (\d+) min left to notify the authority \(Art\. 33\(1\)\)")
