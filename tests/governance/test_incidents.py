@@ -238,3 +238,12 @@ def test_an_unknown_incident_and_a_stop_of_nothing_are_refused(world):
     opening = IncidentOpening.model_construct(facts=known(world), stop=(target,))
     with pytest.raises(InvalidRecordError, match=r"request\.invalid"):
         world.gateway("dpo").open_incident(opening)
+
+
+def test_the_record_of_an_incident_is_kept(world):
+    document = opened(world).digest
+    headers = {"Authorization": f"Bearer {world.api_keys['dpo']}"}
+    body = {"document": document, "reason": "case 12"}
+    answer = world.client.post("/v1/log/erasures", json=body, headers=headers)
+    assert answer.json()["code"] == "document.not_erasable"
+    assert world.gateway("dpo").fetch_incident(1).document == document
