@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
+from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
@@ -144,6 +145,18 @@ class OfficeGateway(Protocol):
 
     def lift_stop(self, digest: str, reason: str) -> Envelope:
         """End a stop that another person has made and return the signed StopLift."""
+
+    def open_incident(self, opening: IncidentOpening) -> Envelope:
+        """Open an incident and return the signed Incident; what it stops is stopped at once."""
+
+    def update_incident(self, number: int, update: IncidentUpdate, seen: str) -> Envelope:
+        """Add a phase to an incident whose newest document was `seen`; return the signed phase."""
+
+    def list_incidents(self) -> tuple[IncidentView, ...]:
+        """Return all incidents as they stand now, oldest first."""
+
+    def fetch_incident(self, number: int) -> IncidentHistory:
+        """Return an incident as it stands now, with all its phases."""
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

@@ -2,7 +2,7 @@
 
 import base64
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -30,6 +30,13 @@ from fedcore.errors import (
     UnreachableError,
 )
 from fedcore.gateway import About
+from fedcore.incidents import (
+    IncidentHistory,
+    IncidentList,
+    IncidentOpening,
+    IncidentUpdate,
+    IncidentView,
+)
 from fedcore.membership import LeaveAnswer, UnitList, UnitStatus
 from fedcore.record import Part
 from fedcore.sessions import Tokens
@@ -155,13 +162,7 @@ class HttpGateway:
 
     def list_units(self) -> tuple[UnitStatus, ...]:
         """Return all units that were ever enrolled, by name."""
-        units: list[UnitStatus] = []
-        path: str | None = "/v1/units"
-        while path is not None:
-            response = self._call("GET", path)
-            units += _read(UnitList, _json(response)).units
-            path = response.links.get("next", {}).get("url")
-        return tuple(units)
+        return tuple(unit for part in self._parts(UnitList, "/v1/units") for unit in part.units)
 
     def request_permit(self, plan: str, run_id: str) -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
@@ -283,6 +284,27 @@ class HttpGateway:
         """End a stop that another person has made and return the signed StopLift."""
         return self._envelope("POST", f"/v1/stops/{_step(digest)}/lift", {"reason": reason})
 
+    def open_incident(self, opening: IncidentOpening) -> Envelope:
+        """Open an incident and return the signed Incident; what it stops is stopped at once."""
+        return self._envelope("POST", "/v1/incidents", opening.model_dump(mode="json"))
+
+    def update_incident(self, number: int, update: IncidentUpdate, seen: str) -> Envelope:
+        """Add a phase to an incident whose newest document was `seen`; return the signed phase.
+
+        Raises: ConflictError `request.if_match_failed` when somebody else has updated it since.
+        """
+        path, body = f"/v1/incidents/{number}/updates", update.model_dump(mode="json")
+        return Envelope.from_json(_json(self._call("POST", path, body, {"If-Match": f'"{seen}"'})))
+
+    def list_incidents(self) -> tuple[IncidentView, ...]:
+        """Return all incidents as they stand now, oldest first."""
+        parts = self._parts(IncidentList, "/v1/incidents")
+        return tuple(incident for part in parts for incident in part.incidents)
+
+    def fetch_incident(self, number: int) -> IncidentHistory:
+        """Return an incident as it stands now, with all its phases."""
+        return self._part(IncidentHistory, "GET", f"/v1/incidents/{number}")
+
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
         return self._call("GET", f"/v1/models/{_step(name)}/{version}/evidence").content
@@ -292,6 +314,14 @@ class HttpGateway:
 
     def _part(self, kind: type[P], method: str, path: str, body: object = None) -> P:
         return _read(kind, _json(self._call(method, path, body)))
+
+    def _parts(self, kind: type[P], start: str) -> Iterator[P]:
+        """Yield every part of a list."""
+        path: str | None = start
+        while path is not None:
+            response = self._call("GET", path)
+            yield _read(kind, _json(response))
+            path = response.links.get("next", {}).get("url")
 
     def _text(self, method: str, path: str, body: object, name: str) -> str:
         return _text_in(_json(self._call(method, path, body)), name)

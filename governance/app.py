@@ -17,6 +17,7 @@ from governance.observation import Observation
 from governance.office import Office
 from governance.routes import (
     accounts,
+    incidents,
     log,
     nodes,
     operations,
@@ -54,7 +55,18 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observation, metrics=app.state.metrics)
-    for module in (accounts, sessions, papers, units, runs, stops, nodes, log, operations):
+    for module in (
+        accounts,
+        sessions,
+        papers,
+        units,
+        runs,
+        stops,
+        incidents,
+        nodes,
+        log,
+        operations,
+    ):
         app.include_router(module.router)
     examples.install(app)
     pages.install(app)

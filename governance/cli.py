@@ -10,6 +10,7 @@ from governance.commands import (
     drafts,
     exchange,
     handovers,
+    incidents,
     notices,
     papers,
     people,
@@ -54,6 +55,7 @@ papers.dpia.command("diff")(drafts.diff)
 papers.dpia.command("schema")(drafts.schema)
 papers.dpia.command("criteria")(drafts.criteria)
 app.command()(notices.notify)
+app.add_typer(incidents.incident, name="incident")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
 papers.dpia.command("export")(exchange.export_file)

@@ -53,6 +53,16 @@ _ENTITY = {
     "contact": "privacy office",
     "units": ["north", "south"],
 }
+_INCIDENT = {
+    "title": "A backup was lost",
+    "nature": "Loss of confidentiality: a disk was stolen from a car",
+    "aware_at": "2026-03-02T09:00:00Z",
+    "data_categories": ["contact data"],
+    "subject_categories": ["customers"],
+    "subjects_band": "100-999",
+    "units": ["north"],
+    "risk": "risk",
+}
 _DPIA = {
     "schema": "dpia/2",
     "dpia_id": "churn",
@@ -90,6 +100,15 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
     "revoke_permit": {"reason": "a complaint is looked into"},
     "revoke_node": {"reason": "laptop stolen"},
     "stop": {"scope": "unit", "subject": "north", "reason": "an incident is looked into"},
+    "open_incident": {"facts": _INCIDENT, "stop": [{"scope": "unit", "subject": "north"}]},
+    "update_incident": {
+        "facts": _INCIDENT
+        | {
+            "authority": "Data protection authority",
+            "authority_notified_at": "2026-03-03T15:00:00Z",
+            "authority_reference": "2026/117",
+        }
+    },
     "erase": {"document": _DIGEST, "reason": "the person has asked for it"},
     "lift_stop": {"reason": "the incident is closed"},
     "submit_round": {"report": _ENVELOPE, "receipts": [_ENVELOPE]},

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fedcore.record import Name, Part, Text
-from governance.decisions.notices import NoticeTerms
+from fedcore.record import Name, Part, Positive, Text
+from governance.decisions.notice_kinds import NoticeTerms
 
 
 class Webhook(Part):
@@ -77,6 +77,19 @@ class NoticeSettings(BaseSettings):
         int, Field(ge=1, le=8784, description="How long a unit may be silent.")
     ] = 24
 
+    incident_due_hours: Annotated[
+        int, Field(ge=1, le=72, description="How long before its end the authority's term is due.")
+    ] = 24
+    refused_rounds: Annotated[
+        int, Field(ge=1, le=10_000, description="Rounds in a row without a unit's answer.")
+    ] = 3
+    unit_epsilon_cap: Annotated[
+        Positive | None, Field(description="The units' own `epsilon_cap`, the least of them.")
+    ] = None
+    budget_low_share: Annotated[
+        float, Field(gt=0, le=1, description="The share of the cap that permits may add up to.")
+    ] = 0.8
+
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
         if len({webhook.name for webhook in self.webhooks}) != len(self.webhooks):
@@ -90,6 +103,10 @@ class NoticeSettings(BaseSettings):
             dpia_expiring=timedelta(days=self.dpia_expiring_days),
             opt_out_sla=timedelta(hours=self.opt_out_sla_hours),
             unit_stale=timedelta(hours=self.unit_stale_hours),
+            incident_due=timedelta(hours=self.incident_due_hours),
+            refused_rounds=self.refused_rounds,
+            unit_epsilon_cap=self.unit_epsilon_cap,
+            budget_low=self.budget_low_share,
         )
 
 

@@ -13,15 +13,11 @@ from threading import Event
 
 from fedcore import canonical
 from fedcore.errors import FedError, UnreachableError
-from governance.decisions.notices import (
-    DpiaStanding,
-    NoticeTerms,
-    UnitStanding,
-    decide_next_attempt,
-    decide_notices,
-)
+from governance.decisions.notice_kinds import NoticeTerms
+from governance.decisions.notices import decide_next_attempt, decide_notices
+from governance.notice_facts import load_notice_facts
 from governance.receivers import Receiver
-from registry import dpias, notices
+from registry import notices
 from registry.database import Database
 from registry.notices import Sending, StorageError
 
@@ -74,27 +70,10 @@ def notify_until(stop: Event, one_pass: Callable[[], Pass], interval_s: float) -
 def _write_down(
     database: Database, terms: NoticeTerms, receivers: Iterable[str], now: datetime
 ) -> int:
+    with database.reading() as session:
+        facts = load_notice_facts(session, now)
+    due = decide_notices(facts, terms, now)
     with database.writing() as session:
-        contacts = notices.list_contacts(session)
-        due = decide_notices(
-            (
-                DpiaStanding(
-                    dpia_id=stored.record.dpia_id,
-                    version=stored.record.version,
-                    digest=stored.record.digest,
-                    state=stored.state,
-                    valid_until=stored.record.valid_until,
-                    acts=stored.acts,
-                )
-                for stored in dpias.list_all(session)
-            ),
-            (
-                UnitStanding(c.unit, c.heard_at, c.pending_sequence, c.pending_since)
-                for c in contacts
-            ),
-            terms,
-            now,
-        )
         written = 0
         for notice in due:
             event_id = secrets.token_hex(16)

@@ -8,6 +8,10 @@ from sqlalchemy import func
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
+from fedcore.rounds import RoundReport
+from fedcore.signing import Envelope
+from registry.documents import kind_of
+from registry.tables.documents import DocumentRow
 from registry.tables.notices import DeliveryRow, NoticeRow
 from registry.tables.optouts import BulletinRow, OptOutRow
 from registry.tables.permits import UnitKeyRow, UnitRow
@@ -90,6 +94,20 @@ def set_delivered(session: Session, sending: Sending, at: datetime) -> None:
     row.delivered_at = at
     session.add(row)
     session.flush()
+
+
+def list_reports(session: Session, since: datetime) -> tuple[Envelope, ...]:
+    """Return all round reports of the runs that have reported since, in the order of arrival."""
+    kind = kind_of(RoundReport)
+    recent = select(DocumentRow.run_id).where(
+        DocumentRow.kind == kind, col(DocumentRow.recorded_at) >= since
+    )
+    query = (
+        select(DocumentRow.envelope)
+        .where(DocumentRow.kind == kind, col(DocumentRow.run_id).in_(recent))
+        .order_by(col(DocumentRow.id))
+    )
+    return tuple(Envelope.from_bytes(text.encode()) for text in session.exec(query))
 
 
 def list_contacts(session: Session) -> tuple[UnitContact, ...]:

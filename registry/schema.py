@@ -6,6 +6,7 @@ from registry.tables import (
     accounts,
     documents,
     dpias,
+    incidents,
     models,
     notices,
     optouts,
@@ -15,7 +16,18 @@ from registry.tables import (
 )
 from registry.tables.row import Row
 
-TABLE_MODULES = (accounts, documents, dpias, models, notices, optouts, permits, requests, stops)
+TABLE_MODULES = (
+    accounts,
+    documents,
+    dpias,
+    incidents,
+    models,
+    notices,
+    optouts,
+    permits,
+    requests,
+    stops,
+)
 
 
 def metadata() -> MetaData:

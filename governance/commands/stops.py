@@ -26,7 +26,7 @@ def stop_all(
 
     Nodes learn of it with their next bulletin. Prints the digest that `lift-stop` takes.
     """
-    scope, subject = _scope_of(only)
+    scope, subject = ("all", None) if only is None else parse_scope(only)
     with open_line(url, ca, api_key_file) as gateway:
         typer.echo(gateway.stop(scope, subject, reason).digest)
 
@@ -44,12 +44,12 @@ def lift_stop(
     typer.echo(f"{digest} is lifted")
 
 
-def _scope_of(only: str | None) -> tuple[StopScope, str | None]:
-    if only is None:
-        return "all", None
+def parse_scope(only: str) -> tuple[StopScope, str | None]:
+    """Return scope and subject of `unit:U`, `purpose:P` or `dpia:D`.
+
+    Raises: InvalidRecordError `request.invalid`.
+    """
     scope, _, subject = only.partition(":")
     if scope not in set(get_args(StopScope)) - {"all"} or not subject:
-        raise InvalidRecordError(
-            "request.invalid", f"--only: {only} is not unit:U, purpose:P, dpia:D"
-        )
+        raise InvalidRecordError("request.invalid", f"{only} is not unit:U, purpose:P, dpia:D")
     return cast("StopScope", scope), subject

@@ -22,6 +22,7 @@ _PAGES = (
     ("/console/runs", "Runs", False),
     ("/console/refusals", "Refusals", True),
     ("/console/opt-outs", "Opt-outs", True),
+    ("/console/incidents", "Incidents", True),
     ("/console/models", "Models", False),
     ("/console/log", "Log", False),
 )

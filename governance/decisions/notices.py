@@ -1,14 +1,20 @@
 """Of what people are to be told, from facts and the time: pure, each occasion once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from fedcore.dpia_acts import open_conditions
 from fedcore.dpias import ActRecord, DpiaState
+from governance.decisions.incident_notices import IncidentStanding, notices_of_incident
+from governance.decisions.notice_kinds import Notice, NoticeTerms
+from governance.decisions.run_notices import (
+    BudgetStanding,
+    RunStanding,
+    notices_of_budget,
+    notices_of_run,
+)
 
-NoticeKind = Literal["dpia_expiring", "dpia_suspended", "opt_out_late", "unit_stale"]
 _MOST_DELAY_S = 6 * 3600
 
 
@@ -35,42 +41,34 @@ class UnitStanding:
 
 
 @dataclass(frozen=True)
-class NoticeTerms:
-    """From when on something is worth a notice."""
+class NoticeFacts:
+    """Everything that notices are about."""
 
-    dpia_expiring: timedelta
-    opt_out_sla: timedelta
-    unit_stale: timedelta
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What is to be told. `occasion` is equal for equal occasions and is not told; `subject` names
-    a DPIA or a unit, never a person.
-    """
-
-    kind: NoticeKind
-    occasion: str
-    subject: str
-    text: str
+    dpias: tuple[DpiaStanding, ...] = ()
+    units: tuple[UnitStanding, ...] = ()
+    incidents: tuple[IncidentStanding, ...] = ()
+    runs: tuple[RunStanding, ...] = ()
+    budgets: tuple[BudgetStanding, ...] = ()
 
 
-def decide_notices(
-    dpias: Iterable[DpiaStanding],
-    units: Iterable[UnitStanding],
-    terms: NoticeTerms,
-    now: datetime,
-) -> tuple[Notice, ...]:
+def decide_notices(facts: NoticeFacts, terms: NoticeTerms, now: datetime) -> tuple[Notice, ...]:
     """Return every notice that the facts ask for, those that were sent before included.
 
     Guarantees: an occasion that has passed between two looks is still found when it left a trace
-        (a suspension that was lifted); no notice names a person, a pseudonym or a number of them.
+        (a suspension that was lifted, rounds without a unit that has come back); no notice names a
+        person, a pseudonym or a number of them.
     """
     found: list[Notice] = []
-    for dpia in dpias:
+    for dpia in facts.dpias:
         found += _of_dpia(dpia, terms, now)
-    for unit in units:
+    for unit in facts.units:
         found += _of_unit(unit, terms, now)
+    for incident in facts.incidents:
+        found += notices_of_incident(incident, terms, now)
+    for run in facts.runs:
+        found += notices_of_run(run, terms)
+    for budget in facts.budgets:
+        found += notices_of_budget(budget, terms)
     return tuple(found)
 
 

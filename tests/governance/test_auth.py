@@ -50,6 +50,10 @@ ROUTES = {
     ("post", "/v1/stops"): {"compliance", "dpo"},
     ("get", "/v1/stops"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/stops/{digest}/lift"): {"compliance", "dpo"},
+    ("post", "/v1/incidents"): {"compliance", "dpo"},
+    ("post", "/v1/incidents/{number}/updates"): {"compliance", "dpo"},
+    ("get", "/v1/incidents"): {"auditor", "compliance", "dpo", "admin"},
+    ("get", "/v1/incidents/{number}"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/rounds"): {"operator"},
     ("post", "/v1/models"): {"operator"},
     ("get", "/v1/models"): set(ROLES),
@@ -100,6 +104,7 @@ def path_of(template):
         "role": "dpo",
         "unit": "nowhere",
         "version": "1",
+        "number": "9",
     }
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
 

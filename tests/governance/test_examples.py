@@ -52,9 +52,8 @@ def test_every_example_is_read_by_its_route(world):
             roles = [r for item in operation.get("security", []) for r in item["bearer"]]
             headers = {"Authorization": f"Bearer {world.api_keys[roles[0]]}"} if roles else {}
             example = operation["requestBody"]["content"]["application/json"]["example"]
-            url = path.format(
-                digest="sha256:" + "0" * 64, run_id="run-1", unit="north", name="a", role="dpo"
-            )
+            values = {"run_id": "run-1", "unit": "north", "name": "a", "role": "dpo", "number": 1}
+            url = path.format(digest="sha256:" + "0" * 64, **values)
             response = world.client.request(method, url, json=example, headers=headers)
             assert response.status_code < 500
             assert "request.invalid" not in response.text, (path, response.text)
@@ -101,7 +100,15 @@ def test_everything_that_is_referred_to_is_there(document):
 
 def test_lists_say_that_they_link_and_acts_that_they_need_a_precondition(document):
     names = operations(document)
-    for name in ("list_models", "list_units", "list_stops", "list_entries", "list_decisions"):
+    for name in (
+        "list_models",
+        "list_units",
+        "list_stops",
+        "list_entries",
+        "list_decisions",
+        "list_incidents",
+    ):
         assert "Link" in names[name]["responses"]["200"]["headers"], name
-    headers = {item["name"] for item in names["act_on_dpia"]["parameters"]}
-    assert headers >= {"If-Match", "Idempotency-Key"}
+    for name in ("act_on_dpia", "update_incident"):
+        headers = {item["name"] for item in names[name]["parameters"]}
+        assert headers >= {"If-Match", "Idempotency-Key"}

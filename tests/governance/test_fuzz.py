@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from fedcore.gateway_http import HttpGateway
+from fedcore.incidents import IncidentFacts, IncidentOpening
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 from governance.problems import MEDIA_TYPE
@@ -41,8 +42,8 @@ CHECKS = [
 ]
 NODE, PUBLIC = "node", "public"
 # What ends something for all others comes when they are done.
-LAST = ("stop", "lift_stop", "rotate_key", "leave")
 PASSWORD = "four plain words in a row"
+LAST = ("stop", "lift_stop", "open_incident", "update_incident", "rotate_key", "leave")
 ACTS = [
     ("author", "submit"),
     ("evaluator", "evaluate"),
@@ -82,6 +83,7 @@ class Sensible:
         for unit in ("spare", "turning", "leaving"):
             world.enrol(unit)
         self._rotation = self._rotate("turning")
+        world.gateway("dpo").open_incident(IncidentOpening(facts=self._facts()))
         self.pulled = world.gateway("compliance").stop("unit", "elsewhere", "r").digest
         sam = world.gateway("admin").create_account("sam", "auditor")
         HttpGateway(world.client, sam).set_password(PASSWORD)
@@ -108,6 +110,7 @@ class Sensible:
             "version": 1,
             "unit": "spare",
             "role": "auditor",
+            "number": 1,
         }
 
     def body(self, operation: str) -> Any:
@@ -155,6 +158,15 @@ class Sensible:
 
     def stop(self) -> Any:
         return {"scope": "unit", "subject": self.fresh("elsewhere"), "reason": "r"}
+
+    def open_incident(self) -> Any:
+        return {"facts": self._facts().model_dump(mode="json")}
+
+    def update_incident(self) -> Any:
+        return self.open_incident()
+
+    def _facts(self) -> IncidentFacts:
+        return IncidentFacts(title="t", nature="n", aware_at=self.world.clock.now)
 
     def enrol_unit(self) -> Any:
         unit = self.fresh("unit")
@@ -336,6 +348,7 @@ class Fuzz:
         body = self.sensible.body(name)
         if name == "act_on_dpia":
             path["digest"], body = self.sensible.act_by(role)
+        if name in {"act_on_dpia", "update_incident"}:
             headers["If-Match"] = "*"
         caller = f"other {role}" if name == "lift_stop" else role
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body)

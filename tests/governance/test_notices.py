@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from fedcore.errors import InvalidRecordError
+from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate
 from fedcore.keyfiles import write_secret
 from governance.app import utc_now
 from governance.notice_settings import NoticeSettings, Webhook
@@ -118,6 +119,81 @@ def test_the_signature_is_over_time_and_body():
         signed.partition("v1=")[2]
         != sign_webhook(SECRET, b"{}", now.replace(year=2001)).partition("v1=")[2]
     )
+
+
+def told(listener):
+    return [(json.loads(body)["kind"], json.loads(body)["subject"]) for _, body in listener.taken]
+
+
+def test_the_clock_of_an_incident_is_told_soon_and_overdue_and_nothing_of_what_it_says(
+    world, listener, one_pass
+):
+    facts = {"title": "Lost in Jena", "nature": "n", "aware_at": world.clock()}
+    opening = IncidentOpening(facts=IncidentFacts.model_validate(facts))
+    gateway = world.gateway("dpo")
+    gateway.open_incident(opening)
+
+    def after(**time):
+        world.clock.tick(**time)
+        for unit in ("north", "south"):
+            world.bulletin(unit)
+        return one_pass().noticed
+
+    assert after(hours=48, seconds=-1) == 0
+    assert (after(seconds=1), after(hours=24)) == (1, 0)
+    assert (after(seconds=1), after(hours=9)) == (1, 0)
+    high = opening.facts.model_copy(update={"risk": "high_risk"})
+    update = IncidentUpdate(facts=high)
+    gateway.update_incident(1, update, gateway.fetch_incident(1).document)
+    assert (after(seconds=1), after(hours=9)) == (1, 0)
+    assert told(listener) == [("incident_due", "incident 1")] * 3
+    texts = [json.loads(body)["text"] for _, body in listener.taken]
+    assert [text.split()[1] for text in texts] == ["due:", "overdue:", "a"]
+    assert "Jena" not in str(listener.taken)
+
+
+def test_a_unit_without_answers_that_count_is_told_once_for_each_run(world, listener, secret):
+    settings = wishes_for(listener, secret, refused_rounds=2)
+    database = Database(world.settings.database_url)
+    receivers = open_receivers(settings)
+
+    def one_pass():
+        return notify(database, settings.terms, receivers, world.clock).noticed
+
+    plan = world.plan(spare_rounds=3, attempts=3)
+    world.register(plan)
+    permit = world.permit("run-1", plan)
+    previous, noticed = None, []
+    for attempt in (1, 2, 3):
+        receipt = world.receipt(permit, "north", 1, attempt, plan=plan.digest)
+        report = world.report(
+            [receipt],
+            previous,
+            status="void",
+            answered=(),
+            unavailable=("north", "south") if attempt < 3 else ("south",),
+            model_out=receipt.model_in,
+        )
+        world.submit(report, [])
+        previous = report
+        noticed.append(one_pass())
+    assert noticed == [0, 2, 0]
+    assert told(listener) == [("node_refusing", "north"), ("node_refusing", "south")]
+    database.close()
+
+
+@pytest.mark.parametrize(("cap", "noticed"), [(None, 0), (1000.0, 0), (0.5, 2)])
+def test_a_low_budget_is_told_where_a_cap_is_known(world, listener, secret, cap, noticed):
+    settings = wishes_for(listener, secret, unit_epsilon_cap=cap)
+    database = Database(world.settings.database_url)
+    assert notify(database, settings.terms, (), world.clock).noticed == 0
+    world.permit("run-1")
+    world.permit("run-2")
+    receivers = open_receivers(settings)
+    assert notify(database, settings.terms, receivers, world.clock).noticed == noticed
+    assert notify(database, settings.terms, receivers, world.clock).noticed == 0
+    database.close()
+    assert told(listener) == [("budget_low", "north"), ("budget_low", "south")][:noticed]
 
 
 @pytest.mark.parametrize("status", [500, 404, 307])

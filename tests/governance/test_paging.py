@@ -6,10 +6,13 @@ import json
 import pytest
 from sqlalchemy import Engine, event
 
+from fedcore.incidents import IncidentFacts, IncidentOpening
+
 LISTS = {
     "/v1/units": "units",
     "/v1/models": "models",
     "/v1/stops": "stops",
+    "/v1/incidents": "incidents",
     "/v1/log/entries": "entries",
     "/v1/permits/run-1/decisions": "decisions",
     "/v1/permits/run-1/replays": "replays",
@@ -26,6 +29,8 @@ def full(world, model_bytes):
     for _ in range(3):
         world.gateway("dpo").stop("unit", "elsewhere", "an incident")
         call(world, "/v1/permits/run-1/renewal", "operator", "POST")
+        facts = IncidentFacts(title="t", nature="n", aware_at=world.clock())
+        world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
     return world
 
 

@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from fedcore.errors import ConflictError, RefusedError
+from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate, StopTarget
 from fedcore.membership import KeyRotation, Leave
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
@@ -172,3 +173,23 @@ def test_of_concurrent_requests_under_one_key_one_is_done(world):
         answers = set(pool.map(stop, range(16)))
     assert len(answers) == 1
     assert len(world.get("/v1/stops", "auditor")["stops"]) == 1
+
+
+def test_of_concurrent_updates_of_one_phase_one_is_done_with_its_stop(world):
+    facts = IncidentFacts(title="t", nature="n", aware_at=world.clock())
+    first = world.gateway("dpo").open_incident(IncidentOpening(facts=facts)).digest
+    update = IncidentUpdate(facts=facts, stop=(StopTarget(scope="all"),))
+
+    def add(_number):
+        try:
+            return world.gateway("dpo").update_incident(1, update, first).digest
+        except ConflictError as error:
+            return error.code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(add, range(8)))
+    assert sorted(answers)[:7] == ["request.if_match_failed"] * 7
+    assert len(world.get("/v1/stops", "auditor")["stops"]) == 1
+    assert len(world.gateway("dpo").fetch_incident(1).phases) == 2
+    [listed] = world.gateway("dpo").list_incidents()
+    assert listed.document == max(answers)

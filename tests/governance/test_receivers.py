@@ -17,6 +17,7 @@ from governance.notice_settings import Mail, NoticeSettings
 from governance.receivers import MailReceiver, open_receivers
 
 NOW = datetime.now(UTC)
+MODES = ["starttls", "implicit"]
 BODY = json.dumps(
     {"event_id": "e1", "kind": "unit_stale", "subject": "north", "text": "was silent"}
 ).encode()
@@ -32,16 +33,22 @@ class Inbox:
 
 
 class Post(Controller):
-    """A mail server with STARTTLS, or with none at all, that asks for a login under TLS."""
+    """A mail server with TLS from the start, with STARTTLS, or with none at all, that asks for a
+    login under TLS.
+    """
 
-    def __init__(self, inbox, context):
-        self.context = context
+    def __init__(self, inbox, context, mode):
+        self.context, self.mode = context, mode
         self.logins: list[tuple[bytes, bytes]] = []
-        super().__init__(inbox, hostname="127.0.0.1", port=0)
+        whole = context if mode == "implicit" else None
+        super().__init__(inbox, hostname="127.0.0.1", port=0, ssl_context=whole)
 
     def factory(self):
-        if self.context is None:
+        if self.mode == "none":
             return SMTP(self.handler)
+        if self.mode == "implicit":
+            # The whole line is under TLS, but this server takes only its own STARTTLS for that.
+            return SMTP(self.handler, authenticator=self.check, auth_require_tls=False)
         return SMTP(
             self.handler,
             tls_context=self.context,
@@ -60,8 +67,14 @@ class Post(Controller):
 
     def _trigger_server(self):
         """Knock at the port that it was given; the controller would knock at port 0."""
-        with socket.create_connection(("127.0.0.1", self.listening_port())) as knock:
-            knock.recv(100)
+        with socket.create_connection(("127.0.0.1", self.listening_port()), 10) as knock:
+            if self.mode != "implicit":
+                knock.recv(100)
+                return
+            anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+            with anyone.wrap_socket(knock) as line:
+                line.recv(100)
 
 
 @pytest.fixture
@@ -77,12 +90,10 @@ def authority(tmp_path):
 def post(authority):
     opened = []
 
-    def start(*, tls=True):
-        context = None
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(authority / "tls.crt", authority / "tls.key")
-        made = Post(Inbox(), context)
+    def start(mode="starttls"):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority / "tls.crt", authority / "tls.key")
+        made = Post(Inbox(), context, mode)
         made.start()
         opened.append(made)
         return made
@@ -105,9 +116,10 @@ def mail_to(made, authority, **changes):
     return Mail.model_validate({**values, **changes})
 
 
-def test_a_notice_arrives_as_a_mail_after_tls_and_login(post, authority):
-    made = post()
-    MailReceiver(mail_to(made, authority)).send("e1", BODY, NOW)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_notice_arrives_as_a_mail_after_tls_and_login(post, authority, mode):
+    made = post(mode)
+    MailReceiver(mail_to(made, authority, tls=mode)).send("e1", BODY, NOW)
     (mail,) = made.handler.mails
     assert "Subject: [fedpact] unit_stale: north" in mail
     assert "Message-ID: <e1@governance.example>" in mail
@@ -121,24 +133,42 @@ def refused(mail):
     return caught.value.code == "notice.not_taken"
 
 
-def test_without_tls_nothing_is_sent_and_no_password_above_all(post, authority):
-    made = post(tls=False)
-    assert refused(mail_to(made, authority))
+@pytest.mark.parametrize("mode", MODES)
+def test_without_tls_nothing_is_sent_and_no_password_above_all(post, authority, mode):
+    made = post("none")
+    assert refused(mail_to(made, authority, tls=mode))
     assert made.handler.mails == made.logins == []
 
 
-def test_a_server_with_a_certificate_of_another_authority_is_sent_nothing(post, authority):
-    made = post()
+def test_a_server_that_begins_in_the_clear_is_told_nothing_by_who_expects_tls_at_once(
+    post, authority
+):
+    made = post("starttls")
+    assert refused(mail_to(made, authority, tls="implicit"))
+    assert made.handler.mails == made.logins == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_server_with_a_certificate_of_another_authority_is_sent_nothing(post, authority, mode):
+    made = post(mode)
     (authority / "other.pem").write_bytes(create_authority("another", NOW).certificate)
-    assert refused(mail_to(made, authority, ca=authority / "other.pem"))
+    assert refused(mail_to(made, authority, tls=mode, ca=authority / "other.pem"))
     assert made.handler.mails == made.logins == []
 
 
-def test_a_wrong_password_and_a_closed_port_are_no_delivery(post, authority):
-    made = post()
+@pytest.mark.parametrize("mode", MODES)
+def test_a_server_with_a_certificate_for_another_name_is_sent_nothing(post, authority, mode):
+    made = post(mode)
+    assert refused(mail_to(made, authority, tls=mode, host="localhost"))
+    assert made.handler.mails == made.logins == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrong_password_and_a_closed_port_are_no_delivery(post, authority, mode):
+    made = post(mode)
     write_secret(authority / "wrong", b"wrong")
-    assert refused(mail_to(made, authority, password_file=authority / "wrong"))
-    assert refused(mail_to(made, authority, port=9))
+    assert refused(mail_to(made, authority, tls=mode, password_file=authority / "wrong"))
+    assert refused(mail_to(made, authority, tls=mode, port=9))
     assert made.handler.mails == []
 
 

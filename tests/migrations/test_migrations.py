@@ -225,3 +225,17 @@ def test_the_outbox_comes_empty_and_goes_without_the_units(connection):
     command.downgrade(config, "0002")
     assert not {"notices", "notice_deliveries"} & tables(connection)
     assert rows(connection, "SELECT unit FROM units") == [("north",)]
+
+
+def test_incidents_come_empty_and_go_without_their_documents(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0001")
+    fill_first_schema(connection)
+    command.upgrade(config, "0009")
+    assert rows(connection, "SELECT * FROM incident_phases") == []
+    connection.execute(text("INSERT INTO incident_phases VALUES (1, 1, 'e')"))
+    connection.commit()
+    command.downgrade(config, "-1")
+    assert "incident_phases" not in tables(connection)
+    kept = "SELECT digest FROM documents ORDER BY digest"
+    assert rows(connection, kept) == [("c",), ("e",)]

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from fedcore.errors import RefusedError
+from fedcore.incidents import IncidentFacts, IncidentOpening
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe_api = pytest.importorskip(
@@ -76,6 +77,8 @@ def served(make_world, model_bytes):
     with pytest.raises(RefusedError):
         world.gateway("operator").request_permit(bad.digest, "run-2")
     world.gateway("author").create_dpia(world.dpia(version=2, title="Churn, revised"))
+    facts = IncidentFacts(title="A backup was lost", nature="n", aware_at=world.clock())
+    world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
     return world
 
 
@@ -137,6 +140,8 @@ def addresses(world):
         "/console/runs/run-1",
         "/console/refusals",
         "/console/opt-outs",
+        "/console/incidents",
+        "/console/incidents/1",
         "/console/models",
         "/console/models/churn/1",
         "/console/log",

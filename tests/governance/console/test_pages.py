@@ -6,6 +6,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from fedcore.errors import RefusedError
+from fedcore.incidents import IncidentFacts, IncidentOpening, StopTarget
 from governance.console.seats import OVERSEERS
 from governance.roles import HOUSE_ROLES, ROLES
 
@@ -25,6 +26,8 @@ PAGES = {
     ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
     ("GET", "/console/log"): set(HOUSE_ROLES),
     ("GET", "/console/log/{index}"): set(HOUSE_ROLES),
+    ("GET", "/console/incidents"): OVERSEERS,
+    ("GET", "/console/incidents/{number}"): OVERSEERS,
     ("GET", "/console/sign-in"): "public",
     ("POST", "/console/sign-in"): "public",
     ("POST", "/console/sign-out"): "form",
@@ -39,7 +42,9 @@ POLICY = (
 
 @pytest.fixture
 def lived(world, model_bytes):
-    """A world in which something has happened: a run with its model, a refusal, opt-outs."""
+    """A world in which something has happened: a run with its model, a refusal, opt-outs, and an
+    incident.
+    """
     world.run()
     world.gateway("operator").register_model("run-1", "churn", model_bytes)
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
@@ -48,6 +53,11 @@ def lived(world, model_bytes):
     world.register(bad)
     with pytest.raises(RefusedError):
         world.gateway("operator").request_permit(bad.digest, "run-2")
+    facts = IncidentFacts(
+        title="A <b>backup</b>", nature="n", aware_at=world.clock(), units=("north",)
+    )
+    target = StopTarget(scope="unit", subject="elsewhere")
+    world.gateway("dpo").open_incident(IncidentOpening(facts=facts, stop=(target,)))
     return world
 
 
@@ -59,6 +69,7 @@ def addresses(world):
         "name": "churn",
         "version": "1",
         "index": "2",
+        "number": "1",
     }
     return {
         template: re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
@@ -125,6 +136,14 @@ def test_pages_show_what_has_happened(lived, browser_of):
         "/console/runs/run-1": ("Permitted", "accepted", "churn, version 1"),
         "/console/refusals": ("run-2", "dpia.task_differs"),
         "/console/opt-outs": ("north", "run-1</a>, round 2"),
+        "/console/incidents": ("72 h 0 min left to notify the authority", "Open"),
+        "/console/incidents/1": (
+            "A &lt;b&gt;backup&lt;/b&gt;",
+            "left to assess the risk (Art. 33(1))",
+            "north",
+            "dora: open",
+            "Stopped by",
+        ),
         "/console/models": ("churn",),
         "/console/models/churn/1": ("A simulation", "Privacy spent"),
         "/console/log": ("north has seen", "model-version"),
@@ -170,6 +189,8 @@ def test_evidence_is_handed_out_as_a_file(lived, browser_of):
         "/console/dpias/sha256:" + "0" * 64,
         "/console/dpias/x",
         "/console/runs/run-9",
+        "/console/incidents/9",
+        "/console/incidents/x",
         "/console/models/churn/x",
         "/console/log/999",
         "/console/static/../seats.py",

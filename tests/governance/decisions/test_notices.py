@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.dpias import ActRecord, Condition
+from governance.decisions.notice_kinds import NoticeTerms
 from governance.decisions.notices import (
     DpiaStanding,
-    NoticeTerms,
+    NoticeFacts,
     UnitStanding,
     decide_next_attempt,
     decide_notices,
@@ -18,13 +19,22 @@ from governance.decisions.notices import (
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-TERMS = NoticeTerms(timedelta(days=30), timedelta(hours=24), timedelta(hours=6))
+TERMS = NoticeTerms(
+    dpia_expiring=timedelta(days=30),
+    opt_out_sla=timedelta(hours=24),
+    unit_stale=timedelta(hours=6),
+    incident_due=timedelta(hours=24),
+    refused_rounds=3,
+    unit_epsilon_cap=None,
+    budget_low=0.8,
+)
 DPIA = DpiaStanding("churn", 1, "sha256:a", "in_force", NOW + timedelta(days=31), ())
 UNIT = UnitStanding("north", NOW, None, None)
 
 
 def kinds(dpias=(), units=(), now=NOW):
-    return [notice.kind for notice in decide_notices(dpias, units, TERMS, now)]
+    facts = NoticeFacts(dpias=tuple(dpias), units=tuple(units))
+    return [notice.kind for notice in decide_notices(facts, TERMS, now)]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_a_suspension_is_told_also_when_it_was_lifted_before_anyone_looked():
         ActRecord(act=act, actor="carla", note="why", acted_at=NOW)
         for act in ("suspend", "resume", "suspend")
     )
-    notices = decide_notices([replace(DPIA, acts=acts)], (), TERMS, NOW)
+    notices = decide_notices(NoticeFacts(dpias=(replace(DPIA, acts=acts),)), TERMS, NOW)
     assert [notice.kind for notice in notices] == ["dpia_suspended"] * 2
     assert len({notice.occasion for notice in notices}) == 2
     assert "carla" not in str(notices)
@@ -78,7 +88,7 @@ def conditional(due_at, fulfilled=()):
     ],
 )
 def test_a_condition_that_is_overdue_suspends_and_is_told_without_names(dpia, found):
-    notices = decide_notices([dpia], (), TERMS, NOW)
+    notices = decide_notices(NoticeFacts(dpias=(dpia,)), TERMS, NOW)
     assert [notice.kind for notice in notices] == found
     assert "olga" not in str(notices)
 
@@ -96,7 +106,7 @@ def test_an_opt_out_is_late_from_the_hours_on_that_the_terms_say(ago, found):
 
 def test_how_many_have_opted_out_is_not_told():
     late = replace(UNIT, pending_sequence=7777, pending_since=NOW - timedelta(days=2))
-    (notice,) = decide_notices((), [late], TERMS, NOW)
+    (notice,) = decide_notices(NoticeFacts(units=(late,)), TERMS, NOW)
     assert "7777" not in notice.subject + notice.text
 
 
