@@ -8,28 +8,20 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
 
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
-from fedcore.errors import (
-    BudgetError,
-    ConflictError,
-    ExpiredError,
-    FedError,
-    ForbiddenError,
-    InvalidRecordError,
-    MismatchError,
-    NotFoundError,
-    RefusedError,
-    RollbackError,
-    SignatureError,
-    TransitionError,
-    TrustError,
-    UnreachableError,
-)
+from fedcore.errors import FedError, InvalidRecordError, UnreachableError
 from fedcore.gateway import About
+from fedcore.gateway_answers import (
+    certificate_fault,
+    error_in,
+    member_of,
+    not_governance,
+    read_part,
+    text_in,
+)
 from fedcore.incidents import (
     IncidentHistory,
     IncidentList,
@@ -45,48 +37,6 @@ from fedcore.stops import StopScope
 
 P = TypeVar("P", bound=Part)
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_URN = "urn:fedpact:error:"
-_ERRORS: Mapping[str, type[FedError]] = {
-    "invalid": InvalidRecordError,
-    "signature": SignatureError,
-    "expired": ExpiredError,
-    "rollback": RollbackError,
-    "mismatch": MismatchError,
-    "trust": TrustError,
-    "forbidden": ForbiddenError,
-    "not-found": NotFoundError,
-    "conflict": ConflictError,
-}
-_REFUSALS: Mapping[str, type[RefusedError]] = {
-    "refused": RefusedError,
-    "transition": TransitionError,
-    "budget": BudgetError,
-}
-# By OpenSSL's X509_V_ERR codes (openssl/x509_vfy.h).
-_CERTIFICATE_FAULTS: Mapping[int, tuple[str, str]] = {
-    9: (
-        "tls.not_yet_valid",
-        "the service's certificate is not valid yet: check the clocks",
-    ),
-    10: (
-        "tls.expired",
-        "the service's certificate has expired: its operator must install another; if not, "
-        "check this machine's clock",
-    ),
-    62: (
-        "tls.other_host",
-        "the service's certificate is for another name than this address",
-    ),
-    64: (
-        "tls.other_host",
-        "the service's certificate is for another name than this address",
-    ),
-}
-_NOT_TRUSTED = (
-    "tls.untrusted",
-    "the service's certificate is not from an authority that is trusted here: name the right "
-    "authority's file; if it is the right one, someone may stand in between",
-)
 
 
 def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
@@ -151,9 +101,9 @@ class HttpGateway:
 
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
-        value = _member(_json(self._call("GET", "/v1/handovers")), "handovers")
+        value = member_of(_json(self._call("GET", "/v1/handovers")), "handovers")
         if not isinstance(value, list):
-            raise _not_governance("no handovers in the answer")
+            raise not_governance("no handovers in the answer")
         return tuple(Envelope.from_json(item) for item in value)
 
     def fetch_plan(self, digest: str) -> Envelope:
@@ -265,7 +215,7 @@ class HttpGateway:
         body = {} if details is None else details.model_dump(mode="json", exclude_none=True)
         body |= {"act": act, "note": note}
         response = self._call("POST", f"{path}/acts", body, {"If-Match": seen})
-        return _text_in(_json(response), "state")
+        return text_in(_json(response), "state")
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
@@ -313,18 +263,18 @@ class HttpGateway:
         return Envelope.from_json(_json(self._call(method, path, body)))
 
     def _part(self, kind: type[P], method: str, path: str, body: object = None) -> P:
-        return _read(kind, _json(self._call(method, path, body)))
+        return read_part(kind, _json(self._call(method, path, body)))
 
     def _parts(self, kind: type[P], start: str) -> Iterator[P]:
         """Yield every part of a list."""
         path: str | None = start
         while path is not None:
             response = self._call("GET", path)
-            yield _read(kind, _json(response))
+            yield read_part(kind, _json(response))
             path = response.links.get("next", {}).get("url")
 
     def _text(self, method: str, path: str, body: object, name: str) -> str:
-        return _text_in(_json(self._call(method, path, body)), name)
+        return text_in(_json(self._call(method, path, body)), name)
 
     def _call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
@@ -340,23 +290,11 @@ class HttpGateway:
 
 
 def error_of(response: httpx.Response) -> FedError:
-    """Return the error that governance answered.
-
-    Guarantees: the class and all reason codes of a problem document; UnreachableError with its code
-        for a failure inside governance, and with `governance.unreachable` for anything that is no
-        problem document.
-    """
+    """Return the error that governance answered, as `error_in`."""
     try:
-        problem = _json(response)
+        return error_in(_json(response), response.status_code)
     except UnreachableError as error:
         return error
-    kind = str(_member(problem, "type")).removeprefix(_URN)
-    code, text = _member(problem, "code"), _member(problem, "detail")
-    if not isinstance(code, str) or not isinstance(text, str):
-        return _not_governance(f"status {response.status_code}")
-    if kind in _REFUSALS:
-        return _REFUSALS[kind](_reasons(problem) or [(code, text)])
-    return _ERRORS.get(kind, UnreachableError)(code, text)
 
 
 def _line_error(error: httpx.HTTPError) -> UnreachableError:
@@ -368,49 +306,15 @@ def _line_error(error: httpx.HTTPError) -> UnreachableError:
         return UnreachableError(
             "governance.unreachable", "governance does not answer: try again", repr(error)
         )
-    code, sentence = _CERTIFICATE_FAULTS.get(cause.verify_code, _NOT_TRUSTED)
+    code, sentence = certificate_fault(cause)
     return UnreachableError(code, sentence, repr(error))
-
-
-def _reasons(problem: object) -> list[tuple[str, str]]:
-    reasons = _member(problem, "reasons")
-    pairs = [(_member(reason, "code"), _member(reason, "text")) for reason in _listed(reasons)]
-    return [(str(code), str(text)) for code, text in pairs]
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _member(value: object, name: str) -> object:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _text_in(value: object, name: str) -> str:
-    text = _member(value, name)
-    if not isinstance(text, str):
-        raise _not_governance(f"no {name} in the answer")
-    return text
-
-
-def _read(kind: type[P], value: object) -> P:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise _not_governance(f"no {kind.__name__} in the answer") from error
 
 
 def _json(response: httpx.Response) -> object:
     try:
         return response.json()
     except ValueError as error:
-        raise _not_governance(f"status {response.status_code}, not JSON") from error
-
-
-def _not_governance(detail: str) -> UnreachableError:
-    return UnreachableError(
-        "governance.unreachable", "what answers at this address is not governance", detail
-    )
+        raise not_governance(f"status {response.status_code}, not JSON") from error
 
 
 def _step(value: str) -> str:

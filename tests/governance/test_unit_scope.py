@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.incidents import IncidentFacts, IncidentOpening
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 from governance.roles import HOUSE_ROLES, UNIT_ROLES
@@ -24,6 +25,7 @@ NOTHING = {
     "version": 1,
     "unit": "nothing",
     "role": "auditor",
+    "number": 99,
 }
 QUERY = {"/v1/log/proof": "?document={plan}", "/v1/log/consistency": "?size=1"}
 BODY = {"/v1/units/{unit}/revocation": {"reason": "stolen"}}
@@ -38,6 +40,8 @@ def both(world: Any, model_bytes: bytes) -> Any:
     world.run("run-1")
     world.gateway("operator").register_model("run-1", "churn", model_bytes)
     world.cosign()
+    facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
+    world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
     for unit in (INSIDE, OUTSIDE):
         made = world.gateway("admin").create_account(f"of-{unit}", UNIT_ROLES[0], unit=unit)
         world.api_keys[unit] = made
@@ -68,6 +72,7 @@ def things(world, operation):
         "run_id": "run-1",
         "name": "churn",
         "unit": INSIDE,
+        "number": 1,
     }
 
 
