@@ -1,6 +1,6 @@
 """What one request works with: its transaction, the service's key, the settings and the time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +11,9 @@ from fastapi import Request
 from sqlmodel import Session
 
 from fedcore.errors import NotFoundError, UnreachableError
-from fedcore.handovers import GovernanceKeys, KeyHandover, follow_handovers
+from fedcore.handovers import KeyHandover, follow_handovers
 from fedcore.record import Realm, Record
-from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.signing import Envelope, SigningKey, open_known, sign_record
 from governance.settings import GovernanceSettings
 from registry import documents
 from registry.database import Database
@@ -53,22 +53,36 @@ class Desk:
         """Return a stored document. Raises: NotFoundError `<kind>.unknown`."""
         envelope = documents.find(self.session, record_type, digest)
         if envelope is None:
-            kind = documents.kind_of(record_type)
-            raise NotFoundError(f"{kind}.unknown", f"there is no {kind} with this digest")
+            raise _unknown(record_type)
         return envelope
 
     def open_own(self, record_type: type[R], digest: str) -> R:
         """Return a stored record that this service signed; its signature is verified again."""
         return self.open_signed_here(self.fetch(record_type, digest), record_type)
 
+    def open_named(self, record_type: type[R], digests: Sequence[str]) -> Mapping[str, R]:
+        """Return stored records that this service signed, by digest, in one query.
+
+        Raises: NotFoundError `<kind>.unknown` when one is missing; SignatureError.
+        """
+        if not digests:
+            return {}
+        found = documents.find_named(self.session, record_type, digests)
+        if found.keys() != set(digests):
+            raise _unknown(record_type)
+        return {
+            digest: self.open_signed_here(envelope, record_type)
+            for digest, envelope in found.items()
+        }
+
     def open_signed_here(self, envelope: Envelope, record_type: type[R]) -> R:
         """Return a record that this service signed, with its key or one that it had before.
 
         Raises: SignatureError.
         """
-        keys = GovernanceKeys.of(self.key.public)
-        if envelope.signer != self.key.public:
-            keys = follow_handovers(self.key.public, self.handovers(), self.realm)
+        if envelope.signer == self.key.public:
+            return open_known(envelope, record_type, self.key.public, self.realm)
+        keys = follow_handovers(self.key.public, self.handovers(), self.realm)
         return keys.open(envelope, record_type, self.realm)
 
     def handovers(self) -> tuple[Envelope, ...]:
@@ -144,7 +158,12 @@ class Office:
         self._database.close()
 
 
-def office_of(request: Request) -> Office:
+async def office_of(request: Request) -> Office:
     """Return the office of the application that serves a request."""
     office: Office = request.app.state.office
     return office
+
+
+def _unknown(record_type: type[Record]) -> NotFoundError:
+    kind = documents.kind_of(record_type)
+    return NotFoundError(f"{kind}.unknown", f"there is no {kind} with this digest")

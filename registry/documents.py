@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -105,4 +106,10 @@ def _row(session: Session, digest: str) -> DocumentRow | None:
 
 
 def _envelope(row: DocumentRow) -> Envelope:
-    return Envelope.from_bytes(row.envelope.encode())
+    return _parse(row.envelope)
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> Envelope:
+    """Return the envelope of a row: the same text is the same envelope, and is read once."""
+    return Envelope.from_bytes(text.encode())

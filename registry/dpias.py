@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 from sqlmodel import Session, col, select
 
@@ -73,41 +74,54 @@ def set_decision(session: Session, digest: str, decision: str) -> None:
 
 def find(session: Session, digest: str) -> StoredDpia | None:
     """Return the version of this digest, or None."""
-    row = session.exec(select(DpiaRow).where(DpiaRow.digest == digest)).first()
-    return None if row is None else _stored(session, row)
+    return next(iter(_load(session, DpiaRow.digest == digest)), None)
 
 
 def find_version(session: Session, dpia_id: str, version: int) -> StoredDpia | None:
     """Return one version of a DPIA, or None."""
-    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id, DpiaRow.version == version)
-    row = session.exec(query).first()
-    return None if row is None else _stored(session, row)
+    found = _load(session, DpiaRow.dpia_id == dpia_id, DpiaRow.version == version)
+    return next(iter(found), None)
 
 
 def list_of(session: Session, dpia_id: str) -> tuple[StoredDpia, ...]:
     """Return all versions of one DPIA, oldest first."""
-    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id).order_by(col(DpiaRow.version))
-    return tuple(_stored(session, row) for row in session.exec(query).all())
+    found = _load(session, DpiaRow.dpia_id == dpia_id)
+    return tuple(sorted(found, key=lambda stored: stored.record.version))
 
 
 def list_all(session: Session) -> tuple[StoredDpia, ...]:
     """Return all versions of all DPIAs in the order in which they were drafted."""
-    rows = session.exec(select(DpiaRow).order_by(col(DpiaRow.id))).all()
-    return tuple(_stored(session, row) for row in rows)
+    return _load(session)
 
 
-def _stored(session: Session, row: DpiaRow) -> StoredDpia:
-    query = (
-        select(DpiaActRow).where(DpiaActRow.dpia == row.digest).order_by(col(DpiaActRow.position))
+def _load(session: Session, *conditions: Any) -> tuple[StoredDpia, ...]:
+    """Return the versions of which the conditions hold, as drafted; two queries, however many."""
+    rows = session.exec(select(DpiaRow).where(*conditions).order_by(col(DpiaRow.id))).all()
+    of_them = (
+        select(DpiaActRow)
+        .join(DpiaRow, col(DpiaRow.digest) == col(DpiaActRow.dpia))
+        .where(*conditions)
+        .order_by(col(DpiaActRow.dpia), col(DpiaActRow.position))
     )
-    acts = tuple(map(_act, session.exec(query)))
-    return StoredDpia(
-        record=parse_dpia(row.record.encode()),
-        state=cast("DpiaState", row.state),
-        author=row.author,
-        acts=acts,
-        decision=row.decision,
+    acts: dict[str, list[ActRecord]] = {row.digest: [] for row in rows}
+    for act in session.exec(of_them):
+        acts[act.dpia].append(_act(act))
+    return tuple(
+        StoredDpia(
+            record=_parse(row.record),
+            state=cast("DpiaState", row.state),
+            author=row.author,
+            acts=tuple(acts[row.digest]),
+            decision=row.decision,
+        )
+        for row in rows
     )
+
+
+@lru_cache(maxsize=128)
+def _parse(text: str) -> AnyDpia:
+    """Return the DPIA of a row: the same text is the same frozen record, and is read once."""
+    return parse_dpia(text.encode())
 
 
 def _act(row: DpiaActRow) -> ActRecord:
