@@ -58,7 +58,8 @@ def fill_log(database: Database, entries: int) -> None:
             ]
         with database.writing() as session:
             session.connection().execute(insert(LogEntryRow), leaves)
-            session.connection().execute(insert(LogNodeRow), nodes)
+            if nodes:
+                session.connection().execute(insert(LogNodeRow), nodes)
 
 
 def appends_per_s(database: Database, count: int) -> float:
