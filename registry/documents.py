@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
+from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -13,6 +15,22 @@ from fedcore.record import Record
 from fedcore.signing import Envelope
 from registry import log
 from registry.tables.documents import DocumentRow
+from registry.tables.row import UtcTime
+
+# Built once: every request asks the first two.
+_FIND = select(DocumentRow.envelope).where(
+    DocumentRow.digest == bindparam("digest"), DocumentRow.kind == bindparam("kind")
+)
+_OF_KIND = (
+    select(DocumentRow.envelope)
+    .where(DocumentRow.kind == bindparam("kind"))
+    .order_by(col(DocumentRow.id))
+)
+_APPEND: Any = text(
+    "INSERT INTO documents (digest, kind, unit, run_id, envelope, recorded_at) "
+    "VALUES (:digest, :kind, :unit, :run_id, :envelope, :recorded_at) "
+    "ON CONFLICT (digest) DO NOTHING"
+).bindparams(bindparam("recorded_at", type_=UtcTime))
 
 
 @dataclass(frozen=True)
@@ -31,28 +49,28 @@ def kind_of(record_type: type[Record]) -> str:
 
 def append(session: Session, record_type: type[Record], envelope: Envelope, filing: Filing) -> bool:
     """Store a document and its log entry; return False, and change nothing, when it is known."""
-    digest = envelope.digest
-    if _row(session, digest) is not None:
-        return False
-    kind = kind_of(record_type)
-    session.add(
-        DocumentRow(
-            digest=digest,
-            kind=kind,
-            unit=filing.unit,
-            run_id=filing.run_id,
-            envelope=envelope.to_bytes().decode(),
-            recorded_at=filing.recorded_at,
-        )
+    digest, kind = envelope.digest, kind_of(record_type)
+    stored = session.exec(
+        _APPEND,
+        params={
+            "digest": digest,
+            "kind": kind,
+            "unit": filing.unit,
+            "run_id": filing.run_id,
+            "envelope": envelope.to_bytes().decode(),
+            "recorded_at": filing.recorded_at,
+        },
     )
+    if stored.rowcount == 0:
+        return False
     log.append(session, kind, digest)
     return True
 
 
 def find(session: Session, record_type: type[Record], digest: str) -> Envelope | None:
     """Return the document of this kind and digest, or None."""
-    row = _row(session, digest)
-    return _envelope(row) if row is not None and row.kind == kind_of(record_type) else None
+    found = session.exec(_FIND, params={"digest": digest, "kind": kind_of(record_type)}).first()
+    return None if found is None else _parse(found)
 
 
 def find_named(
@@ -77,12 +95,8 @@ def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[En
 
 def of_kind(session: Session, record_type: type[Record]) -> tuple[Envelope, ...]:
     """Return all documents of one kind in the order of arrival."""
-    query = (
-        select(DocumentRow)
-        .where(DocumentRow.kind == kind_of(record_type))
-        .order_by(col(DocumentRow.id))
-    )
-    return tuple(_envelope(row) for row in session.exec(query))
+    found = session.exec(_OF_KIND, params={"kind": kind_of(record_type)})
+    return tuple(map(_parse, found))
 
 
 def erase(session: Session, digest: str) -> None:
@@ -90,7 +104,7 @@ def erase(session: Session, digest: str) -> None:
 
     Raises: ConflictError `document.in_use` when something that is kept names it.
     """
-    row = _row(session, digest)
+    row = session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
     try:
         session.delete(row)
         session.flush()
@@ -99,10 +113,6 @@ def erase(session: Session, digest: str) -> None:
             "document.in_use",
             "a unit, a permit or a model stands by this document: end or replace that first",
         ) from error
-
-
-def _row(session: Session, digest: str) -> DocumentRow | None:
-    return session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
 
 
 def _envelope(row: DocumentRow) -> Envelope:

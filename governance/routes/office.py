@@ -118,8 +118,9 @@ def act_on_dpia(
 def fetch_dpia(digest: Digest, response: Response, office: Desks, caller: Anyone) -> DpiaView:
     """Return a DPIA version, its state and its acts; its ETag is what acts must name."""
     with office.reading() as desk:
-        response.headers["ETag"] = etag_of_dpia(dpias.find_dpia(desk, digest))
-        return dpias.view_dpia(desk, digest)
+        stored = dpias.find_dpia(desk, digest)
+        response.headers["ETag"] = etag_of_dpia(stored)
+        return dpias.view_dpia(desk, stored)
 
 
 @router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)
