@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from sqlmodel import Session
 
 from fedcore.errors import (
     ExpiredError,
@@ -62,18 +63,18 @@ def authenticate(
     """
     if credentials is None:
         raise UnauthenticatedError("auth.missing", "this route needs an API key as bearer token")
-    with office.reading() as desk:
-        account = account_of_key(desk, credentials.credentials)
+    with office.looking_up() as session:
+        account = account_of_key(session, credentials.credentials)
     if account.role not in scopes.scopes:
         roles = ", ".join(scopes.scopes)
         raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
     return account
 
 
-def account_of_key(desk: Desk, api_key: str) -> Account:
+def account_of_key(session: Session, api_key: str) -> Account:
     """Return whose API key this is. Raises: UnauthenticatedError `auth.invalid`, `auth.revoked`."""
     match = API_KEY_FORM.fullmatch(api_key)
-    found = accounts.find_by_key_id(desk.session, match[1]) if match else None
+    found = accounts.find_by_key_id(session, match[1]) if match else None
     if match is None or found is None or not _matches(match[2], found[1]):
         raise UnauthenticatedError("auth.invalid", "this API key is not known")
     if found[0].revoked:

@@ -1,6 +1,6 @@
 """What one request works with: its transaction, the service's key, the settings and the time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,18 +60,13 @@ class Desk:
         """Return a stored record that this service signed; its signature is verified again."""
         return self.open_signed_here(self.fetch(record_type, digest), record_type)
 
-    def open_named(self, record_type: type[R], digests: Sequence[str]) -> Mapping[str, R]:
-        """Return stored records that this service signed, by digest, in one query.
-
-        Raises: NotFoundError `<kind>.unknown` when one is missing; SignatureError.
+    def open_each(self, wanted: Mapping[str, type[Record]]) -> Mapping[str, Record]:
+        """Return those of the named records that are stored as what they are wanted as, signed by
+        this service, by digest, in one query. Raises: SignatureError.
         """
-        if not digests:
-            return {}
-        found = documents.find_named(self.session, record_type, digests)
-        if found.keys() != set(digests):
-            raise _unknown(record_type)
+        found = documents.find_each(self.session, wanted)
         return {
-            digest: self.open_signed_here(envelope, record_type)
+            digest: self.open_signed_here(envelope, wanted[digest])
             for digest, envelope in found.items()
         }
 
@@ -113,6 +108,14 @@ class Office:
         """
         with self._database.reading() as session:
             yield self._desk(session)
+
+    @contextmanager
+    def looking_up(self) -> Iterator[Session]:
+        """Give a session that finds out who calls; what they ask for gets a desk of its own, where
+        this service's key is looked at.
+        """
+        with self._database.glancing() as session:
+            yield session
 
     @contextmanager
     def writing(self) -> Iterator[Desk]:
@@ -162,6 +165,14 @@ async def office_of(request: Request) -> Office:
     """Return the office of the application that serves a request."""
     office: Office = request.app.state.office
     return office
+
+
+def required(opened: Mapping[str, Record], record_type: type[R], digest: str) -> R:
+    """Return one of the records of `Desk.open_each`. Raises: NotFoundError `<kind>.unknown`."""
+    record = opened.get(digest)
+    if not isinstance(record, record_type):
+        raise _unknown(record_type)
+    return record
 
 
 def _unknown(record_type: type[Record]) -> NotFoundError:

@@ -17,6 +17,7 @@ from fedcore.permits import (
     UnitCertificate,
 )
 from fedcore.plans import TrainingPlan
+from fedcore.record import Record
 from fedcore.signing import Envelope
 from fedcore.stops import Stop
 from fedcore.trust import MAX_CLOCK_SKEW
@@ -24,7 +25,7 @@ from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, Refusal, decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_expiry
-from governance.office import Desk
+from governance.office import Desk, required
 from governance.plans import open_plan
 from registry import accounts, documents, dpias, permits, stops, units
 from registry.accounts import Account
@@ -84,23 +85,26 @@ def load_facts(
     kind: PermitKind,
 ) -> GateFacts:
     """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
-    contract = documents.find(desk.session, Contract, plan.contract)
     author = accounts.find_by_public_key(desk.session, author_key)
     enrolled = units.list_named(desk.session, tuple(terms.unit for terms in plan.units))
-    certificates = desk.open_named(UnitCertificate, [unit.certificate for unit in enrolled])
     stopped = stops.list_in_force(desk.session)
-    named = desk.open_named(Stop, stopped)
+    wanted: dict[str, type[Record]] = {plan.contract: Contract}
+    wanted |= {unit.certificate: UnitCertificate for unit in enrolled}
+    opened = desk.open_each({**wanted, **dict.fromkeys(stopped, Stop)})
+    contract = opened.get(plan.contract)
     return GateFacts(
         plan=plan,
         author_known=author is not None and author.role == "author" and not author.revoked,
-        contract=None if contract is None else desk.open_signed_here(contract, Contract),
+        contract=contract if isinstance(contract, Contract) else None,
         dpia=dpia[0] if dpia else None,
         dpia_state=dpia[1] if dpia else None,
-        certificates={unit.unit: certificates[unit.certificate] for unit in enrolled},
+        certificates={
+            unit.unit: required(opened, UnitCertificate, unit.certificate) for unit in enrolled
+        },
         now=desk.now,
         revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
         kind=kind,
-        stops=tuple(named[digest] for digest in stopped),
+        stops=tuple(required(opened, Stop, digest) for digest in stopped),
     )
 
 

@@ -21,6 +21,9 @@ from registry.tables.row import UtcTime
 _FIND = select(DocumentRow.envelope).where(
     DocumentRow.digest == bindparam("digest"), DocumentRow.kind == bindparam("kind")
 )
+_NAMED = select(DocumentRow.digest, DocumentRow.kind, DocumentRow.envelope).where(
+    col(DocumentRow.digest).in_(bindparam("digests", expanding=True))
+)
 _OF_KIND = (
     select(DocumentRow.envelope)
     .where(DocumentRow.kind == bindparam("kind"))
@@ -77,10 +80,17 @@ def find_named(
     session: Session, record_type: type[Record], digests: Sequence[str]
 ) -> Mapping[str, Envelope]:
     """Return those of the named documents that are of this kind, by digest, in one query."""
-    query = select(DocumentRow).where(
-        col(DocumentRow.digest).in_(digests), DocumentRow.kind == kind_of(record_type)
-    )
-    return {row.digest: _envelope(row) for row in session.exec(query)}
+    return find_each(session, dict.fromkeys(digests, record_type))
+
+
+def find_each(session: Session, wanted: Mapping[str, type[Record]]) -> Mapping[str, Envelope]:
+    """Return those of the named documents that are of the kind wanted, by digest, in one query."""
+    found = session.exec(_NAMED, params={"digests": list(wanted)})
+    return {
+        digest: _parse(envelope)
+        for digest, kind, envelope in found
+        if kind == kind_of(wanted[digest])
+    }
 
 
 def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[Envelope, ...]:

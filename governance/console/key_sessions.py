@@ -30,7 +30,7 @@ class KeySessions:
 
     def open(self, desk: Desk, api_key: str) -> str:
         """Return the secret of a new session. Raises: UnauthenticatedError as `account_of_key`."""
-        account = account_of_key(desk, api_key)
+        account = account_of_key(desk.session, api_key)
         secret = secrets.token_urlsafe(32)
         with self._lock:
             live = {key: one for key, one in self._sessions.items() if one.ends_at > desk.now}
