@@ -113,13 +113,14 @@ def keep_decision(
 ) -> None:
     """Keep what was decided, from which facts and by which rules, so that it can be replayed."""
     gate = facts.gate if isinstance(facts, RenewalFacts) else facts
+    document = canonical.encode(facts.document)
     decision = GateDecision(
         run_id=run_id,
         plan=gate.plan.digest,
-        facts=facts.digest,
+        facts=canonical.digest(document),
         codes=tuple(code for code, _ in refusals),
         decided_at=desk.now,
-        document=canonical.encode(facts.document).decode(),
+        document=document.decode(),
         rules=RULE_VERSION,
     )
     permits.append_decision(desk.session, decision)

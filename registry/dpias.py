@@ -5,7 +5,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from fedcore import canonical
 from fedcore.dpia_record import AnyDpia, parse_dpia
@@ -74,37 +76,54 @@ def set_decision(session: Session, digest: str, decision: str) -> None:
 
 def find(session: Session, digest: str) -> StoredDpia | None:
     """Return the version of this digest, or None."""
-    return next(iter(_load(session, DpiaRow.digest == digest)), None)
+    return next(iter(_load(session, _OF_DIGEST, digest=digest)), None)
 
 
 def find_version(session: Session, dpia_id: str, version: int) -> StoredDpia | None:
     """Return one version of a DPIA, or None."""
-    found = _load(session, DpiaRow.dpia_id == dpia_id, DpiaRow.version == version)
+    found = _load(session, _OF_VERSION, dpia_id=dpia_id, version=version)
     return next(iter(found), None)
 
 
 def list_of(session: Session, dpia_id: str) -> tuple[StoredDpia, ...]:
     """Return all versions of one DPIA, oldest first."""
-    found = _load(session, DpiaRow.dpia_id == dpia_id)
+    found = _load(session, _OF_ID, dpia_id=dpia_id)
     return tuple(sorted(found, key=lambda stored: stored.record.version))
 
 
 def list_all(session: Session) -> tuple[StoredDpia, ...]:
     """Return all versions of all DPIAs in the order in which they were drafted."""
-    return _load(session)
+    return _load(session, _ALL)
 
 
-def _load(session: Session, *conditions: Any) -> tuple[StoredDpia, ...]:
-    """Return the versions of which the conditions hold, as drafted; two queries, however many."""
-    rows = session.exec(select(DpiaRow).where(*conditions).order_by(col(DpiaRow.id))).all()
-    of_them = (
-        select(DpiaActRow)
-        .join(DpiaRow, col(DpiaRow.digest) == col(DpiaActRow.dpia))
-        .where(*conditions)
-        .order_by(col(DpiaActRow.dpia), col(DpiaActRow.position))
+@dataclass(frozen=True)
+class _Queries:
+    """The query of some versions, in the order in which they were drafted, and that of their acts,
+    in order: two, however many versions there are.
+    """
+
+    versions: SelectOfScalar[DpiaRow]
+    acts: SelectOfScalar[DpiaActRow]
+
+
+def _queries(*conditions: Any) -> _Queries:
+    of_them = select(DpiaActRow).join(DpiaRow, col(DpiaRow.digest) == col(DpiaActRow.dpia))
+    return _Queries(
+        select(DpiaRow).where(*conditions).order_by(col(DpiaRow.id)),
+        of_them.where(*conditions).order_by(col(DpiaActRow.dpia), col(DpiaActRow.position)),
     )
+
+
+_IS_ID = DpiaRow.dpia_id == bindparam("dpia_id")
+_ALL, _OF_ID = _queries(), _queries(_IS_ID)
+_OF_DIGEST = _queries(DpiaRow.digest == bindparam("digest"))
+_OF_VERSION = _queries(_IS_ID, DpiaRow.version == bindparam("version"))
+
+
+def _load(session: Session, queries: _Queries, **params: str | int) -> tuple[StoredDpia, ...]:
+    rows = session.exec(queries.versions, params=params).all()
     acts: dict[str, list[ActRecord]] = {row.digest: [] for row in rows}
-    for act in session.exec(of_them):
+    for act in session.exec(queries.acts, params=params):
         acts[act.dpia].append(_act(act))
     return tuple(
         StoredDpia(
