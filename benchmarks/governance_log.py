@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from fedcore import merkle
 from fedcore.bundle import LogExportHeader
@@ -58,7 +58,8 @@ def fill_log(database: Database, entries: int) -> None:
             ]
         with database.writing() as session:
             session.connection().execute(insert(LogEntryRow), leaves)
-            session.connection().execute(insert(LogNodeRow), nodes)
+            if nodes:
+                session.connection().execute(insert(LogNodeRow), nodes)
 
 
 def appends_per_s(database: Database, count: int) -> float:
@@ -67,6 +68,24 @@ def appends_per_s(database: Database, count: int) -> float:
     for _ in range(count):
         with database.writing() as session:
             log.append(session, "receipt", f"sha256:{secrets.token_hex(32)}")
+    return count / (time.perf_counter() - start)
+
+
+def make_floor(database: Database) -> None:
+    """Make the table of `commits_per_s`."""
+    with database.restoring() as connection:
+        connection.execute(text("CREATE TABLE floor (document VARCHAR(71) PRIMARY KEY)"))
+
+
+def commits_per_s(database: Database, count: int) -> float:
+    """Return how many bare transactions of one insert a second the same database commits."""
+    start = time.perf_counter()
+    for _ in range(count):
+        with database.restoring() as connection:
+            connection.execute(
+                text("INSERT INTO floor (document) VALUES (:document)"),
+                {"document": f"sha256:{secrets.token_hex(32)}"},
+            )
     return count / (time.perf_counter() - start)
 
 

@@ -1,7 +1,9 @@
 """What every signed document shares: frozen, closed, versioned, canonical."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -107,10 +109,16 @@ class Record(Part):
         """Return the canonical bytes."""
         return canonical.encode(self.to_json())
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """The digest of the canonical bytes: the document's identity."""
+        """The digest of the canonical bytes: the document's identity, worked out once."""
         return canonical.digest(self.to_bytes())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, and so with another digest."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
 
 def first_problem(error: ValidationError) -> str:

@@ -5,8 +5,9 @@ Reference: RFC 8032; the DSSE protocol, v1 (pre-authentication encoding).
 
 import base64
 import binascii
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -171,6 +172,22 @@ def open_envelope(envelope: Envelope, record_type: type[R], signer: str, realm: 
     if base64.b64encode(signature).decode() != envelope.signatures[0].sig:
         raise SignatureError("signature.invalid", "the signature is not canonical base64")
     return record_type.from_bytes(payload)
+
+
+def open_known(envelope: Envelope, record_type: type[R], signer: str, realm: Realm) -> R:
+    """Return the record inside, as `open_envelope` does; the very same question is answered once.
+
+    Guarantees: what was verified before is remembered by all that was verified, each byte of
+        payload and signature included, so that whatever is altered is verified, and refused.
+        Refusals are not remembered.
+    Raises: as `open_envelope`.
+    """
+    return cast("R", _remembered(envelope, record_type, signer, realm))
+
+
+@lru_cache(maxsize=512)
+def _remembered(envelope: Envelope, record_type: type[Record], signer: str, realm: Realm) -> Record:
+    return open_envelope(envelope, record_type, signer, realm)
 
 
 def _pre_authentication(kind: str, payload: bytes) -> bytes:

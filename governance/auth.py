@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from sqlmodel import Session
 
 from fedcore.errors import (
     ExpiredError,
@@ -70,24 +71,25 @@ def authenticate(
         raise UnauthenticatedError(
             "auth.missing", "this route needs an API key or an access token as bearer token"
         )
-    with office.reading() as desk:
-        account = _account_of(desk, credentials.credentials)
+    account = _account_of(office, credentials.credentials)
     if account.role not in scopes.scopes:
         roles = ", ".join(scopes.scopes)
         raise ForbiddenError("auth.wrong_role", f"this route needs one of the roles: {roles}")
     return account
 
 
-def _account_of(desk: Desk, credential: str) -> Account:
+def _account_of(office: Office, credential: str) -> Account:
     if is_access_token(credential):
-        return account_of_token(desk, credential, "api")[0]
-    return account_of_key(desk, credential)
+        with office.reading() as desk:
+            return account_of_token(desk, credential, "api")[0]
+    with office.looking_up() as session:
+        return account_of_key(session, credential)
 
 
-def account_of_key(desk: Desk, api_key: str) -> Account:
+def account_of_key(session: Session, api_key: str) -> Account:
     """Return whose API key this is. Raises: UnauthenticatedError `auth.invalid`, `auth.revoked`."""
     match = API_KEY_FORM.fullmatch(api_key)
-    found = accounts.find_by_key_id(desk.session, match[1]) if match else None
+    found = accounts.find_by_key_id(session, match[1]) if match else None
     if match is None or found is None or not _matches(match[2], found[1]):
         raise UnauthenticatedError("auth.invalid", "this API key is not known")
     if found[0].revoked:

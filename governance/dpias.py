@@ -58,16 +58,16 @@ def state_now(desk: Desk, stored: StoredDpia) -> DpiaState:
     return state_at(standing_of(stored), desk.now)
 
 
-def view_dpia(desk: Desk, digest: str) -> DpiaView:
-    """Return a DPIA version as it stands now. Raises: NotFoundError `dpia.unknown`."""
-    stored = find_dpia(desk, digest)
+def view_dpia(desk: Desk, stored: StoredDpia) -> DpiaView:
+    """Return a DPIA version as it stands now."""
+    standing = standing_of(stored)
     notice = timedelta(days=desk.settings.dpia_expiring_days)
     return DpiaView(
         record=stored.record,
-        state=state_now(desk, stored),
+        state=state_at(standing, desk.now),
         author=stored.author,
         acts=stored.acts,
-        expiring=is_expiring(standing_of(stored), desk.now, notice),
+        expiring=is_expiring(standing, desk.now, notice),
         open_conditions=open_conditions(stored.acts),
         authority_due_at=authority_due_at(stored.acts),
     )

@@ -1,6 +1,6 @@
 """What one request works with: its transaction, the service's key, the settings and the time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +11,9 @@ from fastapi import Request
 from sqlmodel import Session
 
 from fedcore.errors import NotFoundError, UnreachableError
-from fedcore.handovers import GovernanceKeys, KeyHandover, follow_handovers
+from fedcore.handovers import KeyHandover, follow_handovers
 from fedcore.record import Realm, Record
-from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.signing import Envelope, SigningKey, open_known, sign_record
 from governance.settings import GovernanceSettings
 from registry import documents
 from registry.database import Database
@@ -60,14 +60,24 @@ class Desk:
         """Return a stored record that this service signed; its signature is verified again."""
         return self.open_signed_here(self.fetch(record_type, digest), record_type)
 
+    def open_each(self, wanted: Mapping[str, type[Record]]) -> Mapping[str, Record]:
+        """Return those of the named records that are stored as what they are wanted as, signed by
+        this service, by digest, in one query. Raises: SignatureError.
+        """
+        found = documents.find_each(self.session, wanted)
+        return {
+            digest: self.open_signed_here(envelope, wanted[digest])
+            for digest, envelope in found.items()
+        }
+
     def open_signed_here(self, envelope: Envelope, record_type: type[R]) -> R:
         """Return a record that this service signed, with its key or one that it had before.
 
         Raises: SignatureError.
         """
-        keys = GovernanceKeys.of(self.key.public)
-        if envelope.signer != self.key.public:
-            keys = follow_handovers(self.key.public, self.handovers(), self.realm)
+        if envelope.signer == self.key.public:
+            return open_known(envelope, record_type, self.key.public, self.realm)
+        keys = follow_handovers(self.key.public, self.handovers(), self.realm)
         return keys.open(envelope, record_type, self.realm)
 
     def handovers(self) -> tuple[Envelope, ...]:
@@ -104,6 +114,14 @@ class Office:
         """
         with self._database.reading() as session:
             yield self._desk(session)
+
+    @contextmanager
+    def looking_up(self) -> Iterator[Session]:
+        """Give a session that finds out who calls; what they ask for gets a desk of its own, where
+        this service's key is looked at.
+        """
+        with self._database.glancing() as session:
+            yield session
 
     @contextmanager
     def writing(self) -> Iterator[Desk]:
@@ -149,7 +167,15 @@ class Office:
         self._database.close()
 
 
-def office_of(request: Request) -> Office:
+async def office_of(request: Request) -> Office:
     """Return the office of the application that serves a request."""
     office: Office = request.app.state.office
     return office
+
+
+def required(opened: Mapping[str, Record], record_type: type[R], digest: str) -> R:
+    """Return one of the records of `Desk.open_each`. Raises: NotFoundError `<kind>.unknown`."""
+    record = opened.get(digest)
+    if not isinstance(record, record_type):
+        raise unknown(record_type)
+    return record

@@ -17,6 +17,7 @@ from fedcore.permits import (
     UnitCertificate,
 )
 from fedcore.plans import TrainingPlan
+from fedcore.record import Record
 from fedcore.signing import Envelope
 from fedcore.stops import Stop
 from fedcore.trust import MAX_CLOCK_SKEW
@@ -24,10 +25,11 @@ from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, Refusal, decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_expiry
-from governance.office import Desk
+from governance.office import Desk, required
 from governance.plans import open_plan
 from registry import accounts, documents, dpias, permits, stops, units
 from registry.accounts import Account
+from registry.dpias import StoredDpia
 from registry.permits import GateDecision, StoredPermit
 
 UNKNOWN = ("permit.unknown", "this run has no permit")
@@ -39,6 +41,14 @@ class Wanted:
 
     plan: str
     kind: PermitKind
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The public keys that a permit names besides those of its units."""
+
+    author: str
+    server: str
 
 
 def request_permit(
@@ -56,12 +66,14 @@ def request_permit(
         return _known_permit(desk, known, wanted)
     if operator.public_key is None:
         raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
-    facts = load_facts(desk, plan, author_key, _chosen_dpia(desk, plan), wanted.kind)
+    stored = _chosen_dpia(desk, plan)
+    dpia = None if stored is None else (stored.record, state_at(standing_of(stored), desk.now))
+    facts = load_facts(desk, plan, author_key, dpia, wanted.kind)
     refusals = decide_permit(facts)
     keep_decision(desk, run_id, facts, refusals)
-    if refusals or facts.dpia is None:
+    if refusals or stored is None:
         return RefusedError(refusals)
-    permit = _permit_of(desk, facts, run_id, author_key, operator.public_key)
+    permit = _permit_of(desk, facts, stored, run_id, Keys(author_key, operator.public_key))
     envelope = desk.issue(permit, run_id=run_id)
     permits.append(desk.session, permit)
     return envelope
@@ -75,22 +87,26 @@ def load_facts(
     kind: PermitKind,
 ) -> GateFacts:
     """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
-    contract = documents.find(desk.session, Contract, plan.contract)
     author = accounts.find_by_public_key(desk.session, author_key)
     enrolled = units.list_named(desk.session, tuple(terms.unit for terms in plan.units))
+    stopped = stops.list_in_force(desk.session)
+    wanted: dict[str, type[Record]] = {plan.contract: Contract}
+    wanted |= {unit.certificate: UnitCertificate for unit in enrolled}
+    opened = desk.open_each({**wanted, **dict.fromkeys(stopped, Stop)})
+    contract = opened.get(plan.contract)
     return GateFacts(
         plan=plan,
         author_known=author is not None and author.role == "author" and not author.revoked,
-        contract=desk.open_own(Contract, plan.contract) if contract is not None else None,
+        contract=contract if isinstance(contract, Contract) else None,
         dpia=dpia[0] if dpia else None,
         dpia_state=dpia[1] if dpia else None,
         certificates={
-            unit.unit: desk.open_own(UnitCertificate, unit.certificate) for unit in enrolled
+            unit.unit: required(opened, UnitCertificate, unit.certificate) for unit in enrolled
         },
         now=desk.now,
         revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
         kind=kind,
-        stops=tuple(desk.open_own(Stop, digest) for digest in stops.list_in_force(desk.session)),
+        stops=tuple(required(opened, Stop, digest) for digest in stopped),
     )
 
 
@@ -99,13 +115,14 @@ def keep_decision(
 ) -> None:
     """Keep what was decided, from which facts and by which rules, so that it can be replayed."""
     gate = facts.gate if isinstance(facts, RenewalFacts) else facts
+    document = canonical.encode(facts.document)
     decision = GateDecision(
         run_id=run_id,
         plan=gate.plan.digest,
-        facts=facts.digest,
+        facts=canonical.digest(document),
         codes=tuple(code for code, _ in refusals),
         decided_at=desk.now,
-        document=canonical.encode(facts.document).decode(),
+        document=document.decode(),
         rules=RULE_VERSION,
     )
     permits.append_decision(desk.session, decision)
@@ -139,12 +156,13 @@ def revoke(desk: Desk, run_id: str, reason: str) -> Envelope:
     return envelope
 
 
-def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> tuple[AnyDpia, DpiaState] | None:
+def _chosen_dpia(desk: Desk, plan: TrainingPlan) -> StoredDpia | None:
+    kept = {stored.record.digest: stored for stored in dpias.list_all(desk.session)}
     candidates = [
-        (stored.record, state_at(standing_of(stored), desk.now))
-        for stored in dpias.list_all(desk.session)
+        (stored.record, state_at(standing_of(stored), desk.now)) for stored in kept.values()
     ]
-    return choose_dpia(plan, candidates)
+    chosen = choose_dpia(plan, candidates)
+    return None if chosen is None else kept[chosen[0].digest]
 
 
 def _known_permit(desk: Desk, known: StoredPermit, wanted: Wanted) -> Envelope:
@@ -157,12 +175,9 @@ def _known_permit(desk: Desk, known: StoredPermit, wanted: Wanted) -> Envelope:
     return desk.fetch(Permit, known.permit)
 
 
-def _permit_of(
-    desk: Desk, facts: GateFacts, run_id: str, author_key: str, server_key: str
-) -> Permit:
-    plan, dpia = facts.plan, facts.dpia
-    stored = dpias.find(desk.session, dpia.digest) if dpia else None
-    if dpia is None or stored is None or stored.decision is None:
+def _permit_of(desk: Desk, facts: GateFacts, stored: StoredDpia, run_id: str, keys: Keys) -> Permit:
+    plan, dpia = facts.plan, stored.record
+    if stored.decision is None:
         raise NotFoundError("dpia.unknown", "the DPIA of this permit has no signed decision")
     return Permit(
         run_id=run_id,
@@ -176,8 +191,8 @@ def _permit_of(
         purpose=plan.purpose,
         cohort=_grants(facts),
         minimum_cohort=max(plan.minimum_units, dpia.bindings.minimum_units),
-        author_key=author_key,
-        server_key=server_key,
+        author_key=keys.author,
+        server_key=keys.server,
         rounds=plan.rounds,
         exchanges=plan.exchanges,
         attempts=plan.attempts,

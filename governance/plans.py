@@ -3,7 +3,7 @@
 from fedcore.contracts import Contract
 from fedcore.errors import ConflictError, ForbiddenError
 from fedcore.plans import TrainingPlan
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope, open_envelope, open_known
 from governance.office import Desk
 from registry import documents
 from registry.accounts import Account
@@ -46,5 +46,5 @@ def register_plan(desk: Desk, envelope: Envelope, author: Account) -> str:
 def open_plan(desk: Desk, digest: str) -> tuple[TrainingPlan, str]:
     """Return a registered plan and the key of its author. Raises: NotFoundError `plan.unknown`."""
     envelope = desk.fetch(TrainingPlan, digest)
-    plan = open_envelope(envelope, TrainingPlan, envelope.signer, desk.realm)
+    plan = open_known(envelope, TrainingPlan, envelope.signer, desk.realm)
     return plan, envelope.signer

@@ -7,12 +7,13 @@ from typing import Any
 
 from fedcore.contracts import Contract
 from fedcore.permits import UnitCertificate
+from fedcore.record import Record
 from fedcore.stops import Stop
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_renewal
 from governance.dpias import find_dpia
-from governance.office import Desk
+from governance.office import Desk, required
 from governance.plans import open_plan
 from registry.permits import GateDecision
 
@@ -52,18 +53,21 @@ def replay(desk: Desk, decision: GateDecision) -> Replay | None:
 def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts:
     plan, _ = open_plan(desk, document["plan"])
     contract, dpia = document["contract"], document["dpia"]
+    wanted: dict[str, type[Record]] = {} if contract is None else {contract: Contract}
+    wanted |= dict.fromkeys(document["certificates"].values(), UnitCertificate)
+    opened = desk.open_each({**wanted, **dict.fromkeys(document["stops"], Stop)})
     return GateFacts(
         plan=plan,
         author_known=document["author_known"],
-        contract=None if contract is None else desk.open_own(Contract, contract),
+        contract=None if contract is None else required(opened, Contract, contract),
         dpia=None if dpia is None else find_dpia(desk, dpia).record,
         dpia_state=document["dpia_state"],
         certificates={
-            unit: desk.open_own(UnitCertificate, digest)
+            unit: required(opened, UnitCertificate, digest)
             for unit, digest in document["certificates"].items()
         },
         now=datetime.fromisoformat(document["now"]),
         revoked_units=frozenset(document["revoked_units"]),
         kind=document["kind"],
-        stops=tuple(desk.open_own(Stop, digest) for digest in document["stops"]),
+        stops=tuple(required(opened, Stop, digest) for digest in document["stops"]),
     )

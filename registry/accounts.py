@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from registry.tables.accounts import AccountRow
+
+# Built once: every request asks the first one.
+_BY_KEY_ID = select(AccountRow).where(AccountRow.key_id == bindparam("key_id"))
+_BY_PUBLIC_KEY = select(AccountRow).where(AccountRow.public_key == bindparam("public_key"))
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,13 @@ def find(session: Session, name: str, role: str) -> Account | None:
 
 def find_by_public_key(session: Session, public_key: str) -> Account | None:
     """Return the account that signs with a key, or None."""
-    query = select(AccountRow).where(AccountRow.public_key == public_key)
-    row = session.exec(query).first()
+    row = session.exec(_BY_PUBLIC_KEY, params={"public_key": public_key}).first()
     return None if row is None else to_account(row)
 
 
 def find_by_key_id(session: Session, key_id: str) -> tuple[Account, KeyRecord] | None:
     """Return the account of an API key's public id and what is kept of the key, or None."""
-    row = session.exec(select(AccountRow).where(AccountRow.key_id == key_id)).first()
+    row = session.exec(_BY_KEY_ID, params={"key_id": key_id}).first()
     return None if row is None else (to_account(row), KeyRecord(row.key_id, row.key_hash))
 
 

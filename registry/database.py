@@ -53,15 +53,25 @@ class Database:
         """
         self._engine = _engine(url)
         self._writing_engine = self._engine.execution_options(fedpact_writing=True)
+        self._reading_engine = self._glancing_engine = self._engine
+        if self._engine.dialect.name == "postgresql":
+            self._glancing_engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._reading_engine = self._engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session for one transaction that sees one state and is never committed."""
-        with Session(self._engine) as session:
-            if self._engine.dialect.name == "postgresql":
-                session.exec(
-                    _statement("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                )
+        with Session(self._reading_engine) as session:
+            yield session
+
+    @contextmanager
+    def glancing(self) -> Iterator[Session]:
+        """Give a session for a look at one row: on PostgreSQL each statement is a transaction by
+        itself, and two round trips are saved.
+        """
+        with Session(self._glancing_engine) as session:
             yield session
 
     @contextmanager

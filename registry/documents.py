@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
+from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -12,6 +15,25 @@ from fedcore.record import Record
 from fedcore.signing import Envelope
 from registry import log
 from registry.tables.documents import DocumentRow
+from registry.tables.row import UtcTime
+
+# Built once: every request asks the first two.
+_FIND = select(DocumentRow.envelope).where(
+    DocumentRow.digest == bindparam("digest"), DocumentRow.kind == bindparam("kind")
+)
+_NAMED = select(DocumentRow.digest, DocumentRow.kind, DocumentRow.envelope).where(
+    col(DocumentRow.digest).in_(bindparam("digests", expanding=True))
+)
+_OF_KIND = (
+    select(DocumentRow.envelope)
+    .where(DocumentRow.kind == bindparam("kind"))
+    .order_by(col(DocumentRow.id))
+)
+_APPEND: Any = text(
+    "INSERT INTO documents (digest, kind, unit, run_id, envelope, recorded_at) "
+    "VALUES (:digest, :kind, :unit, :run_id, :envelope, :recorded_at) "
+    "ON CONFLICT (digest) DO NOTHING"
+).bindparams(bindparam("recorded_at", type_=UtcTime))
 
 
 @dataclass(frozen=True)
@@ -30,38 +52,45 @@ def kind_of(record_type: type[Record]) -> str:
 
 def append(session: Session, record_type: type[Record], envelope: Envelope, filing: Filing) -> bool:
     """Store a document and its log entry; return False, and change nothing, when it is known."""
-    digest = envelope.digest
-    if _row(session, digest) is not None:
-        return False
-    kind = kind_of(record_type)
-    session.add(
-        DocumentRow(
-            digest=digest,
-            kind=kind,
-            unit=filing.unit,
-            run_id=filing.run_id,
-            envelope=envelope.to_bytes().decode(),
-            recorded_at=filing.recorded_at,
-        )
+    digest, kind = envelope.digest, kind_of(record_type)
+    stored = session.exec(
+        _APPEND,
+        params={
+            "digest": digest,
+            "kind": kind,
+            "unit": filing.unit,
+            "run_id": filing.run_id,
+            "envelope": envelope.to_bytes().decode(),
+            "recorded_at": filing.recorded_at,
+        },
     )
+    if stored.rowcount == 0:
+        return False
     log.append(session, kind, digest)
     return True
 
 
 def find(session: Session, record_type: type[Record], digest: str) -> Envelope | None:
     """Return the document of this kind and digest, or None."""
-    row = _row(session, digest)
-    return _envelope(row) if row is not None and row.kind == kind_of(record_type) else None
+    found = session.exec(_FIND, params={"digest": digest, "kind": kind_of(record_type)}).first()
+    return None if found is None else _parse(found)
 
 
 def find_named(
     session: Session, record_type: type[Record], digests: Sequence[str]
 ) -> Mapping[str, Envelope]:
     """Return those of the named documents that are of this kind, by digest, in one query."""
-    query = select(DocumentRow).where(
-        col(DocumentRow.digest).in_(digests), DocumentRow.kind == kind_of(record_type)
-    )
-    return {row.digest: _envelope(row) for row in session.exec(query)}
+    return find_each(session, dict.fromkeys(digests, record_type))
+
+
+def find_each(session: Session, wanted: Mapping[str, type[Record]]) -> Mapping[str, Envelope]:
+    """Return those of the named documents that are of the kind wanted, by digest, in one query."""
+    found = session.exec(_NAMED, params={"digests": list(wanted)})
+    return {
+        digest: _parse(envelope)
+        for digest, kind, envelope in found
+        if kind == kind_of(wanted[digest])
+    }
 
 
 def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[Envelope, ...]:
@@ -76,12 +105,8 @@ def of_run(session: Session, record_type: type[Record], run_id: str) -> tuple[En
 
 def of_kind(session: Session, record_type: type[Record]) -> tuple[Envelope, ...]:
     """Return all documents of one kind in the order of arrival."""
-    query = (
-        select(DocumentRow)
-        .where(DocumentRow.kind == kind_of(record_type))
-        .order_by(col(DocumentRow.id))
-    )
-    return tuple(_envelope(row) for row in session.exec(query))
+    found = session.exec(_OF_KIND, params={"kind": kind_of(record_type)})
+    return tuple(map(_parse, found))
 
 
 def erase(session: Session, digest: str) -> None:
@@ -89,7 +114,7 @@ def erase(session: Session, digest: str) -> None:
 
     Raises: ConflictError `document.in_use` when something that is kept names it.
     """
-    row = _row(session, digest)
+    row = session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
     try:
         session.delete(row)
         session.flush()
@@ -100,9 +125,11 @@ def erase(session: Session, digest: str) -> None:
         ) from error
 
 
-def _row(session: Session, digest: str) -> DocumentRow | None:
-    return session.exec(select(DocumentRow).where(DocumentRow.digest == digest)).first()
-
-
 def _envelope(row: DocumentRow) -> Envelope:
-    return Envelope.from_bytes(row.envelope.encode())
+    return _parse(row.envelope)
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> Envelope:
+    """Return the envelope of a row: the same text is the same envelope, and is read once."""
+    return Envelope.from_bytes(text.encode())

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from fedcore import canonical
 from fedcore.dpia_record import AnyDpia, parse_dpia
@@ -73,41 +76,71 @@ def set_decision(session: Session, digest: str, decision: str) -> None:
 
 def find(session: Session, digest: str) -> StoredDpia | None:
     """Return the version of this digest, or None."""
-    row = session.exec(select(DpiaRow).where(DpiaRow.digest == digest)).first()
-    return None if row is None else _stored(session, row)
+    return next(iter(_load(session, _OF_DIGEST, digest=digest)), None)
 
 
 def find_version(session: Session, dpia_id: str, version: int) -> StoredDpia | None:
     """Return one version of a DPIA, or None."""
-    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id, DpiaRow.version == version)
-    row = session.exec(query).first()
-    return None if row is None else _stored(session, row)
+    found = _load(session, _OF_VERSION, dpia_id=dpia_id, version=version)
+    return next(iter(found), None)
 
 
 def list_of(session: Session, dpia_id: str) -> tuple[StoredDpia, ...]:
     """Return all versions of one DPIA, oldest first."""
-    query = select(DpiaRow).where(DpiaRow.dpia_id == dpia_id).order_by(col(DpiaRow.version))
-    return tuple(_stored(session, row) for row in session.exec(query).all())
+    found = _load(session, _OF_ID, dpia_id=dpia_id)
+    return tuple(sorted(found, key=lambda stored: stored.record.version))
 
 
 def list_all(session: Session) -> tuple[StoredDpia, ...]:
     """Return all versions of all DPIAs in the order in which they were drafted."""
-    rows = session.exec(select(DpiaRow).order_by(col(DpiaRow.id))).all()
-    return tuple(_stored(session, row) for row in rows)
+    return _load(session, _ALL)
 
 
-def _stored(session: Session, row: DpiaRow) -> StoredDpia:
-    query = (
-        select(DpiaActRow).where(DpiaActRow.dpia == row.digest).order_by(col(DpiaActRow.position))
+@dataclass(frozen=True)
+class _Queries:
+    """The query of some versions, in the order in which they were drafted, and that of their acts,
+    in order: two, however many versions there are.
+    """
+
+    versions: SelectOfScalar[DpiaRow]
+    acts: SelectOfScalar[DpiaActRow]
+
+
+def _queries(*conditions: Any) -> _Queries:
+    of_them = select(DpiaActRow).join(DpiaRow, col(DpiaRow.digest) == col(DpiaActRow.dpia))
+    return _Queries(
+        select(DpiaRow).where(*conditions).order_by(col(DpiaRow.id)),
+        of_them.where(*conditions).order_by(col(DpiaActRow.dpia), col(DpiaActRow.position)),
     )
-    acts = tuple(map(_act, session.exec(query)))
-    return StoredDpia(
-        record=parse_dpia(row.record.encode()),
-        state=cast("DpiaState", row.state),
-        author=row.author,
-        acts=acts,
-        decision=row.decision,
+
+
+_IS_ID = DpiaRow.dpia_id == bindparam("dpia_id")
+_ALL, _OF_ID = _queries(), _queries(_IS_ID)
+_OF_DIGEST = _queries(DpiaRow.digest == bindparam("digest"))
+_OF_VERSION = _queries(_IS_ID, DpiaRow.version == bindparam("version"))
+
+
+def _load(session: Session, queries: _Queries, **params: str | int) -> tuple[StoredDpia, ...]:
+    rows = session.exec(queries.versions, params=params).all()
+    acts: dict[str, list[ActRecord]] = {row.digest: [] for row in rows}
+    for act in session.exec(queries.acts, params=params):
+        acts[act.dpia].append(_act(act))
+    return tuple(
+        StoredDpia(
+            record=_parse(row.record),
+            state=cast("DpiaState", row.state),
+            author=row.author,
+            acts=tuple(acts[row.digest]),
+            decision=row.decision,
+        )
+        for row in rows
     )
+
+
+@lru_cache(maxsize=128)
+def _parse(text: str) -> AnyDpia:
+    """Return the DPIA of a row: the same text is the same frozen record, and is read once."""
+    return parse_dpia(text.encode())
 
 
 def _act(row: DpiaActRow) -> ActRecord:

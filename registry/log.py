@@ -23,6 +23,8 @@ from registry.tables.documents import LogEntryRow, LogNodeRow
 # Stands for the digest in the row of an erased entry, before its place.
 ERASED = "erased:"
 _PAGE = 5_000
+# Positions are integers of 31 bits.
+_LEVELS = 32
 
 
 class LogView:
@@ -93,7 +95,7 @@ def append(session: Session, kind: str, document: str) -> int:
 
     The subtrees that the entry completes are kept in the same transaction.
     """
-    index = size(session)
+    index, siblings = _load_edge(session)
     entry = LogEntry(kind=kind, document=document, salt=secrets.token_hex(32))
     data = entry.to_bytes()
     leaf = merkle.leaf_hash(data)
@@ -107,7 +109,6 @@ def append(session: Session, kind: str, document: str) -> int:
             "leaf_hash": leaf.hex(),
         },
     )
-    siblings = _load_hashes(session, merkle.left_siblings(index))
     completed = [
         {"level": node.level, "place": node.place, "hash": value.hex()}
         for node, value in merkle.completed_nodes(index, leaf, siblings).items()
@@ -179,21 +180,46 @@ def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> E
     return erasure
 
 
+# The size, and the hash of what the next entry completes to a larger subtree, level by level.
+_VALUES = ", ".join(f"({level})" for level in range(1, _LEVELS))
+_EDGE = text(
+    f"""
+    WITH log AS (SELECT CAST(coalesce(max(position) + 1, 0) AS BIGINT) AS size FROM log_entries),
+        levels (level) AS (VALUES {_VALUES})
+    SELECT log.size, 0, log_entries.leaf_hash
+        FROM log LEFT JOIN log_entries ON log_entries.position = log.size - 1
+    UNION ALL
+    SELECT log.size, levels.level, log_nodes.hash
+        FROM log CROSS JOIN levels JOIN log_nodes
+        ON log_nodes.level = levels.level
+        AND log_nodes.place = (log.size >> levels.level) - 1
+        WHERE (log.size + 1) % (CAST(2 AS BIGINT) << levels.level) = 0
+    """  # noqa: S608 - whole numbers only
+)
+
+
+def _load_edge(session: Session) -> tuple[int, dict[Node, bytes]]:
+    """Return the number of entries, and the hashes of `merkle.left_siblings` of the next one."""
+    session.flush()
+    rows = session.connection().execute(_EDGE).all()
+    size = rows[0][0]
+    found = {
+        Node(level, (size >> level) - 1): bytes.fromhex(value)
+        for _, level, value in rows
+        if value is not None
+    }
+    return size, found
+
+
 def _load_hashes(session: Session, nodes: Collection[Node]) -> dict[Node, bytes]:
     """Return the hashes of complete subtrees; those of single leaves are in the entries."""
     places: dict[int, list[int]] = {}
     for node in nodes:
         places.setdefault(node.level, []).append(node.place)
-    found: dict[Node, bytes] = {}
-    leaves = places.pop(0, None)
-    if leaves:
-        of_leaves = select(LogEntryRow.position, LogEntryRow.leaf_hash)
-        for index, value in session.exec(of_leaves.where(col(LogEntryRow.position).in_(leaves))):
-            found[Node(0, index)] = bytes.fromhex(value)
-    if places:
-        for level, place, value in session.connection().execute(_nodes_query(places)):
-            found[Node(level, place)] = bytes.fromhex(value)
-    return found
+    if not places:
+        return {}
+    rows = session.connection().execute(_nodes_query(places))
+    return {Node(level, place): bytes.fromhex(value) for level, place, value in rows}
 
 
 def _nodes_query(places: Mapping[int, Sequence[int]]) -> TextClause:
@@ -201,11 +227,22 @@ def _nodes_query(places: Mapping[int, Sequence[int]]) -> TextClause:
 
     Written out, for there are as many forms of it as shapes of proofs; whole numbers only.
     """
-    wanted = " OR ".join(
-        f"level = {level:d} AND place IN ({', '.join(f'{place:d}' for place in of_level)})"
+    parts = [
+        f"SELECT {level:d}, place, hash FROM log_nodes "  # noqa: S608
+        f"WHERE level = {level:d} AND place IN ({_listed(of_level)})"
         for level, of_level in places.items()
-    )
-    return text(f"SELECT level, place, hash FROM log_nodes WHERE {wanted}")  # noqa: S608
+        if level > 0
+    ]
+    if leaves := places.get(0):
+        parts.append(
+            "SELECT 0, position, leaf_hash FROM log_entries "  # noqa: S608
+            f"WHERE position IN ({_listed(leaves)})"
+        )
+    return text(" UNION ALL ".join(parts))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(f"{number:d}" for number in numbers)
 
 
 def _entry(row: LogEntryRow) -> LoggedEntry | ErasedEntry:

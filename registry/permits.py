@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func, insert
 from sqlmodel import Session, col, select
 
 from fedcore.permits import Permit
@@ -15,6 +15,10 @@ from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
 _OPEN = (
     col(PermitRow.revocation).is_(None),
     col(PermitRow.run_id).not_in(select(ModelRow.run_id)),
+)
+
+_FIND = select(PermitRow.run_id, PermitRow.permit, PermitRow.revocation).where(
+    PermitRow.run_id == bindparam("run_id")
 )
 
 
@@ -49,10 +53,13 @@ class GateDecision:
 def append(session: Session, permit: Permit) -> None:
     """Store a permit, whose document must be stored before."""
     session.flush()
-    session.add(PermitRow(run_id=permit.run_id, permit=permit.digest, dpia=permit.dpia))
-    session.flush()
-    session.add_all(PermitUnitRow(unit=grant.unit, run_id=permit.run_id) for grant in permit.cohort)
-    session.flush()
+    connection = session.connection()
+    connection.execute(
+        insert(PermitRow),
+        {"run_id": permit.run_id, "permit": permit.digest, "dpia": permit.dpia},
+    )
+    units = [{"unit": grant.unit, "run_id": permit.run_id} for grant in permit.cohort]
+    connection.execute(insert(PermitUnitRow), units)
 
 
 def list_units(session: Session, run_id: str) -> tuple[str, ...]:
@@ -71,8 +78,8 @@ def set_revocation(session: Session, run_id: str, revocation: str) -> None:
 
 def find(session: Session, run_id: str) -> StoredPermit | None:
     """Return the permit of a run, or None."""
-    row = session.exec(select(PermitRow).where(PermitRow.run_id == run_id)).first()
-    return None if row is None else StoredPermit(row.run_id, row.permit, row.revocation)
+    row = session.exec(_FIND, params={"run_id": run_id}).first()
+    return None if row is None else StoredPermit(*row)
 
 
 def list_open_under(session: Session, dpia: str) -> tuple[StoredPermit, ...]:
@@ -105,16 +112,17 @@ def list_revoked_runs(session: Session, unit: str) -> tuple[str, ...]:
 
 def append_decision(session: Session, decision: GateDecision) -> None:
     """Store what the gate answered."""
-    session.add(
-        GateDecisionRow(
-            run_id=decision.run_id,
-            plan=decision.plan,
-            facts=decision.facts,
-            codes=json.dumps(decision.codes),
-            decided_at=decision.decided_at,
-            document=decision.document,
-            rules=decision.rules,
-        )
+    session.connection().execute(
+        insert(GateDecisionRow),
+        {
+            "run_id": decision.run_id,
+            "plan": decision.plan,
+            "facts": decision.facts,
+            "codes": json.dumps(decision.codes),
+            "decided_at": decision.decided_at,
+            "document": decision.document,
+            "rules": decision.rules,
+        },
     )
 
 

@@ -8,6 +8,8 @@ from sqlmodel import Session, col, select
 from fedcore.stops import Stop
 from registry.tables.stops import StopRow
 
+_IN_FORCE = select(StopRow.stop).where(col(StopRow.lift).is_(None)).order_by(col(StopRow.sequence))
+
 
 @dataclass(frozen=True)
 class StoredStop:
@@ -47,8 +49,7 @@ def find(session: Session, stop: str) -> StoredStop | None:
 
 def list_in_force(session: Session) -> tuple[str, ...]:
     """Return the digests of the stops that nobody has lifted, oldest first."""
-    query = select(StopRow).where(col(StopRow.lift).is_(None)).order_by(col(StopRow.sequence))
-    return tuple(row.stop for row in session.exec(query))
+    return tuple(session.exec(_IN_FORCE))
 
 
 def list_after(session: Session, sequence: int, limit: int) -> tuple[StoredStop, ...]:

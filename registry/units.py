@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from registry.tables.permits import UnitKeyRow, UnitRow
 
 _UNITS_WITH_KEYS = select(UnitRow, UnitKeyRow).join(
     UnitKeyRow, col(UnitKeyRow.node_key) == col(UnitRow.node_key)
+)
+
+_NAMED = _UNITS_WITH_KEYS.where(col(UnitRow.unit).in_(bindparam("names", expanding=True))).order_by(
+    col(UnitRow.unit)
 )
 
 
@@ -97,8 +102,8 @@ def transport_key_known(session: Session, transport_key: str) -> bool:
 
 def list_named(session: Session, names: tuple[str, ...]) -> tuple[EnrolledUnit, ...]:
     """Return those of the named units that were ever enrolled, by name."""
-    query = _UNITS_WITH_KEYS.where(col(UnitRow.unit).in_(names)).order_by(col(UnitRow.unit))
-    return tuple(unit for pair in session.exec(query) if (unit := _unit(pair)) is not None)
+    pairs = session.exec(_NAMED, params={"names": list(names)})
+    return tuple(unit for pair in pairs if (unit := _unit(pair)) is not None)
 
 
 def list_after(

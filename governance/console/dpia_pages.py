@@ -100,8 +100,9 @@ def list_dpias(office: Desks, seat: Seated) -> Response:
 def show_dpia(request: Request, digest: Digest, office: Desks, seat: Seated) -> Response:
     """Show a DPIA in full."""
     with office.reading() as desk:
-        line = _line(desk, find_dpia(desk, digest), seat.account)
-        view = view_dpia(desk, digest)
+        stored = find_dpia(desk, digest)
+        line = _line(desk, stored, seat.account)
+        view = view_dpia(desk, stored)
         lacks = _lacks(desk, view.record)
     before, after = maps_of(view.record.risks)
     done = request.query_params.get("done")

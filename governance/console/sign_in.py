@@ -92,7 +92,7 @@ def _open(request: Request, fields: Mapping[str, str], office: Office) -> Opened
     api_key = fields.get("api_key", "").strip()
     if api_key or not fields.get("password"):
         with office.writing() as desk:
-            return open_session(desk, account_of_key(desk, api_key), "console")
+            return open_session(desk, account_of_key(desk.session, api_key), "console")
     address = address_of(request)
     claimed = Claimed(fields.get("name", "").strip(), fields.get("role", ""), address)
     return sign_in_with_password(office, claimed, fields["password"], "console")

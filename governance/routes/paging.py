@@ -73,13 +73,13 @@ class Page:
         return shown
 
 
-def _page(
+async def _page(
     request: Request, response: Response, limit: Limit = MAX_LIMIT, cursor: Cursor = None
 ) -> Page:
     return Page(request, response, limit, cursor)
 
 
-def _long_page(
+async def _long_page(
     request: Request, response: Response, limit: LongLimit = MAX_LIMIT, cursor: Cursor = None
 ) -> Page:
     return Page(request, response, limit, cursor)

@@ -82,7 +82,7 @@ def fetch_dpia(digest: Digest, response: Response, office: Desks, caller: Anyone
         stored = dpias.find_dpia(desk, digest)
         verify_concerns(caller, stored.record.bindings.units, NotFoundError(*dpias.UNKNOWN))
         response.headers["ETag"] = etag_of_dpia(stored)
-        return dpias.view_dpia(desk, digest)
+        return dpias.view_dpia(desk, stored)
 
 
 @router.post("/plans", summary="Register a training plan", status_code=HTTP_201_CREATED)

@@ -124,3 +124,14 @@ def test_kinds_of_values(kind, good, bad):
     for value in bad:
         with pytest.raises(ValidationError):
             Holder(schema_name="x/1", value=value)
+
+
+def test_the_digest_is_of_the_bytes_and_a_changed_copy_has_its_own():
+    record = note()
+    assert record.digest == record.digest == canonical.digest(record.to_bytes())
+    assert record == note()
+    assert hash(record) == hash(note())
+    assert record.to_json() == note().to_json()
+    changed = record.model_copy(update={"title": "another"})
+    assert changed.digest == note(title="another").digest != record.digest
+    assert record.model_copy().digest == record.digest

@@ -15,7 +15,14 @@ from fedcore.errors import FedError, InvalidRecordError, SignatureError
 from fedcore.keyfiles import write_secret
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
-from fedcore.signing import Envelope, SigningKey, open_envelope, payload_type, sign_record
+from fedcore.signing import (
+    Envelope,
+    SigningKey,
+    open_envelope,
+    open_known,
+    payload_type,
+    sign_record,
+)
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +212,41 @@ def test_what_is_no_private_key_is_refused(tmp_path):
 
 def test_generated_keys_differ():
     assert SigningKey.generate().public != SigningKey.generate().public
+
+
+def known_code(envelope, record_type, signer, realm):
+    with pytest.raises(FedError) as caught:
+        open_known(envelope, record_type, signer, realm)
+    return caught.value.code
+
+
+def test_what_was_verified_once_is_remembered_and_whatever_differs_is_refused(
+    envelope, contract, key, documents
+):
+    kind, realm = type(contract), Realm.PRODUCTION
+    assert open_known(envelope, kind, key.public, realm) == contract
+    again = Envelope.from_bytes(envelope.to_bytes())
+    assert open_known(again, kind, key.public, realm) is open_known(
+        envelope, kind, key.public, realm
+    )
+    other = documents.key_of("other").public
+    signature, payload = envelope.signatures[0].sig, envelope.payload
+    for place in range(0, 80, 7):
+        altered = ("A" if signature[place] != "A" else "B").join(
+            (signature[:place], signature[place + 1 :])
+        )
+        changed = with_signature(envelope, sig=altered)
+        for _ in range(2):  # a refusal is not remembered as a yes, either
+            assert known_code(changed, kind, key.public, realm) == "signature.invalid"
+    for place in range(0, len(payload) - 4, 97):
+        letter = "A" if payload[place] != "A" else "B"
+        changed = envelope.model_copy(
+            update={"payload": payload[:place] + letter + payload[place + 1 :]}
+        )
+        assert known_code(changed, kind, key.public, realm) == "signature.invalid"
+    assert known_code(envelope, kind, other, realm) == "signature.wrong_key"
+    assert known_code(with_signature(envelope, keyid=other), kind, other, realm) == (
+        "signature.invalid"
+    )
+    assert known_code(envelope, kind, key.public, Realm.SIMULATION) == "signature.wrong_type"
+    assert known_code(envelope, Order, key.public, realm) == "signature.wrong_type"

@@ -2,48 +2,132 @@
 
 import pytest
 
-# Statements of a whole request: the transaction's own, the API key, hand-overs, and the list.
+from registry import dpias
+from registry.database import Database
+
+# Statements of a whole request: the transactions' own, the API key, hand-overs, and the list.
 MOST = 7
-LISTS = [
-    "/v1/units",
-    "/v1/models",
-    "/v1/log/entries",
-    "/v1/handovers",
-    "/v1/permits/run-0/decisions",
-]
+LISTS = {
+    "/v1/units": "/v1/units",
+    "/v1/models": "/v1/models",
+    "/v1/stops": "/v1/stops",
+    "/v1/log/entries": "/v1/log/entries",
+    "/v1/handovers": "/v1/handovers",
+    "/v1/permits/{run_id}/decisions": "/v1/permits/run-0/decisions",
+}
+# A replay reads again what its decision rested on: so many statements each.
+REPLAYS = "/v1/permits/{run_id}/replays"
+MOST_OF_A_REPLAY = 4
+# They have arrays of objects inside, but are one document each.
+DOCUMENTS = {"Envelope", "DpiaView"}
 
 
-def grow(world, first, count):
-    """Add units, log entries and decisions."""
-    for number in range(first, first + count):
-        world.enrol(f"unit-{number}")
-        world.permit(f"run-{number}")
-        world.client.post(
-            "/v1/permits",
-            json={"plan": world.plan().digest, "run_id": "run-0"},
-            headers={"Authorization": f"Bearer {world.api_keys['operator']}"},
-        )
+@pytest.fixture
+def grow(world, model_bytes):
+    """Adds units, runs with permits, models, stops, log entries, and decisions on the first run."""
+
+    def add(first, count):
+        for number in range(first, first + count):
+            world.enrol(f"unit-{number}")
+            world.run(f"run-{number}")
+            world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
+            world.gateway("dpo").stop("unit", f"elsewhere-{number}", "an incident")
+            world.client.post(
+                "/v1/permits/run-0/renewal",
+                headers={"Authorization": f"Bearer {world.api_keys['operator']}"},
+            )
+
+    return add
 
 
-@pytest.mark.parametrize("path", LISTS)
-def test_a_list_route_asks_the_database_as_often_for_many_rows_as_for_few(world, counted, path):
-    grow(world, 0, 1)
+def list_routes(document):
+    """The routes that answer with a list of objects, from the OpenAPI document."""
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        content = methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        name = content.get("application/json", {}).get("schema", {}).get("$ref", "").split("/")[-1]
+        properties = schemas.get(name, {}).get("properties", {}).values()
+        lists = [each["items"] for each in properties if each.get("type") == "array"]
+        if name not in DOCUMENTS and any("type" not in items for items in lists):
+            yield path
+
+
+def test_every_list_route_of_the_service_has_a_case_here(world):
+    assert set(list_routes(world.client.get("/openapi.json").json())) == {*LISTS, REPLAYS}
+
+
+@pytest.mark.parametrize("path", LISTS.values())
+def test_a_list_route_asks_the_database_as_often_for_many_rows_as_for_few(
+    world, counted, grow, path
+):
+    grow(0, 1)
     world.get(path, "compliance")
     with counted() as few:
         short = world.get(path, "compliance")
-    grow(world, 1, 5)
+    grow(1, 3)
     with counted() as many:
         longer = world.get(path, "compliance")
     assert len(many) == len(few) <= MOST, many
     assert len(str(longer)) >= len(str(short)) > 10
 
 
-def test_a_permit_and_its_proof_cost_as_many_statements_in_a_long_log(world, counted):
-    grow(world, 0, 1)
+def test_each_replay_costs_a_few_statements_and_no_more_in_a_long_list(world, counted, grow):
+    path = "/v1/permits/run-0/replays"
+    grow(0, 4)
+    costs = []
+    for limit in (1, 2, 4):
+        with counted() as statements:
+            shown = world.get(f"{path}?limit={limit}", "auditor")["replays"]
+        assert len(shown) == limit
+        costs.append(len(statements))
+    assert costs[2] - costs[1] <= 2 * MOST_OF_A_REPLAY
+    assert costs[0] <= MOST + MOST_OF_A_REPLAY
+
+
+def test_a_permit_costs_as_many_statements_beside_many_dpias_stops_and_entries(
+    world, counted, grow
+):
+    grow(0, 1)
+    with counted() as few:
+        world.permit("run-a")
+    for version in range(2, 6):
+        world.gateway("author").create_dpia(world.dpia(version=version))
+    grow(1, 3)
+    with counted() as many:
+        world.permit("run-b")
+    # An entry that completes no subtree of the log saves one.
+    assert abs(len(many) - len(few)) <= 1, many
+    assert len(many) <= 20, many
+
+
+def test_all_dpias_and_their_acts_are_read_in_two_queries(world, counted):
+    database = Database(world.settings.database_url)
+
+    def read():
+        with counted() as statements, database.reading() as session:
+            return dpias.list_all(session), len(statements) - statements.count("BEGIN")
+
+    [one], cost = read()
+    second = world.take_into_force(world.dpia(version=2))
+    third = world.gateway("author").create_dpia(world.dpia(dpia_id="other"))
+    several, cost_of_several = read()
+    database.close()
+    assert cost_of_several == cost == 2
+    assert [stored.record.digest for stored in several] == [one.record.digest, second, third]
+    assert [[act.act for act in stored.acts] for stored in several] == [
+        ["submit", "evaluate", "advise", "approve"],
+        ["submit", "evaluate", "advise", "approve"],
+        [],
+    ]
+    assert [stored.state for stored in several] == ["superseded", "in_force", "draft"]
+
+
+def test_a_permit_and_its_proof_cost_as_many_statements_in_a_long_log(world, counted, grow):
+    grow(0, 1)
     digest = world.permit("run-a").digest
     with counted() as few:
         world.get(f"/v1/log/proof?document={digest}", "auditor")
-    grow(world, 1, 10)
+    grow(1, 3)
     with counted() as many:
         world.get(f"/v1/log/proof?document={digest}", "auditor")
     assert len(many) <= len(few) + 2 <= 12, many
