@@ -15,8 +15,7 @@ from fedcore.dpia_sections import Language, LegalEntity
 from fedcore.errors import InvalidRecordError, RefusedError
 from fedcore.plans import TrainingPlan
 from fedcore.record import first_problem
-from governance.commands.options import Authority, open_line, verify_absent
-from governance.commands.papers import parse_file
+from governance.commands.options import Authority, open_line, parse_file, verify_absent
 from governance.decisions.completeness import list_lacks
 from governance.decisions.dpia_changes import list_changes
 from governance.decisions.prefill import DraftTerms, prefill_dpia
