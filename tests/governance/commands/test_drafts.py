@@ -135,7 +135,8 @@ class TestNew:
     def test_in_french_the_fields_and_the_sentences_of_the_draft_are_french(self, desk):
         exit_code, output = desk.new("--language", "fr")
         assert exit_code == 0, output
-        assert "write Droits des personnes concernées (Art. 12-22)" in output
+        rights = "write Droits des personnes concernées (Art. 12-22): dites comment chaque droit"
+        assert rights in output
         draft = Dpia.from_json(desk.read("dpia.json"))
         assert draft.language == "fr"
         assert str(draft.description).startswith("Les unités")
