@@ -128,7 +128,8 @@ class ActDetails(Part):
 
     Attributes:
         entity: the controller that an advice or approval speaks for.
-        verdict: of an advice, or of the authority's answer; an advice without one is favourable.
+        verdict: of an advice, or of the authority's answer. An advice of before that has none was
+            favourable; none is taken without one any more.
         items: the evaluation, item by item.
         conditions: under which it is approved.
         fulfilled: conditions, by their ids, that the approver has found fulfilled.

@@ -201,17 +201,28 @@ class HttpGateway:
 
     def fetch_dpia(self, digest: str) -> DpiaView:
         """Return a DPIA version as it stands now."""
-        return self._part(DpiaView, "GET", f"/v1/dpias/{_step(digest)}")
+        return self.see_dpia(digest)[0]
+
+    def see_dpia(self, digest: str) -> tuple[DpiaView, str]:
+        """Return a DPIA version as it stands now, and the ETag by which an act names this sight."""
+        response = self._call("GET", f"/v1/dpias/{_step(digest)}")
+        return _read(DpiaView, _json(response)), response.headers.get("ETag", "*")
 
     def act_on_dpia(
-        self, digest: str, act: DpiaAct, note: str, details: ActDetails | None = None
+        self,
+        digest: str,
+        act: DpiaAct,
+        note: str,
+        details: ActDetails | None = None,
+        seen: str | None = None,
     ) -> str:
         """Do one act on a DPIA and return the state it is in now.
 
-        Raises: ConflictError `request.if_match_failed` when somebody acts at the same time.
+        Args: `seen` is the ETag of what the act is done upon; what stands there now by default.
+        Raises: ConflictError `request.if_match_failed` when somebody has acted since.
         """
         path = f"/v1/dpias/{_step(digest)}"
-        seen = self._call("GET", path).headers.get("ETag", "*")
+        seen = seen or self.see_dpia(digest)[1]
         body = {} if details is None else details.model_dump(mode="json", exclude_none=True)
         body |= {"act": act, "note": note}
         response = self._call("POST", f"{path}/acts", body, {"If-Match": seen})

@@ -95,7 +95,11 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
     "claim": {"code": "one-time-code", "name": "ada", "key_id": "0f" * 8, "key_hash": _KEY},
     "publish_contract": _CONTRACT,
     "create_dpia": _DPIA,
-    "act_on_dpia": {"act": "advise", "note": "in favour, with the noise as planned"},
+    "act_on_dpia": {
+        "act": "advise",
+        "note": "in favour, with the noise as planned",
+        "verdict": "favourable",
+    },
     "request_permit": {"plan": _DIGEST, "run_id": "churn-2026-03", "kind": "train"},
     "revoke_permit": {"reason": "a complaint is looked into"},
     "revoke_node": {"reason": "laptop stolen"},

@@ -52,6 +52,12 @@ def load_texts(language: Language) -> Mapping[str, str]:
 
 
 @cache
+def load_lacks(language: Language) -> Mapping[str, str]:
+    """Return what a draft lacks in a language, by its English sentence; facts stand in braces."""
+    return {} if language == "en" else _load("lacks", language)
+
+
+@cache
 def load_screening(name: ListName) -> ScreeningList:
     """Return the nine criteria of WP248 rev.01, or a national list under Art. 35(4) GDPR."""
     return ScreeningList.model_validate(_load("screening", name))

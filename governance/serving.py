@@ -12,13 +12,14 @@ from threading import Event, Thread
 
 import uvicorn
 
-from fedcore.errors import ConflictError
+from fedcore.errors import ConflictError, FedError
 from fedcore.tls import verify_server_credential
 from fedcore.tomlfile import load_toml
 from governance import journal
 from governance.app import create_app
 from governance.notice_settings import NoticeSettings
 from governance.notices import notify, notify_until
+from governance.office import Office
 from governance.receivers import Receiver, open_receivers
 from governance.settings import GovernanceSettings
 from registry.database import Database, migrate
@@ -42,8 +43,7 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
     with open_port(settings.host, settings.port) as opened:
         migrate(settings.database_url)
         app = create_app(settings, clock)
-        with app.state.office.reading():
-            pass  # a key that was handed over would be refused at every request
+        _verify_own_key(app.state.office)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -59,6 +59,16 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
         _logger.info("serving %s on %s port %s", scheme, settings.host, settings.port)
         with notified:
             server.run(sockets=[opened])
+
+
+def _verify_own_key(office: Office) -> None:
+    """Refuse to start under a key that was handed over: it would be refused at every request."""
+    try:
+        with office.reading():
+            pass
+    except FedError:
+        office.close()  # as the application's end would, which does not come now
+        raise
 
 
 def _notifying(

@@ -144,8 +144,8 @@ class Deployment:
         """Take a DPIA that covers the plan to `in_force`, by four people. Raises: FedError."""
         dpia = make_dpia(plan, self.contract, epsilon_cap, datetime.now(UTC))
         digest = self.offices["author"].create_dpia(dpia)
-        for role, act, note in DPIA_ACTS:
-            self.offices[role].act_on_dpia(digest, act, note)
+        for role, act, note, details in DPIA_ACTS:
+            self.offices[role].act_on_dpia(digest, act, note, details)
 
     def sign_plan(self, plan: TrainingPlan) -> Envelope:
         """Return the plan, signed by its author."""

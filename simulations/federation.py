@@ -23,7 +23,7 @@ from clients.state import StateDir, create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
-from fedcore.dpias import DpiaAct
+from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.gateway_http import HttpGateway
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import RandomSource
@@ -43,11 +43,26 @@ from simulations.transport import AsgiTransport
 
 MODEL_NAME = "churn"
 _ROLES = ("compliance", "evaluator", "dpo", "approver", "author", "operator")
-_DPIA_ACTS: tuple[tuple[str, DpiaAct, str], ...] = (
-    ("author", "submit", "Ready for evaluation."),
-    ("evaluator", "evaluate", "Risks and measures are complete and proportionate."),
-    ("dpo", "advise", "Advice: go ahead, with the epsilon cap as bound."),
-    ("approver", "approve", "Approved for the bound purposes, units and terms."),
+_DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
+    ("author", "submit", "Ready for evaluation.", ActDetails()),
+    (
+        "evaluator",
+        "evaluate",
+        "Risks and measures are complete and proportionate.",
+        ActDetails(),
+    ),
+    (
+        "dpo",
+        "advise",
+        "Advice: go ahead, with the epsilon cap as bound.",
+        ActDetails(verdict="favourable"),
+    ),
+    (
+        "approver",
+        "approve",
+        "Approved for the bound purposes, units and terms.",
+        ActDetails(),
+    ),
 )
 
 
@@ -184,8 +199,8 @@ class Federation:
     def put_in_force(self, dpia: Dpia) -> str:
         """Take a DPIA to `in_force` by four people. Returns: its digest."""
         digest = self.offices["author"].create_dpia(dpia)
-        for role, act, note in _DPIA_ACTS:
-            self.offices[role].act_on_dpia(digest, act, note)
+        for role, act, note, details in _DPIA_ACTS:
+            self.offices[role].act_on_dpia(digest, act, note, details)
         return digest
 
     def sign_plan(self, plan: TrainingPlan) -> Envelope:

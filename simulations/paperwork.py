@@ -6,7 +6,7 @@ from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
-from fedcore.dpias import Bindings, DpiaAct
+from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
 from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
@@ -23,12 +23,27 @@ from simulations.assessment import (
 )
 from simulations.scenario import Scenario
 
-# Who does what with a DPIA until it is in force: role, act, note.
-DPIA_ACTS: tuple[tuple[str, DpiaAct, str], ...] = (
-    ("author", "submit", "Ready for evaluation."),
-    ("evaluator", "evaluate", "Risks and measures are complete and proportionate."),
-    ("dpo", "advise", "Advice: go ahead, with the epsilon cap as bound."),
-    ("approver", "approve", "Approved for the bound purposes, units and terms."),
+# Who does what with a DPIA until it is in force: role, act, note, details.
+DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
+    ("author", "submit", "Ready for evaluation.", ActDetails()),
+    (
+        "evaluator",
+        "evaluate",
+        "Risks and measures are complete and proportionate.",
+        ActDetails(),
+    ),
+    (
+        "dpo",
+        "advise",
+        "Advice: go ahead, with the epsilon cap as bound.",
+        ActDetails(verdict="favourable"),
+    ),
+    (
+        "approver",
+        "approve",
+        "Approved for the bound purposes, units and terms.",
+        ActDetails(),
+    ),
 )
 
 

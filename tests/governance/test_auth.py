@@ -190,9 +190,7 @@ def test_an_api_key_of_another_account_has_that_accounts_role_only(people):
 
 
 def test_no_secret_of_an_api_key_is_kept(people):
-    content = b"".join(
-        path.read_bytes() for path in people.settings.signing_key.parent.glob("governance.db*")
-    )
+    content = people.stored()
     for key in people.api_keys.values():
         _, key_id, secret = key.split("_")
         assert key_id.encode() in content

@@ -17,23 +17,11 @@ from governance.app import create_app
 from governance.backups import back_up, restore
 from registry import log
 from registry.backups import dump
-from registry.database import Database, migrate
+from registry.database import Database
 from registry.soundness import verify_stored_log
 from simulations.transport import AsgiTransport
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
-
-
-@pytest.fixture(params=KINDS)
-def world(request, make_world):
-    """The world on each kind of database, after a whole run."""
-    url = None
-    if request.param == "postgresql":
-        url = request.getfixturevalue("new_url")()
-        migrate(url)
-    made = make_world(url)
-    made.ready()
-    return made
 
 
 @pytest.fixture(params=KINDS)
@@ -125,9 +113,7 @@ def test_a_database_that_is_not_empty_is_left_alone(world, tmp_path, empty_url):
     ],
     ids=["changed", "rows left out", "broken off", "more at the end", "more at the start"],
 )
-def test_a_changed_backup_is_not_restored(make_world, tmp_path, empty_url, change):
-    world = make_world()
-    world.ready()
+def test_a_changed_backup_is_not_restored(world, tmp_path, empty_url, change):
     file = tmp_path / "governance.backup"
     back_up(world.settings, file, world.clock.now)
     honest = file.read_bytes()
@@ -138,9 +124,7 @@ def test_a_changed_backup_is_not_restored(make_world, tmp_path, empty_url, chang
     restore(moved(world, empty_url), file)
 
 
-def test_a_backup_of_another_service_is_not_restored(make_world, tmp_path, empty_url):
-    world = make_world()
-    world.ready()
+def test_a_backup_of_another_service_is_not_restored(world, tmp_path, empty_url):
     file = tmp_path / "governance.backup"
     back_up(world.settings, file, world.clock.now)
     SigningKey.generate().save(tmp_path / "other.pem")

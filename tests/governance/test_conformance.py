@@ -39,11 +39,9 @@ def over_loopback(app: FastAPI) -> tuple[httpx.Client, Callable[[], None]]:
 
 
 @pytest.fixture(params=["asgi", "http"])
-def any_world(request, make_world):
+def any_world(request, make_world, ready):
     """The same world behind each way to reach it."""
-    made = make_world(server=over_loopback) if request.param == "http" else make_world()
-    made.ready()
-    return made
+    return make_world(ready, over_loopback) if request.param == "http" else make_world(ready)
 
 
 class TestGateway:

@@ -89,7 +89,7 @@ def test_a_draft_of_the_schema_before_is_refused_with_the_way_out(world):
 def test_a_dpia_of_the_schema_before_goes_on_gates_verifies_and_expires(world, model_bytes):
     world.gateway("author").act_on_dpia(world.dpia().digest, "withdraw", "n")
     old = stored_by_0_2(world, "evaluated", ("submit", "anna"), ("evaluate", "emil"))
-    world.gateway("dpo").act_on_dpia(old, "advise", "n")
+    world.act(old, "advise", "dpo")
     assert world.gateway("approver").act_on_dpia(old, "approve", "n") == "in_force"
     assert isinstance(world.gateway("auditor").fetch_dpia(old).record, DpiaV1)
     world.run()
@@ -131,7 +131,8 @@ def test_the_long_way_through_every_state(world):
         ("approve", "approver", "approved"),
     ]
     for act, role, expected in steps:
-        details = ActDetails(verdict="favourable") if act == "answer_of_authority" else None
+        judged = act in ("advise", "answer_of_authority")
+        details = ActDetails(verdict="favourable") if judged else None
         assert world.gateway(role).act_on_dpia(digest, act, "n", details) == expected, act
 
     def enter():
@@ -174,7 +175,7 @@ def conditional_force(world):
     condition = Condition(id="audit", text="t", owner="o", due_at=due_at)
     digest = world.gateway("author").create_dpia(world.dpia(version=2))
     for act, role in (("submit", "author"), ("evaluate", "evaluator"), ("advise", "dpo")):
-        world.gateway(role).act_on_dpia(digest, act, "n")
+        world.act(digest, act, role)
     details = ActDetails(conditions=(condition,))
     world.gateway("approver").act_on_dpia(digest, "approve_with_conditions", "n", details)
     return digest
@@ -214,10 +215,14 @@ def test_each_controller_whose_unit_takes_part_advises_and_approves(world):
     digest = world.gateway("author").create_dpia(world.dpia(version=2, entities=entities))
     world.gateway("author").act_on_dpia(digest, "submit", "n")
     world.gateway("evaluator").act_on_dpia(digest, "evaluate", "n")
+    names = ("north-ltd", "south-ltd")
+    advise, approve = (world.gateway(role).act_on_dpia for role in ("dpo", "approver"))
     states = [
-        world.gateway(role).act_on_dpia(digest, act, "n", ActDetails(entity=f"{unit}-ltd"))
-        for act, role in (("advise", "dpo"), ("approve", "approver"))
-        for unit in ("north", "south")
+        *(
+            advise(digest, "advise", "n", ActDetails(entity=name, verdict="favourable"))
+            for name in names
+        ),
+        *(approve(digest, "approve", "n", ActDetails(entity=name)) for name in names),
     ]
     assert states == ["dpo_review", "advised", "pending_approval", "in_force"]
     assert world.permit().dpia == digest
@@ -261,7 +266,7 @@ def test_the_authority_s_time_is_shown(world):
     risks = (risk, *world.dpia().risks[1:])
     digest = world.gateway("author").create_dpia(world.dpia(version=2, risks=risks))
     for act, role in (("submit", "author"), ("evaluate", "evaluator"), ("advise", "dpo")):
-        world.gateway(role).act_on_dpia(digest, act, "n")
+        world.act(digest, act, role)
 
     def approve():
         return world.gateway("approver").act_on_dpia(digest, "approve", "n")

@@ -7,6 +7,9 @@ METHODS = {"get", "post"}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+pytestmark = pytest.mark.parametrize("backend", ["sqlite"])  # the document knows no database
+
+
 @pytest.fixture
 def document(make_world):
     return make_world().client.get("/openapi.json").json()

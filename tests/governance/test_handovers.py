@@ -31,6 +31,7 @@ SIMULATION = Realm.SIMULATION
 
 def restart(world):
     """The service is started again, with whatever key lies there now."""
+    world.client.close()
     app = create_app(world.settings, world.clock)
     world.client = httpx.Client(transport=AsgiTransport(app), base_url="http://governance")
 

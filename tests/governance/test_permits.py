@@ -84,9 +84,8 @@ def test_a_refusal_carries_every_code_and_is_kept_like_a_yes(world):
     assert kept[0]["facts"] != kept[1]["facts"]
 
 
-def test_a_permit_ends_with_its_dpia_at_the_latest(make_world):
-    world = make_world(permit_valid_s=7200)
-    world.ready()
+def test_a_permit_ends_with_its_dpia_at_the_latest(make_world, ready):
+    world = make_world(ready, permit_valid_s=7200)
     assert world.permit("run-1").expires_at == world.clock.now + timedelta(hours=2)
     world.clock.tick(days=300, hours=-1)
     assert world.permit("run-2").expires_at == world.dpia().valid_until

@@ -1,7 +1,10 @@
 """`/readyz` says no for each thing that is amiss, and yes when it is mended."""
 
+from pathlib import Path
+
+import psycopg
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from fedcore.signing import SigningKey
 from registry.database import Database
@@ -29,8 +32,10 @@ def test_a_service_that_is_well_is_ready(make_world):
 
 def test_a_schema_of_before_is_not_ready_and_is_when_it_was_brought_up(make_world):
     world = make_world()
-    with create_engine(world.settings.database_url).connect() as connection:
+    engine = create_engine(world.settings.database_url)
+    with engine.connect() as connection:
         head = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    engine.dispose()
     stamp = "UPDATE alembic_version SET version_num = :revision"
     execute(world, stamp, revision="0002")
     assert codes(world) == ["database.schema_differs"]
@@ -56,18 +61,36 @@ def test_a_full_disk_is_not_ready(make_world):
     assert codes(make_world(min_free_bytes=2**62)) == ["disk.full"]
 
 
-def test_a_database_that_does_not_answer_is_not_ready_beside_what_else_is_amiss(make_world):
+@pytest.fixture
+def take_away(request, backend):
+    """Takes a world's database away."""
+
+    def take(world):
+        url = make_url(world.settings.database_url)
+        if backend == "postgresql":
+            server = request.getfixturevalue("server")
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE {url.database} WITH (FORCE)")
+            return
+        path = Path(str(url.database))
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        path.mkdir()
+
+    return take
+
+
+def test_a_database_that_does_not_answer_is_not_ready_beside_what_else_is_amiss(
+    make_world, take_away
+):
     world = make_world()
-    database = world.settings.signing_key.parent / "governance.db"
-    for file in database.parent.glob("governance.db*"):
-        file.unlink()
-    database.mkdir()
+    take_away(world)
     world.settings.signing_key.unlink()
     assert codes(world) == ["database.unreachable", "key.unreadable"]
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://127.0.0.1:1/nothing"])
-def test_a_server_that_is_not_there_is_not_ready(make_world, url):
+def test_a_server_that_is_not_there_is_not_ready(url):
     database = Database(url)
     with pytest.raises(Exception, match=r"database\.unreachable"):
         database.verify_schema()

@@ -13,11 +13,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def brief(make_world):
+def brief(make_world, ready):
     """A world whose permits count for an hour."""
-    made = make_world(permit_valid_s=3600)
-    made.ready()
-    return made
+    return make_world(ready, permit_valid_s=3600)
 
 
 def renew(world, run_id="run-1"):

@@ -62,9 +62,7 @@ class TestSignIn:
     def test_no_password_and_no_token_is_kept(self, people):
         tokens = sign_in(people)
         people.gateway().refresh(tokens.refresh_token)
-        content = b"".join(
-            path.read_bytes() for path in people.settings.signing_key.parent.glob("governance.db*")
-        )
+        content = people.stored()
         assert tokens.access_token[4:20].encode() in content
         for secret in (PASSWORD, tokens.access_token[21:], tokens.refresh_token[21:]):
             assert secret.encode() not in content
@@ -269,7 +267,5 @@ class TestThrottling:
 
     def test_no_name_of_a_failed_sign_in_is_kept(self, people):
         attempt(people, OTHER, name="mistyped-name")
-        content = b"".join(
-            path.read_bytes() for path in people.settings.signing_key.parent.glob("governance.db*")
-        )
+        content = people.stored()
         assert b"mistyped-name" not in content

@@ -135,7 +135,8 @@ class TestNew:
     def test_in_french_the_fields_and_the_sentences_of_the_draft_are_french(self, desk):
         exit_code, output = desk.new("--language", "fr")
         assert exit_code == 0, output
-        assert "write Droits des personnes concernées (Art. 12-22)" in output
+        rights = "write Droits des personnes concernées (Art. 12-22): dites comment chaque droit"
+        assert rights in output
         draft = Dpia.from_json(desk.read("dpia.json"))
         assert draft.language == "fr"
         assert str(draft.description).startswith("Les unités")
@@ -266,3 +267,97 @@ class TestShowAndSchema:
         _, output = desk.run("dpia", "criteria", "--list", name, "--language", "de")
         assert line in output
         assert "Source: " in output
+
+
+CONDITION = "id=audit,text=An audit, by others,owner=Office,due=2999-01-31"
+
+
+class TestActs:
+    """Five people take a DPIA from a draft into force and out of it, by commands alone."""
+
+    @pytest.fixture
+    def people(self, desk, service):
+        """Does a command as a person; an author, an evaluator, an officer and an approver."""
+        roles = {"emil": "evaluator", "dora": "dpo", "paul": "approver"}
+        keys = {name: service.account(f"{name}-{id(desk)}", role) for name, role in roles.items()}
+        signing = ("--public-key", SigningKey.generate().public)
+        keys["anna"] = service.account(f"anna-{id(desk)}", "author", *signing)
+        keys["carla"] = service.home / "carla.key"
+
+        def act(name, *arguments):
+            return desk.run(*arguments, "--api-key-file", keys[name], *service.line)
+
+        return act
+
+    @pytest.fixture
+    def submitted(self, desk, people):
+        """The digest of a complete DPIA that its author has submitted."""
+        agreed = desk.path("contract.json")
+        out = ("--out", desk.path("signed.json"))
+        assert people("carla", "contract", "publish", agreed, *out)[0] == 0
+        desk.new()
+        finished = {**json.loads(desk.finish().read_text()), "dpia_id": f"churn-{id(desk)}"}
+        exit_code, output = people("anna", "dpia", "draft", desk.write("own.json", finished))
+        assert exit_code == 0, output
+        digest = output.strip()
+        assert self.state(people("anna", "dpia", "submit", digest, "--note", "n")) == "submitted"
+        return digest
+
+    def state(self, done):
+        exit_code, output = done
+        assert exit_code == 0, output
+        return output.split()[-1]
+
+    def test_from_new_into_force_against_advice_and_under_a_condition(self, people, submitted):
+        def act(name, verb, *details):
+            return people(name, "dpia", verb, submitted, "--note", "n", *details)
+
+        item = "item=risks,verdict=improvable,text=Low, after noise"
+        assert self.state(act("emil", "evaluate", "--item", item)) == "evaluated"
+        against = ("--verdict", "unfavourable", "--entity", "firm")
+        assert self.state(act("dora", "advise", *against)) == "advised"
+        exit_code, output = act("paul", "approve-with-conditions", "--condition", CONDITION)
+        assert (exit_code, "dpia.advice_overruled" in output) == (1, True)
+        assert "overruling_reason" in output
+        terms = ("--condition", CONDITION, "--overruling-reason", "The audit answers it.")
+        exit_code, output = act("paul", "approve-with-conditions", *terms)
+        assert (exit_code, output.splitlines()[1]) == (0, f"{submitted} is in_force")
+        assert output.splitlines()[0].endswith("version 1 was advised")
+        exit_code, output = act("paul", "fulfil-conditions", "--fulfilled", "report")
+        assert (exit_code, "names report" in output) == (1, True)
+        assert self.state(act("paul", "fulfil-conditions", "--fulfilled", "audit")) == "in_force"
+        assert self.state(act("carla", "suspend")) == "suspended"
+        assert self.state(act("paul", "resume")) == "in_force"
+        assert self.state(act("anna", "withdraw")) == "withdrawn"
+
+    def test_details_may_lie_in_files(self, desk, people, submitted):
+        items = [{"item": "risks", "verdict": "acceptable", "text": "Low."}]
+        file = ("--items", desk.write("items.json", items))
+        done = people("emil", "dpia", "request-changes", submitted, "--note", "n", *file)
+        assert self.state(done) == "changes_requested"
+
+    def test_an_advice_that_does_not_say_for_or_against_is_wrong_usage(self, people, submitted):
+        advise = ("dora", "dpia", "advise", submitted, "--note", "n")
+        exit_code, output = people(*advise)
+        assert (exit_code, "--verdict" in output) == (2, True)
+        people("emil", "dpia", "evaluate", submitted, "--note", "n")
+        assert self.state(people(*advise, "--verdict", "favourable")) == "advised"
+
+    @pytest.mark.parametrize(
+        ("written", "said"),
+        [
+            ((), "give --condition or --conditions"),
+            (("--condition", "an audit"), "write it as id=ID"),
+            (("--condition", "id=a,id=b,text=t,owner=o,due=2999-01-31"), "write it as id=ID"),
+            (("--condition", "id=a,text=t,due=2999-01-31"), "owner"),
+            (("--condition", "id=a,text=t,owner=o,due=soon"), "due_at"),
+        ],
+    )
+    def test_a_condition_that_is_none_is_refused_with_option_and_rule(self, run, written, said):
+        line = ("--url", "https://nowhere.example", "--api-key-file", "none")
+        digest = "sha256:" + "0" * 64
+        act = ("dpia", "approve-with-conditions", digest, "--note", "n", *line)
+        exit_code, output = run(*act, *written)
+        assert (exit_code, "request.invalid" in output, said in output) == (1, True, True), output
+        # The repaired twin gets as far as the key that is not there.
+        assert "key.unreadable" in run(*act, "--condition", CONDITION)[1]

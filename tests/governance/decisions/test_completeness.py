@@ -1,7 +1,10 @@
 """What a draft lacks: each rule beside its repaired twin, a complete record."""
 
+import ast
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,9 @@ import pytest
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import CRITERIA, LegalEntity
+from governance.decisions import completeness
 from governance.decisions.completeness import list_lacks
+from governance.languages import load_lacks
 from simulations.paperwork import make_dpia, make_plan
 from simulations.scenario import load_scenario
 
@@ -228,3 +233,33 @@ def test_controllers_are_those_whose_units_take_part():
     processor = LegalEntity(id="host", name="h", role="processor", contact="c")
     record = COMPLETE.model_copy(update={"entities": (*COMPLETE.entities, processor)})
     assert [entity.id for entity in record.controllers()] == ["company"]
+
+
+def sentences_of_the_code() -> set[str]:
+    """The English sentences that the rules are written with."""
+    tree = ast.parse(Path(completeness.__file__).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    said = [c.args[1] for c in calls if isinstance(c.func, ast.Name) and c.func.id == "_lack"]
+    literal = {str(node.value) for node in said if isinstance(node, ast.Constant)}
+    return literal | set(completeness._SECTIONS.values())
+
+
+@pytest.mark.parametrize("language", ["fr", "de"])
+def test_every_sentence_has_one_in_each_language_with_the_same_facts(language):
+    table = load_lacks(language)
+    assert set(table) == sentences_of_the_code()
+    for english, own in table.items():
+        assert set(re.findall(r"{\w+}", own)) == set(re.findall(r"{\w+}", english)), english
+        assert own.strip() != english
+
+
+def test_what_is_lacking_is_said_in_the_languages_with_its_facts():
+    [lack] = [
+        lack
+        for lack in list_lacks(edited(lambda values: values.update(inventory=[])), CONTRACT)
+        if lack.facts.get("field") == COMPLETE.bindings.features[0] and "category" in lack.template
+    ]
+    name = COMPLETE.bindings.features[0]
+    assert lack.say(load_lacks("en")) == lack.sentence == f"put {name} into a category"
+    assert lack.say(load_lacks("fr")) == f"rangez {name} dans une catégorie"
+    assert lack.say(load_lacks("de")) == f"ordnen Sie {name} einer Kategorie zu"

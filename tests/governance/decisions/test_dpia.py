@@ -80,6 +80,7 @@ EXPECTED: dict[tuple[DpiaState, DpiaAct, str], DpiaState] = {
 AUDIT = Condition(id="audit", text="t", owner="o", due_at=NOW + timedelta(days=30))
 # What the acts need to say.
 DETAILS: dict[str, dict[str, Any]] = {
+    "advise": {"verdict": "favourable"},
     "approve_with_conditions": {"conditions": (AUDIT,)},
     "answer_of_authority": {"verdict": "favourable"},
     "fulfil_conditions": {"fulfilled": ("old",)},

@@ -53,7 +53,7 @@ class Case:
     def advised(self, **details):
         self.act("submit")
         self.act("evaluate")
-        return self.act("advise", **details)
+        return self.act("advise", **{"verdict": "favourable", **details})
 
 
 def condition(id_="audit", days=10):
@@ -64,12 +64,13 @@ def test_each_controller_advises_and_approves_by_itself():
     case = Case(entities=("group", "west"))
     case.act("submit")
     case.act("evaluate")
-    assert case.refused("advise") == ("dpia.detail_missing",)
-    assert case.refused("advise", entity="east") == ("dpia.detail_unknown",)
-    assert case.act("advise", entity="group") == "dpo_review"
+    favourable = {"verdict": "favourable"}
+    assert case.refused("advise", **favourable) == ("dpia.detail_missing",)
+    assert case.refused("advise", entity="east", **favourable) == ("dpia.detail_unknown",)
+    assert case.act("advise", entity="group", **favourable) == "dpo_review"
     assert case.refused("approve", entity="group") == ("dpia.act_not_allowed",)
-    assert case.refused("advise", entity="group") == ("dpia.entity_done",)
-    assert case.act("advise", entity="west") == "advised"
+    assert case.refused("advise", entity="group", **favourable) == ("dpia.entity_done",)
+    assert case.act("advise", entity="west", **favourable) == "advised"
     assert case.refused("approve") == ("dpia.detail_missing",)
     assert case.act("approve", entity="west") == "pending_approval"
     assert case.refused("approve", entity="west") == ("dpia.entity_done",)
@@ -80,12 +81,20 @@ def test_what_was_said_before_a_new_submission_counts_no_more():
     case = Case(entities=("group", "west"))
     case.act("submit")
     case.act("evaluate")
-    case.act("advise", entity="group")
+    case.act("advise", entity="group", verdict="favourable")
     case.state = "draft"
     case.act("submit")
     case.act("evaluate")
-    assert case.act("advise", entity="west") == "dpo_review"
-    assert case.act("advise", entity="group") == "advised"
+    assert case.act("advise", entity="west", verdict="favourable") == "dpo_review"
+    assert case.act("advise", entity="group", verdict="favourable") == "advised"
+
+
+def test_an_advice_says_whether_it_is_in_favour():
+    case = Case(entities=("company",))
+    case.act("submit")
+    case.act("evaluate")
+    assert case.refused("advise") == ("dpia.detail_missing",)
+    assert case.act("advise", verdict="favourable") == "advised"
 
 
 @pytest.mark.parametrize("named", [{}, {"entity": "company"}])
@@ -179,8 +188,8 @@ def test_conditions_have_ids_of_their_own_and_a_time_to_come():
     case = Case(entities=("group", "west"))
     case.act("submit")
     case.act("evaluate")
-    case.act("advise", entity="group")
-    case.act("advise", entity="west")
+    for entity in ("group", "west"):
+        case.act("advise", entity=entity, verdict="favourable")
     due = {"conditions": (condition(days=0),)}
     twice = {"conditions": (condition(), condition())}
     act = "approve_with_conditions"
