@@ -206,7 +206,7 @@ class HttpGateway:
     def see_dpia(self, digest: str) -> tuple[DpiaView, str]:
         """Return a DPIA version as it stands now, and the ETag by which an act names this sight."""
         response = self._call("GET", f"/v1/dpias/{_step(digest)}")
-        return _read(DpiaView, _json(response)), response.headers.get("ETag", "*")
+        return read_part(DpiaView, _json(response)), response.headers.get("ETag", "*")
 
     def act_on_dpia(
         self,

@@ -20,8 +20,7 @@ from fedcore.incidents import (
 )
 from fedcore.record import first_problem
 from fedcore.signing import Envelope
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line
-from governance.commands.papers import parse_file
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line, parse_file
 from governance.commands.stops import parse_scope
 from governance.duty_clock import say_duty
 
