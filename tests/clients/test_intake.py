@@ -12,7 +12,7 @@ from clients import intake, runtime
 from clients.intake import BATCH, MAX_LINE, import_consents, import_objections
 from clients.settings import NodeSettings
 from clients.site import Site
-from clients.statements import Statement
+from clients.statements import Seen, Statement
 from fedcore.errors import DataError
 from simulations.clock import ManualClock
 from simulations.federation import Federation, UnitSetup
@@ -178,7 +178,7 @@ def test_two_imports_at_once_take_each_statement_in_once(federation, contract, w
         interleaved = intake._sound(
             first, contract, intake._rows(path, intake.OBJECTION_COLUMNS), []
         )
-        seen = intake.Seen()
+        seen = Seen()
         batches = intake._batches(interleaved)
         assert len(first.take_in(next(batches), contract, seen)) == BATCH
         assert import_objections(second, contract, path) == intake.Imported(200, BATCH, ())

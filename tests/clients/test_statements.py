@@ -2,6 +2,7 @@
 
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -62,7 +63,7 @@ def read(site, contract, features, purpose="marketing"):
 
 
 def say(site, contract, customer, ground, act=None, purpose="marketing", **more):
-    reason = "legal_claims" if act == "rejected" else None
+    reason: Any = "legal_claims" if act == "rejected" else None
     said = Statement(customer, purpose, ground, act=act, reason=reason, **more)
     return site.take_in([said], contract)[0]
 
@@ -217,7 +218,7 @@ class Story:
         return {customer for (customer, _), excluded in self.out.items() if excluded}
 
     def do(self, site, act, *details):
-        acts = {
+        acts: dict[str, Any] = {
             "say": self.say,
             "import": self.import_,
             "sync": lambda site: None if self.world.cut_off else site.synchronise(),
@@ -283,7 +284,7 @@ def test_nobody_who_is_excluded_is_ever_yielded(
 def test_a_statement_that_would_match_nobody_or_say_nothing_is_refused(
     contract, start, changes, code
 ):
-    values = {"identifier": "C-1", "purpose": "marketing", "ground": "art21_2"}
+    values: dict[str, Any] = {"identifier": "C-1", "purpose": "marketing", "ground": "art21_2"}
     verify_statement(Statement(**values), contract, start)
     with pytest.raises(DataError) as error:
         verify_statement(Statement(**{**values, **changes}), contract, start)
