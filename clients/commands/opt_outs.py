@@ -141,6 +141,14 @@ def lift_restriction(
     typer.echo(_TOLD)
 
 
+def make_token(settings: SettingsOption) -> None:
+    """Make the token with which the unit's own systems hand in opt-outs at a running node."""
+    from clients.crm import create_token
+
+    path = create_token(NodeSettings.load(settings).state_dir)
+    typer.echo(f"the token is in {path}; restart the node, which takes opt-outs in from then on")
+
+
 def take_in(settings: Path, contract: str, statement: "Statement") -> int:
     """Take one statement in and return its number. Raises: FedError."""
     from clients.site import Site

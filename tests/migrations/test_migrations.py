@@ -263,9 +263,9 @@ def test_objections_of_before_stand_and_their_states_are_found_again(connection)
         "INSERT INTO opt_out_events VALUES ('north', :n, :digest, 'p', 'marketing', :envelope, "
         "'2025-06-01 12:00:00')"
     )
-    for number, (ground, act) in enumerate(said, 1):
-        envelope = opt_out_envelope(number, ground, act)
-        values = {"n": number, "digest": f"d{number}", "envelope": envelope}
+    for place, (ground, act) in enumerate(said, 1):
+        envelope = opt_out_envelope(place, ground, act)
+        values = {"n": place, "digest": f"d{place}", "envelope": envelope}
         connection.execute(statement, values)
     connection.commit()
     query = "SELECT ground, state, sequence FROM opt_out_states ORDER BY ground"

@@ -105,3 +105,11 @@ def test_a_file_of_consents_is_imported(node, asked, events, tmp_path):
     code, output = node("consent", "import", *asked, path)
     assert (code, "1 consents were taken in" in output) == (0, True)
     assert events() == [("art7_3", "consented", "web")]
+
+
+def test_a_token_is_made_once_and_not_shown(node, asked, tmp_path):
+    code, output = node("opt-out", "token", *asked[:2])
+    token = (tmp_path / "state" / "intake.token").read_text()
+    assert (code, "intake.token" in output, token in output) == (0, True, False)
+    code, output = node("opt-out", "token", *asked[:2])
+    assert (code, "intake.token_exists" in output) == (1, True)
