@@ -129,6 +129,8 @@ class Site:
             events = self._events(statements, contract, seen)
             signed = [sign_record(event, self.key, self.settings.realm) for event in events]
             self.opt_outs.add(*signed)
+        if seen is not None and events:
+            seen.sequence = events[-1].sequence
         return [event.sequence for event in events]
 
     def count_new(self, statements: Sequence[Statement], contract: Contract, seen: Seen) -> int:
