@@ -1,7 +1,8 @@
 """The unit's opt-outs as this node knows them, and how fresh that knowledge is.
 
 Guarantees:
-    - an opt-out taken in here excludes at once, before governance has it;
+    - an opt-out taken in here excludes at once, before governance has it, until an act that the
+      table of grounds names; where a purpose rests on consent, nobody is in without one;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
       only holds events that this unit's own key signed, the present one or one it had before;
     - a bulletin never takes the place of a newer one, whichever process brings it;
@@ -131,8 +132,8 @@ class BulletinStore:
         """Take over a verified bulletin; `asked` is the boot clock when it was asked for.
 
         Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
-            `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events.
-            Nothing changes in these cases.
+            `opt_out.sequence_gap`, `log.consistency_failed`; ConflictError `opt_out.act_not_open`;
+            SignatureError for foreign events. Nothing changes in these cases.
         """
         with _storage(), transaction(self._connection):
             self._verify_newer(bulletin)

@@ -157,6 +157,17 @@ def test_where_the_basis_is_consent_only_those_who_consent_are_read(site, contra
     assert read(site, contract, features, "analytics") == {"C3", "C4"}
 
 
+def test_a_node_trains_only_on_those_who_consent_to_the_plans_purpose(federation, contract, plan):
+    """The plan's purpose, `retention`, rests on consent."""
+    with federation.units["north"].node() as node:
+        assert len(node.examples(plan).labels) == 0
+        for customer in ("C2", "C3"):
+            say(node, contract, customer, "art7_3", "consented", "retention")
+        assert len(node.examples(plan).labels) == 2
+        say(node, contract, "C3", "art18", None, "analytics")
+        assert len(node.examples(plan).labels) == 1
+
+
 def test_a_consent_to_a_purpose_is_none_to_those_above_or_below(site, contract, features):
     """`retention`, below `marketing`, rests on consent."""
     say(site, contract, "C2", "art7_3", "consented", "marketing")
