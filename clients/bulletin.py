@@ -1,7 +1,8 @@
 """The unit's opt-outs as this node knows them, and how fresh that knowledge is.
 
 Guarantees:
-    - an opt-out taken in here excludes at once, before governance has it;
+    - an opt-out taken in here excludes at once, before governance has it, until an act that the
+      table of grounds names; where a purpose rests on consent, nobody is in without one;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
       only holds events that this unit's own key signed, the present one or one it had before;
     - a bulletin never takes the place of a newer one, whichever process brings it;
@@ -10,6 +11,7 @@ Guarantees:
     - a damaged file is refused.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,9 +20,19 @@ from typing import Any
 from clients.clock import Clock
 from clients.durable import closed_on_error, connect, damage_named, storage_named, transaction
 from fedcore import canonical
+from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
-from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, set_digest
+from fedcore.optouts import (
+    Bulletin,
+    LogPosition,
+    OptOutEvent,
+    consenting_to,
+    excluded_from,
+    set_digest,
+    standing,
+    states_of,
+)
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW
@@ -62,9 +74,9 @@ class BulletinStore:
         """Close the file."""
         self._connection.close()
 
-    def events(self) -> list[OptOutEvent]:
-        """Return all events, confirmed by governance or not, in sequence."""
-        return [self._open(envelope) for envelope in self._envelopes(0)]
+    def events(self, after: int = 0) -> list[OptOutEvent]:
+        """Return the events after a sequence, confirmed by governance or not, in sequence."""
+        return [self._open(envelope) for envelope in self._envelopes(after)]
 
     def pending(self) -> list[Envelope]:
         """Return the events that governance has not confirmed yet, in sequence."""
@@ -88,18 +100,23 @@ class BulletinStore:
         """Return the sequence number of the unit's next event, from 1."""
         return int(self._row("SELECT MAX(sequence) FROM events")[0] or 0) + 1
 
-    def add(self, event: Envelope) -> None:
-        """Store an event of this unit; it excludes from now on.
+    def add(self, *events: Envelope) -> None:
+        """Store events of this unit, all of them or none; they act from now on.
 
-        Raises: MismatchError `opt_out.sequence_gap` when it is not the next in sequence.
+        Raises: MismatchError `opt_out.sequence_gap` when they are not the next in sequence;
+            ConflictError `opt_out.act_not_open`.
         """
-        opened = self._open(event)
+        opened = [self._open(event) for event in events]
         with _storage(), transaction(self._connection):
-            if opened.sequence != self.next_sequence():
-                raise MismatchError(
-                    "opt_out.sequence_gap", "another opt-out came in between: repeat it"
-                )
-            self._insert(opened.sequence, event)
+            for number, event in enumerate(opened, self.next_sequence()):
+                if event.sequence != number:
+                    raise MismatchError(
+                        "opt_out.sequence_gap", "another opt-out came in between: repeat it"
+                    )
+            if not all(event.is_always_open for event in opened):
+                states_of([*self.events(), *opened])
+            for event, envelope in zip(opened, events, strict=True):
+                self._insert(event.sequence, envelope)
 
     def latest(self) -> Bulletin | None:
         """Return the bulletin that was applied last, or None."""
@@ -115,8 +132,8 @@ class BulletinStore:
         """Take over a verified bulletin; `asked` is the boot clock when it was asked for.
 
         Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
-            `opt_out.sequence_gap`, `log.consistency_failed`; SignatureError for foreign events.
-            Nothing changes in these cases.
+            `opt_out.sequence_gap`, `log.consistency_failed`; ConflictError `opt_out.act_not_open`;
+            SignatureError for foreign events. Nothing changes in these cases.
         """
         with _storage(), transaction(self._connection):
             self._verify_newer(bulletin)
@@ -127,10 +144,7 @@ class BulletinStore:
             if confirmed != bulletin.last_sequence:
                 raise RollbackError("bulletin.rollback", "the bulletin leaves out opt-outs")
             known = [e for e in self.events() if e.sequence <= confirmed]
-            if (
-                set_digest(frozenset((e.pseudonym, e.purpose) for e in known))
-                != bulletin.set_digest
-            ):
+            if set_digest(standing(states_of(known))) != bulletin.set_digest:
                 raise MismatchError(
                     "bulletin.set_mismatch", "governance holds another set of opt-outs"
                 )
@@ -173,8 +187,22 @@ class BulletinStore:
         return timedelta(seconds=boot_s - row[1]) if row and row[0] == boot_id else None
 
     def excluded(self, purposes: tuple[str, ...]) -> frozenset[str]:
-        """Return the pseudonyms with an opt-out of any of these purposes."""
-        return frozenset(e.pseudonym for e in self.events() if e.purpose in purposes)
+        """Return the pseudonyms that an objection keeps out of any of these purposes."""
+        return excluded_from(states_of(self.events()), purposes)
+
+    def left_out(self, contract: Contract, purpose: str) -> Callable[[str], bool]:
+        """Return what says of a pseudonym whether it must not be read for a purpose.
+
+        Guarantees: whoever an objection excludes is left out; where the purpose rests on consent,
+            so is everybody without a current consent to it.
+        Raises: ValueError for a purpose that is not in the contract.
+        """
+        states = states_of(self.events())
+        excluded = excluded_from(states, purpose_line(contract.purposes, purpose))
+        if basis_of(contract.purposes, purpose) != "consent":
+            return excluded.__contains__
+        consenting = consenting_to(states, purpose) - excluded
+        return lambda pseudonym: pseudonym not in consenting
 
     def _take(self, sequence: int, envelope: Envelope) -> None:
         opened = self._open(envelope)

@@ -7,6 +7,7 @@ import typer
 
 from clients.commands import (
     bundle,
+    consents,
     doctor,
     ledgers,
     membership,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help="Look at the privacy ledger.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
+consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 
 app.command()(membership.init)
 app.command()(membership.enrol)
@@ -41,7 +43,17 @@ app.command()(bundle.bundle)
 app.command()(start.start)
 app.command()(rehearse.rehearse)
 opt_out.command("add")(opt_outs.add_opt_out)
+opt_out.command("import")(opt_outs.import_opt_outs)
+opt_out.command("withdraw")(opt_outs.withdraw_opt_out)
+opt_out.command("decide")(opt_outs.decide_opt_out)
+opt_out.command("erased")(opt_outs.confirm_erasure)
+opt_out.command("lift")(opt_outs.lift_restriction)
+opt_out.command("token")(opt_outs.make_token)
+consent.command("add")(consents.add_consent)
+consent.command("import")(consents.import_consents)
+consent.command("withdraw")(consents.withdraw_consent)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 app.add_typer(ledger, name="ledger")
 app.add_typer(opt_out, name="opt-out")
+app.add_typer(consent, name="consent")

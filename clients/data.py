@@ -97,6 +97,29 @@ def load_examples(
     return Examples(features=encode(rows, features, contract), labels=labels)
 
 
+def holds_customer(
+    source: Path, contract: Contract, pseudonymiser: Pseudonymiser, identifier: str
+) -> bool:
+    """Return whether any row of the source, sound or not, is of this customer.
+
+    Raises: DataError `data.unreadable`, `data.column_missing`; and, as nothing can be said then,
+        `data.contract_broken` when lines cannot be read as rows.
+    """
+    rows = load_rows(source, [contract.subject.column])
+    if rows.malformed:
+        raise DataError(
+            "data.contract_broken",
+            f"{rows.malformed} lines of the source are no rows, and may be of this customer: mend "
+            "the source",
+        )
+    wanted = pseudonymiser.pseudonym(identifier)
+    return any(
+        pseudonymiser.pseudonym(cell) == wanted
+        for cell in rows.frame[contract.subject.column]
+        if normalise(cell or "")
+    )
+
+
 def refuse_faults(faults: Faults) -> None:
     """Raise for the operator when any row is faulty.
 

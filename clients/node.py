@@ -26,7 +26,6 @@ from clients.settings import NodeSettings
 from clients.site import Site
 from clients.training import train_locally
 from fedcore import canonical
-from fedcore.contracts import purpose_line
 from fedcore.errors import FedError
 from fedcore.optouts import Bulletin
 from fedcore.plans import TrainingPlan
@@ -114,15 +113,14 @@ class Node(Site):
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now, opt-outs applied. Raises: DataError."""
+        """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
         contract = self.contract(plan.contract)
-        excluded = self.opt_outs.excluded(purpose_line(contract.purposes, plan.purpose))
         return load_examples(
             self.settings.source,
             contract,
             plan.features,
             self.pseudonymiser(contract),
-            excluded.__contains__,
+            self.opt_outs.left_out(contract, plan.purpose),
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:

@@ -2,25 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal
 
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
 from fedcore.contracts import Contract, purpose_line
-from fedcore.errors import ExpiredError, InvalidRecordError, RefusedError
+from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
 Reason = tuple[str, str]
-Ground = Literal["art21_2", "art21_1", "art7_3", "art17", "art18"]
-_GROUNDS: dict[str, Ground] = {
-    "art21_2": "art21_2",
-    "art21_1": "art21_1",
-    "art7_3": "art7_3",
-    "art17": "art17",
-    "art18": "art18",
-}
 
 
 def verify_policy(
@@ -97,10 +88,3 @@ def verify_epoch(bulletin: Bulletin, permit: Permit) -> None:
     """Refuse opt-outs older than the permit asks for. Raises: ExpiredError `bulletin.stale`."""
     if bulletin.epoch < permit.min_opt_out_epoch:
         raise ExpiredError("bulletin.stale", "the permit asks for newer opt-outs than the unit has")
-
-
-def ground(name: str) -> Ground:
-    """Return the legal ground of this name. Raises: InvalidRecordError `opt_out.ground_unknown`."""
-    if name not in _GROUNDS:
-        raise InvalidRecordError("opt_out.ground_unknown", f"ground: one of {', '.join(_GROUNDS)}")
-    return _GROUNDS[name]

@@ -1,13 +1,14 @@
 """A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
 
 import os
+from collections.abc import Sequence
 from typing import TypeVar
 
 import structlog
 
-from clients import policy, runtime
+from clients import runtime
 from clients.bulletin import BulletinStore
-from clients.data import Faults, check_source, refuse_faults
+from clients.data import Faults, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
 from clients.handovers import KeyStore
 from clients.ledger import Cap, Ledger
@@ -15,6 +16,7 @@ from clients.pseudonyms import Pseudonymiser
 from clients.sent import open_gateway
 from clients.settings import NodeSettings
 from clients.state import StateDir
+from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
@@ -93,27 +95,72 @@ class Site:
         """Take in an opt-out; it acts at once here. Returns: its sequence number.
 
         Governance is told at the next synchronisation, under the pseudonym only.
-        Raises: DataError `data.subject_missing`, `opt_out.purpose_unknown`.
+        Raises: DataError `opt_out.ground_unknown`, and as `verify_statement`.
         """
-        if purpose not in {known.id for known in contract.purposes}:
+        statement = Statement(identifier, purpose, parse_ground(ground))
+        return self.take_in([statement], contract)[0]
+
+    def verify_statement(self, statement: Statement, contract: Contract) -> None:
+        """Refuse a statement that must not become an event.
+
+        Raises: DataError; for a confirmed erasure also `opt_out.still_in_source`.
+        """
+        verify_statement(statement, contract, self.runtime.clock.now())
+        if statement.act == "erased" and holds_customer(
+            self.settings.source, contract, self.pseudonymiser(contract), statement.identifier
+        ):
             raise DataError(
-                "opt_out.purpose_unknown",
-                f"the contract has no purpose {purpose}: name one of its own",
+                "opt_out.still_in_source",
+                f"the customer is still in {self.settings.source.name}: erase the row first",
             )
-        pseudonym = self.pseudonymiser(contract).pseudonym(identifier)
+
+    def take_in(
+        self, statements: Sequence[Statement], contract: Contract, seen: Seen | None = None
+    ) -> list[int]:
+        """Number, sign and store statements, all of them or none; they act at once here.
+
+        Args: `seen` leaves out those that the store holds already.
+        Returns: the sequence numbers of the new ones.
+        Raises: DataError as `verify_statement`; ConflictError `opt_out.act_not_open`.
+        """
+        for statement in statements:
+            self.verify_statement(statement, contract)
         with exclusive(self.state.lock):
+            events = self._events(statements, contract, seen)
+            signed = [sign_record(event, self.key, self.settings.realm) for event in events]
+            self.opt_outs.add(*signed)
+        if seen is not None and events:
+            seen.sequence = events[-1].sequence
+        return [event.sequence for event in events]
+
+    def count_new(self, statements: Sequence[Statement], contract: Contract, seen: Seen) -> int:
+        """Return how many of these statements the store does not hold yet."""
+        return len(self._events(statements, contract, seen))
+
+    def _events(
+        self, statements: Sequence[Statement], contract: Contract, seen: Seen | None
+    ) -> list[OptOutEvent]:
+        """Return the events of the statements, numbered from the next sequence on."""
+        pseudonymiser, now = self.pseudonymiser(contract), self.runtime.clock.now()
+        if seen is not None:
+            seen.catch_up(self.opt_outs.events(seen.sequence))
+        number, events = self.opt_outs.next_sequence(), list[OptOutEvent]()
+        for statement in statements:
             event = OptOutEvent(
                 unit=self.settings.unit,
-                sequence=self.opt_outs.next_sequence(),
-                pseudonym=pseudonym,
+                sequence=number + len(events),
+                pseudonym=pseudonymiser.pseudonym(statement.identifier),
                 key_version=1,
-                purpose=purpose,
-                channel="unit",
-                ground=policy.ground(ground),
-                received_at=self.runtime.clock.now(),
+                purpose=statement.purpose,
+                channel=statement.channel,
+                ground=statement.ground,
+                received_at=statement.received_at or now,
+                act=statement.act,
+                reason=statement.reason,
             )
-            self.opt_outs.add(sign_record(event, self.key, self.settings.realm))
-        return event.sequence
+            if seen is None or seen.is_new(event):
+                events.append(event)
+        return events
 
     def synchronise(self) -> Bulletin:
         """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.

@@ -125,3 +125,11 @@ def purpose_line(purposes: tuple[Purpose, ...], purpose_id: str) -> tuple[str, .
         line.append(step)
         step = parents[step]
     return tuple(line)
+
+
+def basis_of(purposes: tuple[Purpose, ...], purpose_id: str) -> Basis:
+    """Return the legal basis of a purpose. Raises: ValueError for an unknown one."""
+    for purpose in purposes:
+        if purpose.id == purpose_id:
+            return purpose.basis
+    raise ValueError(f"purpose {purpose_id} is not in the contract's tree")

@@ -1,21 +1,112 @@
-"""Opt-outs and the bulletins that carry them back to the unit they belong to."""
+"""Opt-outs, what each legal ground does, and the bulletins that carry them back to their unit.
 
+Guarantees: whoever has a unit's events has the same state of each objection; what the table does
+    not allow is refused; a customer is in again only by a step that the table names.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedcore.canonical import digest_of
+from fedcore.errors import ConflictError
 from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Record
 from fedcore.signing import Envelope
 
 EPOCH_S = 3600
 
+Ground = Literal["art21_2", "art21_1", "art7_3", "art17", "art18", "ccpa_120", "gpc"]
+Act = Literal["withdrawn", "upheld", "rejected", "erased", "lifted", "consented"]
+Reason = Literal["compelling_grounds", "legal_claims"]
+State = Literal[
+    "excluded",
+    "pending",
+    "upheld",
+    "rejected",
+    "erasure_due",
+    "erased",
+    "restricted",
+    "lifted",
+    "withdrawn",
+    "consented",
+]
+Subject = tuple[str, str, Ground]
+
+# In these states an objection excludes nobody; in every other one it does.
+_IN_AGAIN: frozenset[State] = frozenset({"rejected", "lifted", "withdrawn", "consented"})
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an objection on one ground does.
+
+    Attributes:
+        first: the state that it begins in, or begins in anew after the customer was in again.
+        steps: the state that an act leads to, by the state before; every other act is refused.
+        every_purpose: whether it excludes from all purposes, whichever one it names.
+    """
+
+    first: State
+    steps: Mapping[tuple[State | None, Act], State]
+    every_purpose: bool = False
+
+    @property
+    def acts(self) -> frozenset[Act]:
+        """The acts that there are on this ground."""
+        return frozenset(act for _, act in self.steps)
+
+
+_ABSOLUTE = Effect("excluded", {("excluded", "withdrawn"): "withdrawn"})
+EFFECTS: Mapping[Ground, Effect] = {
+    "art21_2": _ABSOLUTE,
+    "art21_1": Effect(
+        "pending",
+        {
+            ("pending", "upheld"): "upheld",
+            ("pending", "rejected"): "rejected",
+            ("rejected", "upheld"): "upheld",
+            ("pending", "withdrawn"): "withdrawn",
+            ("upheld", "withdrawn"): "withdrawn",
+        },
+    ),
+    "art7_3": Effect(
+        "excluded",
+        {
+            (None, "consented"): "consented",
+            ("excluded", "consented"): "consented",
+            ("consented", "consented"): "consented",
+        },
+    ),
+    "art17": Effect(
+        "erasure_due",
+        {
+            ("erasure_due", "erased"): "erased",
+            ("erasure_due", "withdrawn"): "withdrawn",
+        },
+        every_purpose=True,
+    ),
+    "art18": Effect(
+        "restricted",
+        {
+            ("restricted", "lifted"): "lifted",
+            ("restricted", "withdrawn"): "withdrawn",
+        },
+        every_purpose=True,
+    ),
+    "ccpa_120": _ABSOLUTE,
+    "gpc": _ABSOLUTE,
+}
+
 
 class OptOutEvent(Record):
-    """A customer, under a pseudonym that only the unit can make, objects to a purpose.
+    """A customer, under a pseudonym that only the unit can make, objects to a purpose; or, with an
+    `act`, what became of it.
 
     Signed by the unit's node. Sequence numbers are gapless per unit, from 1.
+    Guarantees: the ground has the act; a rejection, and nothing else, has a reason.
     """
 
     schema_name: Literal["opt-out/1"] = Field(default="opt-out/1", alias="schema")
@@ -25,8 +116,86 @@ class OptOutEvent(Record):
     key_version: Annotated[int, Field(ge=1)]
     purpose: Name
     channel: Name
-    ground: Literal["art21_2", "art21_1", "art7_3", "art17", "art18"]
+    ground: Ground
     received_at: At
+    act: Act | None = None
+    reason: Reason | None = None
+
+    @model_validator(mode="after")
+    def _acts_of_the_ground(self) -> Self:
+        if self.act is not None and self.act not in EFFECTS[self.ground].acts:
+            raise ValueError(f"act: there is no such act on ground {self.ground}")
+        if (self.act == "rejected") != (self.reason is not None):
+            raise ValueError("reason: a rejection, and nothing else, has one")
+        return self
+
+    @property
+    def subject(self) -> Subject:
+        """What the event is about: customer, purpose and ground."""
+        return self.pseudonym, self.purpose, self.ground
+
+    @property
+    def is_always_open(self) -> bool:
+        """Whether it may follow any state: an objection, and a consent."""
+        return self.act is None or self.act == "consented"
+
+
+def next_state(event: OptOutEvent, state: State | None) -> State:
+    """Return the state that an event leads to, from the one before; None for the first.
+
+    Raises: ConflictError `opt_out.act_not_open` for an act that the table does not allow there.
+    """
+    effect = EFFECTS[event.ground]
+    if event.act is None:
+        return effect.first if state is None or state in _IN_AGAIN else state
+    after = effect.steps.get((state, event.act))
+    if after is None:
+        found = "there is no such objection" if state is None else f"the objection is {state}"
+        raise ConflictError(
+            "opt_out.act_not_open", f"{found}: on ground {event.ground} it cannot be {event.act}"
+        )
+    return after
+
+
+def states_of(events: Iterable[OptOutEvent]) -> dict[Subject, State]:
+    """Return the current state of each objection, from a unit's events in sequence.
+
+    Raises: ConflictError `opt_out.act_not_open`.
+    """
+    states: dict[Subject, State] = {}
+    for event in events:
+        states[event.subject] = next_state(event, states.get(event.subject))
+    return states
+
+
+def standing(states: Mapping[Subject, State]) -> frozenset[tuple[str, str]]:
+    """Return the (pseudonym, purpose) pairs with an objection that excludes."""
+    return frozenset(
+        (pseudonym, purpose) for (pseudonym, purpose, _), state in states.items() if excludes(state)
+    )
+
+
+def excluded_from(states: Mapping[Subject, State], purposes: tuple[str, ...]) -> frozenset[str]:
+    """Return the pseudonyms that are excluded from a purpose, given with all its ancestors."""
+    return frozenset(
+        pseudonym
+        for (pseudonym, purpose, ground), state in states.items()
+        if excludes(state) and (purpose in purposes or EFFECTS[ground].every_purpose)
+    )
+
+
+def consenting_to(states: Mapping[Subject, State], purpose: str) -> frozenset[str]:
+    """Return the pseudonyms with a current consent to this very purpose."""
+    return frozenset(
+        pseudonym
+        for (pseudonym, named, _), state in states.items()
+        if named == purpose and state == "consented"
+    )
+
+
+def excludes(state: State) -> bool:
+    """Return whether an objection in this state keeps its customer out."""
+    return state not in _IN_AGAIN
 
 
 class HeadClaim(Part):

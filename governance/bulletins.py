@@ -23,7 +23,7 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
 
     Guarantees: sequences are gapless per unit, also under concurrent writers.
     Raises: SignatureError; ExpiredError `request.from_future`; ConflictError
-        `opt_out.sequence_gap`, `opt_out.sequence_known`.
+        `opt_out.sequence_gap`, `opt_out.sequence_known`, `opt_out.act_not_open`.
     """
     event, unit = open_from_node(desk, envelope, OptOutEvent)
     verify_speaks_for(unit, event.unit)

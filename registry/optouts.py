@@ -1,17 +1,23 @@
-"""Opt-out events, gapless per unit."""
+"""Opt-out events, gapless per unit, and the one current state that they lead to."""
 
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from fedcore.optouts import OptOutEvent
+from fedcore.optouts import OptOutEvent, State, excludes, next_state
 from fedcore.signing import Envelope
-from registry.tables.optouts import OptOutRow
+from registry.tables.optouts import OptOutRow, OptOutStateRow
 
 
 def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at: datetime) -> None:
-    """Store an event; the caller has checked that its sequence is the next one."""
+    """Store an event and the state that it leads to; the caller has checked that its sequence is
+    the next one.
+
+    Raises: ConflictError `opt_out.act_not_open`.
+    """
+    _move(session, event)
     session.add(
         OptOutRow(
             unit=event.unit,
@@ -49,6 +55,30 @@ def list_after(session: Session, unit: str, sequence: int) -> tuple[Envelope, ..
 
 
 def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
-    """Return all (pseudonym, purpose) pairs of a unit."""
-    query = select(OptOutRow.pseudonym, OptOutRow.purpose).where(OptOutRow.unit == unit)
-    return frozenset((pseudonym, purpose) for pseudonym, purpose in session.exec(query))
+    """Return the (pseudonym, purpose) pairs of a unit with an objection that excludes."""
+    query = select(OptOutStateRow.pseudonym, OptOutStateRow.purpose, OptOutStateRow.state).where(
+        OptOutStateRow.unit == unit
+    )
+    return frozenset(
+        (pseudonym, purpose)
+        for pseudonym, purpose, state in session.exec(query)
+        if excludes(cast(State, state))
+    )
+
+
+def _move(session: Session, event: OptOutEvent) -> None:
+    key = (event.unit, *event.subject)
+    row = session.get(OptOutStateRow, key)
+    state = next_state(event, cast(State, row.state) if row else None)
+    if row is None:
+        unit, pseudonym, purpose, ground = key
+        row = OptOutStateRow(
+            unit=unit,
+            pseudonym=pseudonym,
+            purpose=purpose,
+            ground=ground,
+            state=state,
+            sequence=event.sequence,
+        )
+    row.state, row.sequence = state, event.sequence
+    session.add(row)

@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from clients import http
+from clients.crm import load_token, taker
 from clients.durable import unwritable
 from clients.engine import exits
 from clients.engine.files import EngineFiles
@@ -211,7 +212,7 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
         however it ends.
     Args: each of `checks` raises FedError where the node should not be started at all.
     Raises: ConflictError `node.running`, `port.in_use`, `state.unwritable`; FedError of a check,
-        and of a SuperNode that needs its operator.
+        and of a SuperNode that needs its operator; InvalidRecordError of the intake's token.
     """
     path = settings_path.absolute()
     settings = NodeSettings.load(path)
@@ -220,13 +221,15 @@ def start_node(settings_path: Path, checks: Sequence[Check] = ()) -> None:
     with _claimed(files) as lock:
         for check in checks:
             check(settings)
+        token = load_token(settings.state_dir)
+        intake = http.Intake(token, taker(path)) if token else None
         verify_port_free(settings.runtime_port, "runtime_port")
         verify_port_free(settings.health_port, "health_port")
         _prepare(files)
         supervisor = Supervisor(settings, path, lock)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, supervisor.stop)
-        with http.served(http.health_app(supervisor.health), settings.health_port):
+        with http.served(http.node_app(supervisor.health, intake), settings.health_port):
             supervisor.run()
 
 

@@ -24,6 +24,19 @@ class OptOutRow(Row, table=True):
     recorded_at: datetime = Field(sa_type=UtcTime)
 
 
+class OptOutStateRow(Row, table=True):
+    """The one current state of a customer's objection to a purpose on a ground."""
+
+    __tablename__ = "opt_out_states"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    pseudonym: str = Field(max_length=64, primary_key=True)
+    purpose: str = Field(max_length=80, primary_key=True)
+    ground: str = Field(max_length=16, primary_key=True)
+    state: str = Field(max_length=16)
+    sequence: int = Field(sa_type=BigInteger)
+
+
 class BulletinRow(Row, table=True):
     """A bulletin that was issued. A nonce counts once per unit."""
 

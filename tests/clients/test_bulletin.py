@@ -15,6 +15,7 @@ from clients.bulletin import BulletinStore
 from fedcore import merkle
 from fedcore.contracts import purpose_line
 from fedcore.errors import (
+    ConflictError,
     ExpiredError,
     FedError,
     MismatchError,
@@ -344,6 +345,28 @@ def test_in_any_order_of_acts_nobody_who_objected_is_forgotten(
             assert excluded == {pseudonym(number + 1) for number in range(len(taken))}
     finally:
         store.close()
+
+
+def test_the_set_of_a_bulletin_is_that_of_objections_which_stand(store, opt_out, bulletin_of):
+    """A governance that forgets a withdrawal, or invents one, holds another set."""
+    events = [opt_out(1), opt_out(2), opt_out(3, pseudonym=pseudonym(1), act="withdrawn")]
+    digests = {
+        names: set_digest(frozenset((pseudonym(name), "retention") for name in names))
+        for names in ((1, 2), (2,), ())
+    }
+    for names in ((1, 2), ()):
+        forged = bulletin_of(0, events, set_digest=digests[names])
+        asked = ("boot-1", 1000.0)
+        refuses(store, "bulletin.set_mismatch", MismatchError, store.apply, forged, asked)
+    store.apply(bulletin_of(0, events, set_digest=digests[2,]), ("boot-1", 1000.0))
+    assert store.excluded(("retention",)) == {pseudonym(2)}
+
+
+def test_a_bulletin_with_an_act_that_was_never_open_changes_nothing(store, opt_out, bulletin_of):
+    asked = ("boot-1", 1000.0)
+    impossible = bulletin_of(0, [opt_out(1, act="withdrawn")], set_digest=set_digest(frozenset()))
+    refuses(store, "opt_out.act_not_open", ConflictError, store.apply, impossible, asked)
+    store.apply(bulletin_of(0, [opt_out(1)]), asked)
 
 
 # Freshness

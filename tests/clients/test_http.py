@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from clients.http import Health, health_app, served
+from clients.http import Health, node_app, served
 from simulations.deployment_processes import free_port, is_listening, wait_until
 
 WELL = Health("ok", "unit-a", "connected", "ready", "1.2.3")
@@ -13,7 +13,7 @@ UNWELL = Health("unwell", "unit-a", "connecting", "ready", "1.2.3")
 @pytest.fixture
 def node():
     found, port = [WELL], free_port()
-    with served(health_app(lambda: found[-1]), port):
+    with served(node_app(lambda: found[-1]), port):
         wait_until(lambda: is_listening(port), "the interface", 10)
         yield found, f"http://127.0.0.1:{port}"
     assert not is_listening(port)

@@ -2,9 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clients.policy import ground, verify_epoch, verify_not_revoked, verify_policy
+from clients.policy import verify_epoch, verify_not_revoked, verify_policy
 from fedcore.contracts import ContractField
-from fedcore.errors import ExpiredError, InvalidRecordError, RefusedError
+from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
 from fedcore.plans import Feature, TrainingPlan, UnitTerms
 from fedcore.record import Realm
@@ -202,11 +202,3 @@ def test_opt_outs_must_be_as_new_as_the_permit_asks_for(bulletin, permit):
     with pytest.raises(ExpiredError) as error:
         verify_epoch(bulletin.model_copy(update={"epoch": 9}), permit)
     assert error.value.code == "bulletin.stale"
-
-
-def test_grounds_are_the_closed_list_of_articles():
-    names = ("art21_2", "art21_1", "art7_3", "art17", "art18")
-    assert tuple(map(ground, names)) == names
-    with pytest.raises(InvalidRecordError) as error:
-        ground("art6")
-    assert error.value.code == "opt_out.ground_unknown"

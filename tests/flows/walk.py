@@ -33,6 +33,7 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients import runtime
+from clients.intake import import_objections
 from clients.ledger import Cap, Entry, Ledger
 from clients.node import open_node
 from clients.replies import decode_reply
@@ -199,7 +200,7 @@ class Journal:
 
 
 def do_everything(world: Any, journal: Journal) -> None:
-    """Do what is left of: check each unit, take in an opt-out, run."""
+    """Do what is left of: check each unit, take in an opt-out and a file of two, run."""
     world.federation.grid.tap = journal.tap
     for name in UNITS:
         if not journal.read(f"checked {name}"):
@@ -208,7 +209,18 @@ def do_everything(world: Any, journal: Journal) -> None:
     if not journal.read("opted out"):
         world.unit("north").opt_out("N001", worlds.PURPOSE)
         journal.write(kind="opted out")
+    _import(world)
     world.run()
+
+
+def _import(world: Any) -> None:
+    """Take in a file of two opt-outs, as often as it is tried."""
+    said = ",direct-marketing,web,art21_2,2026-03-01T09:00:00Z"
+    path = world.federation.root / "crm.csv"
+    path.write_text(f"identifier,purpose,channel,ground,received_at\nN002{said}\nN003{said}\n")
+    with world.unit("north").node() as node:
+        contract = node.contract(world.federation.contract.digest)
+        import_objections(node, contract, path)
 
 
 def look(root: Path, journal: Journal) -> list[str]:
@@ -305,8 +317,10 @@ def go_on(root: Path, journal: Journal) -> list[str]:
             same = (canonical.digest(update.update), update.receipt.digest)
             wrong += [] if same == (line["update"], line["receipt"]) else ["a repeat differs"]
     with world.unit("north").node() as node:
-        if node.opt_outs.confirmed_sequence() != len(node.opt_outs.events()) > 0:
-            wrong.append("governance does not know the opt-out")
+        if node.opt_outs.confirmed_sequence() != len(node.opt_outs.events()):
+            wrong.append("governance does not know the opt-outs")
+        if len(node.opt_outs.excluded((worlds.PURPOSE, worlds.PARENT))) != 3:
+            wrong.append("an opt-out of the file is missing")
     return wrong
 
 

@@ -1,5 +1,8 @@
 """The migrations go up and down, each of them, and keep what the tables held."""
 
+import base64
+import json
+
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -208,3 +211,56 @@ def test_incidents_come_empty_and_go_without_their_documents(connection):
     assert "incident_phases" not in tables(connection)
     kept = "SELECT digest FROM documents ORDER BY digest"
     assert rows(connection, kept) == [("c",), ("e",)]
+
+
+BEFORE_STATES = str(ScriptDirectory(str(MIGRATIONS)).get_revision("0010").down_revision)
+
+
+def opt_out_envelope(sequence, ground, act=None, purpose="marketing"):
+    event = {"sequence": sequence, "pseudonym": "p", "purpose": purpose, "ground": ground}
+    payload = json.dumps({**event, "act": act} if act else event).encode()
+    return json.dumps({"payload": base64.b64encode(payload).decode()})
+
+
+def test_objections_of_before_stand_and_their_states_are_found_again(connection):
+    """Going down forgets the states, not the events; going up again finds them."""
+    config = alembic_config(connection)
+    command.upgrade(config, BEFORE_STATES)
+    document = "INSERT INTO documents (digest, kind, envelope, recorded_at) VALUES "
+    for number in ("e", "c"):
+        row = f"('{number}', 'x', '{{}}', '2025-06-01 12:00:00')"
+        connection.execute(text(document + row))
+    connection.execute(text("INSERT INTO units VALUES ('north', 'key', 'e', 'c')"))
+    said = [
+        ("art21_2", None),
+        ("art21_1", None),
+        ("art17", None),
+        ("art21_2", "withdrawn"),
+        ("art18", None),
+        ("art18", "lifted"),
+        ("art18", None),
+        ("art17", "erased"),
+        ("art17", None),
+        ("gpc", None),
+    ]
+    statement = text(
+        "INSERT INTO opt_out_events VALUES ('north', :n, :digest, 'p', 'marketing', :envelope, "
+        "'2025-06-01 12:00:00')"
+    )
+    for place, (ground, act) in enumerate(said, 1):
+        envelope = opt_out_envelope(place, ground, act)
+        values = {"n": place, "digest": f"d{place}", "envelope": envelope}
+        connection.execute(statement, values)
+    connection.commit()
+    query = "SELECT ground, state, sequence FROM opt_out_states ORDER BY ground"
+    for _ in range(2):
+        command.upgrade(config, "0010")
+        assert rows(connection, query) == [
+            ("art17", "erased", 9),
+            ("art18", "restricted", 7),
+            ("art21_1", "pending", 2),
+            ("art21_2", "withdrawn", 4),
+            ("gpc", "excluded", 10),
+        ]
+        command.downgrade(config, BEFORE_STATES)
+        assert len(rows(connection, "SELECT sequence FROM opt_out_events")) == len(said)

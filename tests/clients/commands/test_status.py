@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from clients.bulletin import BulletinStore
 from clients.clock import SystemClock
-from clients.http import Health, health_app, served
+from clients.http import Health, node_app, served
 from clients.ledger import Cap, Ledger, Reservation
 from clients.state import StateDir
 from fedcore.merkle import root_hash
@@ -79,7 +79,7 @@ def listening(app, port):
 
 
 def health(unit, port):
-    app = health_app(lambda: Health("ok", unit, "connected", "ready", "0.2.0"))
+    app = node_app(lambda: Health("ok", unit, "connected", "ready", "0.2.0"))
     return listening(app, port)
 
 

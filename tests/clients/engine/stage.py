@@ -19,6 +19,7 @@ from typing import Any
 
 from flwr.proto.fleet_pb2 import ActivateNodeResponse
 
+from clients.crm import create_token
 from clients.settings import NodeSettings
 from clients.state import create_state
 from fedcore.apps import app_files
@@ -205,6 +206,7 @@ def make_node(root: Path, stage: Stage | None, **changed: Any) -> StagedNode:
     """Return a founded node that is not started and not registered yet."""
     root.mkdir(parents=True, exist_ok=True)
     create_state(root / "state", "unit-a", "crm", datetime.now(UTC))
+    create_token(root / "state")
     (root / "rows.csv").write_text("customer_id\n")
     values = {
         "unit": "unit-a",

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from clients.crm import load_token, token_path
 from clients.engine.exits import ENDINGS, LOST, decide_ending, ending_of_exit, exit_code_of
 from clients.engine.processes import claim, verify_port_free
 from clients.engine.start import LONGEST_DELAY_S, child_environment, decide_delay, start_node
@@ -129,6 +130,14 @@ def test_a_state_directory_that_cannot_be_written_is_no_traceback(staging, tmp_p
     assert error.value.code == "state.unwritable"
 
 
+def test_a_token_that_others_may_read_holds_the_start_up(staging, tmp_path):
+    node = staging.make_node(tmp_path, None)
+    token_path(node.loaded.state_dir).chmod(0o644)
+    with pytest.raises(InvalidRecordError) as error:
+        start_node(node.settings)
+    assert error.value.code == "key.permissions"
+
+
 def test_flower_listens_on_loopback_only_and_runs_nothing_itself(staging, tmp_path):
     node = staging.make_node(tmp_path, None)
     command = supernode_command(node.loaded, node.settings)
@@ -158,6 +167,14 @@ class TestRunning:
         assert answer.json()["status"] == "ok"
         assert answer.json()["unit"] == "unit-a"
         assert httpx.get(url, headers={"host": "evil.example"}).status_code == 400
+
+    def test_it_takes_opt_outs_in_from_whoever_has_the_token(self, stage, started):
+        node = started(stage)
+        url = f"http://127.0.0.1:{node.loaded.health_port}/opt-outs"
+        headers = {"content-type": "application/json"}
+        assert httpx.post(url, content=b"{}", headers=headers).status_code == 401
+        headers["authorization"] = f"Bearer {load_token(node.loaded.state_dir)}"
+        assert httpx.post(url, content=b"{}", headers=headers).status_code == 422
 
     def test_sigterm_ends_all_of_it(self, stage, started):
         node = started(stage)
