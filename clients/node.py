@@ -24,6 +24,7 @@ from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
+from clients.sources import source_of
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.contracts import purpose_line
@@ -118,7 +119,7 @@ class Node(Site):
         contract = self.contract(plan.contract)
         excluded = self.opt_outs.excluded(purpose_line(contract.purposes, plan.purpose))
         return load_examples(
-            self.settings.source,
+            source_of(self.settings),
             contract,
             plan.features,
             self.pseudonymiser(contract),

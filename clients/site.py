@@ -14,6 +14,7 @@ from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.sent import open_gateway
 from clients.settings import NodeSettings
+from clients.sources import source_of
 from clients.state import StateDir
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
@@ -79,7 +80,7 @@ class Site:
         contract = self.contract(contract_digest)
         now = self.runtime.clock.now()
         try:
-            faults = check_source(self.settings.source, contract, self.pseudonymiser(contract))
+            faults = check_source(source_of(self.settings), contract, self.pseudonymiser(contract))
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:
