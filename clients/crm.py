@@ -39,17 +39,17 @@ class Word(Part):
     act: Literal["withdrawn", "consented"] | None = None
 
 
-def token_path(state_dir: Path) -> Path:
+def token_path(folder: Path) -> Path:
     """Return where the token of the unit's own systems lies; without it nothing is taken in."""
-    return state_dir / "intake.token"
+    return folder / "intake.token"
 
 
-def create_token(state_dir: Path) -> Path:
+def create_token(folder: Path) -> Path:
     """Write a fresh token, readable by the node's user only, and return its file.
 
     Raises: ConflictError `intake.token_exists`.
     """
-    path = token_path(state_dir)
+    path = token_path(folder)
     try:
         write_secret(path, os.urandom(32).hex().encode())
     except FileExistsError as error:
@@ -60,12 +60,12 @@ def create_token(state_dir: Path) -> Path:
     return path
 
 
-def load_token(state_dir: Path) -> str | None:
+def load_token(folder: Path) -> str | None:
     """Return the token, or None when there is none.
 
     Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
     """
-    path = token_path(state_dir)
+    path = token_path(folder)
     if not path.exists():
         return None
     token = read_secret(path).decode("ascii", "replace").strip()

@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from clients.features import encode
 from clients.pseudonyms import Pseudonymiser, normalise
-from clients.sources import load_rows
+from clients.sources import Source, load_rows
 from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 from fedcore.plans import Feature
@@ -62,12 +61,13 @@ class Examples:
         return mac.hexdigest(), key
 
 
-def check_source(source: Path, contract: Contract, pseudonymiser: Pseudonymiser) -> Faults:
+def check_source(source: Source, contract: Contract, pseudonymiser: Pseudonymiser) -> Faults:
     """Hold the whole source against the contract, for the operator.
 
     Returns: the faults of single rows, none when every row is sound.
     Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
-        `data.empty`.
+        `data.empty`, and for settings that do not fit `data.column_mapped_twice`,
+        `data.mapping_unfit`.
     """
     table, faults = _examined(source, contract, pseudonymiser)
     if table.is_empty() and not faults.counts:
@@ -76,7 +76,7 @@ def check_source(source: Path, contract: Contract, pseudonymiser: Pseudonymiser)
 
 
 def load_examples(
-    source: Path,
+    source: Source,
     contract: Contract,
     features: tuple[Feature, ...],
     pseudonymiser: Pseudonymiser,
@@ -87,7 +87,7 @@ def load_examples(
     Args: `is_excluded` says of a pseudonym whether its customer must be left out.
     Guarantees: a source that has lost its last row since it was checked has no Examples, so that
         nobody outside can tell.
-    Raises: DataError `data.unreadable`, `data.column_missing`; MismatchError when the plan does not
+    Raises: DataError as `check_source`, but for `data.empty`; MismatchError when the plan does not
         fit the contract.
     """
     frame, _ = _examined(source, contract, pseudonymiser)
@@ -98,7 +98,7 @@ def load_examples(
 
 
 def holds_customer(
-    source: Path, contract: Contract, pseudonymiser: Pseudonymiser, identifier: str
+    source: Source, contract: Contract, pseudonymiser: Pseudonymiser, identifier: str
 ) -> bool:
     """Return whether any row of the source, sound or not, is of this customer.
 
@@ -137,8 +137,9 @@ def refuse_faults(faults: Faults) -> None:
 
 
 def _examined(
-    source: Path, contract: Contract, pseudonymiser: Pseudonymiser
+    source: Source, contract: Contract, pseudonymiser: Pseudonymiser
 ) -> tuple[pl.DataFrame, Faults]:
+    source.mapping.verify_fits(contract)
     columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
     rows = load_rows(source, columns)
     frame = rows.frame

@@ -24,6 +24,7 @@ from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
+from clients.sources import source_of
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.errors import FedError
@@ -116,7 +117,7 @@ class Node(Site):
         """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
         contract = self.contract(plan.contract)
         return load_examples(
-            self.settings.source,
+            source_of(self.settings),
             contract,
             plan.features,
             self.pseudonymiser(contract),

@@ -2,14 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clients.maintenance import WindowText
 from fedcore.permits import public_n_of
-from fedcore.record import Name, Positive, PublicKey, Realm, Text
+from fedcore.record import Name, Part, Positive, PublicKey, Realm, Text
 from fedcore.tomlfile import load_toml
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -28,8 +29,61 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _spelling(text: str) -> str:
+    if not text or text != text.strip():
+        raise ValueError("a spelling is not empty and has no outer white space, like the cells")
+    return text
+
+
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Address = Annotated[str, AfterValidator(_address)]
+Spelling = Annotated[str, AfterValidator(_spelling)]
+
+
+class SqlSource(Part):
+    """Customers in a database: a table, or the rows of one SELECT.
+
+    Attributes:
+        url: the SQLAlchemy URL of the database, for one without a password.
+        url_file: a file with the URL, for its owner only.
+        table: the table or view, `name` or `schema.name`, spelt as the database does.
+        query: the SELECT, without a semicolon.
+    """
+
+    url: Text | None = None
+    url_file: Path | None = None
+    table: Text | None = None
+    query: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("give either `url` or `url_file`")
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give either `table` or `query`")
+        if self.query is not None and ";" in self.query:
+            raise ValueError("query: is one SELECT without a semicolon; for more make a view")
+        return self
+
+    @model_validator(mode="after")
+    def _no_password(self) -> Self:
+        if self.url is not None and _holds_password(self.url):
+            raise ValueError("url: holds a password; put the URL into a file and name it: url_file")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.table or "query"
+
+
+def _holds_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return ":" in parts.netloc.rpartition("@")[0] or "password" in parts.query.lower()
+
+
+def _kind_of_source(value: Any) -> str:
+    return "sql" if isinstance(value, dict | SqlSource) else "file"
 
 
 class NodeSettings(BaseSettings):
@@ -39,7 +93,10 @@ class NodeSettings(BaseSettings):
         unit: the unit's name at enrolment.
         realm: `production` or `simulation`; nothing of one is accepted in the other.
         state_dir: the directory of keys, ledger and bulletin, readable by the node's user only.
-        source: the CSV or Parquet file of customers.
+        source: the CSV or Parquet file of customers, or the database's table or query.
+        columns: the source's column for a column of the contract that has another name there.
+        values: by column of the contract (a category or the label), the source's spellings of its
+            values.
         governance_url: where governance answers.
         governance_key: governance's public key, 64 hex digits.
         subject_namespace: the subject-identifier rule; with the unit it names the customer base.
@@ -65,12 +122,17 @@ class NodeSettings(BaseSettings):
             takes part in nothing.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="FEDPACT_NODE_")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="FEDPACT_NODE_", hide_input_in_errors=True
+    )
 
     unit: Name
     realm: Realm = Realm.PRODUCTION
     state_dir: Path
-    source: Path
+    source: Annotated[
+        Annotated[Path, Tag("file")] | Annotated[SqlSource, Tag("sql")],
+        Discriminator(_kind_of_source),
+    ]
     governance_url: str
     governance_key: PublicKey
     subject_namespace: Name
@@ -89,6 +151,19 @@ class NodeSettings(BaseSettings):
     run_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
     accepted_server_versions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     maintenance_windows: tuple[WindowText, ...] = ()
+    columns: dict[Text, Text] = Field(default_factory=dict)
+    values: dict[Text, dict[Text, tuple[Spelling, ...]]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _mapped_once(self) -> Self:
+        for name in self.columns.values():
+            if list(self.columns.values()).count(name) > 1:
+                raise ValueError(f"columns: {name} is named twice; each column is read once")
+        for column, spellings in self.values.items():
+            found = [text for texts in spellings.values() for text in texts]
+            if len(set(found)) != len(found):
+                raise ValueError(f"values.{column}: one spelling is named twice")
+        return self
 
     @model_validator(mode="after")
     def _distinct_ports(self) -> Self:

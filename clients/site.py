@@ -15,6 +15,7 @@ from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.sent import open_gateway
 from clients.settings import NodeSettings
+from clients.sources import source_of
 from clients.state import StateDir
 from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
@@ -81,7 +82,7 @@ class Site:
         contract = self.contract(contract_digest)
         now = self.runtime.clock.now()
         try:
-            faults = check_source(self.settings.source, contract, self.pseudonymiser(contract))
+            faults = check_source(source_of(self.settings), contract, self.pseudonymiser(contract))
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:
@@ -107,11 +108,11 @@ class Site:
         """
         verify_statement(statement, contract, self.runtime.clock.now())
         if statement.act == "erased" and holds_customer(
-            self.settings.source, contract, self.pseudonymiser(contract), statement.identifier
+            source_of(self.settings), contract, self.pseudonymiser(contract), statement.identifier
         ):
             raise DataError(
                 "opt_out.still_in_source",
-                f"the customer is still in {self.settings.source.name}: erase the row first",
+                "the customer is still in the unit's source: erase the row first",
             )
 
     def take_in(

@@ -140,17 +140,17 @@ class OptOutEvent(Record):
         return self.act is None or self.act == "consented"
 
 
-def next_state(event: OptOutEvent, state: State | None) -> State:
+def next_state(event: OptOutEvent, before: State | None) -> State:
     """Return the state that an event leads to, from the one before; None for the first.
 
     Raises: ConflictError `opt_out.act_not_open` for an act that the table does not allow there.
     """
     effect = EFFECTS[event.ground]
     if event.act is None:
-        return effect.first if state is None or state in _IN_AGAIN else state
-    after = effect.steps.get((state, event.act))
+        return effect.first if before is None or before in _IN_AGAIN else before
+    after = effect.steps.get((before, event.act))
     if after is None:
-        found = "there is no such objection" if state is None else f"the objection is {state}"
+        found = "there is no such objection" if before is None else f"the objection is {before}"
         raise ConflictError(
             "opt_out.act_not_open", f"{found}: on ground {event.ground} it cannot be {event.act}"
         )
@@ -193,9 +193,9 @@ def consenting_to(states: Mapping[Subject, State], purpose: str) -> frozenset[st
     )
 
 
-def excludes(state: State) -> bool:
+def excludes(reached: State) -> bool:
     """Return whether an objection in this state keeps its customer out."""
-    return state not in _IN_AGAIN
+    return reached not in _IN_AGAIN
 
 
 class HeadClaim(Part):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -17,6 +16,9 @@ from pydantic import (
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError
+
+# Where a record remembers its digest: with the underscore it is in no dump, comparison or copy.
+_DIGEST = "_digest"
 
 
 class Realm(StrEnum):
@@ -109,15 +111,18 @@ class Record(Part):
         """Return the canonical bytes."""
         return canonical.encode(self.to_json())
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """The digest of the canonical bytes: the document's identity, worked out once."""
-        return canonical.digest(self.to_bytes())
+        known: str | None = self.__dict__.get(_DIGEST)
+        if known is None:
+            known = self.__dict__[_DIGEST] = canonical.digest(self.to_bytes())
+        return known
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other values, and so with another digest."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("digest", None)
+        copied.__dict__.pop(_DIGEST, None)
         return copied
 
 

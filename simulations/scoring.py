@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from clients.data import Examples, load_examples
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
+from clients.sources import Source
 from fedcore.contracts import Contract
 from fedcore.plans import TrainingPlan
 from fedcore.tasks.task import load_into, load_task, shapes_of
@@ -71,7 +72,7 @@ def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch:
     scratch.parent.mkdir(parents=True, exist_ok=True)
     rows.write_csv(scratch)
     pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
-    return load_examples(scratch, contract, plan.features, pseudonymiser, lambda _: False)
+    return load_examples(Source(scratch), contract, plan.features, pseudonymiser, lambda _: False)
 
 
 def baselines(

@@ -15,12 +15,16 @@ def check(settings: SettingsOption, contract: ContractName) -> None:
     unavailable.
     """
     from clients.site import Site
+    from clients.sources import source_of
 
     loaded = NodeSettings.load(settings)
     digest = contract_digest(contract, loaded)
     with closing(Site(loaded)) as site:
         faults, fit = site.check(digest), site.contract(digest)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
+    unknown = source_of(loaded).mapping.unknown_names(fit)
+    if unknown:
+        typer.echo(f"the settings name what this contract does not have: {', '.join(unknown)}")
     if faults.counts:
         typer.echo(f"left out, as faulty_rows = 'drop' says: {faults.sentence()}")
 

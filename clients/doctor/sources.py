@@ -5,11 +5,14 @@ import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from clients.doctor.findings import Circumstances, Finding, ok, passing, warning
 from clients.handovers import KeyStore
+from clients.settings import SqlSource
+from clients.sources import source_of, verify_readable
 from fedcore.contracts import Contract
-from fedcore.errors import FedError
+from fedcore.errors import DataError, FedError
 from fedcore.signing import Envelope
 
 _RECENT = timedelta(days=30)
@@ -19,6 +22,9 @@ _CHECK = "fedpact node check"
 def check_source(found: Circumstances) -> Iterator[Finding]:
     """Look whether the source can be opened, and by whom; its rows are `node check`'s business."""
     source = found.settings.source
+    if isinstance(source, SqlSource):
+        yield _database(found)
+        return
     try:
         with source.open("rb") as file:
             is_empty = not file.read(1)
@@ -38,6 +44,17 @@ def check_source(found: Circumstances) -> Iterator[Finding]:
         )
     else:
         yield ok(f"the source {source.name} can be read")
+
+
+def _database(found: Circumstances) -> Finding:
+    source = source_of(found.settings)
+    try:
+        verify_readable(source)
+    except DataError as error:
+        return passing(
+            error.code, error.public, "mend URL, rights and table of `source`; see " + error.code
+        )
+    return ok(f"the database answers and lets the node read the source {source.name}")
 
 
 def check_contracts(found: Circumstances) -> Iterator[Finding]:
@@ -87,13 +104,20 @@ def _fitness(found: Circumstances, contract: Contract) -> Finding:
 def _age(found: Circumstances, digest: str, name: str) -> Finding:
     path = found.settings.state_dir / "checks" / f"{digest.removeprefix('sha256:')}.json"
     at = datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["at"])
-    try:
-        changed_at = datetime.fromtimestamp(found.settings.source.stat().st_mtime, UTC)
-    except OSError:
-        changed_at = at
+    changed_at = _changed_at(found.settings.source) or at
     again = f"{_CHECK} --contract {digest}"
     if changed_at > at:
         return warning(f"the source has changed since it was held against {name}", again)
     if found.clock.now() - at > _RECENT:
         return warning(f"the source was last held against {name} on {at:%Y-%m-%d}", again)
     return ok(f"the source fits {name}, checked on {at:%Y-%m-%d}")
+
+
+def _changed_at(source: Path | SqlSource) -> datetime | None:
+    """Return when a file was last written; None when there is none, and for a database."""
+    if isinstance(source, SqlSource):
+        return None
+    try:
+        return datetime.fromtimestamp(source.stat().st_mtime, UTC)
+    except OSError:
+        return None

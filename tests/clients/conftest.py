@@ -13,6 +13,7 @@ import pytest
 from clients.data import Examples, load_examples
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
+from clients.sources import Source
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.permits import NodeGrant, Permit
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -245,6 +246,8 @@ def examples_of(
     """The Examples of a source, without the customers of these pseudonyms."""
 
     def of(source: Path, excluded: frozenset[str] = frozenset()) -> Examples:
-        return load_examples(source, contract, features, pseudonymiser, excluded.__contains__)
+        return load_examples(
+            Source(source), contract, features, pseudonymiser, excluded.__contains__
+        )
 
     return of

@@ -1,3 +1,4 @@
+import io
 import re
 import sqlite3
 from datetime import UTC, datetime
@@ -201,6 +202,30 @@ def test_a_unit_may_decide_to_leave_faulty_rows_out(node, settings, contract_fil
     settings.write_text(settings.read_text() + 'faulty_rows = "drop"\n')
     code, output = fedpact("check", "-s", settings, "-c", contract_file)
     assert (code, "left out" in output) == (0, True)
+
+
+def test_a_source_with_other_names_in_a_database_makes_the_node_available(
+    node, settings, contract_file, tmp_path
+):
+    theirs = SOUND.replace("tenure", "months").replace(",Yes", ",1").replace(",No", ",0")
+    base = f"sqlite:///{tmp_path / 'crm.db'}"
+    pl.read_csv(io.StringIO(theirs)).write_database("customers", base, engine="sqlalchemy")
+    (tmp_path / "source.url").write_text(base)
+    (tmp_path / "source.url").chmod(0o600)
+    text = settings.read_text().replace(
+        f'"{node.source}"', f'{{url_file = "{tmp_path / "source.url"}", table = "customers"}}'
+    )
+    settings.write_text(text)
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert (code, "lacks the contract's columns: tenure" in output) == (1, True)
+    settings.write_text(
+        f'{text}columns = {{tenure = "months", income = "salary"}}\n'
+        'values = {churn = {Yes = ["1"], No = ["0"]}}\n'
+    )
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert code == 0, output
+    assert "customers fits customers version 1: available" in output
+    assert "does not have: columns.income" in output
 
 
 def test_a_contract_that_governance_did_not_sign_is_not_even_kept(

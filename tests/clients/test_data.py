@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from clients.data import Examples, Faults, check_source, load_examples, refuse_faults
 from clients.features import encode
+from clients.sources import Source
 from fedcore.errors import DataError, MismatchError
 from fedcore.plans import Feature
 
@@ -47,7 +48,7 @@ FAULTS = [
 
 @pytest.fixture(scope="session")
 def faults_of(contract, pseudonymiser):
-    return lambda path: check_source(path, contract, pseudonymiser)
+    return lambda path: check_source(Source(path), contract, pseudonymiser)
 
 
 def by_customer(examples, identifiers):
@@ -190,7 +191,7 @@ def test_a_missing_column_is_named(rows, written, faults_of, examples_of, column
 def test_a_plan_that_does_not_fit_the_contract_is_refused(rows, written, contract, pseudonymiser):
     features = (Feature(field="unknown", encoding="scale"),)
     with pytest.raises(MismatchError):
-        load_examples(written(rows), contract, features, pseudonymiser, lambda _: False)
+        load_examples(Source(written(rows)), contract, features, pseudonymiser, lambda _: False)
 
 
 def test_the_operator_is_told_of_a_source_without_rows_and_nobody_else(

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -125,3 +127,79 @@ def test_a_file_that_is_no_toml_is_unreadable(tmp_path, content):
 def test_settings_cannot_be_changed_after_they_were_read(tmp_path):
     with pytest.raises(ValidationError, match="frozen"):
         loaded(tmp_path).epsilon_cap = 100.0
+
+
+TABLE = '{url_file = "source.url", table = "crm.customers"}'
+
+
+def test_customers_may_be_in_a_database(tmp_path):
+    source = loaded(tmp_path, source=TABLE).source
+    assert (source.url_file, source.name) == (Path("source.url"), "crm.customers")
+    query = loaded(tmp_path, source='{url = "sqlite:///crm.db", query = "SELECT 1"}').source
+    assert (query.url, query.name) == ("sqlite:///crm.db", "query")
+
+
+def test_a_source_may_come_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDPACT_NODE_SOURCE", "/srv/customers.csv")
+    assert loaded(tmp_path, source=None).source == Path("/srv/customers.csv")
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("{}", "source.sql: .*url"),
+        ('{url = "sqlite:///c.db"}', "`table` or `query`"),
+        ('{table = "c"}', "`url` or `url_file`"),
+        ('{url = "sqlite:///c.db", url_file = "u", table = "c"}', "`url` or `url_file`"),
+        ('{url = "sqlite:///c.db", table = "c", query = "SELECT 1"}', "`table` or `query`"),
+        ('{url = "sqlite:///c.db", query = "SELECT 1; SELECT 2"}', "semicolon"),
+        ('{url = "sqlite:///c.db", tabel = "c"}', "source.sql.tabel"),
+        ("3", "source.file"),
+    ],
+)
+def test_a_source_that_names_too_little_or_too_much_is_refused(tmp_path, value, rule):
+    with pytest.raises(InvalidRecordError, match=rule) as error:
+        loaded(tmp_path, source=value)
+    assert error.value.code == "settings.invalid"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://north:Miss-Marple-7@db/crm",
+        "postgresql+psycopg://north@db/crm?password=Miss-Marple-7",
+        "postgresql+psycopg://north@db/crm?sslpassword=Miss-Marple-7",
+    ],
+)
+def test_a_password_is_not_kept_in_the_settings_and_not_repeated(tmp_path, url):
+    with pytest.raises(InvalidRecordError, match="url_file") as error:
+        loaded(tmp_path, source=f'{{url = "{url}", table = "customers"}}')
+    chained = error.value.__cause__
+    assert "Marple" not in f"{error.value.public}{error.value.detail}{chained}"
+    assert loaded(tmp_path, source=TABLE)
+    without = url.replace(":Miss-Marple-7", "").partition("?")[0]
+    assert loaded(tmp_path, source=f'{{url = "{without}", table = "customers"}}')
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("columns", '{tenure = "a", charges = "a"}', "columns: a is named twice"),
+        ("columns", '{tenure = ""}', "columns.tenure"),
+        ("values", '{churn = {Yes = ["1"], No = ["0", "1"]}}', "values.churn: one spelling"),
+        ("values", '{churn = {Yes = [" 1"]}}', "values.churn.Yes.0"),
+        ("values", '{churn = {Yes = [""]}}', "values.churn.Yes.0"),
+        ("values", '{churn = ["1"]}', "values.churn"),
+    ],
+)
+def test_a_mapping_that_says_two_things_is_refused(tmp_path, name, value, rule):
+    with pytest.raises(InvalidRecordError, match=rule) as error:
+        loaded(tmp_path, **{name: value})
+    assert error.value.code == "settings.invalid"
+    sound = loaded(
+        tmp_path,
+        columns='{tenure = "a", charges = "b"}',
+        values='{churn = {Yes = ["1"], No = ["0"]}}',
+    )
+    assert sound.columns == {"tenure": "a", "charges": "b"}
+    assert sound.values == {"churn": {"Yes": ("1",), "No": ("0",)}}

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from clients.sources import load_rows
+from clients.sources import Source, load_rows
 from fedcore.errors import DataError
 
 SECRET = "Miss-Marple-7"
@@ -19,9 +19,13 @@ def source(tmp_path, content, name="customers.csv"):
     return path
 
 
+def rows_of(path, columns):
+    return load_rows(Source(path), columns)
+
+
 def refused(path, columns=("a", "b")):
     with pytest.raises(DataError) as error:
-        load_rows(path, list(columns))
+        rows_of(path, list(columns))
     assert SECRET not in repr((error.value.public, error.value.detail, str(error.value)))
     assert error.value.__cause__ is None
     assert error.value.__suppress_context__ or error.value.__context__ is None
@@ -31,18 +35,18 @@ def refused(path, columns=("a", "b")):
 def test_cells_are_text_without_outer_space_and_empty_ones_are_null(tmp_path):
     path = source(tmp_path, b'a,b,c\n 1 ,007,x\n"", \t ,y\n')
     expected = pl.DataFrame({"b": ["007", None], "a": ["1", None]})
-    assert_frame_equal(load_rows(path, ["b", "a"]).frame, expected)
+    assert_frame_equal(rows_of(path, ["b", "a"]).frame, expected)
 
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbfa,b\n1,2\n", b"a,b\r\n1,2\r\n", b"a,b\n1,2"])
 def test_csv_as_other_programs_write_it_reads_the_same(tmp_path, content):
-    assert load_rows(source(tmp_path, content), ["a", "b"]).frame.rows() == [("1", "2")]
+    assert rows_of(source(tmp_path, content), ["a", "b"]).frame.rows() == [("1", "2")]
 
 
 def test_parquet_reads_like_csv(tmp_path):
-    csv = load_rows(source(tmp_path, b"a,b\n1,x\n2.5,\n"), ["a", "b"]).frame
+    csv = rows_of(source(tmp_path, b"a,b\n1,x\n2.5,\n"), ["a", "b"]).frame
     frame = pl.DataFrame({"a": ["1", "2.5"], "b": ["x", None]})
-    assert_frame_equal(load_rows(source(tmp_path, frame, "c.parquet"), ["a", "b"]).frame, csv)
+    assert_frame_equal(rows_of(source(tmp_path, frame, "c.parquet"), ["a", "b"]).frame, csv)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_parquet_reads_like_csv(tmp_path):
 def test_typed_parquet_cells_become_text(tmp_path, series, cells):
     frame = pl.DataFrame({"id": ["x"] * len(series), "a": series})
     path = source(tmp_path, frame, "c.parquet")
-    assert load_rows(path, ["id", "a"]).frame["a"].to_list() == cells
+    assert rows_of(path, ["id", "a"]).frame["a"].to_list() == cells
 
 
 @pytest.mark.parametrize("series", [pl.Series([1.0, None]), pl.Series([True, False])])
@@ -67,7 +71,7 @@ def test_identifiers_that_a_table_has_turned_into_other_things_are_refused(tmp_p
     path = source(tmp_path, pl.DataFrame({"a": series, "b": ["1", "2"]}), "c.parquet")
     assert refused(path).code == "data.column_not_text"
     twin = source(tmp_path, pl.DataFrame({"a": [1, None], "b": ["1", "2"]}), "c.parquet")
-    assert load_rows(twin, ["a", "b"]).frame["a"].to_list() == ["1", None]
+    assert rows_of(twin, ["a", "b"]).frame["a"].to_list() == ["1", None]
 
 
 def test_all_missing_columns_are_named_and_present_ones_are_not(tmp_path):
@@ -95,7 +99,7 @@ def test_a_csv_without_a_line_is_refused(tmp_path):
     ids=["ragged", "open quote", "other encoding", "10 MB"],
 )
 def test_a_broken_line_is_counted_and_leaves_the_others_as_they_are(tmp_path, line):
-    rows = load_rows(source(tmp_path, b"a,b\n1,2\n" + line + b"\n3,4\n"), ["a", "b"])
+    rows = rows_of(source(tmp_path, b"a,b\n1,2\n" + line + b"\n3,4\n"), ["a", "b"])
     assert rows.frame.rows() == [("1", "2"), ("3", "4")]
     assert rows.malformed == 1
 
@@ -123,7 +127,7 @@ def test_a_damaged_parquet_file_is_read_or_refused_and_never_quoted(tmp_path, ca
         damaged = bytearray(sound)
         damaged[place] ^= 0xFF
         try:
-            load_rows(source(tmp_path, bytes(damaged), "c.parquet"), ["a", "b"])
+            rows_of(source(tmp_path, bytes(damaged), "c.parquet"), ["a", "b"])
         except DataError as error:
             codes.add(error.code)
             said += error.public + error.detail
@@ -147,7 +151,7 @@ def test_noise_is_no_parquet(tmp_path):
 
 
 def test_a_table_without_rows_has_no_rows(tmp_path):
-    assert load_rows(source(tmp_path, b"a,b\n"), ["a", "b"]).frame.height == 0
+    assert rows_of(source(tmp_path, b"a,b\n"), ["a", "b"]).frame.height == 0
 
 
 def test_a_panic_of_the_reader_is_a_fault_of_the_source(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 from clients.data import check_source
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
+from clients.sources import Source
 from fedcore.contracts import ContractField
 from simulations.generated_rows import generate_rows
 from simulations.scenario import load_scenario
@@ -17,7 +18,7 @@ def contract():
 def test_the_nodes_reader_finds_no_fault_in_them(contract, tmp_path):
     path = tmp_path / "rows.csv"
     generate_rows(contract, "alpha", 300, seed=1).write_csv(path)
-    found = check_source(path, contract, Pseudonymiser(bytes(KEY_BYTES), contract.subject))
+    found = check_source(Source(path), contract, Pseudonymiser(bytes(KEY_BYTES), contract.subject))
     assert found.counts == ()
 
 

@@ -1,9 +1,12 @@
 import os
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
 from clients.doctor.sources import check_contracts, check_source
+from clients.settings import SqlSource
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
 
@@ -67,6 +70,16 @@ def test_a_source_that_is_missing_or_empty_is_a_failure_that_may_pass(found, uni
     assert next(iter(check_source(found()))).outcome == "ok"
 
 
+def test_a_database_is_looked_at_without_reading_a_row(found, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as base:
+        base.execute("CREATE TABLE customers (customer_id)")
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    (sound,) = check_source(found(source=SqlSource(url=url, table="customers")))
+    (missing,) = check_source(found(source=SqlSource(url=url, table="clients")))
+    assert sound.outcome == "ok"
+    assert (missing.code, missing.blocks) == ("data.unreadable", False)
+
+
 def test_no_value_of_the_source_is_told(found, unit, kept, look):
     kept(days_ago=40)
     told = "".join(map(str, [*check_source(found()), *look()]))
@@ -111,6 +124,12 @@ def test_a_source_that_has_changed_since_its_check_is_a_warning(look, kept, unit
     (finding,) = look()
     assert finding.outcome == "warning"
     assert "has changed" in finding.sentence
+
+
+def test_a_database_says_nothing_of_when_it_changed(look, kept, now):
+    kept(days_ago=1)
+    (finding,) = look(source=SqlSource(url="sqlite:///crm.db", table="customers"))
+    assert finding.outcome == "ok"
 
 
 def test_each_kept_contract_is_told_about(look, kept):

@@ -23,6 +23,7 @@ from clients.engine.tasks import Work
 warm_app()
 from clients.data import load_examples
 from clients.pseudonyms import Pseudonymiser
+from clients.sources import Source
 from clients.training import train_locally
 from fedcore.contracts import Contract
 from fedcore.plans import TrainingPlan
@@ -31,7 +32,7 @@ from fedcore.tasks.task import initial_weights, load_task
 
 contract = Contract.model_validate_json(Path(sys.argv[1]).read_bytes())
 plan = TrainingPlan.model_validate_json(Path(sys.argv[2]).read_bytes())
-source = Path(sys.argv[3])
+source = Source(Path(sys.argv[3]))
 
 def app(message, context):
     pseudonyms = Pseudonymiser(bytes(32), contract.subject)

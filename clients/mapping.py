@@ -1,0 +1,99 @@
+"""What a unit calls the contract's columns and values: public constants of its settings.
+
+A cell is translated by itself: which customers there are changes nobody's translation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from fedcore.contracts import Contract
+from fedcore.errors import DataError
+
+Spellings = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """The unit's names for the contract's.
+
+    Attributes:
+        columns: the source's column for a column of the contract; others have the contract's name.
+        values: by column of the contract, the source's spellings of each of its values.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Spellings] = field(default_factory=dict)
+
+    def source_columns(self, columns: list[str]) -> list[str]:
+        """Return what these columns of the contract are called in the source, in their order.
+
+        Raises: DataError `data.column_mapped_twice` when two of them would be read from one.
+        """
+        named = [self.columns.get(column, column) for column in columns]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise DataError(
+                "data.column_mapped_twice",
+                f"two of the contract's columns are read from one of the source: "
+                f"{', '.join(twice)}. Name another one for each under `columns`",
+            )
+        return named
+
+    def translate(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the cells with the contract's values for the spellings that are declared."""
+        tables = {
+            column: {text: value for value, found in spellings.items() for text in found}
+            for column, spellings in self.values.items()
+            if column in frame.columns
+        }
+        return frame.with_columns(pl.col(name).replace(table) for name, table in tables.items())
+
+    def verify_fits(self, contract: Contract) -> None:
+        """Refuse spellings where a contract has no list of values, and those that mean two things.
+
+        Raises: DataError `data.mapping_unfit`.
+        """
+        listed = _listed_values(contract)
+        for column in (contract.subject.column, *contract.field_by_name):
+            if column in self.values and column not in listed:
+                raise DataError(
+                    "data.mapping_unfit",
+                    f"values.{column}: only categories and the label have spellings: take it out",
+                )
+        for column in self.values.keys() & listed.keys():
+            _verify_one_meaning(column, self.values[column], listed[column])
+
+    def unknown_names(self, contract: Contract) -> list[str]:
+        """Return what is declared here and means nothing under a contract, for the operator.
+
+        It is no fault: another version of the contract may have it.
+        """
+        listed = _listed_values(contract)
+        known = {contract.subject.column, contract.label.name, *contract.field_by_name}
+        columns = [f"columns.{name}" for name in self.columns if name not in known]
+        values = [
+            f"values.{column}.{value}"
+            for column, spellings in self.values.items()
+            for value in spellings
+            if value not in listed.get(column, ())
+        ]
+        return sorted(columns + values)
+
+
+def _listed_values(contract: Contract) -> dict[str, tuple[str, ...]]:
+    fields = {field.name: field.categories for field in contract.fields if field.categories}
+    return {**fields, contract.label.name: (contract.label.positive, contract.label.negative)}
+
+
+def _verify_one_meaning(column: str, spellings: Spellings, values: tuple[str, ...]) -> None:
+    """A value of the contract that stands for another one, must have a spelling of its own."""
+    for value, found in spellings.items():
+        for text in found:
+            if text != value and text in values and text not in spellings:
+                raise DataError(
+                    "data.mapping_unfit",
+                    f"values.{column}: {text!r} is a value of the contract itself, and is said to "
+                    f"mean {value!r}: say what stands for {text!r}, or take it out",
+                )
