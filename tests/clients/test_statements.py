@@ -14,6 +14,7 @@ from clients import intake, runtime
 from clients.data import load_examples
 from clients.settings import NodeSettings
 from clients.site import Site
+from clients.sources import source_of
 from clients.statements import Statement, parse_ground, parse_time, verify_statement
 from fedcore.errors import ConflictError, DataError
 from fedcore.optouts import EFFECTS
@@ -49,7 +50,7 @@ def site(federation):
 def read(site, contract, features, purpose="marketing"):
     """The customers whom the reader yields for a purpose, told by their rows' order."""
     examples = load_examples(
-        site.settings.source,
+        source_of(site.settings),
         contract,
         features,
         site.pseudonymiser(contract),
