@@ -2,12 +2,16 @@
 
 import pytest
 
+from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate
 from registry import dpias
 from registry.database import Database
 
 # Statements of a whole request: the transactions' own, the API key, hand-overs, and the list.
 MOST = 7
 LISTS = {
+    "/v1/accounts": "/v1/accounts",
+    "/v1/incidents": "/v1/incidents",
+    "/v1/incidents/{number}": "/v1/incidents/1",
     "/v1/units": "/v1/units",
     "/v1/models": "/v1/models",
     "/v1/stops": "/v1/stops",
@@ -24,10 +28,17 @@ DOCUMENTS = {"Envelope", "DpiaView"}
 
 @pytest.fixture
 def grow(world, model_bytes):
-    """Adds units, runs with permits, models, stops, log entries, and decisions on the first run."""
+    """Adds accounts, units, runs with permits, models, stops, log entries, incidents, phases of the
+    first incident, and decisions on the first run.
+    """
 
     def add(first, count):
+        facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
         for number in range(first, first + count):
+            world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
+            newest = world.gateway("dpo").fetch_incident(1).phases[-1]
+            world.gateway("dpo").update_incident(1, IncidentUpdate(facts=facts), newest.digest)
+            world.gateway("admin").create_account(f"person-{number}", "auditor")
             world.enrol(f"unit-{number}")
             world.run(f"run-{number}")
             world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
