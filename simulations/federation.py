@@ -23,7 +23,6 @@ from clients.state import StateDir, create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
-from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.gateway_http import HttpGateway
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import RandomSource
@@ -39,31 +38,11 @@ from governance.settings import GovernanceSettings
 from registry.database import Database, migrate
 from simulations.clock import ManualClock
 from simulations.grid import InProcessGrid
+from simulations.paperwork import DPIA_ACTS
 from simulations.transport import AsgiTransport
 
 MODEL_NAME = "churn"
 _ROLES = ("compliance", "evaluator", "dpo", "approver", "author", "operator")
-_DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
-    ("author", "submit", "Ready for evaluation.", ActDetails()),
-    (
-        "evaluator",
-        "evaluate",
-        "Risks and measures are complete and proportionate.",
-        ActDetails(),
-    ),
-    (
-        "dpo",
-        "advise",
-        "Advice: go ahead, with the epsilon cap as bound.",
-        ActDetails(verdict="favourable"),
-    ),
-    (
-        "approver",
-        "approve",
-        "Approved for the bound purposes, units and terms.",
-        ActDetails(),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -199,7 +178,7 @@ class Federation:
     def put_in_force(self, dpia: Dpia) -> str:
         """Take a DPIA to `in_force` by four people. Returns: its digest."""
         digest = self.offices["author"].create_dpia(dpia)
-        for role, act, note, details in _DPIA_ACTS:
+        for role, act, note, details in DPIA_ACTS:
             self.offices[role].act_on_dpia(digest, act, note, details)
         return digest
 
