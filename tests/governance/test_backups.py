@@ -192,3 +192,21 @@ def test_a_backup_never_replaces_a_file(make_world, tmp_path):
     with pytest.raises(ConflictError, match=r"file\.exists"):
         back_up(world.settings, file, world.clock.now)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_backup_brings_passwords_back_and_no_session(world, empty_url, tmp_path):
+    """A session that was ended since must not come back with an older backup."""
+    password = "four plain words in a row"
+    world.gateway("dpo").set_password(password)
+    tokens = world.gateway().sign_in("dora", "dpo", password)
+    file = tmp_path / "governance.backup"
+    back_up(world.settings, file, world.clock.now)
+    settings = moved(world, empty_url)
+    restore(settings, file)
+    transport = AsgiTransport(create_app(settings, world.clock))
+    headers = {"Authorization": f"Bearer {tokens.access_token}"}
+    assert world.client.get("/v1/me", headers=headers).status_code == 200
+    with httpx.Client(transport=transport, base_url="http://governance") as client:
+        again = dataclasses.replace(world, client=client, settings=settings)
+        assert client.get("/v1/me", headers=headers).json()["code"] == "session.ended"
+        assert again.gateway().sign_in("dora", "dpo", password).name == "dora"

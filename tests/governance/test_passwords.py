@@ -1,5 +1,9 @@
 """What a password must be like, and that nothing but its argon2id hash remains of it."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from fedcore.errors import InvalidRecordError
@@ -49,3 +53,42 @@ def test_one_character_typed_on_two_keyboards_is_one():
 def test_without_a_hash_no_password_is_right(kept):
     assert not passwords.matches(GOOD, kept)
     assert not passwords.matches("nobody has this password", kept)
+
+
+class Watched:
+    """The hasher, and how often and how many at once it was asked."""
+
+    def __init__(self, hasher):
+        self._hasher, self._lock = hasher, threading.Lock()
+        self.asked = self.now = self.most = 0
+
+    def verify(self, kept, password):
+        with self._lock:
+            self.asked, self.now = self.asked + 1, self.now + 1
+            self.most = max(self.most, self.now)
+        try:
+            time.sleep(0.01)
+            return self._hasher.verify(kept, password)
+        finally:
+            with self._lock:
+                self.now -= 1
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    made = Watched(passwords._HASHER)
+    monkeypatch.setattr(passwords, "_HASHER", made)
+    return made
+
+
+def test_whoever_has_no_password_is_hashed_for_all_the_same(watched):
+    """Else the answer's time would tell who has an account."""
+    assert not passwords.matches(GOOD, None)
+    assert watched.asked == 1
+
+
+def test_two_are_hashed_at_once_and_the_others_wait(watched):
+    """Each takes 64 MiB."""
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(lambda _: passwords.matches(GOOD, None), range(8)))
+    assert (watched.asked, watched.most) == (8, 2)

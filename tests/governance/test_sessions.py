@@ -6,6 +6,7 @@ import pytest
 
 from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.gateway_http import HttpGateway
+from governance import passwords
 from governance.decisions.sign_in import ACCOUNT_ALLOWANCE, ADDRESS_ALLOWANCE
 
 PASSWORD = "four plain words in a row"
@@ -66,6 +67,24 @@ class TestSignIn:
         assert tokens.access_token[4:20].encode() in content
         for secret in (PASSWORD, tokens.access_token[21:], tokens.refresh_token[21:]):
             assert secret.encode() not in content
+
+
+@pytest.mark.parametrize("change", ["revoked", "another password"])
+def test_what_changes_while_the_password_is_hashed_counts(people, monkeypatch, change):
+    """The hash is computed between two transactions, and much can happen meanwhile."""
+    really = passwords.matches
+
+    def matches(password, kept):
+        outcome = really(password, kept)
+        monkeypatch.undo()
+        if change == "revoked":
+            people.gateway("admin").revoke_account("dora", "dpo")
+        else:
+            people.gateway("dpo").set_password(OTHER, PASSWORD)
+        return outcome
+
+    monkeypatch.setattr(passwords, "matches", matches)
+    assert attempt(people, PASSWORD) == (401, "auth.invalid")
 
 
 class TestTokens:
