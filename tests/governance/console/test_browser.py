@@ -111,7 +111,7 @@ def note(faults, page, message):
 
 def sign_in(page, api_key):
     page.get_by_label("API key").fill(api_key)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in with the API key").click()
     wait_for_home(page)
 
 
@@ -161,6 +161,27 @@ def test_no_page_violates_a_rule_of_accessibility_or_complains(person, served, r
         found += violations(page)
     assert found == []
     assert faults == []
+
+
+def test_a_password_signs_in_by_keyboard_and_a_wrong_one_is_told_accessibly(person, served):
+    password = "four plain words in a row"
+    served.gateway("dpo").set_password(password)
+    page, faults = person(java_script_enabled=False)
+    tab_to(page, "^name$")
+    page.keyboard.type("dora")
+    tab_to(page, "^role$")
+    page.keyboard.type("dpo")
+    tab_to(page, "^password$")
+    page.keyboard.type("not this one, surely")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    assert "auth.invalid" in page.get_by_role("alert").inner_text()
+    assert page.get_by_label("Name").input_value() == "dora"
+    assert page.get_by_label("Role").input_value() == "dpo"
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    wait_for_home(page)
+    assert [fault for fault in faults if "401" not in fault] == []
 
 
 def test_axe_finds_what_is_wrong(person, served):
