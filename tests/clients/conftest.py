@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from clients import runtime
 from clients.data import Examples, load_examples
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
+from clients.site import Site
 from clients.sources import Source
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.permits import NodeGrant, Permit
@@ -21,6 +24,9 @@ from fedcore.privacy.noise import KeyStream
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import SigningKey
+from simulations.clock import ManualClock
+from simulations.federation import Federation, UnitSetup
+from simulations.noise import SeededNoise
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 COLUMNS = ("customer_id", "tenure", "charges", "plan", "gender", "churn")
@@ -251,3 +257,50 @@ def examples_of(
         )
 
     return of
+
+
+@pytest.fixture(scope="session")
+def made_federation(
+    contract: Contract, start: datetime, rows: list[Row]
+) -> Callable[[Path], AbstractContextManager[Federation]]:
+    """Makes a real governance and one unit, north, with these rows, for a while."""
+
+    @contextmanager
+    def make(root: Path) -> Iterator[Federation]:
+        world = Federation(root, contract, ManualClock(start), SeededNoise(1))
+        world.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
+        yield world
+        world.close()
+
+    return make
+
+
+@pytest.fixture
+def federation(
+    made_federation: Callable[[Path], AbstractContextManager[Federation]], tmp_path: Path
+) -> Iterator[Federation]:
+    """A real governance and one unit, north, with these rows."""
+    with made_federation(tmp_path / "world") as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def opened() -> Callable[[Federation], AbstractContextManager[Site]]:
+    """Opens the site of north anew, as each process of the node does."""
+
+    @contextmanager
+    def open_site(federation: Federation) -> Iterator[Site]:
+        loaded = NodeSettings.load(federation.units["north"].settings)
+        with runtime.SEAM.bound(federation.surroundings), closing(Site(loaded)) as site:
+            yield site
+
+    return open_site
+
+
+@pytest.fixture
+def site(
+    federation: Federation, opened: Callable[[Federation], AbstractContextManager[Site]]
+) -> Iterator[Site]:
+    """The site of north."""
+    with opened(federation) as found:
+        yield found

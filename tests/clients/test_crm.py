@@ -1,34 +1,20 @@
 """The loopback interface takes in what customers said, from whoever has the token, and no more."""
 
 import json
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 
 from clients import runtime
 from clients.crm import create_token, load_token, taker, token_path
 from clients.http import MAX_BODY, Health, Intake, node_app, served
 from clients.settings import NodeSettings
-from clients.site import Site
 from fedcore.errors import ConflictError, InvalidRecordError
-from simulations.clock import ManualClock
 from simulations.deployment_processes import free_port, is_listening, wait_until
-from simulations.federation import Federation, UnitSetup
-from simulations.noise import SeededNoise
 
 WELL = Health("ok", "north", "connected", "ready", "1.2.3")
 SECRET = "customer-2023-nobody"
-
-
-@pytest.fixture
-def federation(tmp_path, contract, start, rows):
-    made = Federation(tmp_path / "world", contract, ManualClock(start), SeededNoise(1))
-    made.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -36,15 +22,8 @@ def settings(federation):
     return federation.units["north"].settings
 
 
-@contextmanager
-def opened(federation):
-    loaded = NodeSettings.load(federation.units["north"].settings)
-    with runtime.SEAM.bound(federation.surroundings), closing(Site(loaded)) as site:
-        yield site
-
-
 @pytest.fixture
-def events(federation):
+def events(federation, opened):
     def read():
         with opened(federation) as site:
             return [(e.ground, e.act, e.channel) for e in site.opt_outs.events()]
@@ -93,7 +72,7 @@ def word(contract):
 
 
 def test_an_objection_acts_when_it_was_answered_and_is_taken_back(
-    federation, post, word, events, contract
+    federation, post, word, events, contract, opened
 ):
     assert post(word()) == (201, {"sequence": 1})
     with opened(federation) as site:

@@ -3,44 +3,16 @@
 import multiprocessing
 import os
 import signal
-from contextlib import closing, contextmanager
 
-import polars as pl
 import pytest
 
-from clients import intake, runtime
+from clients import intake
 from clients.intake import BATCH, MAX_LINE, import_consents, import_objections
-from clients.settings import NodeSettings
-from clients.site import Site
 from clients.statements import Seen, Statement
 from fedcore.errors import DataError
-from simulations.clock import ManualClock
-from simulations.federation import Federation, UnitSetup
-from simulations.noise import SeededNoise
 
 HEADER = "identifier,purpose,channel,ground,received_at"
 AT = "2026-03-01T09:00:00Z"
-
-
-@pytest.fixture
-def federation(tmp_path, contract, start, rows):
-    made = Federation(tmp_path / "world", contract, ManualClock(start), SeededNoise(1))
-    made.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
-    yield made
-    made.close()
-
-
-@contextmanager
-def opened(federation):
-    loaded = NodeSettings.load(federation.units["north"].settings)
-    with runtime.SEAM.bound(federation.surroundings), closing(Site(loaded)) as site:
-        yield site
-
-
-@pytest.fixture
-def site(federation):
-    with opened(federation) as found:
-        yield found
 
 
 @pytest.fixture
@@ -172,7 +144,9 @@ def test_a_file_of_consents_lets_in_and_a_second_time_changes_nothing(site, cont
     assert site.opt_outs.left_out(contract, "analytics")(pseudonym("C1"))
 
 
-def test_two_imports_at_once_take_each_statement_in_once(federation, contract, written_file):
+def test_two_imports_at_once_take_each_statement_in_once(
+    federation, opened, contract, written_file
+):
     path = written_file(*(line(f"C{number}") for number in range(BATCH + 200)))
     with opened(federation) as first, opened(federation) as second:
         interleaved = intake._sound(
@@ -188,12 +162,12 @@ def test_two_imports_at_once_take_each_statement_in_once(federation, contract, w
 
 @pytest.mark.parametrize("commits", [0, 1, 2])
 def test_a_kill_between_or_in_batches_leaves_whole_batches_and_the_repeat_goes_on(
-    federation, contract, written_file, commits
+    federation, opened, contract, written_file, commits
 ):
     """Killed in the midst of the batch after so many whole ones."""
     path = written_file(*(line(f"C{number}") for number in range(2 * BATCH + 50)))
     child = multiprocessing.get_context("fork").Process(
-        target=killed_import, args=(federation, contract, path, commits)
+        target=killed_import, args=(opened(federation), contract, path, commits)
     )
     child.start()
     child.join(120)
@@ -205,8 +179,8 @@ def test_a_kill_between_or_in_batches_leaves_whole_batches_and_the_repeat_goes_o
         assert len(excluded(site)) == 2 * BATCH + 50
 
 
-def killed_import(federation, contract, path, commits):
-    with opened(federation) as site:
+def killed_import(opening, contract, path, commits):
+    with opening as site:
         rows_written = 0
 
         def count(statement):

@@ -5,7 +5,6 @@ import threading
 from contextlib import closing
 
 import httpx
-import polars as pl
 import pytest
 
 from clients import runtime
@@ -14,22 +13,11 @@ from clients.settings import NodeSettings
 from clients.site import Site
 from fedcore.errors import MismatchError, UnreachableError
 from fedcore.privacy.events import PrivacyEvent
-from simulations.clock import ManualClock
-from simulations.federation import Federation, UnitSetup
-from simulations.noise import SeededNoise
 
 EVENT = PrivacyEvent(
     mechanism="gaussian", l2_sensitivity=1.0, sampling_rate=1.0, noise_multiplier=8.0, steps=4
 )
 WISH = Reservation("run-1", "sha256:" + "1" * 64, EVENT, 4, 50.0)
-
-
-@pytest.fixture
-def federation(tmp_path, contract, start, rows):
-    made = Federation(tmp_path / "world", contract, ManualClock(start), SeededNoise(1))
-    made.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
-    yield made
-    made.close()
 
 
 @pytest.fixture

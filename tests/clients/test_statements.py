@@ -1,6 +1,5 @@
 """Statements of customers, and what the one reader yields after them, against a real governance."""
 
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,41 +9,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients import intake, runtime
+from clients import intake
 from clients.data import load_examples
-from clients.settings import NodeSettings
-from clients.site import Site
 from clients.sources import source_of
 from clients.statements import Statement, parse_ground, parse_time, verify_statement
 from fedcore.errors import ConflictError, DataError
 from fedcore.optouts import EFFECTS
-from simulations.clock import ManualClock
-from simulations.federation import Federation, UnitSetup
-from simulations.noise import SeededNoise
 
 CUSTOMERS = [f"C{number}" for number in range(1, 9)]
-
-
-@pytest.fixture
-def federation(tmp_path, contract, start, rows):
-    made = Federation(tmp_path / "world", contract, ManualClock(start), SeededNoise(1))
-    made.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
-    yield made
-    made.close()
-
-
-@contextmanager
-def opened(federation):
-    """Open the site anew, as each process of the node does."""
-    loaded = NodeSettings.load(federation.units["north"].settings)
-    with runtime.SEAM.bound(federation.surroundings), closing(Site(loaded)) as site:
-        yield site
-
-
-@pytest.fixture
-def site(federation):
-    with opened(federation) as found:
-        yield found
 
 
 def read(site, contract, features, purpose="marketing"):
@@ -258,22 +230,17 @@ class Story:
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(acts=st.lists(ACTS, max_size=12))
 def test_nobody_who_is_excluded_is_ever_yielded(
-    tmp_path_factory, contract, rows, start, features, acts
+    tmp_path_factory, made_federation, opened, contract, features, acts
 ):
     """The site is opened anew for each act, as after a restart."""
-    root = tmp_path_factory.mktemp("world")
-    world = Federation(root, contract, ManualClock(start), SeededNoise(1))
-    world.enrol(UnitSetup("north", pl.DataFrame(rows), 32, 50.0))
-    story = Story(world, contract)
-    try:
+    with made_federation(tmp_path_factory.mktemp("world")) as world:
+        story = Story(world, contract)
         for act in acts:
             with opened(world) as site:
                 story.do(site, *act)
                 excluded = story.excluded()
                 assert read(site, contract, features) == set(CUSTOMERS) - excluded
                 assert not read(site, contract, features, "retention") & excluded
-    finally:
-        world.close()
 
 
 # What is refused before it becomes an event
