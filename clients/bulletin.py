@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from clients.clock import Clock
-from clients.durable import closed_on_error, connect, damage_named, storage_named, transaction
+from clients.durable import (
+    closed_on_error,
+    connect,
+    damage_named,
+    snapshot,
+    storage_named,
+    transaction,
+)
 from fedcore import canonical
 from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
@@ -68,7 +75,9 @@ class BulletinStore:
             with closed_on_error(self._connection):
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
-                self._verify()
+                # One state: what another process adds meanwhile must not look like damage.
+                with snapshot(self._connection):
+                    self._verify()
 
     def close(self) -> None:
         """Close the file."""

@@ -122,6 +122,30 @@ def refuses(store, code, kind, act, *arguments):
 # Opt-outs
 
 
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_another_process_adds_while_the_store_is_opened_is_no_damage(
+    path, store, opt_out, monkeypatch, before
+):
+    """Opening reads more than once: another process may write before and after any of it."""
+    reads = BulletinStore.events
+    numbers = itertools.count(1)
+
+    def reads_between_writes(self, *arguments):
+        if self is store:
+            return reads(self, *arguments)
+        store.add(opt_out(next(numbers)))
+        found = reads(self, *arguments)
+        store.add(opt_out(next(numbers)))
+        return found
+
+    for _ in range(before):
+        store.add(opt_out(next(numbers)))
+    monkeypatch.setattr(BulletinStore, "events", reads_between_writes)
+    with opened(path) as other:
+        monkeypatch.undo()
+        assert len(other.events()) == before + 2
+
+
 def test_an_opt_out_excludes_before_governance_has_it_and_after_a_restart(path, opt_out):
     with opened(path) as store:
         store.add(opt_out(1))
