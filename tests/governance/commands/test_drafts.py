@@ -326,6 +326,10 @@ class TestActs:
         exit_code, output = act("paul", "fulfil-conditions", "--fulfilled", "report")
         assert (exit_code, "names report" in output) == (1, True)
         assert self.state(act("paul", "fulfil-conditions", "--fulfilled", "audit")) == "in_force"
+        assert self.state(act("dora", "open-review")) == "in_force"
+        exit_code, output = act("carla", "close-review")
+        assert (exit_code, self.state((exit_code, output))) == (0, "in_force")
+        assert "version 1 was in_force, under review by dora" in output.splitlines()[0]
         assert self.state(act("carla", "suspend")) == "suspended"
         assert self.state(act("paul", "resume")) == "in_force"
         assert self.state(act("anna", "withdraw")) == "withdrawn"
