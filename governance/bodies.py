@@ -107,7 +107,7 @@ class GateDecisions(Part):
 class ReplayView(Part):
     """A kept decision and what the rules of today answer on the facts that were kept with it.
 
-    `agrees` is None when no facts were kept (version 0.2).
+    `agrees` is None when no facts were kept (version 0.2), or the DPIA that they name was erased.
     """
 
     decided_at: datetime
