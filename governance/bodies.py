@@ -125,7 +125,7 @@ class Replays(Part):
 
 
 class StopRequest(Part):
-    """What is to be stopped and why; `subject` names the unit, purpose or DPIA."""
+    """What is to be stopped and why; `subject` names the unit, purpose, task or DPIA."""
 
     scope: StopScope = "all"
     subject: Name | None = None
