@@ -105,6 +105,8 @@ class DpiaView(Part):
     Attributes:
         expiring: it is in force and must be followed by a new version soon.
         authority_due_at: until when the authority has time to answer, when it was asked.
+        review: the act that opened the review it is under. It says that somebody must look again,
+            and changes nothing about what may run.
     """
 
     record: Annotated[AnyDpia, Field(discriminator="schema_name")]
@@ -114,6 +116,7 @@ class DpiaView(Part):
     expiring: bool = False
     open_conditions: tuple[Condition, ...] = ()
     authority_due_at: At | None = None
+    review: ActRecord | None = None
 
 
 def dpia_type(schema: object) -> type[Dpia] | type[DpiaV1]:

@@ -141,7 +141,7 @@ class OfficeGateway(Protocol):
         """Revoke the permit of a run."""
 
     def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
-        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+        """Stop everything, or all of a unit, purpose, task or DPIA, and return the signed Stop."""
 
     def lift_stop(self, digest: str, reason: str) -> Envelope:
         """End a stop that another person has made and return the signed StopLift."""

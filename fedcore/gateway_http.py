@@ -237,7 +237,7 @@ class HttpGateway:
         self._call("POST", f"/v1/permits/{_step(run_id)}/revocation", {"reason": reason})
 
     def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
-        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+        """Stop everything, or all of a unit, purpose, task or DPIA, and return the signed Stop."""
         body = {"scope": scope, "subject": subject, "reason": reason}
         return self._envelope("POST", "/v1/stops", body)
 

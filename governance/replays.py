@@ -15,6 +15,7 @@ from governance.decisions.renewals import RenewalFacts, decide_renewal
 from governance.dpias import find_dpia
 from governance.office import Desk, required
 from governance.plans import open_plan
+from registry import dpias
 from registry.permits import GateDecision
 
 
@@ -29,7 +30,8 @@ class Replay:
 
 
 def replay(desk: Desk, decision: GateDecision) -> Replay | None:
-    """Return the answer of today's rules, or None when no facts were kept with the decision.
+    """Return the answer of today's rules, or None when no facts were kept with the decision, or the
+    DPIA that they name was erased since.
 
     Guarantees: rests on the kept facts and on the signed documents that they name, on nothing that
         may have changed since.
@@ -37,6 +39,9 @@ def replay(desk: Desk, decision: GateDecision) -> Replay | None:
     if decision.document is None:
         return None
     document = json.loads(decision.document)
+    dpia = document.get("gate", document)["dpia"]
+    if dpia is not None and dpias.find(desk.session, dpia) is None:
+        return None
     if "gate" not in document:
         facts = _facts_of(desk, document)
         refusals = decide_permit(facts)

@@ -316,7 +316,7 @@ def _kind_not_served(facts: GateFacts) -> str | None:
 
 @_rule(
     "stop.in_force",
-    "No stop of everything, or of a unit, purpose or DPIA of the plan, is in force.",
+    "No stop of everything, or of a unit, purpose, task or DPIA of the plan, is in force.",
     "Art. 24(1), 32(1)(b), 35(11) GDPR",
 )
 def _stop_in_force(facts: GateFacts) -> str | None:
