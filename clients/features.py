@@ -33,7 +33,9 @@ def encode(
         `plan.absence_unfit`.
     """
     fields = [(feature, field_of(feature, contract)) for feature in features]
-    blocks = [_inputs(rows, feature, field, lacks=field.name in absent) for feature, field in fields]
+    blocks = [
+        _inputs(rows, feature, field, lacks=field.name in absent) for feature, field in fields
+    ]
     return np.ascontiguousarray(np.concatenate(blocks, axis=1))
 
 

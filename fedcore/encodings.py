@@ -32,12 +32,12 @@ def field_of(feature: Feature, contract: Contract) -> ContractField:
             "plan.encoding_unfit",
             f"feature {feature.field} marks empty cells, which the contract does not allow",
         )
-    if is_absence_unsaid(feature, field):
+    if unsaid_absences((feature,), contract):
         raise MismatchError(
             "plan.absence_unsaid",
             f"{feature.field} may be absent at a unit: say under `absent` what happens there",
         )
-    if is_absence_unfit(feature, field):
+    if unfit_absences((feature,), contract):
         raise MismatchError(
             "plan.absence_unfit",
             f"feature {feature.field}: `absent` is for fields that may be absent, and imputes what "
@@ -46,20 +46,34 @@ def field_of(feature: Feature, contract: Contract) -> ContractField:
     return field
 
 
-def is_absence_unsaid(feature: Feature, field: ContractField) -> bool:
-    """Return whether a field may be absent at a unit, and the feature does not say what then."""
-    return field.availability is not None and feature.absent is None
+def unsaid_absences(features: tuple[Feature, ...], contract: Contract) -> list[str]:
+    """Return the inputs that may be absent at a unit without the plan saying what happens then."""
+    known = contract.field_by_name
+    return [
+        feature.field
+        for feature in features
+        if feature.field in known
+        and known[feature.field].availability is not None
+        and feature.absent is None
+    ]
 
 
-def is_absence_unfit(feature: Feature, field: ContractField) -> bool:
-    """Return whether the feature has a rule for a field that is at every unit, or imputes what no
+def unfit_absences(features: tuple[Feature, ...], contract: Contract) -> list[str]:
+    """Return the inputs with a rule for a field that is at every unit, or with a constant that no
     sound cell of the field could be.
     """
-    if feature.absent is None:
-        return False
-    if field.availability is None:
+    known = contract.field_by_name
+    return [
+        feature.field
+        for feature in features
+        if feature.field in known and _is_unfit(feature, known[feature.field])
+    ]
+
+
+def _is_unfit(feature: Feature, field: ContractField) -> bool:
+    if isinstance(feature.absent, Imputation) and not field.holds(feature.absent.impute):
         return True
-    return isinstance(feature.absent, Imputation) and not field.holds(feature.absent.impute)
+    return feature.absent is not None and field.availability is None
 
 
 def levels_of(feature: Feature, field: ContractField) -> tuple[str, ...]:

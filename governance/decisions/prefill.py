@@ -33,6 +33,7 @@ from governance.decisions.prefill_risks import make_measures, make_risks
 
 _LONGEST_TEXT = 4000
 _NAMES_IN_A_SENTENCE = 20
+_ABOUT_THE_CONTRACT = ("contract.", "plan.absence_")
 _ASSETS: Mapping[str, tuple[Literal["software", "network"], str]] = {
     "customer-table": ("software", "table"),
     "node": ("software", "node"),
@@ -89,7 +90,8 @@ def prefill_dpia(
         that every level is the highest.
     Args: `texts` are the sentences in the draft's language.
     Raises: MismatchError `plan.other_contract`; RefusedError `contract.field_unknown`,
-        `contract.sensitive_input`, `contract.purpose_unknown`.
+        `contract.sensitive_input`, `contract.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`.
     """
     _verify_fits(contract, plan, terms.valid_until)
     run = _Run(contract, plan, texts)
@@ -138,7 +140,7 @@ def _verify_fits(contract: Contract, plan: TrainingPlan, now: datetime) -> None:
             "plan.other_contract", f"the plan names another contract than {contract.digest}"
         )
     against = decide_permit(GateFacts(plan, True, contract, None, None, {}, now))
-    reasons = [reason for reason in against if reason[0].startswith("contract.")]
+    reasons = [reason for reason in against if reason[0].startswith(_ABOUT_THE_CONTRACT)]
     if reasons:
         raise RefusedError(reasons)
 
