@@ -67,7 +67,7 @@ def check_source(source: Source, contract: Contract, pseudonymiser: Pseudonymise
     Returns: the faults of single rows, none when every row is sound.
     Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
         `data.empty`, and for settings that do not fit `data.column_mapped_twice`,
-        `data.mapping_unfit`.
+        `data.mapping_unfit`, `data.absence_not_allowed`.
     """
     table, faults = _examined(source, contract, pseudonymiser)
     if table.is_empty() and not faults.counts:
@@ -81,20 +81,25 @@ def load_examples(
     features: tuple[Feature, ...],
     pseudonymiser: Pseudonymiser,
     is_excluded: Callable[[str], bool],
+    absent: frozenset[str] = frozenset(),
 ) -> Examples:
     """Return the Examples of all customers who are sound and not excluded.
 
-    Args: `is_excluded` says of a pseudonym whether its customer must be left out.
+    Args:
+        is_excluded: says of a pseudonym whether its customer must be left out.
+        absent: the fields that the plan says this unit lacks; what the source holds of them is in
+            no Example.
     Guarantees: a source that has lost its last row since it was checked has no Examples, so that
         nobody outside can tell.
-    Raises: DataError as `check_source`, but for `data.empty`; MismatchError when the plan does not
-        fit the contract.
+    Raises: DataError as `check_source`, but for `data.empty`, and `data.field_absent`;
+        MismatchError when the plan does not fit the contract.
     """
+    source.mapping.verify_has({feature.field for feature in features} - absent)
     frame, _ = _examined(source, contract, pseudonymiser)
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
     rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
-    return Examples(features=encode(rows, features, contract), labels=labels)
+    return Examples(features=encode(rows, features, contract, absent), labels=labels)
 
 
 def holds_customer(
@@ -140,13 +145,14 @@ def _examined(
     source: Source, contract: Contract, pseudonymiser: Pseudonymiser
 ) -> tuple[pl.DataFrame, Faults]:
     source.mapping.verify_fits(contract)
-    columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
+    fields = source.mapping.present(contract)
+    columns = [contract.subject.column, contract.label.name, *(field.name for field in fields)]
     rows = load_rows(source, columns)
     frame = rows.frame
     faults: Counter[tuple[str, str]] = Counter({("line", "is no row of the table"): rows.malformed})
     sound = pl.Series([True] * frame.height, dtype=pl.Boolean)
     cells: dict[str, pl.Series] = {}
-    for field in contract.fields:
+    for field in fields:
         cells[field.name], rules = _field_cells(frame[field.name], field)
         for rule, broken in rules.items():
             faults[field.name, rule] += int(broken.sum())
@@ -165,18 +171,22 @@ def _examined(
 
 
 def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:
+    """Return the cells and the broken rules; an empty cell stays null, and breaks one only where
+    the contract has nothing that stands for it.
+    """
     empty = column.is_null()
+    broken = empty if field.missing is None else empty & ~empty
     if field.kind == "categorical":
         unknown = ~column.is_in(list(field.categories)).fill_null(value=True)
-        return column, {"empty": empty, "category outside the contract": unknown}
+        return column, {"empty": broken, "category outside the contract": unknown}
     values = column.cast(pl.Float64, strict=False)
     number = values.is_finite().fill_null(value=False)
-    if field.missing_value is not None:
-        values = pl.select(pl.when(empty).then(field.missing_value).otherwise(values)).to_series()
-        number, empty = number | empty, empty & ~empty
     outside = number & ((values < field.lower) | (values > field.upper)).fill_null(value=False)
-    rules = {"empty": empty, "not a finite number": ~number & ~empty, "outside its bounds": outside}
-    return values, rules
+    return values, {
+        "empty": broken,
+        "not a finite number": ~number & ~empty,
+        "outside its bounds": outside,
+    }
 
 
 def _label_cells(column: pl.Series, contract: Contract) -> tuple[pl.Series, pl.Series]:

@@ -50,7 +50,7 @@ class Node(Site):
         Raises: FedError of permit, policy, check or bulletin.
         """
         admitted = admit(self, request)
-        self.require_checked(admitted.plan.contract)
+        self.require_checked(admitted.plan)
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
         verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word
@@ -75,7 +75,7 @@ class Node(Site):
         if stored is not None:
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
-        self.require_checked(admitted.plan.contract)
+        self.require_checked(admitted.plan)
         self.ledger.begin(order, self._reservation(admitted), self.runtime.clock.now())
         bulletin = self.witnessed_bulletin()
         verify_vouched(self, admitted)
@@ -122,6 +122,7 @@ class Node(Site):
             plan.features,
             self.pseudonymiser(contract),
             self.opt_outs.left_out(contract, plan.purpose),
+            plan.absent_at(self.settings.unit),
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:

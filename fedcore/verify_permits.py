@@ -14,6 +14,7 @@ from fedcore.dpia_acts import (
 )
 from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
+from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
 from fedcore.record import Realm
@@ -77,7 +78,8 @@ def verify_permit_fits(documents: Documents) -> None:
 def verify_features(documents: Documents) -> None:
     """Hold the plan's inputs and purpose against the contract.
 
-    Raises: MismatchError `plan.field_not_allowed`, `plan.purpose_unknown`.
+    Raises: MismatchError `plan.field_not_allowed`, `plan.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`.
     """
     fields = documents.contract.field_by_name
     for feature in documents.plan.features:
@@ -87,6 +89,15 @@ def verify_features(documents: Documents) -> None:
             )
     if documents.plan.purpose not in {purpose.id for purpose in documents.contract.purposes}:
         raise MismatchError("plan.purpose_unknown", "the contract does not know the plan's purpose")
+    features, contract = documents.plan.features, documents.contract
+    if unsaid_absences(features, contract):
+        raise MismatchError(
+            "plan.absence_unsaid", "the plan takes a field that may be absent as if it were not"
+        )
+    if unfit_absences(features, contract):
+        raise MismatchError(
+            "plan.absence_unfit", "the plan's rule for an absent field does not fit the contract"
+        )
 
 
 def verify_bindings(documents: Documents) -> None:

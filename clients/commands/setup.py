@@ -22,7 +22,14 @@ def check(settings: SettingsOption, contract: ContractName) -> None:
     with closing(Site(loaded)) as site:
         faults, fit = site.check(digest), site.contract(digest)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
-    unknown = source_of(loaded).mapping.unknown_names(fit)
+    lacking = [name for name in fit.field_by_name if name in loaded.absent_fields]
+    if lacking:
+        typer.echo(
+            f"absent here, as declared: {', '.join(lacking)}; plans must say so of {loaded.unit}"
+        )
+    known = {purpose.id for purpose in fit.purposes}
+    unknown = [f"purposes.{name}" for name in loaded.purposes if name not in known]
+    unknown += source_of(loaded).mapping.unknown_names(fit)
     if unknown:
         typer.echo(f"the settings name what this contract does not have: {', '.join(unknown)}")
     if faults.counts:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedcore import canonical
+from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
@@ -261,6 +262,36 @@ def _contract_purpose_unknown(facts: GateFacts) -> str | None:
 
 
 @_rule(
+    "plan.absence_unsaid",
+    "Of every input that may be absent at a unit, the plan says what happens there.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _absence_unsaid(facts: GateFacts) -> str | None:
+    if facts.contract is None:
+        return None
+    unsaid = set(unsaid_absences(facts.plan.features, facts.contract))
+    if not unsaid:
+        return None
+    return (
+        f"May be absent at a unit: {_listed(unsaid)}; impute a constant or leave those units out."
+    )
+
+
+@_rule(
+    "plan.absence_unfit",
+    "What the plan imputes is a sound value of a field that may be absent.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _absence_unfit(facts: GateFacts) -> str | None:
+    if facts.contract is None:
+        return None
+    unfit = set(unfit_absences(facts.plan.features, facts.contract))
+    if not unfit:
+        return None
+    return f"At every unit, or imputed outside its values: {_listed(unfit)}; mend `absent`."
+
+
+@_rule(
     "unit.not_enrolled",
     "Every unit of the plan is enrolled.",
     "Art. 32(1)(b) GDPR; internal control",
@@ -339,6 +370,8 @@ RULES: tuple[Rule, ...] = (
     _contract_field_unknown,
     _contract_sensitive_input,
     _contract_purpose_unknown,
+    _absence_unsaid,
+    _absence_unfit,
     _dpia_missing,
     _dpia_not_in_force,
     _dpia_expired,

@@ -9,7 +9,7 @@ import pytest
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import Condition, DpiaV1
 from fedcore.permits import PermitRenewal, Revocation
-from fedcore.plans import Feature
+from fedcore.plans import Feature, Imputation
 
 
 def changed(**update):
@@ -88,6 +88,33 @@ def test_a_sensitive_input_fails(world, failures):
     found = failures(world, world.evidence(plan=sensitive, dpia=allowed))
     assert set(found) == {"plan.features"}
     assert "gender" in found["plan.features"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "available", "code"),
+    [
+        (None, None, None),
+        ("leave_out", "may_be_absent", None),
+        (None, "may_be_absent", "plan.absence_unsaid"),
+        ("leave_out", None, "plan.absence_unfit"),
+        (Imputation(impute=73, indicator=True), "may_be_absent", "plan.absence_unfit"),
+    ],
+    ids=str,
+)
+def test_what_happens_where_a_field_is_absent_is_held_against_the_contract(
+    world, failures, rule, available, code
+):
+    def ruled(plan):
+        first = plan.features[0].model_copy(update={"absent": rule})
+        return plan.model_copy(update={"features": (first, *plan.features[1:])})
+
+    def loosened(contract):
+        first = contract.fields[0].model_copy(update={"availability": available})
+        return contract.model_copy(update={"fields": (first, *contract.fields[1:])})
+
+    found = failures(world, world.evidence(plan=ruled, contract=loosened))
+    assert set(found) == (set() if code is None else {"plan.features"})
+    assert code is None or code in found["plan.features"]
 
 
 def test_a_purpose_that_the_contract_lacks_fails(world, failures):
