@@ -114,7 +114,10 @@ class Node(Site):
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
+        """Return what the node trains on now; opt-outs, consents and retention are applied.
+
+        Raises: DataError.
+        """
         contract = self.contract(plan.contract)
         return load_examples(
             source_of(self.settings),
@@ -122,6 +125,7 @@ class Node(Site):
             plan.features,
             self.pseudonymiser(contract),
             self.opt_outs.left_out(contract, plan.purpose),
+            self.runtime.clock.now().date(),
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:

@@ -82,7 +82,9 @@ class Site:
         contract = self.contract(contract_digest)
         now = self.runtime.clock.now()
         try:
-            faults = check_source(source_of(self.settings), contract, self.pseudonymiser(contract))
+            faults = check_source(
+                source_of(self.settings), contract, self.pseudonymiser(contract), now.date()
+            )
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:

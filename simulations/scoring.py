@@ -4,6 +4,7 @@ Nodes send no metrics; nothing here exists in a deployment.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,9 @@ def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch:
     scratch.parent.mkdir(parents=True, exist_ok=True)
     rows.write_csv(scratch)
     pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
-    return load_examples(Source(scratch), contract, plan.features, pseudonymiser, lambda _: False)
+    today = datetime.now(UTC).date()
+    source, nobody = Source(scratch), frozenset[str]()
+    return load_examples(source, contract, plan.features, pseudonymiser, nobody.__contains__, today)
 
 
 def baselines(

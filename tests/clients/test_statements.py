@@ -27,6 +27,7 @@ def read(site, contract, features, purpose="marketing"):
         features,
         site.pseudonymiser(contract),
         site.opt_outs.left_out(contract, purpose),
+        site.runtime.clock.now().date(),
     )
     is_out = site.opt_outs.left_out(contract, purpose)
     pseudonym = site.pseudonymiser(contract).pseudonym
