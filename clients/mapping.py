@@ -84,7 +84,7 @@ class ColumnMapping:
                 f"absent_fields: the contract wants at every unit: {', '.join(missed)}",
             )
         listed = _listed_values(contract)
-        for column in (contract.subject.column, *contract.field_by_name):
+        for column in (contract.subject.column, *_day_columns(contract), *contract.field_by_name):
             if column in self.values and column not in listed:
                 raise DataError(
                     "data.mapping_unfit",
@@ -99,7 +99,8 @@ class ColumnMapping:
         It is no fault: another version of the contract may have it.
         """
         listed = _listed_values(contract)
-        known = {contract.subject.column, contract.label.name, *contract.field_by_name}
+        named = {contract.subject.column, contract.label.name, *contract.field_by_name}
+        known = named.union(_day_columns(contract))
         columns = [f"columns.{name}" for name in self.columns if name not in known]
         values = [
             f"values.{column}.{value}"
@@ -110,6 +111,10 @@ class ColumnMapping:
         fields = contract.field_by_name
         absent = [f"absent_fields.{name}" for name in self.absent if name not in fields]
         return sorted(columns + values + absent)
+
+
+def _day_columns(contract: Contract) -> tuple[str, ...]:
+    return (contract.row_day.column,) if contract.row_day else ()
 
 
 def _listed_values(contract: Contract) -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from clients.admission import (
     verify_cosignatures,
     verify_vouched,
 )
-from clients.data import Examples, load_examples
+from clients.data import Examples, Inputs, load_examples
 from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
@@ -114,15 +114,18 @@ class Node(Site):
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
+        """Return what the node trains on now; opt-outs, consents and retention are applied.
+
+        Raises: DataError.
+        """
         contract = self.contract(plan.contract)
         return load_examples(
             source_of(self.settings),
             contract,
-            plan.features,
+            Inputs(plan.features, plan.absent_at(self.settings.unit)),
             self.pseudonymiser(contract),
             self.opt_outs.left_out(contract, plan.purpose),
-            plan.absent_at(self.settings.unit),
+            self.runtime.clock.now().date(),
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:

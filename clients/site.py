@@ -83,7 +83,9 @@ class Site:
         contract = self.contract(contract_digest)
         absent, now = self.settings.absent_fields, self.runtime.clock.now()
         try:
-            faults = check_source(source_of(self.settings), contract, self.pseudonymiser(contract))
+            faults = check_source(
+                source_of(self.settings), contract, self.pseudonymiser(contract), now.date()
+            )
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:

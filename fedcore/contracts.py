@@ -142,11 +142,25 @@ class Label(Part):
     horizon_days: Annotated[int, Field(ge=1, le=3660)]
 
 
+class DayRule(Part):
+    """The column that tells a row's day, by which its age is told.
+
+    `iso-day/1`: a cell begins with a calendar day, `YYYY-MM-DD`; nothing else stands in it but a
+    time of day (with its zone) behind it, which is not read. The day counts as it is written, and
+    is held against today's in UTC.
+    """
+
+    column: Text
+    rule: Literal["iso-day/1"]
+
+
 class Contract(Record):
     """What every unit's rows look like. All constants come from public sources, never from rows.
 
     Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the
-        label and the subject column are no fields.
+        label, the subject and the day column are no fields.
+    With `row_day` a row that is more than `retention_days` old is read by no node; without it the
+    unit itself keeps its source within them.
     """
 
     schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")
@@ -160,12 +174,14 @@ class Contract(Record):
     label: Label
     purposes: Annotated[tuple[Purpose, ...], Field(min_length=1, max_length=500)]
     retention_days: Annotated[int, Field(ge=1, le=36600)]
+    row_day: DayRule | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         columns = [field.name for field in self.fields] + [self.label.name, self.subject.column]
+        columns += [self.row_day.column] if self.row_day else []
         if len(set(columns)) != len(columns):
-            raise ValueError("a column is named twice among fields, label and subject")
+            raise ValueError("a column is named twice among fields, label, subject and day")
         for purpose in self.purposes:
             purpose_line(self.purposes, purpose.id)
         return self

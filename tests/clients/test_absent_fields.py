@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients.data import check_source, load_examples
+from clients.data import Inputs, check_source, load_examples
 from clients.mapping import ColumnMapping
 from clients.sources import Source, source_of
 from fedcore.errors import DataError
@@ -41,21 +41,24 @@ def inputs():
 
 
 @pytest.fixture(scope="module")
-def read(loose, inputs, pseudonymiser):
+def read(loose, inputs, pseudonymiser, today):
     """Read a source that is declared to lack fields, under a plan that says what is absent."""
 
     def read(path, declared=("tenure",), absent=ABSENT, features=inputs):
         source = Source(path, ColumnMapping(absent=declared))
-        return load_examples(source, loose, features, pseudonymiser, lambda _: False, absent)
+        inputs = Inputs(features, absent)
+        return load_examples(source, loose, inputs, pseudonymiser, lambda _: False, today)
 
     return read
 
 
 @pytest.fixture(scope="module")
-def checked(loose, pseudonymiser):
+def checked(loose, pseudonymiser, today):
     """Hold a source that is declared to lack fields against the contract."""
     return lambda path, *declared: (
-        check_source(Source(path, ColumnMapping(absent=declared)), loose, pseudonymiser).counts
+        check_source(
+            Source(path, ColumnMapping(absent=declared)), loose, pseudonymiser, today
+        ).counts
     )
 
 

@@ -1,7 +1,14 @@
 import pytest
 from pydantic import ValidationError
 
-from fedcore.contracts import Contract, ContractField, FieldBasis, Purpose, purpose_line
+from fedcore.contracts import (
+    Contract,
+    ContractField,
+    DayRule,
+    FieldBasis,
+    Purpose,
+    purpose_line,
+)
 from fedcore.errors import InvalidRecordError
 
 
@@ -92,6 +99,17 @@ def test_no_column_is_named_twice(contract, name):
     with pytest.raises(ValidationError):
         Contract(**{**dict(contract), "fields": (*contract.fields, numeric(name=name))})
     Contract(**{**dict(contract), "fields": (*contract.fields, numeric(name="other"))})
+
+
+def test_a_day_of_rows_is_left_out_of_the_bytes_when_absent_and_no_other_column(contract):
+    assert b"row_day" not in contract.to_bytes()
+    dated = Contract(**{**dict(contract), "row_day": DayRule(column="seen", rule="iso-day/1")})
+    assert Contract.from_bytes(dated.to_bytes()) == dated
+    for column in ("tenure", "churn", "customer_id"):
+        with pytest.raises(ValidationError, match="twice"):
+            Contract(**{**dict(contract), "row_day": DayRule(column=column, rule="iso-day/1")})
+    with pytest.raises(ValidationError):
+        DayRule.model_validate({"column": "seen", "rule": "day-first/1"})
 
 
 def test_the_line_of_a_purpose_is_itself_and_its_ancestors():
