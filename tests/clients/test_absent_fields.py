@@ -130,10 +130,12 @@ def test_an_empty_category_stands_for_its_public_level(read, checked, rows, writ
 
 
 def test_an_empty_category_without_a_rule_still_breaks_the_contract(
-    contract, pseudonymiser, rows, written
+    contract, pseudonymiser, rows, written, today
 ):
     path = written([{**rows[0], "plan": ""}, *rows[1:]])
-    assert check_source(Source(path), contract, pseudonymiser).counts == (("plan", "empty", 1),)
+    assert check_source(Source(path), contract, pseudonymiser, today).counts == (
+        ("plan", "empty", 1),
+    )
 
 
 @hypothesis_settings(max_examples=40)

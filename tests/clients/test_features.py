@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -167,7 +168,7 @@ def loose(contract):
 
 def imputing(**constants):
     """Return features of these fields, with what is imputed where a unit lacks them."""
-    kinds = {"tenure": "scale", "plan": "onehot"}
+    kinds: dict[str, Any] = {"tenure": "scale", "plan": "onehot"}
     return tuple(
         Feature(
             field=field,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -109,7 +111,7 @@ def test_a_units_public_size_is_that_of_its_terms(plan):
 
 def lacking(plan, absent, *rules):
     """Return the plan with tenure in as many encodings as rules, and one unit that lacks fields."""
-    kinds = ("scale", "log")
+    kinds: tuple[Any, ...] = ("scale", "log")
     features = [
         Feature(field="tenure", encoding=kinds[place], absent=rule)
         for place, rule in enumerate(rules)
@@ -172,4 +174,5 @@ def test_a_constant_keeps_its_kind_through_the_bytes(plan):
     for constant in (12.0, "12"):
         rule = Imputation(impute=constant, indicator=True)
         [feature, _] = TrainingPlan.from_bytes(lacking(plan, None, rule).to_bytes()).features
+        assert isinstance(feature.absent, Imputation)
         assert type(feature.absent.impute) is type(constant)

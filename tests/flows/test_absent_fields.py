@@ -58,7 +58,7 @@ def planned(worlds, contract):
 @pytest.fixture
 def federation_of(worlds, contract, tmp_path):
     """Opens a federation whose west holds these rows and declares what it lacks."""
-    opened = []
+    opened: list[Federation] = []
 
     def make(rows, absent=("charge",)):
         root = tmp_path / f"world-{len(opened)}"
