@@ -72,7 +72,7 @@ def test_nothing_beside_the_reader_comes_to_rows(product):
 
 
 def test_training_reads_without_those_who_are_left_out(product):
-    """The one call of a node passes what its opt-outs and consents leave out, and nothing else."""
+    """The one call of a node passes what its opt-outs and consents leave out, and its day."""
     calls = [
         node
         for source in product
@@ -80,8 +80,8 @@ def test_training_reads_without_those_who_are_left_out(product):
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_examples"
     ]
-    assert [ast.unparse(call.args[-1]) for call in calls] == [
-        "self.opt_outs.left_out(contract, plan.purpose)"
+    assert [[ast.unparse(one) for one in call.args[-2:]] for call in calls] == [
+        ["self.opt_outs.left_out(contract, plan.purpose)", "self.runtime.clock.now().date()"]
     ]
 
 
