@@ -119,6 +119,15 @@ class DpiaView(Part):
     review: ActRecord | None = None
 
 
+def allowed_inputs(dpia: AnyDpia) -> frozenset[str]:
+    """Return the fields that a plan under this DPIA may take as inputs: those of its bindings,
+    without what its review forbids or calls a proxy for something sensitive.
+    """
+    reviews = dpia.minimisation if isinstance(dpia, Dpia) else ()
+    refused = {review.field for review in reviews if review.verdict != "allowed"}
+    return frozenset(dpia.bindings.features) - refused
+
+
 def dpia_type(schema: object) -> type[Dpia] | type[DpiaV1]:
     """Return the record type of a DPIA's schema; that of today for any that is unknown."""
     return DpiaV1 if schema == DpiaV1.schema_id() else Dpia

@@ -12,7 +12,7 @@ from fedcore.dpia_acts import (
     force_ends_at,
     participating_controllers,
 )
-from fedcore.dpia_record import AnyDpia
+from fedcore.dpia_record import AnyDpia, allowed_inputs
 from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
@@ -107,7 +107,7 @@ def verify_bindings(documents: Documents) -> None:
         "task": permit.task == bindings.task,
         "purpose": permit.purpose in bindings.purposes,
         "contract": permit.contract == bindings.contract,
-        "features": {feature.field for feature in plan.features} <= set(bindings.features),
+        "features": {feature.field for feature in plan.features} <= allowed_inputs(documents.dpia),
         "units": {grant.unit for grant in permit.cohort} <= set(bindings.units),
         "privacy mode": plan.privacy.mode in bindings.privacy_modes,
         "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),

@@ -59,15 +59,18 @@ def decide_enforcement(objection: Objection, trainings: Sequence[Training]) -> E
     Guarantees: only trainings for what the objection covers count; one under older opt-outs takes
         back what those before it showed.
     """
-    concerned = [each for each in trainings if _covers(objection, each)]
-    before = tuple(each for each in concerned if not _shows(objection, each))
-    after = concerned
-    for place, each in enumerate(concerned, 1):
-        if each in before:
-            after = concerned[place:]
-    since = after[0] if after and excludes(objection.state) else None
+    before: list[Training] = []
+    since: Training | None = None
+    for training in trainings:
+        if not _covers(objection, training):
+            continue
+        if not _shows(objection, training):
+            before.append(training)
+            since = None
+        elif since is None:
+            since = training
     late = tuple(each for each in before if each.answered_at >= objection.received_at)
-    return Enforcement(since, late, before)
+    return Enforcement(since if excludes(objection.state) else None, late, tuple(before))
 
 
 def say_enforcement(objection: Objection, found: Enforcement) -> str:

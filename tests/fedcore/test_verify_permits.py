@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedcore.dpia_sections import LegalEntity
+from fedcore.dpia_sections import FeatureReview, LegalEntity
 from fedcore.dpias import Condition, DpiaV1
 from fedcore.permits import PermitRenewal, Revocation
 from fedcore.plans import Feature, Imputation
@@ -146,6 +146,18 @@ def test_a_run_beyond_its_dpia_fails_and_says_in_what(world, failures, update, n
     found = failures(world, world.evidence(dpia=changed_part("bindings", **update)))
     assert set(found) == {"dpia.bindings"}
     assert f"does not cover: {named} (" in found["dpia.bindings"]
+
+
+@pytest.mark.parametrize("verdict", ["proxy", "forbidden"])
+def test_an_input_that_the_dpias_review_does_not_allow_fails(world, failures, verdict):
+    def reviewed(verdict):
+        found = FeatureReview(field="tenure", verdict=verdict, reason="it tells of age")
+        return world.evidence(dpia=changed(minimisation=(found,)))
+
+    assert failures(world, reviewed("allowed")) == {}
+    found = failures(world, reviewed(verdict))
+    assert set(found) == {"dpia.bindings"}
+    assert "does not cover: features (" in found["dpia.bindings"]
 
 
 @pytest.mark.parametrize("state", ["suspended", "withdrawn", "expired", "advised"])

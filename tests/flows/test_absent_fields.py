@@ -151,6 +151,8 @@ def test_a_declaration_that_changes_after_the_check_needs_another_check(
     unit.settings.write_text(declared.replace('absent_fields = ["charge"]', "absent_fields = []"))
     reports, _ = trained(federation, plan)
     assert {report.unavailable for report in reports} == {("west",)}
+    with unit.node() as node:
+        assert node.ledger.events() == []
     unit.settings.write_text(declared)
     federation.run(plan.digest, "run-2", lambda report, _model: reports.append(report))
     assert [len(report.answered) for report in reports[3:]] == [3, 3, 3]

@@ -105,6 +105,10 @@ EDITS: list[tuple[Edit, list[str]]] = [
         ["bindings.features"],
     ),
     (
+        lambda v: item(v, "minimisation", "field", "tenure").update(verdict="proxy"),
+        ["bindings.features"],
+    ),
+    (
         lambda v: item(v, "minimisation", "field", "female").update(verdict="allowed"),
         ["minimisation.female"],
     ),
