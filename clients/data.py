@@ -8,8 +8,7 @@ Guarantees: one Example for each customer; no excluded customer is ever yielded;
 import hashlib
 import hmac
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.features import encode
 from clients.pseudonyms import Pseudonymiser, normalise
-from clients.sources import Source, load_rows
+from clients.sources import Rows, Source, load_rows
 from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 from fedcore.plans import Feature
@@ -42,6 +41,33 @@ class Faults:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Every row of a source, and what the contract says of it. Stays on the node.
+
+    Attributes:
+        rows: the cells as text.
+        cells: a field's cells as the contract means them.
+        label: 1 for the positive label, else 0.
+        subject: pseudonyms; null where the identifier is empty.
+        broken: by column and rule, which rows break it.
+    """
+
+    rows: Rows
+    cells: Mapping[str, pl.Series]
+    label: pl.Series
+    subject: pl.Series
+    broken: Mapping[tuple[str, str], pl.Series]
+
+    def faults(self) -> Faults:
+        """Return how many rows break which rule."""
+        counts = {found: int(rows.sum()) for found, rows in self.broken.items()}
+        counts["line", "is no row of the table"] = self.rows.malformed
+        return Faults(
+            tuple((c, rule, count) for (c, rule), count in sorted(counts.items()) if count)
+        )
+
+
+@dataclass(frozen=True)
 class Examples:
     """What a model may learn from: features (n, d), labels (n,), and a commitment to both."""
 
@@ -61,16 +87,24 @@ class Examples:
         return mac.hexdigest(), key
 
 
-def check_source(source: Source, contract: Contract, pseudonymiser: Pseudonymiser) -> Faults:
+def check_source(
+    source: Source,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser,
+    watch: Callable[[Reading], None] = lambda _: None,
+) -> Faults:
     """Hold the whole source against the contract, for the operator.
 
+    Args: `watch` is shown every row, before anything is decided about the source.
     Returns: the faults of single rows, none when every row is sound.
     Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
         `data.empty`, and for settings that do not fit `data.column_mapped_twice`,
         `data.mapping_unfit`.
     """
-    table, faults = _examined(source, contract, pseudonymiser)
-    if table.is_empty() and not faults.counts:
+    reading = _read(source, contract, pseudonymiser)
+    watch(reading)
+    faults = reading.faults()
+    if reading.label.is_empty() and not faults.counts:
         raise DataError("data.empty", f"the source {source.name} has no rows")
     return faults
 
@@ -90,7 +124,7 @@ def load_examples(
     Raises: DataError as `check_source`, but for `data.empty`; MismatchError when the plan does not
         fit the contract.
     """
-    frame, _ = _examined(source, contract, pseudonymiser)
+    frame = _sound(_read(source, contract, pseudonymiser), contract)
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
     rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
@@ -136,32 +170,30 @@ def refuse_faults(faults: Faults) -> None:
     )
 
 
-def _examined(
-    source: Source, contract: Contract, pseudonymiser: Pseudonymiser
-) -> tuple[pl.DataFrame, Faults]:
+def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser) -> Reading:
     source.mapping.verify_fits(contract)
     columns = [contract.subject.column, contract.label.name, *contract.field_by_name]
     rows = load_rows(source, columns)
-    frame = rows.frame
-    faults: Counter[tuple[str, str]] = Counter({("line", "is no row of the table"): rows.malformed})
-    sound = pl.Series([True] * frame.height, dtype=pl.Boolean)
+    broken: dict[tuple[str, str], pl.Series] = {}
     cells: dict[str, pl.Series] = {}
     for field in contract.fields:
-        cells[field.name], rules = _field_cells(frame[field.name], field)
-        for rule, broken in rules.items():
-            faults[field.name, rule] += int(broken.sum())
-            sound &= ~broken
-    label, broken = _label_cells(frame[contract.label.name], contract)
-    faults[contract.label.name, "not one of the two labels"] += int(broken.sum())
-    sound &= ~broken
-    subject, rules = _subjects(frame[contract.subject.column], pseudonymiser)
-    for rule, broken in rules.items():
-        faults[contract.subject.column, rule] += int(broken.sum())
+        cells[field.name], rules = _field_cells(rows.frame[field.name], field)
+        broken |= {(field.name, rule): found for rule, found in rules.items()}
+    label, unknown = _label_cells(rows.frame[contract.label.name], contract)
+    broken[contract.label.name, "not one of the two labels"] = unknown
+    subject, rules = _subjects(rows.frame[contract.subject.column], pseudonymiser)
+    broken |= {(contract.subject.column, rule): found for rule, found in rules.items()}
+    return Reading(rows, cells, label, subject, broken)
+
+
+def _sound(reading: Reading, contract: Contract) -> pl.DataFrame:
+    """Return the rows that break no rule."""
+    sound = pl.Series([True] * len(reading.label), dtype=pl.Boolean)
+    for broken in reading.broken.values():
         sound &= ~broken
-    order = frame[contract.subject.column].str.to_uppercase()
-    table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
-    found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
-    return table, Faults(found)
+    order = reading.rows.frame[contract.subject.column].str.to_uppercase()
+    columns = {_SUBJECT: reading.subject, _ORDER: order, _LABEL: reading.label, **reading.cells}
+    return pl.DataFrame(columns).filter(sound)
 
 
 def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:
