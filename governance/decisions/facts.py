@@ -8,7 +8,7 @@ from typing import Any
 
 from fedcore import canonical
 from fedcore.contracts import Contract
-from fedcore.dpia_record import AnyDpia
+from fedcore.dpia_record import AnyDpia, Dpia
 from fedcore.dpias import DpiaState
 from fedcore.permits import PermitKind, UnitCertificate
 from fedcore.plans import TrainingPlan
@@ -54,6 +54,17 @@ class GateFacts:
     def digest(self) -> str:
         """The digest of the facts, kept with the decision."""
         return canonical.digest_of(self.document)
+
+    @property
+    def covered_features(self) -> frozenset[str]:
+        """The fields that the DPIA is about, without those that its review says are no inputs:
+        it forbids them, or calls them proxies for something sensitive.
+        """
+        if self.dpia is None:
+            return frozenset()
+        reviews = self.dpia.minimisation if isinstance(self.dpia, Dpia) else ()
+        refused = {review.field for review in reviews if review.verdict != "allowed"}
+        return frozenset(self.dpia.bindings.features) - refused
 
     @property
     def reach(self) -> Reach:

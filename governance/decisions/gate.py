@@ -143,16 +143,16 @@ def _dpia_purpose_not_covered(facts: GateFacts) -> str | None:
 
 @_rule(
     "dpia.feature_not_covered",
-    "The DPIA covers every input of the plan.",
+    "The DPIA covers every input of the plan, and neither forbids it nor calls it a proxy.",
     "Art. 5(1)(c), 35(7)(b) GDPR",
 )
 def _dpia_feature_not_covered(facts: GateFacts) -> str | None:
     if facts.dpia is None:
         return None
-    beyond = {feature.field for feature in facts.plan.features} - set(facts.dpia.bindings.features)
+    beyond = {feature.field for feature in facts.plan.features} - facts.covered_features
     if not beyond:
         return None
-    return f"The DPIA does not cover: {_listed(beyond)}; leave it out."
+    return f"The DPIA does not cover, or does not allow: {_listed(beyond)}; leave it out."
 
 
 @_rule(

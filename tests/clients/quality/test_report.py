@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from clients.data import check_source
+from clients.data import Reading, check_source
 from clients.mapping import ColumnMapping
 from clients.quality.findings import WAYS_OUT
 from clients.quality.report import examine, keep_report
@@ -260,7 +260,7 @@ def test_the_report_is_its_owners_alone_says_what_it_is_and_nothing_is_logged(
 def test_a_rule_that_the_reader_gets_later_is_told_by_its_name(
     contract, many, written, pseudonymiser
 ):
-    shown = []
+    shown: list[Reading] = []
     check_source(Source(written(many)), contract, pseudonymiser, shown.append)
     some = shown[0].label == 1
     broken = {**shown[0].broken, ("tenure", "too old"): some, ("customer_id", "too odd"): some}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
+from fedcore.dpia_sections import FeatureReview
 from fedcore.dpias import Bindings
 from fedcore.permits import UnitCertificate, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -65,6 +66,16 @@ def dpia(**changes):
         "valid_until": NOW + timedelta(days=1),
     }
     return Dpia(**{**values, **changes})
+
+
+def reviewed(verdict):
+    """A DPIA that has looked at the plan's input, and at a field that is none."""
+    found = {"tenure": verdict, "shoe_size": "proxy"}
+    return dpia(
+        minimisation=tuple(
+            FeatureReview(field=field, verdict=said, reason="r") for field, said in found.items()
+        )
+    )
 
 
 def plan(**changes):
@@ -160,6 +171,8 @@ FAULTS = [
         ("dpia.feature_not_covered",),
         replace(good(), dpia=dpia(bindings=bindings(features=("religion",)))),
     ),
+    Fault(("dpia.feature_not_covered",), replace(good(), dpia=reviewed("proxy"))),
+    Fault(("dpia.feature_not_covered",), replace(good(), dpia=reviewed("forbidden"))),
     Fault(
         ("dpia.unit_not_covered",),
         replace(good(), dpia=dpia(bindings=bindings(units=("north",)))),
@@ -196,6 +209,10 @@ def test_one_bad_fact_refuses_with_its_code_and_a_way_out(fault):
     refusals = decide_permit(fault.facts)
     assert tuple(code for code, _ in refusals) == fault.codes
     assert all(sentence.endswith(".") for _, sentence in refusals)
+
+
+def test_a_proxy_that_is_no_input_and_an_allowed_input_refuse_nothing():
+    assert decide_permit(replace(good(), dpia=reviewed("allowed"))) == ()
 
 
 def test_a_revoked_unit_that_is_not_of_the_plan_refuses_nothing():
