@@ -10,8 +10,7 @@ Guarantees: one Example for each customer; no excluded customer is ever yielded;
 import hashlib
 import hmac
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from clients.features import encode
 from clients.pseudonyms import Pseudonymiser, normalise
 from clients.row_days import split_by_age
-from clients.sources import Source, load_rows
+from clients.sources import Rows, Source, load_rows
 from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 from fedcore.plans import Feature
@@ -68,6 +67,34 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Every row of a source within retention, and what the contract says of it. Stays on the node.
+
+    Attributes:
+        rows: the cells as text.
+        cells: a field's cells as the contract means them; none of a field that is absent here.
+        label: 1 for the positive label, else 0.
+        subject: pseudonyms; null where the identifier is empty.
+        broken: by column and rule, which rows break it.
+        past_retention: how many rows were left out as past it.
+    """
+
+    rows: Rows
+    cells: Mapping[str, pl.Series]
+    label: pl.Series
+    subject: pl.Series
+    broken: Mapping[tuple[str, str], pl.Series]
+    past_retention: int
+
+    def faults(self) -> Faults:
+        """Return how many rows break which rule."""
+        counts = {found: int(rows.sum()) for found, rows in self.broken.items()}
+        counts["line", "is no row of the table"] = self.rows.malformed
+        found = tuple((c, rule, count) for (c, rule), count in sorted(counts.items()) if count)
+        return Faults(found, self.past_retention)
+
+
+@dataclass(frozen=True)
 class Examples:
     """What a model may learn from: features (n, d), labels (n,), and a commitment to both."""
 
@@ -88,18 +115,26 @@ class Examples:
 
 
 def check_source(
-    source: Source, contract: Contract, pseudonymiser: Pseudonymiser, today: date
+    source: Source,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser,
+    today: date,
+    watch: Callable[[Reading], None] = lambda _: None,
 ) -> Faults:
     """Hold the whole source against the contract, for the operator.
 
-    Args: `today` is the day in UTC, by which rows past retention are told.
+    Args:
+        today: the day in UTC, by which rows past retention are told.
+        watch: is shown every row within retention, before anything is decided about the source.
     Returns: the faults of single rows within retention, none when every one is sound.
     Raises: DataError when no row could be used at all: `data.unreadable`, `data.column_missing`,
         `data.empty`, and for settings that do not fit `data.column_mapped_twice`,
         `data.mapping_unfit`, `data.absence_not_allowed`.
     """
-    table, faults = _examined(source, contract, pseudonymiser, today)
-    if table.is_empty() and not faults.counts:
+    reading = _read(source, contract, pseudonymiser, today)
+    watch(reading)
+    faults = reading.faults()
+    if reading.label.is_empty() and not faults.counts:
         within = " within retention" if faults.past_retention else ""
         raise DataError("data.empty", f"the source {source.name} has no rows{within}")
     return faults
@@ -124,7 +159,7 @@ def load_examples(
         MismatchError when the plan does not fit the contract.
     """
     source.mapping.verify_has(inputs.fields)
-    frame, _ = _examined(source, contract, pseudonymiser, today)
+    frame = _sound(_read(source, contract, pseudonymiser, today), contract)
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
     rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
@@ -170,38 +205,33 @@ def refuse_faults(faults: Faults) -> None:
     )
 
 
-def _examined(
-    source: Source, contract: Contract, pseudonymiser: Pseudonymiser, today: date
-) -> tuple[pl.DataFrame, Faults]:
+def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser, today: date) -> Reading:
     source.mapping.verify_fits(contract)
     fields = source.mapping.present(contract)
     columns = [contract.subject.column, contract.label.name, *(field.name for field in fields)]
     columns += [contract.row_day.column] if contract.row_day else []
     rows = load_rows(source, columns)
     frame, undated, past = split_by_age(rows.frame, contract, today)
-    faults: Counter[tuple[str, str]] = Counter({("line", "is no row of the table"): rows.malformed})
-    for column, rule, broken in undated:
-        faults[column, rule] += int(broken.sum())
-    sound = pl.Series([True] * frame.height, dtype=pl.Boolean)
-    for _, _, broken in undated:
-        sound &= ~broken
+    broken = {(column, rule): found for column, rule, found in undated}
     cells: dict[str, pl.Series] = {}
     for field in fields:
         cells[field.name], rules = _field_cells(frame[field.name], field)
-        for rule, broken in rules.items():
-            faults[field.name, rule] += int(broken.sum())
-            sound &= ~broken
-    label, broken = _label_cells(frame[contract.label.name], contract)
-    faults[contract.label.name, "not one of the two labels"] += int(broken.sum())
-    sound &= ~broken
+        broken |= {(field.name, rule): found for rule, found in rules.items()}
+    label, unknown = _label_cells(frame[contract.label.name], contract)
+    broken[contract.label.name, "not one of the two labels"] = unknown
     subject, rules = _subjects(frame[contract.subject.column], pseudonymiser)
-    for rule, broken in rules.items():
-        faults[contract.subject.column, rule] += int(broken.sum())
+    broken |= {(contract.subject.column, rule): found for rule, found in rules.items()}
+    return Reading(Rows(frame, rows.malformed), cells, label, subject, broken, past)
+
+
+def _sound(reading: Reading, contract: Contract) -> pl.DataFrame:
+    """Return the rows that break no rule."""
+    sound = pl.Series([True] * len(reading.label), dtype=pl.Boolean)
+    for broken in reading.broken.values():
         sound &= ~broken
-    order = frame[contract.subject.column].str.to_uppercase()
-    table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
-    found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
-    return table, Faults(found, past)
+    order = reading.rows.frame[contract.subject.column].str.to_uppercase()
+    columns = {_SUBJECT: reading.subject, _ORDER: order, _LABEL: reading.label, **reading.cells}
+    return pl.DataFrame(columns).filter(sound)
 
 
 def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:

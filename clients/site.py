@@ -1,14 +1,14 @@
 """A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
 
 from clients import runtime
 from clients.bulletin import BulletinStore
-from clients.data import Faults, check_source, holds_customer, refuse_faults
+from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
 from clients.handovers import KeyStore
 from clients.ledger import Cap, Ledger
@@ -72,20 +72,22 @@ class Site:
         self.ledger.close()
         self.opt_outs.close()
 
-    def check(self, contract_digest: str) -> Faults:
+    def check(
+        self, contract_digest: str, watch: Callable[[Reading], None] = lambda _: None
+    ) -> Faults:
         """Hold the source against a contract for the operator, and record whether the node is
         available.
 
+        Args: `watch` is shown what was read, whatever comes of the check.
         Returns: the faults whose customers are left out, none unless the settings say `drop`.
         Raises: DataError that names columns and rules; the node then stays unavailable for this
             contract until a later check succeeds.
         """
         contract = self.contract(contract_digest)
         absent, now = self.settings.absent_fields, self.runtime.clock.now()
+        source, pseudonymiser = source_of(self.settings), self.pseudonymiser(contract)
         try:
-            faults = check_source(
-                source_of(self.settings), contract, self.pseudonymiser(contract), now.date()
-            )
+            faults = check_source(source, contract, pseudonymiser, now.date(), watch)
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:

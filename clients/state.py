@@ -182,6 +182,10 @@ class StateDir:
         """Return where a fetched contract is kept."""
         return self.root / "contracts" / f"{digest.removeprefix('sha256:')}.json"
 
+    def quality(self, contract: str) -> Path:
+        """Return where the last quality report under a contract is kept."""
+        return self.root / "quality" / f"{contract.removeprefix('sha256:')}.json"
+
     def checked(self, contract: str, absent: tuple[str, ...] = ()) -> bool:
         """Return whether the operator's last check found the source fit for this contract, with
         just these fields declared absent.

@@ -1,7 +1,7 @@
 """Before a node takes part: the check of its source, the line to governance."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,22 +9,38 @@ from clients.commands.options import ContractName, SettingsOption, contract_dige
 from clients.settings import NodeSettings
 
 if TYPE_CHECKING:
+    from clients.data import Reading
     from fedcore.contracts import Contract
 
 
-def check(settings: SettingsOption, contract: ContractName) -> None:
+def check(
+    settings: SettingsOption,
+    contract: ContractName,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print the quality report: personal data.")
+    ] = False,
+) -> None:
     """Hold the source against a contract; only a source that passes takes part.
 
     Columns and rules that are broken are named here, and nowhere else: others see that the node is
-    unavailable.
+    unavailable. A quality report is kept in the state directory, whether the source passes or not.
     """
+    from clients.quality.page import print_report
+    from clients.quality.report import keep_report
     from clients.site import Site
     from clients.sources import source_of
 
     loaded = NodeSettings.load(settings)
     digest = contract_digest(contract, loaded)
     with closing(Site(loaded)) as site:
-        faults, fit = site.check(digest), site.contract(digest)
+        fit = site.contract(digest)
+
+        def watch(reading: "Reading") -> None:
+            made = keep_report(site, fit, reading)
+            if report:
+                print_report(made)
+
+        faults = site.check(digest, watch)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
     _tell_retention(fit, faults.past_retention)
     lacking = [name for name in fit.field_by_name if name in loaded.absent_fields]

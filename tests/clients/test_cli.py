@@ -133,6 +133,19 @@ def test_init_makes_keys_and_an_empty_ledger_and_never_twice(settings):
     assert {path: path.read_bytes() for path in state.root.iterdir()} == kept
 
 
+def test_a_check_keeps_a_quality_report_and_prints_it_when_asked(node, settings, contract_file):
+    code, output = fedpact("check", "-s", settings, "-c", contract_file)
+    assert (code, "must not leave" in output) == (0, False)
+    (kept,) = (node.state_dir / "quality").iterdir()
+    assert canonical.parse(kept.read_bytes())["rows"] == 3
+    rows = SOUND.replace("C3,71", "C3,many")
+    (settings.parent / "customers.csv").write_text(rows)
+    code, output = fedpact("check", "-s", settings, "-c", contract_file, "--report")
+    assert (code, "data.contract_broken" in output) == (1, True)
+    assert "must not leave the node" in " ".join(output.split())
+    assert b"field.not_a_number" in kept.read_bytes()
+
+
 def test_an_enrolment_request_is_signed_by_the_node_with_the_declared_band(node, settings):
     out = settings.parent / "enrolment.json"
     code, _ = fedpact("enrol", "-s", settings, "--legal-entity", "North Ltd", "--out", out)

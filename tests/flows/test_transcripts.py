@@ -1,6 +1,7 @@
 """Observable = public + charged: everything on the wire, with one customer and without."""
 
 import json
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -8,6 +9,8 @@ import pytest
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
+from clients.quality.report import keep_report
+from clients.sent import journal_path, load_departures
 from fedcore.signing import Envelope
 
 # All that may differ: charged releases, commitments under fresh keys, and what is a function of
@@ -226,6 +229,29 @@ def test_the_wire_is_the_same_whether_a_unit_had_no_opt_outs_or_twenty(
             latest = node.opt_outs.latest().to_json()
         bulletins.append(masked(latest | {"consistency": len(latest["consistency"])}, OWN))
     assert differences(*bulletins) == []
+
+
+def test_a_quality_report_changes_nothing_that_anybody_else_can_see(
+    build, worlds, short, without_c
+):
+    """Made before the run and after each round, over sound and faulty rows."""
+    world = open_with(build, worlds, short, not_a_number(C))
+    kept = world.unit("north").state_dir / "quality"
+
+    def report():
+        with world.unit("north").node() as node:
+            contract = node.contract(short.contract)
+            node.check(contract.digest, partial(keep_report, node, contract))
+
+    report()
+    (path,) = kept.iterdir()
+    path.unlink()
+    seen, updates, model = without_c[40]
+    assert differences(transcript(world, lambda _: report()), seen) == []
+    assert (world.updates(), world.model()) == (updates, model)
+    assert json.loads(path.read_text())["rows"] == 41
+    sent = load_departures(journal_path(world.unit("north").state_dir))
+    assert len(sent) == len(load_departures(journal_path(world.unit("south").state_dir)))
 
 
 # Governance's nonce, the log's salts and the unit's own ledger head.

@@ -36,6 +36,7 @@ from clients import runtime
 from clients.intake import import_objections
 from clients.ledger import Cap, Entry, Ledger
 from clients.node import open_node
+from clients.quality.report import keep_report
 from clients.replies import decode_reply
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
@@ -130,7 +131,7 @@ class Points:
         except (ValueError, TypeError):
             return None
         if inside[0] == "units":
-            kinds = {"contracts": "contract", "checks": "check"}
+            kinds = {"contracts": "contract", "checks": "check", "quality": "quality"}
             return kinds.get(inside[-2], inside[-1])
         if inside[0] == "server":
             is_checkpoint = "runs" in inside and inside[-1] not in {"lock", "outcome.json"}
@@ -204,13 +205,20 @@ def do_everything(world: Any, journal: Journal) -> None:
     world.federation.grid.tap = journal.tap
     for name in UNITS:
         if not journal.read(f"checked {name}"):
-            world.unit(name).check()
+            _check(world, name)
             journal.write(kind=f"checked {name}")
     if not journal.read("opted out"):
         world.unit("north").opt_out("N001", worlds.PURPOSE)
         journal.write(kind="opted out")
     _import(world)
     world.run()
+
+
+def _check(world: Any, name: str) -> None:
+    """Do what `fedpact node check` does, the quality report included."""
+    with world.unit(name).node() as node:
+        contract = node.contract(world.federation.contract.digest)
+        node.check(contract.digest, partial(keep_report, node, contract))
 
 
 def _import(world: Any) -> None:
@@ -276,7 +284,7 @@ def _look_at_sent(state: Path, unit: str, journal: Journal) -> list[str]:
 
 def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     wrong = []
-    for path in (state / "checks").glob("*.json"):
+    for path in [*(state / "checks").glob("*.json"), *(state / "quality").glob("*.json")]:
         json.loads(path.read_text())
     for path in (state / "contracts").glob("*.json"):
         Envelope.from_bytes(path.read_bytes())
