@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from clients.budget import Bound, Use, bounds_for
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
 from fedcore.contracts import Contract, purpose_line
@@ -10,6 +11,7 @@ from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
+from fedcore.privacy.caps import EpsilonCaps
 
 Reason = tuple[str, str]
 
@@ -76,6 +78,14 @@ def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) 
         )
     if in_maintenance(settings.maintenance_windows, now):
         yield "policy.maintenance", "the unit is in a maintenance window: ask again later"
+
+
+def bounds_of(
+    settings: NodeSettings, use: Use, now: datetime, permitted: EpsilonCaps | None
+) -> tuple[Bound, ...]:
+    """Return the bounds on parts of the ledger that the unit and the permit set for a run now."""
+    own = EpsilonCaps(line=settings.line_epsilon_cap, year=settings.year_epsilon_cap)
+    return bounds_for(use, now.year, settings.purpose_epsilon_caps, own, permitted)
 
 
 def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:

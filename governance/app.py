@@ -18,6 +18,7 @@ from governance.office import Office
 from governance.routes import (
     accounts,
     incidents,
+    ledgers,
     log,
     nodes,
     operations,
@@ -64,6 +65,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
         stops,
         incidents,
         nodes,
+        ledgers,
         log,
         operations,
     ):

@@ -12,7 +12,8 @@ from clients.settings import NodeSettings
 
 def show(settings: SettingsOption) -> None:
     """List all entries, and what they add up to against the cap."""
-    from clients.ledger import Cap, Ledger
+    from clients.budget import Cap
+    from clients.ledger import Ledger
     from clients.state import StateDir
     from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 
@@ -36,7 +37,8 @@ def show(settings: SettingsOption) -> None:
 
 def verify(settings: SettingsOption) -> None:
     """Hash all entries again and hold them against the last head that governance witnessed."""
-    from clients.ledger import Cap, Ledger
+    from clients.budget import Cap
+    from clients.ledger import Ledger
     from clients.state import StateDir
 
     loaded = NodeSettings.load(settings)

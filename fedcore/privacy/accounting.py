@@ -101,7 +101,14 @@ def decide_within(
     Raises: InvalidRecordError `privacy.delta_invalid`.
     Reference: Feldman and Zrnic (2021), arXiv 2008.11193, Theorem 4.3, at the order of the cap.
     """
-    return renyi_epsilon([*events, *added], delta) <= cap
+    _require_delta(delta)
+    summary = _summarise([*events, *added])
+    if not summary or math.isinf(cap):
+        return cap >= 0
+    rank = _rank_for(cap, delta)
+    if rank > ORDER_COUNT:
+        return False
+    return _divergence(summary, _order(rank)) <= _threshold(_order(rank), delta)
 
 
 def order_for(cap: float, delta: float) -> float:
@@ -113,12 +120,17 @@ def order_for(cap: float, delta: float) -> float:
         large that the grid has no order for it.
     """
     _require_delta(delta)
-    rank = bisect.bisect_left(
-        range(ORDER_COUNT + 1), True, key=lambda rank: _cap_of_order(_order(rank), delta) <= cap
-    )
+    rank = _rank_for(cap, delta)
     if rank > ORDER_COUNT or math.isinf(cap):
         raise InvalidRecordError("privacy.cap_invalid", f"no Rényi order serves a cap of {cap}")
     return _order(rank)
+
+
+@lru_cache(maxsize=1024)
+def _rank_for(cap: float, delta: float) -> int:
+    return bisect.bisect_left(
+        range(ORDER_COUNT + 1), True, key=lambda rank: _cap_of_order(_order(rank), delta) <= cap
+    )
 
 
 @lru_cache(maxsize=1024)

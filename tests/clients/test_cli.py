@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from clients import runtime
+from clients.budget import Cap, Reservation
 from clients.bulletin import BulletinStore
-from clients.ledger import Cap, Ledger, Reservation
+from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore import canonical, cli
