@@ -55,7 +55,12 @@ from fedcore.rounds import Order
 
 
 class Ledger:
-    """The ledger of one customer base, opened from its file and verified whole."""
+    """The ledger of one customer base, opened from its file and verified whole.
+
+    Attributes:
+        cap: the most that may ever be spent.
+        start: where the chain starts.
+    """
 
     def __init__(self, path: Path, unit: str, namespace: str, cap: Cap) -> None:
         """Open a ledger.
@@ -65,8 +70,8 @@ class Ledger:
         """
         if not path.exists():
             raise TrustError("ledger.missing", f"there is no ledger at {path.name}")
-        self._cap = cap
-        self._start = GENESIS
+        self.cap = cap
+        self.start = GENESIS
         self._entries: list[Entry] = []
         self._reserved: list[Reserved] = []
         self._read = 0
@@ -261,21 +266,21 @@ class Ledger:
 
     def _reserve(self, reservation: Reservation, at: datetime) -> None:
         self._verify_cap()
-        verify_granted(reservation, self._cap.delta)
+        verify_granted(reservation, self.cap.delta)
         body = {
             "kind": "reserve",
             **_terms(reservation),
             **use_terms(reservation.use, reservation.bounds),
-            "cap": asdict(self._cap),
+            "cap": asdict(self.cap),
             "at": at.isoformat(),
         }
-        verify_within(self.reservations(), read_reserved(body), self._cap)
+        verify_within(self.reservations(), read_reserved(body), self.cap)
         append(self._connection, body)
 
     def _verify_cap(self) -> None:
         # Ledgers of version 0.1.0 do not say under which cap they reserved.
         caps = [e.body["cap"] for e in self.entries() if e.kind == "reserve" and "cap" in e.body]
-        if caps and caps[0] != asdict(self._cap):
+        if caps and caps[0] != asdict(self.cap):
             raise BudgetError(
                 [
                     (
@@ -299,7 +304,7 @@ class Ledger:
     def _newest(self) -> WitnessedHead:
         """Return the newest entry that is known here, or where the chain starts."""
         if not self._entries:
-            return self._start
+            return self.start
         last = self._entries[-1]
         return WitnessedHead(sequence=last.sequence, hash=last.hash)
 
@@ -311,9 +316,9 @@ class Ledger:
 
     def _verify(self, unit: str, namespace: str) -> None:
         first = self._connection.execute("SELECT body FROM entries ORDER BY sequence").fetchone()
-        self._start = start_of(first and first[0])
+        self.start = start_of(first and first[0])
         hashes = {entry.sequence: entry.hash for entry in self.entries()}
-        hashes[self._start.sequence] = self._start.hash
+        hashes[self.start.sequence] = self.start.hash
         if len(hashes) == 1:
             raise TrustError("ledger.corrupt", "the ledger has no entries")
         witness = self._witness()

@@ -88,6 +88,13 @@ def bounds_of(
     return bounds_for(use, now.year, settings.purpose_epsilon_caps, own, permitted)
 
 
+def standing_bounds(settings: NodeSettings, year: int) -> tuple[Bound, ...]:
+    """Return the bounds that the settings set by name: each purpose's, and this year's."""
+    named = [Bound("purpose", name, cap) for name, cap in settings.purpose_epsilon_caps.items()]
+    cap = settings.year_epsilon_cap
+    return (*named, *([] if cap is None else [Bound("year", str(year), cap)]))
+
+
 def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:
     """Refuse a run that governance has stopped. Raises: RefusedError `permit.revoked`."""
     if permit.run_id in bulletin.revoked_runs:
