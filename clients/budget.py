@@ -18,7 +18,7 @@ from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import BudgetError
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import decide_within, renyi_epsilon
-from fedcore.privacy.caps import EpsilonCaps
+from fedcore.caps import EpsilonCaps
 from fedcore.privacy.events import PrivacyEvent
 
 Scope = Literal["history", "purpose", "line", "year"]

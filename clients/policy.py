@@ -11,7 +11,7 @@ from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
-from fedcore.privacy.caps import EpsilonCaps
+from fedcore.caps import EpsilonCaps
 
 Reason = tuple[str, str]
 

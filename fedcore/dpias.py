@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedcore.privacy.caps import EpsilonCaps
+from fedcore.caps import EpsilonCaps
 from fedcore.record import At, Digest, Name, Part, Positive, Record, Text
 
 DpiaState = Literal[

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedcore.privacy.caps import EpsilonCaps
+from fedcore.caps import EpsilonCaps
 from fedcore.record import At, Counter, Digest, Name, Part, Positive, PublicKey, Realm, Record, Text
 from fedcore.transport_keys import TransportKey
 
