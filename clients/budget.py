@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import BudgetError
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import decide_within, renyi_epsilon
-from fedcore.caps import EpsilonCaps
 from fedcore.privacy.events import PrivacyEvent
 
 Scope = Literal["history", "purpose", "line", "year"]

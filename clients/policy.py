@@ -6,12 +6,12 @@ from datetime import datetime
 from clients.budget import Bound, Use, bounds_for
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
+from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
-from fedcore.caps import EpsilonCaps
 
 Reason = tuple[str, str]
 

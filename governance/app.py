@@ -18,7 +18,6 @@ from governance.office import Office
 from governance.routes import (
     accounts,
     incidents,
-    ledgers,
     log,
     nodes,
     operations,
@@ -65,7 +64,6 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
         stops,
         incidents,
         nodes,
-        ledgers,
         log,
         operations,
     ):
