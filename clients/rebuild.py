@@ -11,7 +11,7 @@ Guarantees:
     - the file appears whole or not at all; a ledger that holds anything is never replaced.
 """
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -84,10 +84,10 @@ def _beside(path: Path) -> tuple[Path, ...]:
 
 
 def _fetch(
-    settings: NodeSettings, gateway: NodeGateway, state: StateDir, at: datetime
+    settings: NodeSettings, gateway: NodeGateway, files: StateDir, at: datetime
 ) -> tuple[GovernanceKeys, LedgerHistory]:
-    request = LedgerRequest(unit=settings.unit, nonce=secrets.token_hex(32), requested_at=at)
-    answer = gateway.fetch_ledger_history(sign_record(request, state.node_key(), settings.realm))
+    request = LedgerRequest(unit=settings.unit, nonce=os.urandom(32).hex(), requested_at=at)
+    answer = gateway.fetch_ledger_history(sign_record(request, files.node_key(), settings.realm))
     keys = KeyStore(settings).keys_for(answer.signer, gateway)
     history = keys.open(answer, LedgerHistory, settings.realm)
     if (history.unit, history.nonce) != (request.unit, request.nonce):
