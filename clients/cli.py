@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ledger = typer.Typer(help="Look at the privacy ledger.", no_args_is_help=True)
+ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 
@@ -54,6 +54,8 @@ consent.command("import")(consents.import_consents)
 consent.command("withdraw")(consents.withdraw_consent)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
+ledger.command("export")(ledgers.export)
+ledger.command("rebuild")(ledgers.rebuild)
 app.add_typer(ledger, name="ledger")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")

@@ -16,13 +16,22 @@ Guarantees:
 """
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any
 
+from clients.budget import (
+    Cap,
+    Reservation,
+    Reserved,
+    read_reserved,
+    use_terms,
+    verify_granted,
+    verify_within,
+)
 from clients.durable import (
     closed_on_error,
     connect,
@@ -31,6 +40,7 @@ from clients.durable import (
     storage_named,
     transaction,
 )
+from clients.ledger_entries import GENESIS, SCHEMA, Entry, append, read_entry, start_of
 from fedcore import canonical
 from fedcore.errors import (
     BudgetError,
@@ -40,64 +50,17 @@ from fedcore.errors import (
     TrustError,
 )
 from fedcore.optouts import HeadClaim, WitnessedHead
-from fedcore.privacy.accounting import decide_within, renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Order
 
-GENESIS = bytes(32).hex()
-_SCHEMA = (
-    "CREATE TABLE entries (sequence INTEGER PRIMARY KEY, body BLOB NOT NULL, hash TEXT NOT NULL)",
-    "CREATE TABLE replies (order_digest TEXT PRIMARY KEY, reply BLOB NOT NULL, "
-    "snapshot_key BLOB NOT NULL)",
-    "CREATE TABLE witness (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, "
-    "hash TEXT NOT NULL)",
-    "CREATE TRIGGER entries_kept BEFORE DELETE ON entries "
-    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
-    "CREATE TRIGGER entries_fixed BEFORE UPDATE ON entries "
-    "BEGIN SELECT RAISE(ABORT, 'append-only'); END",
-)
-# What each kind of entry is read for; an entry without it is damaged.
-_FIELDS = {
-    "open": {"unit", "namespace"},
-    "reserve": {"run_id", "permit", "event", "exchanges"},
-    "order": {"run_id", "round", "attempt", "order"},
-    "reply": {"order", "reply"},
-}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger: kind `open`, `reserve`, `order` or `reply`."""
-
-    sequence: int
-    hash: str
-    kind: str
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Cap:
-    """The most that may ever be spent on this customer base: the filter's epsilon at the ledger's
-    delta.
-    """
-
-    epsilon: float
-    delta: float
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What a run may charge: its event over all exchanges, and how many exchanges that is."""
-
-    run_id: str
-    permit: str
-    event: PrivacyEvent
-    exchanges: int
-    epsilon_granted: float
-
 
 class Ledger:
-    """The ledger of one customer base, opened from its file and verified whole."""
+    """The ledger of one customer base, opened from its file and verified whole.
+
+    Attributes:
+        cap: the most that may ever be spent.
+        start: where the chain starts.
+    """
 
     def __init__(self, path: Path, unit: str, namespace: str, cap: Cap) -> None:
         """Open a ledger.
@@ -107,26 +70,46 @@ class Ledger:
         """
         if not path.exists():
             raise TrustError("ledger.missing", f"there is no ledger at {path.name}")
-        self._cap = cap
+        self.cap = cap
+        self.start = GENESIS
         self._entries: list[Entry] = []
+        self._reserved: list[Reserved] = []
+        self._read = 0
         with _damage():
             self._connection = connect(path)
             with closed_on_error(self._connection), snapshot(self._connection):
                 self._verify(unit, namespace)
 
     @staticmethod
-    def create(path: Path, unit: str, namespace: str, at: datetime) -> None:
-        """Write a new, empty ledger for a customer base; an existing file is refused.
+    def create(
+        path: Path,
+        unit: str,
+        namespace: str,
+        at: datetime,
+        follows: WitnessedHead = GENESIS,
+        reserved: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Write a new ledger for a customer base; an existing file is refused.
 
+        Args: a rebuilt one `follows` the last witnessed head of the lost one, and begins with the
+        bodies of what that may have `reserved`.
         Raises: ConflictError `ledger.exists`.
         """
         if path.exists():
             raise ConflictError("ledger.exists", f"there is a ledger at {path.name} already")
+        body: dict[str, Any] = {"kind": "open", "unit": unit, "namespace": namespace}
+        body |= {"at": at.isoformat()}
+        if follows != GENESIS:
+            body |= {"follows": follows.model_dump(mode="json")}
         with _storage(), closing(connect(path)) as connection, transaction(connection):
-            for statement in _SCHEMA:
+            for statement in SCHEMA:
                 connection.execute(statement)
-            body = {"kind": "open", "unit": unit, "namespace": namespace, "at": at.isoformat()}
-            _append(connection, body)
+            for each in (body, *reserved):
+                append(connection, each, follows)
+            if follows != GENESIS:
+                connection.execute(
+                    "INSERT INTO witness VALUES (1, ?, ?)", (follows.sequence, follows.hash)
+                )
 
     def close(self) -> None:
         """Close the file."""
@@ -137,35 +120,41 @@ class Ledger:
 
         Raises: TrustError `ledger.corrupt` when an entry does not follow from the one before.
         """
-        known = len(self._entries)
-        previous = self._entries[-1].hash if known else GENESIS
         with _damage():
-            rows = self._connection.execute(
+            for row in self._connection.execute(
                 "SELECT sequence, body, hash FROM entries WHERE sequence > ? ORDER BY sequence",
-                (known,),
-            ).fetchall()
-            for expected, (sequence, body, found) in enumerate(rows, start=known + 1):
-                previous = _chain(previous, bytes(body))
-                if sequence != expected or found != previous:
-                    raise TrustError(
-                        "ledger.corrupt", f"ledger entry {expected} was altered or removed"
-                    )
-                self._entries.append(_entry(sequence, bytes(body), found))
+                (self._newest().sequence,),
+            ).fetchall():
+                self._entries.append(read_entry(self._newest(), *row))
         return list(self._entries)
+
+    def reservations(self) -> list[Reserved]:
+        """Return everything that was ever reserved for the customer base, oldest first.
+
+        Raises: TrustError `ledger.corrupt`.
+        """
+        entries = self.entries()
+        with _damage():
+            for entry in entries[self._read :]:
+                if entry.kind == "reserve":
+                    self._reserved.append(read_reserved(entry.body))
+                self._read += 1
+        return list(self._reserved)
 
     def events(self) -> list[PrivacyEvent]:
         """Return every reserved event, the whole history of the customer base."""
-        reserved = [e.body["event"] for e in self.entries() if e.kind == "reserve"]
-        with _damage():
-            return [PrivacyEvent.model_validate(event) for event in reserved]
+        return [one.event for one in self.reservations()]
 
     def claim(self) -> HeadClaim:
         """Return the head, and the digests that lead to it from the last witnessed one."""
         since, entries = self._witness().sequence, self.entries()
-        digests = [_body_digest(canonical.encode(e.body)) for e in entries if e.sequence > since]
+        bodies = [canonical.encode(e.body) for e in entries if e.sequence > since]
         head = entries[-1]
         return HeadClaim(
-            sequence=head.sequence, hash=head.hash, since=since, body_digests=tuple(digests)
+            sequence=head.sequence,
+            hash=head.hash,
+            since=since,
+            body_digests=tuple(hashlib.sha256(body).hexdigest() for body in bodies),
         )
 
     def mark_witnessed(self, head: WitnessedHead) -> None:
@@ -207,17 +196,25 @@ class Ledger:
         """Write the order, and before a run's first order its reservation, in one transaction.
 
         Raises: BudgetError `budget.exceeded` when the whole history with the run would pass the
-            cap, `ledger.other_cap` when the settings name another cap or delta than the first
-            reservation, `budget.permit_exceeded` when the run would cost more than its permit
-            grants, `budget.exchanges_exceeded` when the run has used up its exchanges;
+            cap, `budget.purpose_exceeded`, `budget.line_exceeded`, `budget.year_exceeded` when
+            a part of it would pass that part's, `ledger.other_cap` when the settings name another
+            cap or delta than the first reservation, `budget.permit_exceeded` when the run would
+            cost more than its permit grants, `budget.exchanges_exceeded` when the run has used up
+            its exchanges;
             ConflictError `order.old` for a round before one that was begun; MismatchError
             `order.other_permit` when the run was reserved on other terms: a second permit of its
-            name is not paid for.
+            name is not paid for; `ledger.rebuilt` when it was begun, or may have been, under a
+            ledger that was lost.
         """
         with _storage(), transaction(self._connection):
             entries = self.entries()
             of_run = [e for e in entries if e.body.get("run_id") == order.run_id]
             reserved = [e.body for e in of_run if e.kind == "reserve"]
+            if any("rebuilt" in body for body in reserved):
+                raise MismatchError(
+                    "ledger.rebuilt",
+                    "the run's answers were lost with the former ledger: take a fresh run id",
+                )
             if not reserved:
                 self._reserve(reservation, at)
             elif reserved[0] != {**reserved[0], **_terms(reservation)}:
@@ -234,7 +231,7 @@ class Ledger:
                 "model": order.model,
                 "at": at.isoformat(),
             }
-            _append(self._connection, body)
+            append(self._connection, body)
 
     def settle(self, order: Order, reply: bytes, snapshot_key: bytes, at: datetime) -> None:
         """Store the exact reply bytes, before they are sent."""
@@ -248,7 +245,7 @@ class Ledger:
             self._connection.execute(
                 "INSERT INTO replies VALUES (?, ?, ?)", (order.digest, reply, snapshot_key)
             )
-            _append(self._connection, body)
+            append(self._connection, body)
 
     def verify_one_unwitnessed(self) -> None:
         """Allow at most one order, and no reservation, beyond what governance has witnessed.
@@ -264,36 +261,26 @@ class Ledger:
 
     def head(self) -> WitnessedHead:
         """Return the newest entry's sequence and hash."""
-        last = self.entries()[-1]
-        return WitnessedHead(sequence=last.sequence, hash=last.hash)
+        self.entries()
+        return self._newest()
 
     def _reserve(self, reservation: Reservation, at: datetime) -> None:
         self._verify_cap()
-        alone = renyi_epsilon([reservation.event], self._cap.delta)
-        if alone > reservation.epsilon_granted:
-            raise BudgetError(
-                [("budget.permit_exceeded", "the run would spend more than its permit grants")]
-            )
-        if not decide_within(
-            self.events(), [reservation.event], self._cap.epsilon, self._cap.delta
-        ):
-            raise BudgetError(
-                [
-                    (
-                        "budget.exceeded",
-                        "the run would pass the unit's cap over everything ever done with its "
-                        "customers: use more noise or fewer rounds",
-                    )
-                ]
-            )
-        cap = asdict(self._cap)
-        body = {"kind": "reserve", **_terms(reservation), "cap": cap, "at": at.isoformat()}
-        _append(self._connection, body)
+        verify_granted(reservation, self.cap.delta)
+        body = {
+            "kind": "reserve",
+            **_terms(reservation),
+            **use_terms(reservation.use, reservation.bounds),
+            "cap": asdict(self.cap),
+            "at": at.isoformat(),
+        }
+        verify_within(self.reservations(), read_reserved(body), self.cap)
+        append(self._connection, body)
 
     def _verify_cap(self) -> None:
         # Ledgers of version 0.1.0 do not say under which cap they reserved.
         caps = [e.body["cap"] for e in self.entries() if e.kind == "reserve" and "cap" in e.body]
-        if caps and caps[0] != asdict(self._cap):
+        if caps and caps[0] != asdict(self.cap):
             raise BudgetError(
                 [
                     (
@@ -314,14 +301,24 @@ class Ledger:
                 "order.old", "a later round or attempt of this run was begun already"
             )
 
+    def _newest(self) -> WitnessedHead:
+        """Return the newest entry that is known here, or where the chain starts."""
+        if not self._entries:
+            return self.start
+        last = self._entries[-1]
+        return WitnessedHead(sequence=last.sequence, hash=last.hash)
+
     def _witness(self) -> WitnessedHead:
         with _damage():
             row = self._connection.execute("SELECT sequence, hash FROM witness").fetchone()
-            sequence, found = row or (0, GENESIS)
+            sequence, found = row or (GENESIS.sequence, GENESIS.hash)
             return WitnessedHead(sequence=sequence, hash=found)
 
     def _verify(self, unit: str, namespace: str) -> None:
-        hashes = {0: GENESIS, **{entry.sequence: entry.hash for entry in self.entries()}}
+        first = self._connection.execute("SELECT body FROM entries ORDER BY sequence").fetchone()
+        self.start = start_of(first and first[0])
+        hashes = {entry.sequence: entry.hash for entry in self.entries()}
+        hashes[self.start.sequence] = self.start.hash
         if len(hashes) == 1:
             raise TrustError("ledger.corrupt", "the ledger has no entries")
         witness = self._witness()
@@ -349,33 +346,6 @@ def _terms(reservation: Reservation) -> dict[str, Any]:
         "event": reservation.event.model_dump(mode="json", exclude_none=True),
         "exchanges": reservation.exchanges,
     }
-
-
-def _append(connection: Connection, body: dict[str, Any]) -> None:
-    row = connection.execute(
-        "SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1"
-    ).fetchone()
-    sequence, previous = row or (0, GENESIS)
-    data = canonical.encode(body)
-    connection.execute(
-        "INSERT INTO entries VALUES (?, ?, ?)", (sequence + 1, data, _chain(previous, data))
-    )
-
-
-def _chain(previous: str, body: bytes) -> str:
-    return hashlib.sha256(bytes.fromhex(previous) + hashlib.sha256(body).digest()).hexdigest()
-
-
-def _body_digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
-def _entry(sequence: int, body: bytes, found: str) -> Entry:
-    value = canonical.decode(body)
-    missing = _FIELDS[value["kind"]] - set(value)
-    if missing:
-        raise KeyError(*sorted(missing))
-    return Entry(sequence=sequence, hash=found, kind=value["kind"], body=value)
 
 
 def _slot(body: dict[str, Any]) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ ledger (written), bulletin (governance witnesses the ledger's head), rows, train
 reply stored, reply sent.
 """
 
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -19,8 +20,8 @@ from clients.admission import (
     verify_cosignatures,
     verify_vouched,
 )
+from clients.budget import Reservation, use_of
 from clients.data import Examples, Inputs, load_examples
-from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
@@ -76,7 +77,8 @@ class Node(Site):
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
         self.require_checked(admitted.plan)
-        self.ledger.begin(order, self._reservation(admitted), self.runtime.clock.now())
+        now = self.runtime.clock.now()
+        self.ledger.begin(order, self._reservation(admitted, now), now)
         bulletin = self.witnessed_bulletin()
         verify_vouched(self, admitted)
         policy.verify_not_revoked(bulletin, admitted.permit)
@@ -103,14 +105,17 @@ class Node(Site):
             epoch=bulletin.epoch,
         )
 
-    def _reservation(self, admitted: AdmittedOrder) -> Reservation:
+    def _reservation(self, admitted: AdmittedOrder, now: datetime) -> Reservation:
         grant = admitted.permit.grant(self.settings.unit)
+        use = use_of(admitted.plan, self.contract(admitted.plan.contract))
         return Reservation(
             run_id=admitted.permit.run_id,
             permit=admitted.permit.digest,
             event=admitted.plan.run_event(),
             exchanges=admitted.plan.exchanges,
             epsilon_granted=grant.epsilon if grant else 0.0,
+            use=use,
+            bounds=policy.bounds_of(self.settings, use, now, admitted.permit.ledger_caps),
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:

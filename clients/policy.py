@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from clients.budget import Bound, Use, bounds_for
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
+from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
@@ -91,6 +93,21 @@ def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) 
         )
     if in_maintenance(settings.maintenance_windows, now):
         yield "policy.maintenance", "the unit is in a maintenance window: ask again later"
+
+
+def bounds_of(
+    settings: NodeSettings, use: Use, now: datetime, permitted: EpsilonCaps | None
+) -> tuple[Bound, ...]:
+    """Return the bounds on parts of the ledger that the unit and the permit set for a run now."""
+    own = EpsilonCaps(line=settings.line_epsilon_cap, year=settings.year_epsilon_cap)
+    return bounds_for(use, now.year, settings.purpose_epsilon_caps, own, permitted)
+
+
+def standing_bounds(settings: NodeSettings, year: int) -> tuple[Bound, ...]:
+    """Return the bounds that the settings set by name: each purpose's, and this year's."""
+    named = [Bound("purpose", name, cap) for name, cap in settings.purpose_epsilon_caps.items()]
+    cap = settings.year_epsilon_cap
+    return (*named, *([] if cap is None else [Bound("year", str(year), cap)]))
 
 
 def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:

@@ -158,6 +158,11 @@ class RecordingGateway:
         self._record("key rotation", len(rotation.to_bytes()), rotation.digest)
         return self._gateway.rotate_key(rotation)
 
+    def fetch_ledger_history(self, request: Envelope) -> Envelope:
+        """Hand over a signed LedgerRequest and return the signed LedgerHistory."""
+        self._record("ledger request", len(request.to_bytes()), request.digest)
+        return self._gateway.fetch_ledger_history(request)
+
     def leave(self, statement: Envelope) -> LeaveAnswer:
         """Hand over a signed Leave, after which governance accepts nothing more of this key."""
         self._record("leave", len(statement.to_bytes()), statement.digest)

@@ -118,6 +118,10 @@ class NodeSettings(BaseSettings):
         tasks: the tasks that this unit takes part in; None for all that are installed.
         run_epsilon_cap: the most epsilon that one run may be granted for this unit; None for no
             limit besides `epsilon_cap`.
+        purpose_epsilon_caps: the most epsilon over all runs of a purpose and of those below it.
+        line_epsilon_cap: the most epsilon over all runs of one model line; None for no such limit.
+        year_epsilon_cap: the most epsilon over all runs of one calendar year; None for no such
+            limit.
         accepted_server_versions: the server versions that this unit works with; None for all.
         maintenance_windows: hours of the week in UTC, such as `Sat 02:00-06:00`, in which the unit
             takes part in nothing.
@@ -150,6 +154,11 @@ class NodeSettings(BaseSettings):
     runtime_port: Port = 8341
     tasks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     run_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
+    purpose_epsilon_caps: dict[Name, Annotated[Positive, Field(allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    line_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
+    year_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
     accepted_server_versions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     maintenance_windows: tuple[WindowText, ...] = ()
     columns: dict[Text, Text] = Field(default_factory=dict)

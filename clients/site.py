@@ -7,11 +7,12 @@ from typing import TypeVar
 import structlog
 
 from clients import runtime
+from clients.budget import Cap
 from clients.bulletin import BulletinStore
 from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
 from clients.handovers import KeyStore
-from clients.ledger import Cap, Ledger
+from clients.ledger import Ledger
 from clients.pseudonyms import Pseudonymiser
 from clients.sent import open_gateway
 from clients.settings import NodeSettings

@@ -8,10 +8,11 @@ from datetime import datetime
 
 import httpx
 
+from clients.budget import Cap
 from clients.bulletin import BulletinStore
 from clients.clock import Clock
 from clients.doctor.lines import shake_hands, superlink_line
-from clients.ledger import Cap, Ledger
+from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.errors import ExpiredError

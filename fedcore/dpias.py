@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedcore.caps import EpsilonCaps
 from fedcore.record import At, Digest, Name, Part, Positive, Record, Text
 
 DpiaState = Literal[
@@ -86,6 +87,7 @@ class Bindings(Part):
     secure_aggregation: bool | None = None
     fairness: tuple[FairnessBound, ...] | None = None
     update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
+    ledger_caps: EpsilonCaps | None = None
 
 
 class DpiaV1(Record):

@@ -63,6 +63,9 @@ class NodeGateway(Protocol):
         same rotation changes nothing.
         """
 
+    def fetch_ledger_history(self, request: Envelope) -> Envelope:
+        """Hand over a signed LedgerRequest and return the signed LedgerHistory."""
+
     def leave(self, statement: Envelope) -> LeaveAnswer:
         """Hand over a signed Leave, after which governance accepts nothing more of this key;
         repeating the same statement gets the same answer.

@@ -94,6 +94,10 @@ class HttpGateway:
         """
         return self._envelope("POST", "/v1/rotations", _plain(rotation))
 
+    def fetch_ledger_history(self, request: Envelope) -> Envelope:
+        """Hand over a signed LedgerRequest and return the signed LedgerHistory."""
+        return self._envelope("POST", "/v1/ledger-histories", _plain(request))
+
     def leave(self, statement: Envelope) -> LeaveAnswer:
         """Hand over a signed Leave, after which governance accepts nothing more of this key;
         repeating the same statement gets the same answer.

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedcore.caps import EpsilonCaps
 from fedcore.record import At, Counter, Digest, Name, Part, Positive, PublicKey, Realm, Record, Text
 from fedcore.transport_keys import TransportKey
 
@@ -62,6 +63,7 @@ class Permit(Record):
 
     Guarantees: names one run and kind, one plan, one DPIA version, the exact cohort with its keys
         and minimum, the server's and the author's key, and a time window in one realm.
+    `ledger_caps` are those that the DPIA binds the units' ledgers to.
     """
 
     schema_name: Literal["permit/1"] = Field(default="permit/1", alias="schema")
@@ -87,6 +89,7 @@ class Permit(Record):
     issued_at: At
     not_before: At
     expires_at: At
+    ledger_caps: EpsilonCaps | None = None
 
     def grant(self, unit: str) -> NodeGrant | None:
         """Return the unit's grant, or None when it is not of the cohort."""

@@ -112,6 +112,7 @@ def verify_bindings(documents: Documents) -> None:
         "privacy mode": plan.privacy.mode in bindings.privacy_modes,
         "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),
         "delta": permit.delta <= bindings.delta_cap,
+        "caps on ledgers": permit.ledger_caps == bindings.ledger_caps,
         "minimum of units": permit.minimum_cohort >= bindings.minimum_units,
     }
     broken = [name for name, holds in within.items() if not holds]

@@ -205,6 +205,7 @@ def _permit_of(desk: Desk, facts: GateFacts, stored: StoredDpia, run_id: str, ke
         expires_at=decide_expiry(
             desk.now, desk.settings.permit_valid_s, standing_of(stored).force_ends_at
         ),
+        ledger_caps=dpia.bindings.ledger_caps,
     )
 
 

@@ -6,12 +6,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, func, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from fedcore.errors import ConflictError
 from fedcore.record import Record
+from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
 from registry import log
 from registry.tables.documents import DocumentRow
@@ -107,6 +108,21 @@ def of_kind(session: Session, record_type: type[Record]) -> tuple[Envelope, ...]
     """Return all documents of one kind in the order of arrival."""
     found = session.exec(_OF_KIND, params={"kind": kind_of(record_type)})
     return tuple(map(_parse, found))
+
+
+def first_receipts(session: Session, unit: str) -> tuple[Envelope, ...]:
+    """Return the first receipt of a unit in each run, by run."""
+    first = (
+        select(func.min(col(DocumentRow.id)))
+        .where(DocumentRow.unit == unit, DocumentRow.kind == kind_of(Receipt))
+        .group_by(col(DocumentRow.run_id))
+    )
+    query = (
+        select(DocumentRow.envelope)
+        .where(col(DocumentRow.id).in_(first))
+        .order_by(col(DocumentRow.run_id))
+    )
+    return tuple(map(_parse, session.exec(query)))
 
 
 def erase(session: Session, digest: str) -> None:

@@ -67,6 +67,17 @@ def list_units(session: Session, run_id: str) -> tuple[str, ...]:
     return tuple(session.exec(select(PermitUnitRow.unit).where(PermitUnitRow.run_id == run_id)))
 
 
+def list_of_unit(session: Session, unit: str) -> tuple[str, ...]:
+    """Return the digests of all permits that ever named a unit, by run."""
+    query = (
+        select(PermitRow.permit)
+        .join(PermitUnitRow, col(PermitUnitRow.run_id) == col(PermitRow.run_id))
+        .where(PermitUnitRow.unit == unit)
+        .order_by(col(PermitRow.run_id))
+    )
+    return tuple(session.exec(query))
+
+
 def set_revocation(session: Session, run_id: str, revocation: str) -> None:
     """Store the digest of a permit's revocation, whose document must be stored before."""
     session.flush()

@@ -13,7 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from clients.ledger import Cap, Entry, Ledger
+from clients.budget import Cap
+from clients.ledger import Ledger
+from clients.ledger_entries import Entry
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.errors import FedError

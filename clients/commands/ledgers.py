@@ -1,51 +1,154 @@
-"""Look at the privacy ledger."""
+"""Look at the privacy ledger, hand a copy on, and rebuild a lost one."""
 
+from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from clients import runtime
 from clients.commands.options import SettingsOption
 from clients.settings import NodeSettings
 
+if TYPE_CHECKING:
+    from clients.ledger import Ledger
+    from clients.ledger_entries import Entry
+    from clients.spending import Part
+
 
 def show(settings: SettingsOption) -> None:
-    """List all entries, and what they add up to against the cap."""
-    from clients.ledger import Cap, Ledger
-    from clients.state import StateDir
-    from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
+    """List all entries, and what they add up to, part by part, against the caps."""
+    from clients.policy import standing_bounds
+    from clients.spending import parts_of
 
     loaded = NodeSettings.load(settings)
-    cap = Cap(epsilon=loaded.epsilon_cap, delta=loaded.delta)
-    path = StateDir(loaded.state_dir).ledger
-    with closing(Ledger(path, loaded.unit, loaded.subject_namespace, cap)) as opened:
-        entries, events = opened.entries(), opened.events()
+    now = runtime.SEAM.current(loaded.realm).clock.now()
+    with closing(_opened(loaded)) as ledger:
+        entries, reserved, cap = ledger.entries(), ledger.reservations(), ledger.cap
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_listed(entries))
+    parts = parts_of(reserved, cap, standing_bounds(loaded, now.year))
+    console.print(_added_up(parts))
+    whole = parts[0]
+    console.print(
+        f"epsilon reserved: {whole.claim:.4f} of at most {cap.epsilon:g} at delta {cap.delta:g}"
+    )
+    console.print(f"by PLD, if plans did not depend on outputs: {whole.pld:.4f}")
+    console.print("Where later plans were chosen after outputs, what is proved is the cap.")
+    rebuilt = sum(one.rebuilt for one in reserved)
+    if rebuilt:
+        console.print(f"{rebuilt} runs are of a lost ledger: each counts whole, begun or not")
+
+
+def verify(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of `ledger export`; without it, the node's own.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--settings", "-s", help="The node's settings (TOML).")
+    ] = None,
+) -> None:
+    """Hash all entries again: of the node's own ledger, against the last head that governance has
+    witnessed, or of an exported file, which needs nothing else.
+    """
+    if (file is None) == (settings is None):
+        raise typer.BadParameter("name either an exported file or --settings")
+    if file is not None:
+        _verify_file(file)
+    elif settings is not None:
+        loaded = NodeSettings.load(settings)
+        with closing(_opened(loaded)) as opened:
+            head, count = opened.head(), len(opened.entries())
+        typer.echo(f"ledger of {loaded.unit}: {count} entries, unbroken, head {head.hash}")
+        typer.echo("an older copy of the whole directory shows at the next synchronisation only")
+
+
+def _verify_file(file: Path) -> None:
+    from clients.ledger_export import read_export
+    from fedcore.errors import InvalidRecordError
+    from fedcore.privacy.accounting import renyi_epsilon
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InvalidRecordError(
+            "ledger.unreadable", f"{file} cannot be read: name an exported file", str(error)
+        ) from error
+    found = read_export(data)
+    claim = renyi_epsilon([one.event for one in found.reserved], found.cap.delta)
+    count, head = len(found.entries), found.head
+    typer.echo(f"ledger of {found.unit}: {count} entries, unbroken, head {head.hash}")
+    typer.echo(f"entry {head.sequence} is the newest: hold its hash against what governance has")
+    typer.echo(
+        f"epsilon reserved: {claim:.4f} of at most {found.cap.epsilon:g} at delta "
+        f"{found.cap.delta:g}"
+    )
+
+
+def export(
+    settings: SettingsOption,
+    out: Annotated[Path, typer.Option(help="Where the copy is written.")],
+) -> None:
+    """Write a copy of the ledger that can be verified anywhere; it holds no stored reply."""
+    from clients.ledger_export import export_ledger
+    from fedcore.atomic import write_atomically
+
+    with closing(_opened(NodeSettings.load(settings))) as ledger:
+        data, head = export_ledger(ledger), ledger.head()
+    write_atomically(out, data)
+    typer.echo(f"{out}: up to entry {head.sequence}, head {head.hash}")
+
+
+def rebuild(settings: SettingsOption) -> None:
+    """Write a lost ledger anew, from all that governance has ever permitted this unit.
+
+    It counts every permitted run whole, also those that never began: more than was spent, never
+    less. None of these runs goes on.
+    """
+    from clients.rebuild import rebuild as write_anew
+
+    loaded = NodeSettings.load(settings)
+    runs = write_anew(loaded, runtime.SEAM.current(loaded.realm).clock.now())
+    with closing(_opened(loaded)) as ledger:
+        whole = _whole(ledger)
+    typer.echo(f"rebuilt from {runs} permits: epsilon {whole:.4f} counts as reserved")
+    typer.echo("this is at least what was spent: each permitted run counts whole, begun or not")
+    typer.echo("none of these runs goes on; run `fedpact node sync` to have the ledger witnessed")
+
+
+def _whole(ledger: "Ledger") -> float:
+    from fedcore.privacy.accounting import renyi_epsilon
+
+    return renyi_epsilon(ledger.events(), ledger.cap.delta)
+
+
+def _opened(settings: NodeSettings) -> "Ledger":
+    from clients.budget import Cap
+    from clients.ledger import Ledger
+    from clients.state import StateDir
+
+    cap = Cap(epsilon=settings.epsilon_cap, delta=settings.delta)
+    path = StateDir(settings.state_dir).ledger
+    return Ledger(path, settings.unit, settings.subject_namespace, cap)
+
+
+def _listed(entries: Iterable["Entry"]) -> Table:
     table = Table("entry", "at", "kind", "run", "round", "attempt", "exchanges", "event")
     for entry in entries:
         table.add_row(str(entry.sequence), *_cells(entry.body))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(table)
-    claim, pld = renyi_epsilon(events, cap.delta), pld_epsilon(events, cap.delta)
-    console.print(
-        f"epsilon reserved: {claim:.4f} of at most {cap.epsilon:g} at delta {cap.delta:g}"
-    )
-    console.print(f"by PLD, if plans did not depend on outputs: {pld:.4f}")
-    console.print("Where later plans were chosen after outputs, what is proved is the cap.")
+    return table
 
 
-def verify(settings: SettingsOption) -> None:
-    """Hash all entries again and hold them against the last head that governance witnessed."""
-    from clients.ledger import Cap, Ledger
-    from clients.state import StateDir
-
-    loaded = NodeSettings.load(settings)
-    cap = Cap(epsilon=loaded.epsilon_cap, delta=loaded.delta)
-    path = StateDir(loaded.state_dir).ledger
-    with closing(Ledger(path, loaded.unit, loaded.subject_namespace, cap)) as opened:
-        head = opened.head()
-    typer.echo(f"ledger of {loaded.unit}: {head.sequence} entries, unbroken, head {head.hash}")
-    typer.echo("an older copy of the whole directory shows at the next synchronisation only")
+def _added_up(parts: Iterable["Part"]) -> Table:
+    table = Table("part", "of", "epsilon", "by PLD", "cap", "left of the cap")
+    for part in parts:
+        cap = "" if part.cap is None else f"{part.cap:g}"
+        left = "" if part.used is None else f"{max(0.0, 1 - part.used):.1%}"
+        table.add_row(part.scope, part.of, f"{part.claim:.4f}", f"{part.pld:.4f}", cap, left)
+    return table
 
 
 def _cells(body: dict[str, object]) -> list[str]:
@@ -57,4 +160,5 @@ def _cells(body: dict[str, object]) -> list[str]:
 
 def _event_text(event: dict[str, object]) -> str:
     noise, rate, steps = (event[k] for k in ("noise_multiplier", "sampling_rate", "steps"))
-    return f"{event['mechanism']}, noise {noise}, rate {rate}, {steps} steps"
+    adjacency = str(event["adjacency"]).replace("_", " ")
+    return f"{event['mechanism']}, noise {noise}, rate {rate}, {steps} steps, {adjacency}"

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+from clients.budget import Cap
 from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
-from clients.ledger import Cap, Entry, Ledger
+from clients.ledger import Ledger
+from clients.ledger_entries import Entry
 from clients.sent import journal_path, load_departures
 from fedcore.errors import FedError
 

@@ -101,7 +101,21 @@ def decide_within(
     Raises: InvalidRecordError `privacy.delta_invalid`.
     Reference: Feldman and Zrnic (2021), arXiv 2008.11193, Theorem 4.3, at the order of the cap.
     """
-    return renyi_epsilon([*events, *added], delta) <= cap
+    spent, threshold = _under(_summarise([*events, *added]), cap, delta)
+    return spent <= threshold
+
+
+def filter_share(events: Sequence[PrivacyEvent], cap: float, delta: float) -> float:
+    """Return which share of the filter of `cap` and `delta` is used up by `events`.
+
+    Guarantees: at most 1 when `decide_within` says yes, at least 1 when not; adds up over events,
+        but for rounding; 0.0 for no events, inf for a cap that admits none or is no number.
+    Raises: InvalidRecordError `privacy.delta_invalid`.
+    """
+    spent, threshold = _under(_summarise(events), cap, delta)
+    if spent == 0 and threshold >= 0:
+        return 0.0
+    return spent / threshold if threshold > 0 else math.inf
 
 
 def order_for(cap: float, delta: float) -> float:
@@ -113,12 +127,30 @@ def order_for(cap: float, delta: float) -> float:
         large that the grid has no order for it.
     """
     _require_delta(delta)
-    rank = bisect.bisect_left(
-        range(ORDER_COUNT + 1), True, key=lambda rank: _cap_of_order(_order(rank), delta) <= cap
-    )
+    rank = _rank_for(cap, delta)
     if rank > ORDER_COUNT or math.isinf(cap):
         raise InvalidRecordError("privacy.cap_invalid", f"no Rényi order serves a cap of {cap}")
     return _order(rank)
+
+
+def _under(summary: _Summary, cap: float, delta: float) -> tuple[float, float]:
+    """Return the divergence of events at the order of a cap, and the most that it may be there."""
+    _require_delta(delta)
+    if not summary:
+        return 0.0, 0.0 if cap >= 0 else -1.0
+    if math.isinf(cap):
+        return 0.0, cap
+    rank = _rank_for(cap, delta)
+    if rank > ORDER_COUNT:
+        return math.inf, 0.0
+    return _divergence(summary, _order(rank)), _threshold(_order(rank), delta)
+
+
+@lru_cache(maxsize=1024)
+def _rank_for(cap: float, delta: float) -> int:
+    return bisect.bisect_left(
+        range(ORDER_COUNT + 1), True, key=lambda rank: _cap_of_order(_order(rank), delta) <= cap
+    )
 
 
 @lru_cache(maxsize=1024)

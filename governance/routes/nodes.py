@@ -5,7 +5,7 @@ from starlette.status import HTTP_204_NO_CONTENT
 
 from fedcore.membership import LeaveAnswer
 from fedcore.signing import Envelope
-from governance import bulletins, memberships
+from governance import bulletins, ledgers, memberships
 from governance.routes.callers import NODE, Desks
 
 router = APIRouter(prefix="/v1")
@@ -42,3 +42,10 @@ def leave(body: Envelope, office: Desks) -> LeaveAnswer:
     """Take a unit's last statement, revoke its key, and name the models it has helped to train."""
     with office.writing() as desk:
         return memberships.leave(desk, body)
+
+
+@router.post("/ledger-histories", summary="Pull what a ledger may hold", openapi_extra=NODE)
+def fetch_ledger_history(body: Envelope, office: Desks) -> Envelope:
+    """Take a signed request, and return all permits and first receipts of the unit, signed."""
+    with office.reading() as desk:
+        return ledgers.load_history(desk, body)

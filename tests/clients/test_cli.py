@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
@@ -9,13 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from clients import runtime
+from clients.budget import Cap, Reservation
 from clients.bulletin import BulletinStore
-from clients.ledger import Cap, Ledger, Reservation
+from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore import canonical, cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.permits import Enrolment
+from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Realm
@@ -320,6 +323,64 @@ def test_the_ledger_is_shown_with_claim_pld_and_cap(node, settings):
     assert f"epsilon reserved: {claim:.4f} of at most 4 at delta 1e-05" in output
     (pld,) = map(float, re.findall(r"did not depend on outputs: ([\d.]+)", output))
     assert 0 < pld < claim
+
+
+def test_an_exported_ledger_is_verified_by_the_file_alone(node, settings, tmp_path):
+    charge(node)
+    out = tmp_path / "ledger.json"
+    code, output = fedpact("ledger", "export", "-s", settings, "--out", out)
+    assert code == 0
+    shutil.rmtree(node.state_dir)
+    told, text = fedpact("ledger", "verify", out)
+    assert (told, output.rpartition(" ")[2].strip() in text) == (0, True)
+    claim = renyi_epsilon([EVENT], 1e-5)
+    assert f"epsilon reserved: {claim:.4f} of at most 4 at delta 1e-05" in text
+    sound = out.read_bytes()
+    for place in range(0, len(sound), 41):
+        out.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        told, text = fedpact("ledger", "verify", out)
+        if told == 0:  # delta and cap are the exporter's word, and are shown
+            assert b'"cap":{' in sound[max(0, place - 60) : place]
+    assert fedpact("ledger", "verify")[0] == 2
+    assert "ledger.unreadable" in fedpact("ledger", "verify", tmp_path / "no.json")[1]
+
+
+def test_a_plan_is_held_against_the_ledger_before_anybody_asks(
+    node, settings, contract, contract_file, tmp_path
+):
+    assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 0
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(plan_of(contract, rounds=3).to_bytes())
+    code, output = plan_command("afford", plan, "-s", settings, "--every", "month")
+    assert (code, "Churn: fits" in output, "first refused: from 20" in output) == (0, True, True)
+    plan.write_bytes(plan_of(contract, rounds=500).to_bytes())
+    code, output = plan_command("afford", plan, "-s", settings)
+    assert (code, "Churn: does not fit" in output) == (1, True)
+    assert "plan.unreadable" in plan_command("afford", tmp_path / "no.json", "-s", settings)[1]
+
+
+def plan_of(contract, rounds):
+    return TrainingPlan(
+        title="Churn",
+        task="churn",
+        purpose="retention",
+        contract=contract.digest,
+        features=(Feature(field="plan", encoding="onehot"),),
+        units=(UnitTerms(unit="north", public_n=1536),),
+        minimum_units=1,
+        model=ModelSpec(kind="logistic"),
+        initial_model="sha256:" + "0" * 64,
+        algorithm=Algorithm(local_learning_rate=0.5),
+        rounds=rounds,
+        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
+    )
+
+
+def plan_command(*arguments):
+    entry = EntryPoint("plan", "clients.plan_cli:app [node]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"plan": entry})
+    result = CliRunner().invoke(root, ["plan", *map(str, arguments)], env={"COLUMNS": "200"})
+    return result.exit_code, result.output
 
 
 def test_an_empty_ledger_has_reserved_nothing(node, settings):

@@ -11,7 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clients import ledger as ledgers
-from clients.ledger import GENESIS, Cap, Ledger, Reservation
+from clients.budget import Cap, Reservation
+from clients.ledger import Ledger
+from clients.ledger_entries import GENESIS, append
 from fedcore.errors import (
     BudgetError,
     ConflictError,
@@ -172,7 +174,7 @@ def test_before_the_first_reservation_the_cap_may_still_change(path, order_of, s
 def test_a_ledger_whose_reservations_name_no_cap_goes_on_and_fixes_it_then(path, order_of, start):
     with opened(path) as ledger:
         old = {**ledgers._terms(reservation()), "kind": "reserve", "at": start.isoformat()}
-        ledgers._append(ledger._connection, old)
+        append(ledger._connection, old)
         ledger.begin(order_of(1), reservation(), start)
         ledger.begin(order_of(1, run_id="run-2"), reservation(run_id="run-2"), start)
     with opened(path, 9.0) as ledger, pytest.raises(BudgetError) as error:
@@ -255,7 +257,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from clients import ledger as ledgers
-from clients.ledger import Cap, Ledger, Reservation
+from clients.budget import Cap, Reservation
+from clients.ledger import Ledger
 from fedcore.errors import BudgetError
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Order
@@ -357,8 +360,7 @@ def test_a_claim_leads_from_the_last_witnessed_head_to_the_newest(used, order_of
 
 def test_without_a_witness_a_claim_starts_at_the_beginning(path):
     with opened(path) as ledger:
-        genesis = WitnessedHead(sequence=0, hash=GENESIS)
-        assert verify_head_claim(ledger.claim(), genesis, genesis) == ledger.head()
+        assert verify_head_claim(ledger.claim(), GENESIS, GENESIS) == ledger.head()
 
 
 def test_one_order_may_run_ahead_of_the_witness_and_no_more(used, order_of, start):
@@ -439,10 +441,8 @@ def test_a_rewritten_chain_does_not_get_past_its_witness(used, path, tmp_path, o
         newest = ledger.head()
     shorter = tmp_path / "shorter.db"
     Ledger.create(shorter, *BASE, start)
-    with opened(shorter) as ledger:
-        genesis = WitnessedHead(sequence=0, hash=GENESIS)
-        with pytest.raises(RollbackError):
-            verify_head_claim(ledger.claim(), genesis, newest)
+    with opened(shorter) as ledger, pytest.raises(RollbackError):
+        verify_head_claim(ledger.claim(), GENESIS, newest)
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM entries", "UPDATE entries SET hash = 'x'"])
@@ -513,7 +513,7 @@ def test_a_flipped_byte_in_the_journal_is_refused_or_leaves_what_governance_refu
         cut = powered_off(tmp_path, "cut")
     names = [cut.name, f"{cut.name}-wal"]
     size = (tmp_path / names[1]).stat().st_size
-    heads = {entry.sequence: entry.hash for entry in sound} | {0: GENESIS}
+    heads = {entry.sequence: entry.hash for entry in sound} | {0: GENESIS.hash}
     outcomes = set()
     for place in range(0, size, size // 150):
         damaged = with_flipped_byte(tmp_path, names, names[1], place)

@@ -7,8 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from clients import ledger as ledgers
-from clients.ledger import Cap, Ledger, Reservation
+from clients.budget import Cap, Reservation
+from clients.ledger import Ledger
+from clients.ledger_entries import append
 from fedcore.errors import ConflictError, TrustError
 from fedcore.privacy.events import PrivacyEvent
 
@@ -85,7 +86,7 @@ def test_a_failing_computation_is_not_called_a_damaged_ledger(path, order_of, st
 @pytest.mark.parametrize("body", [{"kind": "order", "run_id": "run-1"}, {"kind": "gift"}, {}])
 def test_an_entry_that_says_too_little_is_damage_however_well_it_is_chained(used, body):
     with opened(used) as ledger:
-        ledgers._append(ledger._connection, body)
+        append(ledger._connection, body)
         with pytest.raises(TrustError) as error:
             ledger.entries()
         assert error.value.code == "ledger.corrupt"

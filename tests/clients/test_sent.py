@@ -45,6 +45,7 @@ class Governance:
         return self.answer
 
     fetch_contract = sync_bulletin = submit_opt_out = rotate_key = leave = _reached
+    fetch_ledger_history = _reached
 
     def fetch_about(self):
         return self._reached(None)
@@ -133,6 +134,7 @@ def test_a_journal_left_empty_by_a_crash_is_begun_anew(journal):
         (lambda g, d: g.submit_opt_out(d), "opt-out"),
         (lambda g, d: g.rotate_key(d), "key rotation"),
         (lambda g, d: g.leave(d), "leave"),
+        (lambda g, d: g.fetch_ledger_history(d), "ledger request"),
     ],
 )
 def test_a_request_to_governance_is_on_disk_before_governance_is_reached(

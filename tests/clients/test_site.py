@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from clients import runtime
-from clients.ledger import Reservation
+from clients.budget import Reservation
 from clients.settings import NodeSettings
 from clients.site import Site
 from fedcore.errors import MismatchError, UnreachableError

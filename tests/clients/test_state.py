@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from clients.ledger import Cap, Ledger
+from clients.budget import Cap
+from clients.ledger import Ledger
 from clients.state import NodeKeys, StateDir, create_state, enrolment
 from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, FedError, InvalidRecordError, TrustError

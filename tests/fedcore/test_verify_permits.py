@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fedcore.caps import EpsilonCaps
 from fedcore.dpia_sections import FeatureReview, LegalEntity
 from fedcore.dpias import Condition, DpiaV1
 from fedcore.permits import PermitRenewal, Revocation
@@ -138,6 +139,7 @@ def test_a_purpose_that_the_contract_lacks_fails(world, failures):
         ({"epsilon_cap": 2.9}, "epsilon"),
         ({"delta_cap": 1e-6}, "delta"),
         ({"minimum_units": 3}, "minimum of units"),
+        ({"ledger_caps": EpsilonCaps(year=2.0)}, "caps on ledgers"),
         ({"contract": "sha256:" + "0" * 64}, "contract"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

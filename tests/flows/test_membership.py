@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.ledger import Cap, Ledger, Reservation
+from clients.budget import Cap, Reservation
+from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.site import Site
 from clients.state import StateDir

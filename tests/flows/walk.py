@@ -33,8 +33,10 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients import runtime
+from clients.budget import Cap
 from clients.intake import import_objections
-from clients.ledger import Cap, Entry, Ledger
+from clients.ledger import Ledger
+from clients.ledger_entries import Entry
 from clients.node import open_node
 from clients.quality.report import keep_report
 from clients.replies import decode_reply

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from fedcore.caps import EpsilonCaps
 from fedcore.errors import ConflictError, NotFoundError, RefusedError
 from fedcore.optouts import epoch_of
 from fedcore.privacy.accounting import renyi_epsilon
@@ -112,3 +113,12 @@ def test_the_minimum_cohort_is_the_stricter_of_plan_and_dpia(world):
     lax = world.plan(minimum_units=1)
     world.register(lax)
     assert world.permit("run-1", lax).minimum_cohort == 2
+
+
+def test_a_permit_carries_the_caps_that_the_dpia_binds_ledgers_to(world):
+    assert world.permit().ledger_caps is None
+    caps = EpsilonCaps(purpose=6.0, year=2.5)
+    before = world.dpia()
+    bindings = before.bindings.model_copy(update={"ledger_caps": caps})
+    world.take_into_force(world.dpia(version=2, bindings=bindings))
+    assert world.permit("run-2").ledger_caps == caps

@@ -10,6 +10,7 @@ import pytest
 
 from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.incidents import IncidentFacts, IncidentOpening
+from fedcore.ledgers import LedgerRequest
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 from governance.roles import HOUSE_ROLES, UNIT_ROLES
@@ -180,10 +181,12 @@ def documents_of(world, named, signer):
         reason="r",
         left_at=world.clock.now,
     )
+    asked = LedgerRequest(unit=named, nonce="ab" * 32, requested_at=world.clock.now)
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
         "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
         "/v1/opt-outs": world.sign(world.opt_out(named, 2), signer),
+        "/v1/ledger-histories": world.sign(asked, signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }

@@ -9,10 +9,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from clients.budget import Cap, Reservation
 from clients.bulletin import BulletinStore
 from clients.clock import SystemClock
 from clients.http import Health, node_app, served
-from clients.ledger import Cap, Ledger, Reservation
+from clients.ledger import Ledger
 from clients.state import StateDir
 from fedcore.merkle import root_hash
 from fedcore.optouts import Bulletin, LogPosition, WitnessedHead, set_digest

@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 from click.testing import CliRunner
 
+from clients.budget import Reservation
 from clients.doctor.examination import CHECKS, examine, verify_ready
-from clients.ledger import Reservation
 from clients.membership import accept, request_enrolment
 from clients.sent import journal_path, load_departures
 from clients.site import Site

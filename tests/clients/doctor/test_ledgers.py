@@ -3,8 +3,9 @@ from contextlib import closing
 
 import pytest
 
+from clients.budget import Cap, Reservation
 from clients.doctor.ledgers import check_budget, check_journal, check_ledger
-from clients.ledger import Cap, Ledger, Reservation
+from clients.ledger import Ledger
 from clients.sent import Departure, journal_path, record_departure
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
