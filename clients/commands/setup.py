@@ -28,7 +28,6 @@ def check(
     from clients.quality.page import print_report
     from clients.quality.report import keep_report
     from clients.site import Site
-    from clients.sources import source_of
 
     loaded = NodeSettings.load(settings)
     digest = contract_digest(contract, loaded)
@@ -48,13 +47,19 @@ def check(
         typer.echo(
             f"absent here, as declared: {', '.join(lacking)}; plans must say so of {loaded.unit}"
         )
-    known = {purpose.id for purpose in fit.purposes}
-    unknown = [f"purposes.{name}" for name in loaded.purposes if name not in known]
-    unknown += source_of(loaded).mapping.unknown_names(fit)
-    if unknown:
-        typer.echo(f"the settings name what this contract does not have: {', '.join(unknown)}")
+    _tell_unknown(fit, loaded)
     if faults.counts:
         typer.echo(f"left out, as faulty_rows = 'drop' says: {faults.sentence()}")
+
+
+def _tell_unknown(contract: "Contract", settings: NodeSettings) -> None:
+    from clients.sources import source_of
+
+    known = {purpose.id for purpose in contract.purposes}
+    unknown = [f"purposes.{name}" for name in settings.purposes if name not in known]
+    unknown += source_of(settings).mapping.unknown_names(contract)
+    if unknown:
+        typer.echo(f"the settings name what this contract does not have: {', '.join(unknown)}")
 
 
 def _tell_retention(contract: "Contract", past: int) -> None:

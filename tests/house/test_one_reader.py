@@ -21,8 +21,14 @@ USES = {
 # What opens a file of rows without the source's own functions.
 OPENERS = {"read_csv", "read_parquet", "read_ipc", "read_database", "scan_csv", "scan_parquet"}
 OPENER_FILES = {"clients/source_files.py"}
-# The doctor looks whether there is a first byte, who may read the file, and when it was written.
-PLACE_FILES = {"clients/sources.py", "clients/doctor/sources.py", "clients/commands/setup.py"}
+# The doctor looks whether there is a first byte, who may read the file, and when it was written;
+# the check and its report say what the source is called.
+PLACE_FILES = {
+    "clients/sources.py",
+    "clients/doctor/sources.py",
+    "clients/commands/setup.py",
+    "clients/quality/report.py",
+}
 # The doctor has a check of this name, which is none of the reader's.
 OWN = {
     ("clients/doctor/sources.py", "check_source"),
