@@ -24,6 +24,7 @@ from fedcore.errors import DataError
 from fedcore.plans import Feature
 
 _SUBJECT = "\x00subject"
+_IDENTIFIER = "\x00identifier"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
@@ -80,18 +81,22 @@ def load_examples(
     contract: Contract,
     features: tuple[Feature, ...],
     pseudonymiser: Pseudonymiser,
-    is_excluded: Callable[[str], bool],
+    is_excluded: Callable[..., bool],
 ) -> Examples:
     """Return the Examples of all customers who are sound and not excluded.
 
-    Args: `is_excluded` says of a pseudonym whether its customer must be left out.
+    Args: `is_excluded` says of a customer's pseudonyms, the present one and those under former keys
+        one by one, whether the customer must be left out.
     Guarantees: a source that has lost its last row since it was checked has no Examples, so that
         nobody outside can tell.
     Raises: DataError as `check_source`, but for `data.empty`; MismatchError when the plan does not
         fit the contract.
     """
     frame, _ = _examined(source, contract, pseudonymiser)
-    keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
+    keep = [
+        not is_excluded(pseudonym, *pseudonymiser.former(identifier))
+        for pseudonym, identifier in zip(frame[_SUBJECT], frame[_IDENTIFIER], strict=True)
+    ]
     rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
     return Examples(features=encode(rows, features, contract), labels=labels)
@@ -118,6 +123,15 @@ def holds_customer(
         for cell in rows.frame[contract.subject.column]
         if normalise(cell or "")
     )
+
+
+def load_identifiers(source: Source, contract: Contract) -> list[str]:
+    """Return the customers' identifiers of all rows, sound or not, as the source has them.
+
+    Raises: DataError `data.unreadable`, `data.column_missing`.
+    """
+    column = load_rows(source, [contract.subject.column]).frame[contract.subject.column]
+    return [cell for cell in column if normalise(cell or "")]
 
 
 def refuse_faults(faults: Faults) -> None:
@@ -158,8 +172,16 @@ def _examined(
     for rule, broken in rules.items():
         faults[contract.subject.column, rule] += int(broken.sum())
         sound &= ~broken
-    order = frame[contract.subject.column].str.to_uppercase()
-    table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
+    identifier = frame[contract.subject.column]
+    table = pl.DataFrame(
+        {
+            _SUBJECT: subject,
+            _IDENTIFIER: identifier,
+            _ORDER: identifier.str.to_uppercase(),
+            _LABEL: label,
+            **cells,
+        }
+    ).filter(sound)
     found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
     return table, Faults(found)
 

@@ -116,12 +116,9 @@ class Node(Site):
     def examples(self, plan: TrainingPlan) -> Examples:
         """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
         contract = self.contract(plan.contract)
+        pseudonymiser, left_out = self.reading(contract, plan.purpose)
         return load_examples(
-            source_of(self.settings),
-            contract,
-            plan.features,
-            self.pseudonymiser(contract),
-            self.opt_outs.left_out(contract, plan.purpose),
+            source_of(self.settings), contract, plan.features, pseudonymiser, left_out
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:
