@@ -111,7 +111,7 @@ class Draft:
                 said = self.histories.of(subject)
                 for event in said:
                     self._repeat(event, pseudonym=present, key_version=self.key_version)
-                end = {"act": "reissued", "reason": None, "successor": present}
+                end = {"act": "reissued", "successor": present}
                 self._repeat(said[-1], **end, channel=CHANNEL, received_at=self.now)
         if self.seen is not None:
             self.seen.catch_up(self.events[before:])

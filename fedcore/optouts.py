@@ -111,8 +111,8 @@ class OptOutEvent(Record):
 
     `reissued` ends what is known under a pseudonym of a former key; it goes on under `successor`.
     Signed by the unit's node. Sequence numbers are gapless per unit, from 1.
-    Guarantees: the ground has the act; a rejection, and nothing else, has a reason; a
-        re-issue, and nothing else, a successor.
+    Guarantees: the ground has the act; a rejection has a reason, which its re-issue
+        repeats, and nothing else has; a re-issue, and nothing else, has a successor.
     """
 
     schema_name: Literal["opt-out/1"] = Field(default="opt-out/1", alias="schema")
@@ -132,7 +132,7 @@ class OptOutEvent(Record):
     def _acts_of_the_ground(self) -> Self:
         if self.act not in (None, "reissued") and self.act not in EFFECTS[self.ground].acts:
             raise ValueError(f"act: there is no such act on ground {self.ground}")
-        if (self.act == "rejected") != (self.reason is not None):
+        if self.act != "reissued" and (self.act == "rejected") != (self.reason is not None):
             raise ValueError("reason: a rejection, and nothing else, has one")
         if (self.act == "reissued") != (self.successor not in (None, self.pseudonym)):
             raise ValueError("successor: a re-issue, and nothing else, has another pseudonym")
