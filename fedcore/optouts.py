@@ -166,7 +166,8 @@ def next_state(event: OptOutEvent, before: State | None, heir: State | None = No
         return effect.first if before is None or before in _IN_AGAIN else before
     if event.act == "reissued" and before not in (None, "reissued") and before == heir:
         return "reissued"
-    after = effect.steps.get((before, event.act))
+    # What was re-issued is begun anew by a new word, as if nothing had been said before it.
+    after = effect.steps.get((None if before == "reissued" else before, event.act))
     if after is None:
         found = "there is no such objection" if before is None else f"the objection is {before}"
         raise ConflictError(

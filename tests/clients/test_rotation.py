@@ -1,4 +1,4 @@
-"""A change of pseudonym keys, and what the one reader yields meanwhile, against a real governance."""
+"""A change of pseudonym keys, and what the one reader yields then, against a real governance."""
 
 import itertools
 from typing import Any
