@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients import intake
+from clients import intake, runtime
 from clients.data import load_examples
 from clients.keyring import LIST, key_path, load_ring
 from clients.rotation import reissue_events, retire_key, rotate_key
+from clients.sent import open_gateway
 from clients.sources import source_of
 from clients.statements import Statement
 from fedcore.errors import ConflictError, DataError, InvalidRecordError
 from fedcore.optouts import EFFECTS, states_of
+from fedcore.signing import sign_record
 
 CUSTOMERS = [f"C{number}" for number in range(1, 9)]
 EVERYBODY = set(CUSTOMERS)
@@ -245,3 +247,26 @@ def test_nobody_who_is_excluded_is_ever_yielded_whatever_becomes_of_the_keys(
             sequences = [event.sequence for event in site.opt_outs.events()]
             assert sequences == list(itertools.islice(itertools.count(1), len(sequences)))
             site.synchronise()
+
+
+def test_governance_takes_no_re_issue_whose_heir_is_not_in_the_same_state(
+    site, contract, federation
+):
+    """A node that would let somebody in again by a change of keys is refused."""
+    say(site, contract, "C2", "art21_2")
+    site.synchronise()
+    former = site.opt_outs.events()[0]
+    rotate_key(site)
+    site.reissue(["C2"], contract)
+    repeated, end = site.opt_outs.pending()
+    lied = former.model_copy(
+        update={"sequence": 2, "act": "reissued", "successor": f"{7:064x}", "channel": "rotation"}
+    )
+    with runtime.SEAM.bound(federation.surroundings):
+        gateway = open_gateway(site.settings)
+    with pytest.raises(ConflictError) as error:
+        gateway.submit_opt_out(sign_record(lied, site.key, site.settings.realm))
+    assert error.value.code == "opt_out.act_not_open"
+    for envelope in (repeated, end):
+        gateway.submit_opt_out(envelope)
+    assert site.synchronise().last_sequence == 3
