@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clients import intake, runtime
-from clients.data import load_examples
+from clients.data import Inputs, load_examples
 from clients.keyring import LIST, key_path, load_ring
 from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.sent import open_gateway
@@ -40,7 +40,9 @@ PATHS: tuple[tuple[Any, ...], ...] = (
 
 def examples(site, contract, features, purpose="marketing"):
     pseudonymiser, left_out = site.reading(contract, purpose)
-    return load_examples(source_of(site.settings), contract, features, pseudonymiser, left_out)
+    today = site.runtime.clock.now().date()
+    source, inputs = source_of(site.settings), Inputs(features)
+    return load_examples(source, contract, inputs, pseudonymiser, left_out, today)
 
 
 def read(site, contract, features, purpose="marketing"):
@@ -93,7 +95,8 @@ def test_a_state_is_carried_over_with_all_that_led_to_it(site, contract, feature
     assert read(site, contract, features) == inside
     *repeated, end = site.opt_outs.events()[len(said) :]
     assert (end.act, end.pseudonym, end.reason) == ("reissued", said[-1].pseudonym, said[-1].reason)
-    same = {"pseudonym", "key_version", "sequence"}
+    same = {"pseudonym", "key_version", "sequence", "repeats"}
+    assert [e.repeats for e in repeated] == [e.sequence for e in said]
     assert [e.model_dump(exclude=same) for e in repeated] == [
         e.model_dump(exclude=same) for e in said
     ]
