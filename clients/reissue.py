@@ -119,7 +119,8 @@ class Draft:
 
     def _repeat(self, event: OptOutEvent, **changes: Any) -> None:
         sequence = self.next_sequence + len(self.events)
-        self._write(event.model_copy(update={**changes, "sequence": sequence}))
+        first = {"repeats": event.repeats or event.sequence}
+        self._write(event.model_copy(update={**changes, **first, "sequence": sequence}))
 
     def _write(self, event: OptOutEvent) -> None:
         if self.histories is not None:

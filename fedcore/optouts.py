@@ -109,7 +109,9 @@ class OptOutEvent(Record):
     """A customer, under a pseudonym that only the unit can make, objects to a purpose; or, with an
     `act`, what became of it.
 
-    `reissued` ends what is known under a pseudonym of a former key; it goes on under `successor`.
+    `reissued` ends what is known under a pseudonym of a former key; it goes on under `successor`,
+    where each event of it was repeated: `repeats` is the sequence of what was first said, in the
+    end of what the last one said.
     Signed by the unit's node. Sequence numbers are gapless per unit, from 1.
     Guarantees: the ground has the act; a rejection has a reason, which its re-issue
         repeats, and nothing else has; a re-issue, and nothing else, has a successor.
@@ -127,6 +129,7 @@ class OptOutEvent(Record):
     act: Act | None = None
     reason: Reason | None = None
     successor: Hex256 | None = None
+    repeats: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _acts_of_the_ground(self) -> Self:
@@ -136,6 +139,8 @@ class OptOutEvent(Record):
             raise ValueError("reason: a rejection, and nothing else, has one")
         if (self.act == "reissued") != (self.successor not in (None, self.pseudonym)):
             raise ValueError("successor: a re-issue, and nothing else, has another pseudonym")
+        if self.repeats is not None and self.repeats >= self.sequence:
+            raise ValueError("repeats: an event before this one")
         return self
 
     @property
@@ -147,6 +152,14 @@ class OptOutEvent(Record):
     def heir(self) -> Subject | None:
         """What goes on in the place of a re-issued one; None for any other event."""
         return (self.successor, self.purpose, self.ground) if self.successor else None
+
+    def is_repeat_of(self, first: "OptOutEvent") -> bool:
+        """Return whether this says under a later key what the first event said, or ends that."""
+        own = {"pseudonym", "key_version", "sequence", "repeats"}
+        if self.act == "reissued":
+            own |= {"act", "channel", "received_at", "successor"}
+        same = first.model_dump(exclude=own) == self.model_dump(exclude=own)
+        return same and first.repeats is None
 
     @property
     def is_always_open(self) -> bool:
