@@ -11,8 +11,8 @@ Guarantees:
     - a damaged file is refused.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from fedcore.optouts import (
     OptOutEvent,
     consenting_to,
     excluded_from,
+    live_versions,
     set_digest,
     standing,
     states_of,
@@ -50,6 +51,27 @@ _SCHEMA = (
     "bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, "
     "confirmed INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Whom the reader must not yield for one purpose.
+
+    Attributes:
+        excluded: the pseudonyms that an objection keeps out.
+        consenting: those with a current consent; None where the purpose does not rest on consent.
+        key_versions: the keys without which not all of them can be told.
+    """
+
+    excluded: frozenset[str]
+    consenting: frozenset[str] | None
+    key_versions: frozenset[int]
+
+    def __call__(self, *pseudonyms: str) -> bool:
+        """Return whether the customer of these pseudonyms, one for each key, is left out."""
+        if not self.excluded.isdisjoint(pseudonyms):
+            return True
+        return self.consenting is not None and self.consenting.isdisjoint(pseudonyms)
 
 
 class BulletinStore:
@@ -109,9 +131,10 @@ class BulletinStore:
         """Return the sequence number of the unit's next event, from 1."""
         return int(self._row("SELECT MAX(sequence) FROM events")[0] or 0) + 1
 
-    def add(self, *events: Envelope) -> None:
+    def add(self, *events: Envelope, known_open: bool = False) -> None:
         """Store events of this unit, all of them or none; they act from now on.
 
+        Args: `known_open` when whoever numbered them has worked out all states up to the first.
         Raises: MismatchError `opt_out.sequence_gap` when they are not the next in sequence;
             ConflictError `opt_out.act_not_open`.
         """
@@ -122,7 +145,7 @@ class BulletinStore:
                     raise MismatchError(
                         "opt_out.sequence_gap", "another opt-out came in between: repeat it"
                     )
-            if not all(event.is_always_open for event in opened):
+            if not known_open and not all(event.is_always_open for event in opened):
                 states_of([*self.events(), *opened])
             for event, envelope in zip(opened, events, strict=True):
                 self._insert(event.sequence, envelope)
@@ -199,19 +222,25 @@ class BulletinStore:
         """Return the pseudonyms that an objection keeps out of any of these purposes."""
         return excluded_from(states_of(self.events()), purposes)
 
-    def left_out(self, contract: Contract, purpose: str) -> Callable[[str], bool]:
-        """Return what says of a pseudonym whether it must not be read for a purpose.
+    def left_out(self, contract: Contract, purpose: str | None) -> LeftOut:
+        """Return what says of a customer's pseudonyms whether they must not be read for a purpose.
+
+        Args: `purpose` is None for what serves none: then the grounds that leave none are left.
 
         Guarantees: whoever an objection excludes is left out; where the purpose rests on consent,
             so is everybody without a current consent to it.
         Raises: ValueError for a purpose that is not in the contract.
         """
-        states = states_of(self.events())
-        excluded = excluded_from(states, purpose_line(contract.purposes, purpose))
-        if basis_of(contract.purposes, purpose) != "consent":
-            return excluded.__contains__
-        consenting = consenting_to(states, purpose) - excluded
-        return lambda pseudonym: pseudonym not in consenting
+        events = self.events()
+        states = states_of(events)
+        line, consents = purpose_line(contract.purposes, purpose) if purpose else (), None
+        if purpose and basis_of(contract.purposes, purpose) == "consent":
+            consents = consenting_to(states, purpose)
+        return LeftOut(
+            excluded=excluded_from(states, line),
+            consenting=consents,
+            key_versions=frozenset(live_versions(events, states)),
+        )
 
     def _take(self, sequence: int, envelope: Envelope) -> None:
         opened = self._open(envelope)

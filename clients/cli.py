@@ -12,6 +12,7 @@ from clients.commands import (
     ledgers,
     membership,
     opt_outs,
+    pseudonyms,
     rehearse,
     sent,
     setup,
@@ -28,6 +29,7 @@ app = typer.Typer(
 ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
+pseudonym = typer.Typer(help="Change the key of the pseudonyms.", no_args_is_help=True)
 
 app.command()(membership.init)
 app.command()(membership.enrol)
@@ -52,6 +54,10 @@ opt_out.command("token")(opt_outs.make_token)
 consent.command("add")(consents.add_consent)
 consent.command("import")(consents.import_consents)
 consent.command("withdraw")(consents.withdraw_consent)
+pseudonym.command("show")(pseudonyms.show_keys)
+pseudonym.command("rotate")(pseudonyms.rotate_key)
+pseudonym.command("reissue")(pseudonyms.reissue_events)
+pseudonym.command("retire")(pseudonyms.retire_key)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 ledger.command("export")(ledgers.export)
@@ -59,3 +65,4 @@ ledger.command("rebuild")(ledgers.rebuild)
 app.add_typer(ledger, name="ledger")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")
+app.add_typer(pseudonym, name="pseudonym")

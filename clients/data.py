@@ -10,7 +10,7 @@ Guarantees: one Example for each customer; no excluded customer is ever yielded;
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -26,7 +26,6 @@ from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 from fedcore.plans import Feature
 
-_SUBJECT = "\x00subject"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
@@ -75,6 +74,7 @@ class Reading:
         cells: a field's cells as the contract means them; none of a field that is absent here.
         label: 1 for the positive label, else 0.
         subject: pseudonyms; null where the identifier is empty.
+        former: for each row the customer's pseudonyms under the former keys that still count.
         broken: by column and rule, which rows break it.
         past_retention: how many rows were left out as past it.
     """
@@ -83,8 +83,26 @@ class Reading:
     cells: Mapping[str, pl.Series]
     label: pl.Series
     subject: pl.Series
+    former: Sequence[tuple[str, ...]]
     broken: Mapping[tuple[str, str], pl.Series]
     past_retention: int
+
+    def kept(self, is_left_out: Callable[..., bool]) -> pl.Series:
+        """Return which rows are of nobody who is left out; one without an identifier is kept.
+
+        Args: `is_left_out` says of all pseudonyms of a customer, the present one first, whether the
+            customer must be left out.
+        """
+        pairs = zip(self.subject, self.former, strict=True)
+        keep = [now is None or not is_left_out(now, *former) for now, former in pairs]
+        return pl.Series(keep, dtype=pl.Boolean)
+
+    def sound(self) -> pl.Series:
+        """Return which rows break no rule."""
+        sound = pl.Series([True] * len(self.label), dtype=pl.Boolean)
+        for broken in self.broken.values():
+            sound &= ~broken
+        return sound
 
     def faults(self) -> Faults:
         """Return how many rows break which rule."""
@@ -145,13 +163,13 @@ def load_examples(
     contract: Contract,
     inputs: Inputs,
     pseudonymiser: Pseudonymiser,
-    is_excluded: Callable[[str], bool],
+    is_excluded: Callable[..., bool],
     today: date,
 ) -> Examples:
     """Return the Examples of all customers who are sound, within retention and not excluded.
 
     Args:
-        is_excluded: says of a pseudonym whether its customer must be left out.
+        is_excluded: as for `Reading.kept`.
         today: the day in UTC, of a clock that was held against governance's signed time.
     Guarantees: a source that has lost its last row since it was checked has no Examples, so that
         nobody outside can tell.
@@ -159,9 +177,10 @@ def load_examples(
         MismatchError when the plan does not fit the contract.
     """
     source.mapping.verify_has(inputs.fields)
-    frame = _sound(_read(source, contract, pseudonymiser, today), contract)
-    keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
-    rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
+    reading = _read(source, contract, pseudonymiser, today)
+    order = reading.rows.frame[contract.subject.column].str.to_uppercase()
+    table = pl.DataFrame({_ORDER: order, _LABEL: reading.label, **reading.cells})
+    rows = table.filter(reading.sound() & reading.kept(is_excluded)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
     return Examples(features=encode(rows, inputs.features, contract, inputs.absent), labels=labels)
 
@@ -187,6 +206,15 @@ def holds_customer(
         for cell in rows.frame[contract.subject.column]
         if normalise(cell or "")
     )
+
+
+def load_identifiers(source: Source, contract: Contract) -> list[str]:
+    """Return the customers' identifiers of all rows, sound or not, as the source has them.
+
+    Raises: DataError `data.unreadable`, `data.column_missing`.
+    """
+    column = load_rows(source, [contract.subject.column]).frame[contract.subject.column]
+    return [cell for cell in column if normalise(cell or "")]
 
 
 def refuse_faults(faults: Faults) -> None:
@@ -219,19 +247,11 @@ def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser, toda
         broken |= {(field.name, rule): found for rule, found in rules.items()}
     label, unknown = _label_cells(frame[contract.label.name], contract)
     broken[contract.label.name, "not one of the two labels"] = unknown
-    subject, rules = _subjects(frame[contract.subject.column], pseudonymiser)
+    identifiers = frame[contract.subject.column]
+    subject, rules = _subjects(identifiers, pseudonymiser)
+    former = [pseudonymiser.former(cell) if normalise(cell or "") else () for cell in identifiers]
     broken |= {(contract.subject.column, rule): found for rule, found in rules.items()}
-    return Reading(Rows(frame, rows.malformed), cells, label, subject, broken, past)
-
-
-def _sound(reading: Reading, contract: Contract) -> pl.DataFrame:
-    """Return the rows that break no rule."""
-    sound = pl.Series([True] * len(reading.label), dtype=pl.Boolean)
-    for broken in reading.broken.values():
-        sound &= ~broken
-    order = reading.rows.frame[contract.subject.column].str.to_uppercase()
-    columns = {_SUBJECT: reading.subject, _ORDER: order, _LABEL: reading.label, **reading.cells}
-    return pl.DataFrame(columns).filter(sound)
+    return Reading(Rows(frame, rows.malformed), cells, label, subject, former, broken, past)
 
 
 def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:

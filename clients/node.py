@@ -124,12 +124,13 @@ class Node(Site):
         Raises: DataError.
         """
         contract = self.contract(plan.contract)
+        pseudonymiser, left_out = self.reading(contract, plan.purpose)
         return load_examples(
             source_of(self.settings),
             contract,
             Inputs(plan.features, plan.absent_at(self.settings.unit)),
-            self.pseudonymiser(contract),
-            self.opt_outs.left_out(contract, plan.purpose),
+            pseudonymiser,
+            left_out,
             self.runtime.clock.now().date(),
         )
 

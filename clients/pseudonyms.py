@@ -22,10 +22,17 @@ class Pseudonymiser:
     Reference: RFC 2104; parts are length-prefixed, so that no two inputs run together.
     """
 
-    def __init__(self, key: bytes, rule: SubjectRule) -> None:
+    def __init__(
+        self, key: bytes, rule: SubjectRule, former: tuple["Pseudonymiser", ...] = ()
+    ) -> None:
+        """Take a key; `former` are the pseudonymisers of the keys before it that still count.
+
+        Raises: InvalidRecordError `key.too_short`.
+        """
         if len(key) < KEY_BYTES:
             raise InvalidRecordError("key.too_short", "a pseudonym key needs 256 bits")
         prefix = _joined(_DOMAIN, rule.namespace.encode(), rule.normaliser.encode())
+        self._former = former
         self._mac = hmac.new(key, prefix, hashlib.sha256)
 
     def pseudonym(self, identifier: str) -> str:
@@ -39,6 +46,13 @@ class Pseudonymiser:
         mac = self._mac.copy()
         mac.update(_joined(value.encode()))
         return mac.hexdigest()
+
+    def former(self, identifier: str) -> tuple[str, ...]:
+        """Return the pseudonyms of a customer under the former keys, oldest first.
+
+        Raises: DataError `data.subject_missing` for an empty identifier.
+        """
+        return tuple(maker.pseudonym(identifier) for maker in self._former)
 
 
 def normalise(identifier: str) -> str:

@@ -1,19 +1,20 @@
 """A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
 
 from clients import runtime
 from clients.budget import Cap
-from clients.bulletin import BulletinStore
+from clients.bulletin import BulletinStore, LeftOut
 from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
 from clients.pseudonyms import Pseudonymiser
+from clients.reissue import Draft, Histories
 from clients.sent import open_gateway
 from clients.settings import NodeSettings
 from clients.sources import source_of
@@ -23,7 +24,7 @@ from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
 from fedcore.handovers import GovernanceKeys
-from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
+from fedcore.optouts import Bulletin, BulletinRequest
 from fedcore.plans import TrainingPlan
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
@@ -53,7 +54,8 @@ class Site:
         self.key = self.state.node_key()
         self._keys = KeyStore(settings)
         self._contracts: dict[str, Contract] = {}
-        self._pseudonym_key = self.state.pseudonym_key()
+        self.state.pseudonym_keys()  # without them nothing may be read or taken in
+        self._histories = Histories()
         self.ledger = Ledger(
             self.state.ledger,
             settings.unit,
@@ -74,21 +76,27 @@ class Site:
         self.opt_outs.close()
 
     def check(
-        self, contract_digest: str, watch: Callable[[Reading], None] = lambda _: None
+        self,
+        contract_digest: str,
+        watch: Callable[[Reading, LeftOut], None] = lambda *_: None,
     ) -> Faults:
         """Hold the source against a contract for the operator, and record whether the node is
         available.
 
-        Args: `watch` is shown what was read, whatever comes of the check.
+        Args: `watch` is shown what was read, whatever comes of the check, and who of it must be
+            in nothing that is made of it.
         Returns: the faults whose customers are left out, none unless the settings say `drop`.
         Raises: DataError that names columns and rules; the node then stays unavailable for this
             contract until a later check succeeds.
         """
         contract = self.contract(contract_digest)
         absent, now = self.settings.absent_fields, self.runtime.clock.now()
-        source, pseudonymiser = source_of(self.settings), self.pseudonymiser(contract)
+        source = source_of(self.settings)
+        pseudonymiser, left_out = self.reading(contract, None)
         try:
-            faults = check_source(source, contract, pseudonymiser, now.date(), watch)
+            faults = check_source(
+                source, contract, pseudonymiser, now.date(), lambda found: watch(found, left_out)
+            )
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:
@@ -133,41 +141,60 @@ class Site:
         for statement in statements:
             self.verify_statement(statement, contract)
         with exclusive(self.state.lock):
-            events = self._events(statements, contract, seen)
-            signed = [sign_record(event, self.key, self.settings.realm) for event in events]
-            self.opt_outs.add(*signed)
-        if seen is not None and events:
-            seen.sequence = events[-1].sequence
-        return [event.sequence for event in events]
+            draft = self._draft(statements, contract, seen)
+            self._store(draft)
+        if seen is not None and draft.events:
+            seen.sequence = draft.events[-1].sequence
+        return draft.numbers
 
     def count_new(self, statements: Sequence[Statement], contract: Contract, seen: Seen) -> int:
         """Return how many of these statements the store does not hold yet."""
-        return len(self._events(statements, contract, seen))
+        return len(self._draft(statements, contract, seen).numbers)
 
-    def _events(
+    def reissue(self, identifiers: Sequence[str], contract: Contract) -> int:
+        """Carry what is known of these customers over to the present pseudonym key, all or none.
+
+        Returns: how many of them were carried over; nobody twice.
+        """
+        with exclusive(self.state.lock):
+            draft = self._draft((), contract, None)
+            carried = sum(draft.carry(identifier) for identifier in identifiers)
+            self._store(draft)
+        return carried
+
+    def key_versions(self) -> Mapping[int, int]:
+        """Return how many objections and consents still need each pseudonym key, by version."""
+        histories = Histories()
+        histories.note(self.opt_outs.events())
+        return histories.live_versions()
+
+    def _draft(
         self, statements: Sequence[Statement], contract: Contract, seen: Seen | None
-    ) -> list[OptOutEvent]:
-        """Return the events of the statements, numbered from the next sequence on."""
-        pseudonymiser, now = self.pseudonymiser(contract), self.runtime.clock.now()
+    ) -> Draft:
+        ring, histories = self.state.pseudonym_keys(), None
         if seen is not None:
             seen.catch_up(self.opt_outs.events(seen.sequence))
-        number, events = self.opt_outs.next_sequence(), list[OptOutEvent]()
+        if ring.has_former:
+            # What is drafted and not stored must not be remembered.
+            histories, self._histories = self._histories, Histories()
+            histories.note(self.opt_outs.events(histories.sequence))
+        draft = Draft(
+            unit=self.settings.unit,
+            key_version=ring.version,
+            pseudonymiser=ring.pseudonymiser(contract.subject),
+            now=self.runtime.clock.now(),
+            next_sequence=self.opt_outs.next_sequence(),
+            histories=histories,
+            seen=seen,
+        )
         for statement in statements:
-            event = OptOutEvent(
-                unit=self.settings.unit,
-                sequence=number + len(events),
-                pseudonym=pseudonymiser.pseudonym(statement.identifier),
-                key_version=1,
-                purpose=statement.purpose,
-                channel=statement.channel,
-                ground=statement.ground,
-                received_at=statement.received_at or now,
-                act=statement.act,
-                reason=statement.reason,
-            )
-            if seen is None or seen.is_new(event):
-                events.append(event)
-        return events
+            draft.take(statement)
+        return draft
+
+    def _store(self, draft: Draft) -> None:
+        signed = [sign_record(event, self.key, self.settings.realm) for event in draft.events]
+        self.opt_outs.add(*signed, known_open=draft.histories is not None)
+        self._histories = draft.histories or self._histories
 
     def synchronise(self) -> Bulletin:
         """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
@@ -286,4 +313,17 @@ class Site:
 
     def pseudonymiser(self, contract: Contract) -> Pseudonymiser:
         """Return the unit's pseudonymiser under the contract's subject rule."""
-        return Pseudonymiser(self._pseudonym_key, contract.subject)
+        return self.state.pseudonym_keys().pseudonymiser(contract.subject)
+
+    def reading(self, contract: Contract, purpose: str | None) -> tuple[Pseudonymiser, LeftOut]:
+        """Return what the reader of rows needs for a purpose, or for none: the pseudonymiser, and
+        what says whom it must not yield.
+
+        Guarantees: the keys are all that the opt-outs need, whatever another process does to them
+            meanwhile.
+        Raises: InvalidRecordError `pseudonym.key_lost`.
+        """
+        left_out = self.opt_outs.left_out(contract, purpose)
+        ring = self.state.pseudonym_keys()  # after the events: a key is listed before it is used
+        ring.verify_has(left_out.key_versions)
+        return ring.pseudonymiser(contract.subject), left_out

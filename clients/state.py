@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from clients.keyring import KeyRing, create_first, load_ring
 from clients.ledger import Ledger
-from clients.pseudonyms import check_of, create_key, load_key
 from fedcore.atomic import sync_directory, write_atomically
 from fedcore.errors import ConflictError, InvalidRecordError, RefusedError, TrustError
 from fedcore.permits import Enrolment
@@ -16,7 +16,6 @@ from fedcore.record import PublicKey, Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.transport_keys import create_transport_key, load_transport_key
 
-_CHECK = "pseudonym.check"
 _FORMER = "former-keys.json"
 _MARK = "unfinished"
 _PUBLIC_KEYS = TypeAdapter(list[PublicKey])
@@ -156,27 +155,16 @@ class StateDir:
         """Return both keys. Raises: as `node_key` and `transport_public`."""
         return NodeKeys(self.node_key(), self.transport_public())
 
-    def pseudonym_key(self) -> bytes:
-        """Return the key of the unit's pseudonyms, the very one that it was founded with.
+    def pseudonym_keys(self) -> KeyRing:
+        """Return the keys of the unit's pseudonyms, all that there must be.
 
-        Raises: InvalidRecordError `key.unreadable`, `key.other`: under another key no opt-out would
-            match, and customers who objected would be trained on.
+        Raises: InvalidRecordError as `load_ring`.
         """
-        key = load_key(self.root / "pseudonym.key")
-        if check_of(key).encode() != self._pseudonym_check():
-            raise InvalidRecordError(
-                "key.other",
-                "pseudonym.key is not the key of this unit's opt-outs; restore it from its backup",
-            )
-        return key
+        return load_ring(self.root)
 
-    def _pseudonym_check(self) -> bytes:
-        try:
-            return (self.root / _CHECK).read_bytes()
-        except OSError as error:
-            raise InvalidRecordError(
-                "key.unreadable", f"{_CHECK} is missing; restore it from its backup", str(error)
-            ) from error
+    def pseudonym_key(self) -> bytes:
+        """Return the key that new pseudonyms are made with. Raises: as `pseudonym_keys`."""
+        return self.pseudonym_keys().key
 
     def contract(self, digest: str) -> Path:
         """Return where a fetched contract is kept."""
@@ -230,8 +218,7 @@ def create_state(root: Path, unit: str, namespace: str, at: datetime) -> StateDi
     sync_directory(root)
     SigningKey.generate().save(root / "node.pem")
     create_transport_key(root / "transport.key")
-    key = create_key(root / "pseudonym.key")
-    write_atomically(root / _CHECK, check_of(key).encode())
+    create_first(root)
     state = StateDir(root)
     Ledger.create(state.ledger, unit, namespace, at)
     mark.unlink()

@@ -4,6 +4,7 @@ Guarantees: whoever has a unit's events has the same state of each objection; wh
     not allow is refused; a customer is in again only by a step that the table names.
 """
 
+from collections import Counter as CountOf
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from fedcore.signing import Envelope
 EPOCH_S = 3600
 
 Ground = Literal["art21_2", "art21_1", "art7_3", "art17", "art18", "ccpa_120", "gpc"]
-Act = Literal["withdrawn", "upheld", "rejected", "erased", "lifted", "consented"]
+Act = Literal["withdrawn", "upheld", "rejected", "erased", "lifted", "consented", "reissued"]
 Reason = Literal["compelling_grounds", "legal_claims"]
 State = Literal[
     "excluded",
@@ -32,11 +33,14 @@ State = Literal[
     "lifted",
     "withdrawn",
     "consented",
+    "reissued",
 ]
 Subject = tuple[str, str, Ground]
 
 # In these states an objection excludes nobody; in every other one it does.
-_IN_AGAIN: frozenset[State] = frozenset({"rejected", "lifted", "withdrawn", "consented"})
+_IN_AGAIN: frozenset[State] = frozenset(
+    {"rejected", "lifted", "withdrawn", "consented", "reissued"}
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Effect:
 
     @property
     def acts(self) -> frozenset[Act]:
-        """The acts that there are on this ground."""
+        """The acts that customer or unit have on this ground."""
         return frozenset(act for _, act in self.steps)
 
 
@@ -105,8 +109,12 @@ class OptOutEvent(Record):
     """A customer, under a pseudonym that only the unit can make, objects to a purpose; or, with an
     `act`, what became of it.
 
+    `reissued` ends what is known under a pseudonym of a former key; it goes on under `successor`,
+    where each event of it was repeated: `repeats` is the sequence of what was first said, in the
+    end of what the last one said.
     Signed by the unit's node. Sequence numbers are gapless per unit, from 1.
-    Guarantees: the ground has the act; a rejection, and nothing else, has a reason.
+    Guarantees: the ground has the act; a rejection has a reason, which its re-issue
+        repeats, and nothing else has; a re-issue, and nothing else, has a successor.
     """
 
     schema_name: Literal["opt-out/1"] = Field(default="opt-out/1", alias="schema")
@@ -120,13 +128,19 @@ class OptOutEvent(Record):
     received_at: At
     act: Act | None = None
     reason: Reason | None = None
+    successor: Hex256 | None = None
+    repeats: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _acts_of_the_ground(self) -> Self:
-        if self.act is not None and self.act not in EFFECTS[self.ground].acts:
+        if self.act not in (None, "reissued") and self.act not in EFFECTS[self.ground].acts:
             raise ValueError(f"act: there is no such act on ground {self.ground}")
-        if (self.act == "rejected") != (self.reason is not None):
+        if self.act != "reissued" and (self.act == "rejected") != (self.reason is not None):
             raise ValueError("reason: a rejection, and nothing else, has one")
+        if (self.act == "reissued") != (self.successor not in (None, self.pseudonym)):
+            raise ValueError("successor: a re-issue, and nothing else, has another pseudonym")
+        if self.repeats is not None and self.repeats >= self.sequence:
+            raise ValueError("repeats: an event before this one")
         return self
 
     @property
@@ -135,20 +149,38 @@ class OptOutEvent(Record):
         return self.pseudonym, self.purpose, self.ground
 
     @property
+    def heir(self) -> Subject | None:
+        """What goes on in the place of a re-issued one; None for any other event."""
+        return (self.successor, self.purpose, self.ground) if self.successor else None
+
+    def is_repeat_of(self, first: "OptOutEvent") -> bool:
+        """Return whether this says under a later key what the first event said, or ends that."""
+        own = {"pseudonym", "key_version", "sequence", "repeats"}
+        if self.act == "reissued":
+            own |= {"act", "channel", "received_at", "successor"}
+        same = first.model_dump(exclude=own) == self.model_dump(exclude=own)
+        return same and first.repeats is None
+
+    @property
     def is_always_open(self) -> bool:
         """Whether it may follow any state: an objection, and a consent."""
         return self.act is None or self.act == "consented"
 
 
-def next_state(event: OptOutEvent, before: State | None) -> State:
+def next_state(event: OptOutEvent, before: State | None, heir: State | None = None) -> State:
     """Return the state that an event leads to, from the one before; None for the first.
 
+    Args: `heir` is the state of what goes on in the place of a re-issued one.
+    Guarantees: nothing is re-issued before its heir is in the very same state.
     Raises: ConflictError `opt_out.act_not_open` for an act that the table does not allow there.
     """
     effect = EFFECTS[event.ground]
     if event.act is None:
         return effect.first if before is None or before in _IN_AGAIN else before
-    after = effect.steps.get((before, event.act))
+    if event.act == "reissued" and before not in (None, "reissued") and before == heir:
+        return "reissued"
+    # What was re-issued is begun anew by a new word, as if nothing had been said before it.
+    after = effect.steps.get((None if before == "reissued" else before, event.act))
     if after is None:
         found = "there is no such objection" if before is None else f"the objection is {before}"
         raise ConflictError(
@@ -164,8 +196,27 @@ def states_of(events: Iterable[OptOutEvent]) -> dict[Subject, State]:
     """
     states: dict[Subject, State] = {}
     for event in events:
-        states[event.subject] = next_state(event, states.get(event.subject))
+        states[event.subject] = state_after(event, states)
     return states
+
+
+def state_after(event: OptOutEvent, states: Mapping[Subject, State]) -> State:
+    """Return the state of its subject that an event leads to, given the states before it.
+
+    Raises: ConflictError `opt_out.act_not_open`.
+    """
+    heir = states.get(event.heir) if event.heir else None
+    return next_state(event, states.get(event.subject), heir)
+
+
+def live_versions(
+    events: Iterable[OptOutEvent], states: Mapping[Subject, State]
+) -> Mapping[int, int]:
+    """Return the key versions that are needed still, each with how many objections and consents
+    are known under it and were not re-issued.
+    """
+    versions = {e.subject: e.key_version for e in events if states[e.subject] != "reissued"}
+    return CountOf(versions.values())
 
 
 def standing(states: Mapping[Subject, State]) -> frozenset[tuple[str, str]]:

@@ -15,6 +15,7 @@ from fedcore.signing import Envelope, sign_record
 from governance.auth import open_from_node, verify_fresh, verify_not_future, verify_speaks_for
 from governance.decisions.heads import GENESIS, verify_head_claim
 from governance.office import Desk
+from governance.reissues import verify_repeat
 from registry import bulletins, log, optouts, permits
 
 
@@ -23,7 +24,8 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
 
     Guarantees: sequences are gapless per unit, also under concurrent writers.
     Raises: SignatureError; ExpiredError `request.from_future`; ConflictError
-        `opt_out.sequence_gap`, `opt_out.sequence_known`, `opt_out.act_not_open`.
+        `opt_out.sequence_gap`, `opt_out.sequence_known`, `opt_out.act_not_open`; MismatchError
+        `opt_out.repeat_differs`.
     """
     event, unit = open_from_node(desk, envelope, OptOutEvent)
     verify_speaks_for(unit, event.unit)
@@ -38,6 +40,7 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     expected = optouts.last_sequence(desk.session, event.unit) + 1
     if event.sequence != expected:
         raise ConflictError("opt_out.sequence_gap", f"the next sequence number is {expected}")
+    verify_repeat(desk.session, event)
     optouts.append(desk.session, event, envelope, desk.now)
 
 

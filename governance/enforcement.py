@@ -20,9 +20,10 @@ from governance.decisions.enforcement import (
 )
 from governance.notice_settings import NoticeSettings
 from governance.office import Desk
+from governance.reissues import Followed, follow
 from governance.settings import GovernanceSettings
 from registry import enforcement
-from registry.enforcement import Issued, StoredEvent, StoredState
+from registry.enforcement import Issued, StoredEvent
 from registry.models import StoredModel
 
 UNKNOWN = ("opt_out.unknown", "this unit has no opt-out with this number")
@@ -32,8 +33,7 @@ UNKNOWN = ("opt_out.unknown", "this unit has no opt-out with this number")
 class _Standing:
     """What all statuses of one answer are told from."""
 
-    states: dict[tuple[str, str, str], StoredState]
-    newest: dict[int, StoredEvent]
+    followed: dict[int, Followed]
     issued: tuple[Issued, ...]
     trainings: tuple[Training, ...]
     models: dict[str, StoredModel]
@@ -46,14 +46,10 @@ def list_statuses(desk: Desk, unit: str, found: Sequence[StoredEvent]) -> tuple[
     Guarantees: as many queries for many events as for one; nothing of another unit is looked at.
     """
     issued = enforcement.list_issued(desk.session, unit)
-    states = enforcement.find_states(desk.session, unit, found)
     trainings = _trainings(desk, unit, issued)
     runs = {training.run_id for training in trainings}
     standing = _Standing(
-        states=states,
-        newest=enforcement.find_events(
-            desk.session, unit, {state.sequence for state in states.values()}
-        ),
+        followed=follow(desk.session, unit, found),
         issued=issued,
         trainings=trainings,
         models=enforcement.find_models(desk.session, runs),
@@ -106,18 +102,22 @@ def _trainings(desk: Desk, unit: str, issued: Sequence[Issued]) -> tuple[Trainin
 
 
 def _status(desk: Desk, stored: StoredEvent, standing: _Standing) -> OptOutStatus:
-    event, current = stored.event, standing.states[stored.event.subject]
-    newest = standing.newest[current.sequence]
+    event, known = stored.event, standing.followed[stored.event.sequence]
+    newest = known.newest
     objection = Objection(
-        sequence=current.sequence,
+        sequence=newest.event.sequence,
         purpose=event.purpose,
         ground=event.ground,
-        state=cast("State", current.state),
+        state=cast("State", known.state),
         received_at=newest.event.received_at,
         recorded_at=newest.recorded_at,
     )
     found = decide_enforcement(objection, standing.trainings)
-    held = (item.issued_at for item in standing.issued if item.last_sequence >= event.sequence)
+    held = (
+        item.issued_at
+        for item in standing.issued
+        if item.last_sequence >= known.said.event.sequence
+    )
     confirmed_at = next(held, None)
     lag = max((confirmed_at or desk.now) - event.received_at, timedelta(0))
     return OptOutStatus(
@@ -128,8 +128,8 @@ def _status(desk: Desk, stored: StoredEvent, standing: _Standing) -> OptOutStatu
         act=event.act,
         received_at=event.received_at,
         recorded_at=stored.recorded_at,
-        newest=current.sequence,
-        state=current.state,
+        newest=objection.sequence,
+        state=objection.state,
         excludes=excludes(objection.state),
         confirmed_at=confirmed_at,
         lag_s=lag.total_seconds(),

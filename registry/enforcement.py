@@ -1,14 +1,15 @@
 """What is kept of how a unit's opt-outs act: events, their states, bulletins, receipts, models."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from fedcore.contracts import Contract
-from fedcore.optouts import OptOutEvent
+from fedcore.optouts import Ground, OptOutEvent, Subject
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
@@ -66,16 +67,17 @@ def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict
 
 
 def find_states(
-    session: Session, unit: str, events: Sequence[StoredEvent]
-) -> dict[tuple[str, str, str], StoredState]:
-    """Return the current state of each objection that these events of a unit are about."""
-    subjects = {stored.event.subject for stored in events}
+    session: Session, unit: str, subjects: Collection[Subject]
+) -> dict[Subject, StoredState]:
+    """Return the current state of each of these objections of a unit."""
     key = tuple_(
         col(OptOutStateRow.pseudonym), col(OptOutStateRow.purpose), col(OptOutStateRow.ground)
     )
     query = select(OptOutStateRow).where(OptOutStateRow.unit == unit, key.in_(subjects))
     return {
-        (row.pseudonym, row.purpose, row.ground): StoredState(row.state, row.sequence)
+        (row.pseudonym, row.purpose, cast("Ground", row.ground)): StoredState(
+            row.state, row.sequence
+        )
         for row in session.exec(query)
     }
 

@@ -69,7 +69,10 @@ def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
 def _move(session: Session, event: OptOutEvent) -> None:
     key = (event.unit, *event.subject)
     row = session.get(OptOutStateRow, key)
-    state = next_state(event, cast(State, row.state) if row else None)
+    heir = session.get(OptOutStateRow, (event.unit, *event.heir)) if event.heir else None
+    state = next_state(
+        event, cast(State, row.state) if row else None, cast(State, heir.state) if heir else None
+    )
     if row is None:
         unit, pseudonym, purpose, ground = key
         row = OptOutStateRow(

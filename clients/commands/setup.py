@@ -9,6 +9,7 @@ from clients.commands.options import ContractName, SettingsOption, contract_dige
 from clients.settings import NodeSettings
 
 if TYPE_CHECKING:
+    from clients.bulletin import LeftOut
     from clients.data import Reading
     from fedcore.contracts import Contract
 
@@ -34,8 +35,8 @@ def check(
     with closing(Site(loaded)) as site:
         fit = site.contract(digest)
 
-        def watch(reading: "Reading") -> None:
-            made = keep_report(site, fit, reading)
+        def watch(reading: "Reading", left_out: "LeftOut") -> None:
+            made = keep_report(site, fit, reading, left_out)
             if report:
                 print_report(made)
 

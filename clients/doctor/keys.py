@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from clients.doctor.findings import Circumstances, Finding, failure, ok, refused
 from fedcore.errors import FedError
 
-_SECRETS = ("node.pem", "transport.key", "pseudonym.key")
+_SECRETS = ("node.pem", "transport.key", "pseudonym*.key")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -22,7 +22,7 @@ def check_keys(found: Circumstances) -> Iterator[Finding]:
         return
     openings: tuple[tuple[str, Callable[[], object]], ...] = (
         ("signing key", found.state.node_key),
-        ("pseudonym key", found.state.pseudonym_key),
+        ("pseudonym key", found.state.pseudonym_keys),
         ("transport key", found.state.transport_public),
     )
     for name, opening in openings:
@@ -35,11 +35,11 @@ def check_keys(found: Circumstances) -> Iterator[Finding]:
 
 
 def _readable_by_others(found: Circumstances) -> Iterator[Finding]:
-    for name in _SECRETS:
-        path = found.settings.state_dir / name
-        if path.exists() and os.name == "posix" and path.stat().st_mode & _OTHERS:
+    paths = [path for name in _SECRETS for path in sorted(found.settings.state_dir.glob(name))]
+    for path in paths:
+        if os.name == "posix" and path.stat().st_mode & _OTHERS:
             yield failure(
                 "key.permissions",
-                f"{name} may be used by others than its owner",
+                f"{path.name} may be used by others than its owner",
                 f"replace the key if someone had access, then: chmod 600 {path}",
             )

@@ -30,7 +30,9 @@ _CUSTOMER = {
 }
 
 
-def keep_report(site: Site, contract: Contract, reading: Reading) -> Report:
+def keep_report(
+    site: Site, contract: Contract, reading: Reading, is_left_out: Callable[..., bool]
+) -> Report:
     """Make the report on what was read, and keep it in place of the one before.
 
     Guarantees: customers whose data are to be erased or only stored are in no figure of it; the
@@ -43,20 +45,16 @@ def keep_report(site: Site, contract: Contract, reading: Reading) -> Report:
         "contract": contract.digest,
         "contract_name": f"{contract.contract_id} version {contract.version}",
         "made_at": site.runtime.clock.now().isoformat(),
-        # No purpose: what is left are the grounds that leave none.
-        **examine(reading, contract, site.opt_outs.excluded(()).__contains__),
+        **examine(reading, contract, is_left_out),
     }
     data = json.dumps(report, indent=2, allow_nan=False).encode()
     write_atomically(site.state.quality(contract.digest), data, 0o600)
     return report
 
 
-def examine(reading: Reading, contract: Contract, is_left_out: Callable[[str], bool]) -> Report:
+def examine(reading: Reading, contract: Contract, is_left_out: Callable[..., bool]) -> Report:
     """Return figures and findings, without the customers of whom `is_left_out` says yes."""
-    kept = pl.Series(
-        [pseudonym is None or not is_left_out(pseudonym) for pseudonym in reading.subject],
-        dtype=pl.Boolean,
-    )
+    kept = reading.kept(is_left_out)
     label = _label(reading, contract).filter(kept)
     columns = _columns(reading, contract, kept)
     fields = [examine_field(column, label) for column in columns]

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -297,6 +298,27 @@ def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
     assert len(store.excluded(("retention",))) == 1
     store.close()
     assert b"customer-2023-nobody" not in StateDir(node.state_dir).bulletin.read_bytes()
+
+
+def test_a_pseudonym_key_is_changed_and_the_former_one_goes_when_nothing_needs_it(
+    node, settings, contract_file
+):
+    asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--purpose", "retention"]
+    customer = Path(node.source).read_text().splitlines()[1].split(",")[0]
+    assert fedpact(*asked, "--ground", "art21_2", answers=f"{customer}\n" * 2)[0] == 0
+    code, output = fedpact("pseudonym", "rotate", "-s", settings)
+    assert (code, "key 2 makes all new pseudonyms" in output) == (0, True)
+    _, output = fedpact("pseudonym", "show", "-s", settings)
+    assert ("key 1  former  needed by 1" in output, "key 2  present" in output) == (True, True)
+    retire = ("pseudonym", "retire", "1", "-s", settings)
+    code, output = fedpact(*retire, "--yes")
+    assert (code, "pseudonym.key_needed" in output) == (1, True)
+    code, output = fedpact("pseudonym", "reissue", "-s", settings, "-c", contract_file)
+    assert (code, "1 customers were carried over" in output) == (0, True)
+    assert fedpact(*retire, answers="n\n")[0] == 1
+    assert (node.state_dir / "pseudonym.key").exists()
+    assert fedpact(*retire, answers="y\n")[0] == 0
+    assert not (node.state_dir / "pseudonym.key").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fedcore.optouts import (
     consenting_to,
     excluded_from,
     excludes,
+    live_versions,
     next_state,
     standing,
     states_of,
@@ -25,6 +26,7 @@ from fedcore.optouts import (
 
 GROUNDS, ACTS, STATES = get_args(Ground), get_args(Act), get_args(State)
 AGAIN = {"rejected", "lifted", "withdrawn", "consented"}
+HEIR = 2
 
 
 def event(ground="art21_2", act=None, sequence=1, customer=1, purpose="marketing", **changes):
@@ -39,6 +41,7 @@ def event(ground="art21_2", act=None, sequence=1, customer=1, purpose="marketing
         "received_at": datetime(2026, 3, 2, 9, 0, tzinfo=UTC),
         "act": act,
         "reason": "legal_claims" if act == "rejected" else None,
+        "successor": f"{HEIR:064x}" if act == "reissued" else None,
     }
     return OptOutEvent(**{**values, **changes})
 
@@ -109,7 +112,8 @@ def test_a_record_has_no_act_that_its_ground_does_not_have():
     for ground, act in itertools.product(GROUNDS, ACTS):
         content = event("art21_2").to_json() | {"ground": ground, "act": act}
         content |= {"reason": "compelling_grounds"} if act == "rejected" else {}
-        if act in EFFECTS[ground].acts:
+        content |= {"successor": f"{HEIR:064x}"} if act == "reissued" else {}
+        if act in {"reissued", *EFFECTS[ground].acts}:
             assert OptOutEvent.from_json(content).act == act
         else:
             refused.add((ground, act))
@@ -129,6 +133,47 @@ def test_a_rejection_and_nothing_else_has_a_reason():
         OptOutEvent.from_json(sound)
 
 
+def test_a_re_issue_and_nothing_else_has_another_pseudonym_to_go_on_under():
+    sound = event("art21_1", "reissued").to_json()
+    assert OptOutEvent.from_json(sound).heir == (f"{HEIR:064x}", "marketing", "art21_1")
+    for changes in ({"act": "upheld"}, {"successor": sound["pseudonym"]}, {"successor": "C2"}):
+        with pytest.raises(InvalidRecordError):
+            OptOutEvent.from_json(sound | changes)
+    sound.pop("successor")
+    with pytest.raises(InvalidRecordError):
+        OptOutEvent.from_json(sound)
+
+
+def reachable(ground):
+    return {EFFECTS[ground].first, *EFFECTS[ground].steps.values()}
+
+
+def test_nothing_is_re_issued_before_its_heir_is_in_the_very_same_state():
+    """So nobody is in again by a change of keys: governance holds every re-issue against this."""
+    for ground in GROUNDS:
+        end = event(ground, "reissued")
+        for state, heir in itertools.product(reachable(ground), (None, *reachable(ground))):
+            if state == heir:
+                assert next_state(end, state, heir) == "reissued"
+                continue
+            with pytest.raises(ConflictError) as error:
+                next_state(end, state, heir)
+            assert error.value.code == "opt_out.act_not_open"
+        for before in (None, "reissued"):
+            with pytest.raises(ConflictError):
+                next_state(end, before, before)
+
+
+def test_a_key_is_needed_until_all_that_is_known_under_it_was_re_issued():
+    events = [event(), event("gpc", sequence=2), event(customer=HEIR, sequence=3, key_version=2)]
+    assert live_versions(events, states_of(events)) == {1: 2, 2: 1}
+    events.append(event(act="reissued", sequence=4))
+    assert live_versions(events, states_of(events)) == {1: 1, 2: 1}
+    assert standing(states_of(events)) == {
+        (event(customer=n).pseudonym, "marketing") for n in (1, 2)
+    }
+
+
 def test_an_unknown_ground_or_act_is_refused_as_older_software_refuses_the_newer_ones():
     for changes in ({"ground": "art99"}, {"act": "forgotten"}, {"scope": "group"}):
         with pytest.raises(InvalidRecordError) as error:
@@ -139,9 +184,8 @@ def test_an_unknown_ground_or_act_is_refused_as_older_software_refuses_the_newer
 def test_what_may_follow_any_state_does():
     """Such events are stored without a look at those before."""
     for ground, state in itertools.product(GROUNDS, (None, *STATES)):
-        reachable = {EFFECTS[ground].first, *EFFECTS[ground].steps.values(), None}
         acts = {None, "consented"} & {None, *EFFECTS[ground].acts}
-        for act in acts if state in reachable else ():
+        for act in acts if state in {None, "reissued", *reachable(ground)} else ():
             assert event(ground, act).is_always_open
             assert next_state(event(ground, act), state)
 

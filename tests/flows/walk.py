@@ -40,10 +40,11 @@ from clients.ledger_entries import Entry
 from clients.node import open_node
 from clients.quality.report import keep_report
 from clients.replies import decode_reply
+from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
 from fedcore.errors import FedError
-from fedcore.optouts import set_digest
+from fedcore.optouts import set_digest, standing, states_of
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import Envelope
@@ -213,6 +214,7 @@ def do_everything(world: Any, journal: Journal) -> None:
         world.unit("north").opt_out("N001", worlds.PURPOSE)
         journal.write(kind="opted out")
     _import(world)
+    _rotate(world)
     world.run()
 
 
@@ -231,6 +233,16 @@ def _import(world: Any) -> None:
     with world.unit("north").node() as node:
         contract = node.contract(world.federation.contract.digest)
         import_objections(node, contract, path)
+
+
+def _rotate(world: Any) -> None:
+    """Change the pseudonym key, once, and go on with it as often as it is tried."""
+    with world.unit("north").node() as node:
+        if node.state.pseudonym_keys().version == 1:
+            rotate_key(node)
+        reissue_events(node, node.contract(world.federation.contract.digest))
+        if node.state.pseudonym_keys().has_former:
+            retire_key(node, 1)
 
 
 def look(root: Path, journal: Journal) -> list[str]:
@@ -297,8 +309,7 @@ def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     with runtime.SEAM.bound(surroundings), closing(open_node(settings)) as node:
         latest, events = node.opt_outs.latest(), node.opt_outs.events()
         confirmed = [e for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
-        pairs = frozenset((e.pseudonym, e.purpose) for e in confirmed)
-        if latest is not None and set_digest(pairs) != latest.set_digest:
+        if latest is not None and set_digest(standing(states_of(confirmed))) != latest.set_digest:
             wrong.append("the bulletin is half applied")
         if latest is not None and latest.last_sequence != node.opt_outs.confirmed_sequence():
             wrong.append("the bulletin and the confirmed number differ")

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fedcore import cli, gateway_http
-from fedcore.errors import NotFoundError
+from fedcore.errors import MismatchError, NotFoundError
 
 # The transactions' own, the API key, the unit, hand-overs, and eight of the list's.
 MOST = 15
@@ -132,3 +132,53 @@ def test_the_command_says_the_same_of_one_and_of_all(straddled, monkeypatch, tmp
     assert "held by no bulletin yet" in both
     code, output = said("--sequence", "9")
     assert (code, "opt_out.unknown" in output) == (1, True)
+
+
+def carry_over(world, said, sequence, key_version):
+    """Hand over what carries an event over to the next key. Returns: the event that repeats it."""
+    pseudonym = f"{key_version:064x}"
+    keyed = {"sequence": sequence, "pseudonym": pseudonym, "key_version": key_version}
+    repeat = said.model_copy(update={**keyed, "repeats": said.repeats or said.sequence})
+    end = {"sequence": sequence + 1, "act": "reissued", "successor": pseudonym}
+    end |= {"repeats": repeat.repeats, "channel": "rotation", "received_at": world.clock.now}
+    for event in (repeat, said.model_copy(update=end)):
+        world.gateway().submit_opt_out(world.sign(event, "north"))
+    return repeat
+
+
+def test_an_opt_out_under_another_key_keeps_its_first_time_and_its_enforcement(straddled, counted):
+    """Two changes of keys on, whichever of its numbers is asked about."""
+    waited = straddled.gateway("dpo").fetch_opt_out("north", 1)
+    first = straddled.opt_out("north", 1, received_at=waited.received_at)
+    straddled.clock.tick(hours=72)
+    again = carry_over(straddled, first, 2, 2)
+    straddled.clock.tick(hours=72)
+    carry_over(straddled, again, 4, 3)
+    assert straddled.gateway("dpo").fetch_opt_out("north", 1) == waited
+    with counted() as queries:
+        whole = straddled.gateway("dpo").list_opt_outs("north")
+    assert len(queries) <= MOST + 5, queries
+    assert [status.newest for status in whole] == [1] * 5
+    assert [status.enforced_since for status in whole] == [waited.enforced_since] * 5
+    assert [status.trained_before for status in whole] == [waited.trained_before] * 5
+    for repeat in (whole[1], whole[3]):
+        assert (repeat.received_at, repeat.lag_s) == (waited.received_at, waited.lag_s)
+    hand_over(straddled, 6, pseudonym=f"{3:064x}", key_version=3, act="withdrawn")
+    for sequence in (1, 2, 4, 5, 6):
+        status = straddled.gateway("dpo").fetch_opt_out("north", sequence)
+        assert (status.newest, status.state) == (6, "withdrawn")
+
+
+@pytest.mark.parametrize(
+    "lie", [{"purpose": "churn-prediction"}, {"channel": "mail"}, {"repeats": 2}], ids=str
+)
+def test_an_event_that_repeats_another_one_than_it_says_is_refused(straddled, lie):
+    """Else a later objection would borrow the time of an earlier one."""
+    received_at = straddled.gateway("dpo").fetch_opt_out("north", 1).received_at
+    hand_over(straddled, 2)
+    same = {"received_at": received_at, "repeats": 1}
+    with pytest.raises(MismatchError, match=r"opt_out\.repeat_differs"):
+        hand_over(straddled, 3, **(same | lie))
+    with pytest.raises(MismatchError, match=r"opt_out\.repeat_differs"):
+        hand_over(straddled, 3, repeats=1)
+    hand_over(straddled, 3, **same)

@@ -17,6 +17,8 @@ USES = {
     # For the operator alone, and no row leaves them: faults counted, and is a customer there.
     "check_source": {"clients/data.py", "clients/site.py"},
     "holds_customer": {"clients/data.py", "clients/site.py"},
+    # Identifiers alone, of all rows, to carry over what is known under former pseudonym keys.
+    "load_identifiers": {"clients/data.py", "clients/rotation.py"},
 }
 # What opens a file of rows without the source's own functions.
 OPENERS = {"read_csv", "read_parquet", "read_ipc", "read_database", "scan_csv", "scan_parquet"}
@@ -87,8 +89,16 @@ def test_training_reads_without_those_who_are_left_out(product):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_examples"
     ]
     assert [[ast.unparse(one) for one in call.args[-2:]] for call in calls] == [
-        ["self.opt_outs.left_out(contract, plan.purpose)", "self.runtime.clock.now().date()"]
+        ["left_out", "self.runtime.clock.now().date()"]
     ]
+    kept = [
+        ast.unparse(node.value)
+        for source in product
+        if source.path.as_posix() == "clients/node.py"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign) and "left_out" in ast.unparse(node.targets[0])
+    ]
+    assert kept == ["self.reading(contract, plan.purpose)"]
 
 
 @pytest.mark.parametrize(
