@@ -7,7 +7,7 @@ from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
 from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import ExpiredError, RefusedError
-from fedcore.optouts import Bulletin
+from fedcore.optouts import AnyBulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -78,13 +78,13 @@ def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) 
         yield "policy.maintenance", "the unit is in a maintenance window: ask again later"
 
 
-def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:
+def verify_not_revoked(bulletin: AnyBulletin, permit: Permit) -> None:
     """Refuse a run that governance has stopped. Raises: RefusedError `permit.revoked`."""
     if permit.run_id in bulletin.revoked_runs:
         raise RefusedError([("permit.revoked", "governance has revoked the permit of this run")])
 
 
-def verify_epoch(bulletin: Bulletin, permit: Permit) -> None:
+def verify_epoch(bulletin: AnyBulletin, permit: Permit) -> None:
     """Refuse opt-outs older than the permit asks for. Raises: ExpiredError `bulletin.stale`."""
     if bulletin.epoch < permit.min_opt_out_epoch:
         raise ExpiredError("bulletin.stale", "the permit asks for newer opt-outs than the unit has")

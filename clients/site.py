@@ -1,7 +1,7 @@
 """A unit's own side: keys, ledger, opt-outs, contract, and the line to governance."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -20,9 +20,19 @@ from clients.state import StateDir
 from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
-from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
+from fedcore.errors import DataError, MismatchError, RefusedError, RollbackError, UnreachableError
 from fedcore.handovers import GovernanceKeys
-from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
+from fedcore.opt_out_batches import OptOutBatch, batches_of, is_batch
+from fedcore.opt_out_history import HistoryRequest, unpack
+from fedcore.optouts import (
+    AnyBulletin,
+    Bulletin,
+    BulletinRequest,
+    Entry,
+    OptOutEvent,
+    microseconds,
+    moment_of,
+)
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
 from fedcore.trust import verify_bulletin, verify_bulletin_time
@@ -126,42 +136,62 @@ class Site:
         """
         for statement in statements:
             self.verify_statement(statement, contract)
+        return self.take_in_verified(statements, contract, seen)
+
+    def take_in_verified(
+        self, statements: Sequence[Statement], contract: Contract, seen: Seen | None = None
+    ) -> list[int]:
+        """Do as `take_in` with statements that `verify_statement` was asked about."""
         with exclusive(self.state.lock):
-            events = self._events(statements, contract, seen)
-            signed = [sign_record(event, self.key, self.settings.realm) for event in events]
-            self.opt_outs.add(*signed)
-        if seen is not None and events:
-            seen.sequence = events[-1].sequence
-        return [event.sequence for event in events]
+            entries = self._entries(statements, contract, seen)
+            number = self.opt_outs.next_sequence()
+            documents = self._documents(number, entries)
+            self.opt_outs.add(
+                *(sign_record(found, self.key, self.settings.realm) for found in documents)
+            )
+        if seen is not None:
+            seen.sequence += len(entries)
+        return list(range(number, number + len(entries)))
 
     def count_new(self, statements: Sequence[Statement], contract: Contract, seen: Seen) -> int:
         """Return how many of these statements the store does not hold yet."""
-        return len(self._events(statements, contract, seen))
+        return len(self._entries(statements, contract, seen))
 
-    def _events(
+    def _entries(
         self, statements: Sequence[Statement], contract: Contract, seen: Seen | None
-    ) -> list[OptOutEvent]:
-        """Return the events of the statements, numbered from the next sequence on."""
-        pseudonymiser, now = self.pseudonymiser(contract), self.runtime.clock.now()
+    ) -> list[Entry]:
+        """Return the statements as events have them, without those that were seen before."""
+        pseudonym = self.pseudonymiser(contract).pseudonym
+        now = microseconds(self.runtime.clock.now())
         if seen is not None:
-            seen.catch_up(self.opt_outs.events(seen.sequence))
-        number, events = self.opt_outs.next_sequence(), list[OptOutEvent]()
-        for statement in statements:
-            event = OptOutEvent(
-                unit=self.settings.unit,
-                sequence=number + len(events),
-                pseudonym=pseudonymiser.pseudonym(statement.identifier),
-                key_version=1,
-                purpose=statement.purpose,
-                channel=statement.channel,
-                ground=statement.ground,
-                received_at=statement.received_at or now,
-                act=statement.act,
-                reason=statement.reason,
+            seen.catch_up(self.opt_outs.entries(seen.sequence))
+        entries = [
+            Entry(
+                pseudonym(statement.identifier),
+                statement.said,
+                microseconds(statement.received_at) if statement.received_at else now,
             )
-            if seen is None or seen.is_new(event):
-                events.append(event)
-        return events
+            for statement in statements
+        ]
+        return [entry for entry in entries if seen is None or seen.is_new(entry)]
+
+    def _documents(
+        self, first_sequence: int, entries: Sequence[Entry]
+    ) -> Iterable[OptOutEvent | OptOutBatch]:
+        """Return what is to be signed: a single event by itself, more of them in batches."""
+        if len(entries) != 1:
+            return batches_of(self.settings.unit, first_sequence, 1, entries)
+        (pseudonym, said, received_us), *_ = entries
+        return [
+            OptOutEvent(
+                unit=self.settings.unit,
+                sequence=first_sequence,
+                pseudonym=pseudonym,
+                key_version=1,
+                received_at=moment_of(received_us),
+                **said._asdict(),
+            )
+        ]
 
     def synchronise(self) -> Bulletin:
         """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
@@ -171,11 +201,15 @@ class Site:
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
-        for event in self.opt_outs.pending_signed_by(self.key):
-            self._gateway.submit_opt_out(event)
+        for document in self.opt_outs.pending_signed_by(self.key):
+            if is_batch(document, self.settings.realm):
+                self._gateway.submit_opt_outs(document)
+            else:
+                self._gateway.submit_opt_out(document)
         with exclusive(self.state.lock):
             asked = self.runtime.clock.boot()
             bulletin = self._fetch_bulletin()
+            self._fetch_missing(bulletin.last_sequence)
             self.opt_outs.apply(bulletin, asked)
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
@@ -208,6 +242,7 @@ class Site:
             checkpoint_size=seen.size if seen else 0,
             head=self.ledger.claim(),
             requested_at=self.runtime.clock.now(),
+            answer="bulletin/2",
         )
         answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
         keys = self.governance_keys(answer.signer)
@@ -216,7 +251,23 @@ class Site:
         verify_bulletin_time(bulletin, self.runtime.clock.now())
         return bulletin
 
-    def bulletin_in_force(self) -> Bulletin:
+    def _fetch_missing(self, last_sequence: int) -> None:
+        """Take back the unit's own events up to a sequence, as far as the store lacks them.
+
+        Raises: as `synchronise`; RollbackError `bulletin.rollback` when governance leaves some out.
+        """
+        while (held := self.opt_outs.next_sequence() - 1) < last_sequence:
+            request = HistoryRequest(
+                unit=self.settings.unit,
+                after_sequence=held,
+                requested_at=self.runtime.clock.now(),
+            )
+            part = self._gateway.fetch_opt_outs(sign_record(request, self.key, self.settings.realm))
+            self.opt_outs.add(*unpack(part, self.settings.realm))
+            if self.opt_outs.next_sequence() - 1 <= held:
+                raise RollbackError("bulletin.rollback", "governance leaves out opt-outs")
+
+    def bulletin_in_force(self) -> AnyBulletin:
         """Return a fresh bulletin, pulling a new one when half of the old one's life is over."""
         latest, age = self.opt_outs.latest(), self.opt_outs.age(self.runtime.clock)
         if latest is None or age is None or age > (latest.valid_until - latest.issued_at) / 2:
@@ -226,7 +277,7 @@ class Site:
                 log.warning("governance.unreachable", unit=self.settings.unit)
         return self.opt_outs.verify_fresh(self.runtime.clock)
 
-    def witnessed_bulletin(self) -> Bulletin:
+    def witnessed_bulletin(self) -> AnyBulletin:
         """Return a bulletin under which the head just written is witnessed, or one round may run
         ahead.
         """

@@ -1,14 +1,22 @@
-"""Opt-out events, gapless per unit, and the one current state that they lead to."""
+"""Opt-out events, gapless per unit, and the one current state that they lead to.
 
+An event is kept as its node signed it: by itself, or in a batch of many. Guarantees: the two kinds
+together are gapless; `find_event` finds either.
+"""
+
+from collections.abc import Iterator
 from datetime import datetime
+from heapq import merge
 from typing import cast
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from fedcore.optouts import OptOutEvent, State, excludes, next_state
+from fedcore.opt_out_batches import OptOutBatch
+from fedcore.optouts import OptOutEvent, State, excludes
 from fedcore.signing import Envelope
-from registry.tables.optouts import OptOutRow, OptOutStateRow
+from registry import opt_out_sets
+from registry.tables.optouts import OptOutBatchRow, OptOutRow, OptOutStateRow
 
 
 def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at: datetime) -> None:
@@ -17,7 +25,7 @@ def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at
 
     Raises: ConflictError `opt_out.act_not_open`.
     """
-    _move(session, event)
+    opt_out_sets.move(session, event.unit, [event.entry], event.sequence)
     session.add(
         OptOutRow(
             unit=event.unit,
@@ -32,26 +40,107 @@ def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at
     session.flush()
 
 
+def append_batch(
+    session: Session, batch: OptOutBatch, envelope: Envelope, recorded_at: datetime
+) -> None:
+    """Store a batch and the states that its events lead to, as `append` does for each of them.
+
+    Raises: ConflictError `opt_out.act_not_open`.
+    """
+    opt_out_sets.move(session, batch.unit, list(batch.entries()), batch.first_sequence)
+    session.add(
+        OptOutBatchRow(
+            unit=batch.unit,
+            sequence=batch.first_sequence,
+            last_sequence=batch.last_sequence,
+            digest=batch.digest,
+            envelope=envelope.to_bytes().decode(),
+            recorded_at=recorded_at,
+        )
+    )
+    session.flush()
+
+
 def last_sequence(session: Session, unit: str) -> int:
     """Return the highest sequence of a unit, 0 when it has none."""
-    query = select(func.max(OptOutRow.sequence)).where(OptOutRow.unit == unit)
-    return session.exec(query).one() or 0
+    single = select(func.max(OptOutRow.sequence)).where(OptOutRow.unit == unit)
+    batched = select(func.max(OptOutBatchRow.last_sequence)).where(OptOutBatchRow.unit == unit)
+    return max(session.exec(single).one() or 0, session.exec(batched).one() or 0)
 
 
 def find_digest(session: Session, unit: str, sequence: int) -> str | None:
-    """Return the digest of a unit's event with this sequence, or None."""
-    query = select(OptOutRow.digest).where(OptOutRow.unit == unit, OptOutRow.sequence == sequence)
-    return session.exec(query).first()
+    """Return the digest of a unit's document whose first event has this sequence, or None."""
+    single = select(OptOutRow.digest).where(OptOutRow.unit == unit, OptOutRow.sequence == sequence)
+    batched = select(OptOutBatchRow.digest).where(
+        OptOutBatchRow.unit == unit, OptOutBatchRow.sequence == sequence
+    )
+    return session.exec(single).first() or session.exec(batched).first()
 
 
-def list_after(session: Session, unit: str, sequence: int) -> tuple[Envelope, ...]:
-    """Return a unit's own signed events after a sequence, in order."""
-    query = (
-        select(OptOutRow.envelope)
+def find_event(session: Session, unit: str, sequence: int) -> tuple[OptOutEvent, datetime] | None:
+    """Return a unit's event with this sequence, and when it was recorded; None when there is none.
+
+    The event is read from what its node signed, which was verified when it came.
+    """
+    single = session.get(OptOutRow, (unit, sequence))
+    if single is not None:
+        envelope = Envelope.from_bytes(single.envelope.encode())
+        return OptOutEvent.from_bytes(envelope.payload_bytes), single.recorded_at
+    query = select(OptOutBatchRow).where(
+        OptOutBatchRow.unit == unit,
+        OptOutBatchRow.sequence <= sequence,
+        OptOutBatchRow.last_sequence >= sequence,
+    )
+    row = session.exec(query).first()
+    if row is None:
+        return None
+    batch = OptOutBatch.from_bytes(Envelope.from_bytes(row.envelope.encode()).payload_bytes)
+    return batch.event(sequence), row.recorded_at
+
+
+def documents_after(session: Session, unit: str, sequence: int) -> Iterator[Envelope]:
+    """Yield a unit's own signed documents with events after a sequence, in order."""
+    single = (
+        select(OptOutRow.sequence, OptOutRow.envelope)
+        .where(OptOutRow.unit == unit, OptOutRow.sequence > sequence)
+        .order_by(col(OptOutRow.sequence))
+        .execution_options(yield_per=1000)
+    )
+    batched = (
+        select(OptOutBatchRow.sequence, OptOutBatchRow.envelope)
+        .where(OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence)
+        .order_by(col(OptOutBatchRow.sequence))
+        .execution_options(yield_per=4)
+    )
+    for _, envelope in merge(session.exec(single), session.exec(batched)):
+        yield Envelope.from_bytes(envelope.encode())
+
+
+def first_after(
+    session: Session, unit: str, sequence: int
+) -> tuple[int, datetime] | tuple[None, None]:
+    """Return the number of a unit's first event after a sequence, and when it was recorded."""
+    single = (
+        select(OptOutRow.sequence, OptOutRow.recorded_at)
         .where(OptOutRow.unit == unit, OptOutRow.sequence > sequence)
         .order_by(col(OptOutRow.sequence))
     )
-    return tuple(Envelope.from_bytes(text.encode()) for text in session.exec(query))
+    batched = (
+        select(OptOutBatchRow.sequence, OptOutBatchRow.recorded_at)
+        .where(OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence)
+        .order_by(col(OptOutBatchRow.sequence))
+    )
+    found = [session.exec(query.limit(1)).first() for query in (single, batched)]
+    known = [(max(first, sequence + 1), at) for first, at in filter(None, found)]
+    return min(known) if known else (None, None)
+
+
+def has_batch_after(session: Session, unit: str, sequence: int) -> bool:
+    """Return whether any of a unit's events after a sequence is in a batch."""
+    query = select(OptOutBatchRow.sequence).where(
+        OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence
+    )
+    return session.exec(query).first() is not None
 
 
 def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
@@ -64,21 +153,3 @@ def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
         for pseudonym, purpose, state in session.exec(query)
         if excludes(cast(State, state))
     )
-
-
-def _move(session: Session, event: OptOutEvent) -> None:
-    key = (event.unit, *event.subject)
-    row = session.get(OptOutStateRow, key)
-    state = next_state(event, cast(State, row.state) if row else None)
-    if row is None:
-        unit, pseudonym, purpose, ground = key
-        row = OptOutStateRow(
-            unit=unit,
-            pseudonym=pseudonym,
-            purpose=purpose,
-            ground=ground,
-            state=state,
-            sequence=event.sequence,
-        )
-    row.state, row.sequence = state, event.sequence
-    session.add(row)

@@ -62,6 +62,8 @@ ROUTES = {
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
+    ("post", "/v1/opt-out-batches"): "node",
+    ("post", "/v1/opt-out-histories"): "node",
     ("post", "/v1/rotations"): "node",
     ("post", "/v1/leaves"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),

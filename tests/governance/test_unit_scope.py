@@ -181,6 +181,8 @@ def documents_of(world, named, signer):
     return {
         "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
         "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
+        "/v1/opt-out-batches": world.sign(world.batch(named, 2), signer),
+        "/v1/opt-out-histories": world.sign(world.history_request(named), signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }
