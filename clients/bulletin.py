@@ -4,7 +4,8 @@ Guarantees:
     - an opt-out taken in here excludes at once, before governance has it, until an act that the
       table of grounds names; where a purpose rests on consent, nobody is in without one;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
-      only holds events that this unit's own key signed, the present one or one it had before;
+      only holds events that this unit's own key signed, the present one or one it had before, each
+      by itself or in a batch: whoever can write the file and has no key makes no event;
     - a bulletin never takes the place of a newer one, whichever process brings it;
     - age is counted on the boot clock from the moment the bulletin was asked for; wall time may
       not lie before the greatest signed time seen;
@@ -14,7 +15,7 @@ Guarantees:
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,6 @@ class BulletinStore:
         opened = [(envelope, self._open(envelope)) for envelope in envelopes]
         with _storage(), transaction(self._connection):
             number = self.next_sequence()
-            added = [entry for _, document in opened for entry in entries_of(document)]
-            if not all(said.is_always_open for said in {entry.said for entry in added}):
-                states_of(chain(self.entries(), added))
             for envelope, document in opened:
                 if document.sequence != number:
                     raise MismatchError(
@@ -158,6 +156,9 @@ class BulletinStore:
                     )
                 self._insert(number, envelope)
                 number = last_sequence_of(document) + 1
+            said = {entry.said for _, document in opened for entry in entries_of(document)}
+            if not all(each.is_always_open for each in said):
+                states_of(self.entries())
 
     def latest(self) -> AnyBulletin | None:
         """Return the bulletin that was applied last, or None."""
