@@ -5,9 +5,9 @@ import pytest
 from clients.intake import import_objections
 from clients.statements import Statement
 from fedcore.errors import ConflictError, FedError, MismatchError, RollbackError, SignatureError
-from fedcore.opt_out_batches import batch_of, open_document
+from fedcore.opt_out_batches import OptOutBatch, batch_of, open_document
 from fedcore.opt_out_history import pack, unpack
-from fedcore.signing import SigningKey, sign_record
+from fedcore.signing import SigningKey, open_envelope, sign_record
 
 AT = "2026-03-01T09:00:00Z"
 
@@ -66,7 +66,7 @@ def stranger_signed(site, documents):
 def invented(site, documents):
     """A batch of the same numbers, in which one customer is another."""
     realm = site.settings.realm
-    batch = open_document(documents[1], documents[1].signer, realm)
+    batch = open_envelope(documents[1], OptOutBatch, documents[1].signer, realm)
     entries = list(batch.entries())
     entries[0] = entries[0]._replace(pseudonym="ab" * 32)
     forged = batch_of(batch.unit, batch.first_sequence, batch.key_version, entries)
