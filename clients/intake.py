@@ -120,25 +120,26 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Statement
         raise DataError(
             "opt_out.header_invalid", f"the first line must name {', '.join(columns)}, and no more"
         )
+    places = [header.index(column) for column in columns]
     for number, cells in lines:
         try:
-            yield number, _statement(header, cells)
+            yield number, _statement(places, cells)
         except DataError as error:
             yield number, error
 
 
-def _statement(header: list[str], cells: list[str] | None) -> Statement:
-    if cells is None or len(cells) != len(header):
+def _statement(places: list[int], cells: list[str] | None) -> Statement:
+    """Return the statement of a line; `places` are those of the columns, in their own order."""
+    if cells is None or len(cells) != len(places):
         raise DataError("opt_out.line_invalid", "the line is no row of the table")
-    row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    is_objection = "ground" in row
+    identifier, purpose, channel, *ground, received_at = (cells[place].strip() for place in places)
     return Statement(
-        identifier=row["identifier"],
-        purpose=row["purpose"],
-        channel=row["channel"],
-        ground=parse_ground(row["ground"]) if is_objection else "art7_3",
-        received_at=parse_time(row["received_at"]),
-        act=None if is_objection else "consented",
+        identifier=identifier,
+        purpose=purpose,
+        channel=channel,
+        ground=parse_ground(ground[0]) if ground else "art7_3",
+        received_at=parse_time(received_at),
+        act=None if ground else "consented",
     )
 
 

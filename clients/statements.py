@@ -11,6 +11,7 @@ from fedcore.contracts import Contract
 from fedcore.errors import DataError
 from fedcore.optouts import EFFECTS, Act, Entry, Ground, Reason, Said
 
+_GROUNDS: dict[str, Ground] = {ground: ground for ground in get_args(Ground)}
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,79}")
 # What a spreadsheet makes of an identifier; the reader refuses such rows of the source as well.
 _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]?\d+|[+-]?\d+[.,]\d+")
@@ -129,11 +130,10 @@ def verify_said(statement: Said, contract: Contract) -> None:
 
 def parse_ground(name: str) -> Ground:
     """Return the legal ground of this name. Raises: DataError `opt_out.ground_unknown`."""
-    found: Ground
-    for found in get_args(Ground):
-        if name == found:
-            return found
-    raise DataError("opt_out.ground_unknown", f"ground: one of {', '.join(get_args(Ground))}")
+    found = _GROUNDS.get(name)
+    if found is None:
+        raise DataError("opt_out.ground_unknown", f"ground: one of {', '.join(_GROUNDS)}")
+    return found
 
 
 def parse_time(text: str) -> datetime:

@@ -56,8 +56,9 @@ class OptOutBatch(Record):
 
     `first_sequence` is that of the first event. `said` lists what the events say, in the order of
     first use. The columns are base64 of, for each event in sequence: its pseudonym (32 bytes), its
-    place in `said` (one byte), and when it was received (microseconds since 1970, eight bytes,
-    signed, big-endian).
+    place in `said` (one byte), and when it was received: microseconds since 1970 as eight bytes,
+    signed, big-endian; of all events first the first byte, then the second, and so on, so that what
+    they have in common packs well.
 
     Guarantees: each column has as many values as the others; every entry of `said` is one that an
         `opt-out/1` could have, is used, and is there once.
@@ -146,7 +147,6 @@ def batch_of(
     """Return the batch of these events. Raises: ValueError for too many, or what none may say."""
     places: dict[Said, int] = {}
     column = bytes(places.setdefault(entry.said, len(places)) for entry in entries)
-    times = struct.pack(f">{len(entries)}q", *(entry.received_us for entry in entries))
     return OptOutBatch(
         unit=unit,
         first_sequence=first_sequence,
@@ -154,7 +154,7 @@ def batch_of(
         said=tuple(BatchSaid(**said._asdict()) for said in places),
         pseudonyms=_encoded(bytes.fromhex("".join(entry.pseudonym for entry in entries))),
         places=_encoded(column),
-        received=_encoded(times),
+        received=_encoded(_time_column([entry.received_us for entry in entries])),
     )
 
 
@@ -203,7 +203,15 @@ def last_sequence_of(document: OptOutEvent | OptOutBatch) -> int:
 
 
 def _times(column: bytes) -> tuple[int, ...]:
-    return struct.unpack(f">{len(column) // _TIME_BYTES}q", column)
+    length, rows = len(column) // _TIME_BYTES, bytearray(len(column))
+    for byte in range(_TIME_BYTES):
+        rows[byte::_TIME_BYTES] = column[byte * length : (byte + 1) * length]
+    return struct.unpack(f">{length}q", rows)
+
+
+def _time_column(times: Sequence[int]) -> bytes:
+    rows = struct.pack(f">{len(times)}q", *times)
+    return b"".join(rows[byte::_TIME_BYTES] for byte in range(_TIME_BYTES))
 
 
 def _encoded(column: bytes) -> str:

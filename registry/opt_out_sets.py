@@ -1,7 +1,8 @@
 """The current states of units' objections and consents, and the digests of each unit's set."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from sqlalchemy import delete, func, text
 from sqlmodel import Session, col, select
@@ -13,23 +14,26 @@ from registry.tables.optouts import OptOutBucketRow, OptOutStateRow
 _Subject = tuple[str, str, Ground]
 # With more buckets to work out than these, one look at all states is less work.
 _FEW_BUCKETS = 16
-_QUERY_PAGE = 5_000
 # All rows in one statement: each statement of its own would cost several times as much.
-_MOVE = {
-    "postgresql": text(
-        "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "
-        "SELECT :unit, moved.* FROM unnest(CAST(:pseudonyms AS text[]), CAST(:purposes AS text[]), "
-        "CAST(:grounds AS text[]), CAST(:states AS text[]), CAST(:sequences AS bigint[])) AS moved "
-        "ON CONFLICT (unit, pseudonym, purpose, ground) "
-        "DO UPDATE SET state = excluded.state, sequence = excluded.sequence"
-    ),
-    "sqlite": text(
-        "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "
-        "VALUES (:unit, :pseudonym, :purpose, :ground, :state, :sequence) "
-        "ON CONFLICT (unit, pseudonym, purpose, ground) "
-        "DO UPDATE SET state = excluded.state, sequence = excluded.sequence"
-    ),
-}
+_CONFLICT = (
+    " ON CONFLICT (unit, pseudonym, purpose, ground) "
+    "DO UPDATE SET state = excluded.state, sequence = excluded.sequence"
+)
+_MOVE_SQLITE = (
+    "INSERT INTO opt_out_states (pseudonym, purpose, ground, state, sequence, unit) "
+    "VALUES (?, ?, ?, ?, ?, ?)" + _CONFLICT
+)
+_MOVE_POSTGRESQL = text(
+    "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "  # noqa: S608 - constants
+    "SELECT :unit, moved.* FROM unnest(CAST(:pseudonyms AS text[]), CAST(:purposes AS text[]), "
+    "CAST(:grounds AS text[]), CAST(:states AS text[]), CAST(:sequences AS bigint[])) AS moved"
+    + _CONFLICT
+)
+_FIND = "SELECT pseudonym, purpose, ground, state FROM opt_out_states WHERE unit = :unit AND "
+_FIND_SQLITE = text(
+    _FIND + "pseudonym IN (SELECT value FROM json_each(:wanted))"  # noqa: S608 - constants
+)
+_FIND_POSTGRESQL = text(_FIND + "pseudonym = ANY(CAST(:wanted AS text[]))")
 
 
 def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: int) -> None:
@@ -91,29 +95,24 @@ def _classes(session: Session, unit: str, prefix: str) -> dict[tuple[str, Ground
 
 
 def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[_Subject, State]:
-    found: dict[_Subject, State] = {}
-    row = OptOutStateRow
-    for first in range(0, len(pseudonyms), _QUERY_PAGE):
-        page = pseudonyms[first : first + _QUERY_PAGE]
-        query = select(row.pseudonym, row.purpose, row.ground, row.state).where(
-            row.unit == unit, col(row.pseudonym).in_(page)
-        )
-        for pseudonym, purpose, ground, state in session.exec(query):
-            found[pseudonym, purpose, cast(Ground, ground)] = cast(State, state)
-    return found
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        wanted = {"unit": unit, "wanted": list(pseudonyms)}
+        rows = connection.execute(_FIND_POSTGRESQL, wanted)
+    else:
+        rows = connection.execute(_FIND_SQLITE, {"unit": unit, "wanted": json.dumps(pseudonyms)})
+    return {
+        (pseudonym, purpose, cast(Ground, ground)): cast(State, state)
+        for pseudonym, purpose, ground, state in rows
+    }
 
 
 def _store(session: Session, unit: str, moved: Mapping[_Subject, tuple[State, int]]) -> None:
     connection = session.connection()
     rows = [(*subject, *reached) for subject, reached in moved.items()]
-    names = ("pseudonym", "purpose", "ground", "state", "sequence")
     if connection.dialect.name == "postgresql":
-        columns = dict(
-            zip((f"{name}s" for name in names), map(list, zip(*rows, strict=True)), strict=True)
-        )
-        connection.execute(_MOVE["postgresql"], {"unit": unit, **columns})
-        return
-    values: list[dict[str, Any]] = [
-        {"unit": unit, **dict(zip(names, row, strict=True))} for row in rows
-    ]
-    connection.execute(_MOVE["sqlite"], values)
+        names = ("pseudonyms", "purposes", "grounds", "states", "sequences")
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        connection.execute(_MOVE_POSTGRESQL, {"unit": unit, **columns})
+    else:
+        connection.exec_driver_sql(_MOVE_SQLITE, [(*row, unit) for row in rows])
