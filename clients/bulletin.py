@@ -4,16 +4,19 @@ Guarantees:
     - an opt-out taken in here excludes at once, before governance has it, until an act that the
       table of grounds names; where a purpose rests on consent, nobody is in without one;
     - the set after each bulletin has the digest that governance signed, is never rolled back, and
-      only holds events that this unit's own key signed, the present one or one it had before;
+      only holds events that this unit's own key signed, the present one or one it had before, each
+      by itself or in a batch: whoever can write the file and has no key makes no event;
     - a bulletin never takes the place of a newer one, whichever process brings it;
     - age is counted on the boot clock from the moment the bulletin was asked for; wall time may
       not lie before the greatest signed time seen;
     - a damaged file is refused.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +33,28 @@ from fedcore import canonical
 from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
+from fedcore.opt_out_batches import (
+    OptOutBatch,
+    entries_of,
+    events_of,
+    last_sequence_of,
+    open_document,
+)
+from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import (
+    AnyBulletin,
     Bulletin,
+    BulletinV1,
+    Entry,
     LogPosition,
     OptOutEvent,
     consenting_to,
     excluded_from,
     live_versions,
-    set_digest,
-    standing,
     states_of,
 )
 from fedcore.record import Realm
-from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW
 
 _SCHEMA = (
@@ -107,14 +119,28 @@ class BulletinStore:
 
     def events(self, after: int = 0) -> list[OptOutEvent]:
         """Return the events after a sequence, confirmed by governance or not, in sequence."""
-        return [self._open(envelope) for envelope in self._envelopes(after)]
+        return [
+            event
+            for document in self._documents(after)
+            for event in events_of(document)
+            if event.sequence > after
+        ]
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Yield the same, each in a line."""
+        for document in self._documents(after):
+            yield from islice(entries_of(document), max(after + 1 - document.sequence, 0), None)
 
     def pending(self) -> list[Envelope]:
-        """Return the events that governance has not confirmed yet, in sequence."""
+        """Return the documents with events that governance has not confirmed yet, in sequence."""
         return self._envelopes(self.confirmed_sequence())
 
+    def count_pending(self) -> int:
+        """Return how many events governance has not confirmed yet."""
+        return self.next_sequence() - 1 - self.confirmed_sequence()
+
     def pending_signed_by(self, key: SigningKey) -> list[Envelope]:
-        """Return the pending events, signed by this key: governance takes none of a former one."""
+        """Return what is pending, signed by this key: governance takes none of a former one."""
         return [
             envelope
             if envelope.signer == key.public
@@ -129,31 +155,40 @@ class BulletinStore:
 
     def next_sequence(self) -> int:
         """Return the sequence number of the unit's next event, from 1."""
-        return int(self._row("SELECT MAX(sequence) FROM events")[0] or 0) + 1
+        row = self._row("SELECT envelope FROM events ORDER BY sequence DESC LIMIT 1")
+        if row is None:
+            return 1
+        with _damage():
+            envelope = Envelope.from_bytes(bytes(row[0]))
+        return last_sequence_of(self._open(envelope)) + 1
 
-    def add(self, *events: Envelope, known_open: bool = False) -> None:
-        """Store events of this unit, all of them or none; they act from now on.
+    def add(self, *envelopes: Envelope, known_open: bool = False) -> None:
+        """Store events of this unit, single or in batches, all of them or none; they act from now
+        on.
+
 
         Args: `known_open` when whoever numbered them has worked out all states up to the first.
         Raises: MismatchError `opt_out.sequence_gap` when they are not the next in sequence;
             ConflictError `opt_out.act_not_open`.
         """
-        opened = [self._open(event) for event in events]
+        opened = [(envelope, self._open(envelope)) for envelope in envelopes]
         with _storage(), transaction(self._connection):
-            for number, event in enumerate(opened, self.next_sequence()):
-                if event.sequence != number:
+            number = self.next_sequence()
+            for envelope, document in opened:
+                if document.sequence != number:
                     raise MismatchError(
                         "opt_out.sequence_gap", "another opt-out came in between: repeat it"
                     )
-            if not known_open and not all(event.is_always_open for event in opened):
-                states_of([*self.events(), *opened])
-            for event, envelope in zip(opened, events, strict=True):
-                self._insert(event.sequence, envelope)
+                self._insert(number, envelope)
+                number = last_sequence_of(document) + 1
+            said = {entry.said for _, document in opened for entry in entries_of(document)}
+            if not known_open and not all(each.is_always_open for each in said):
+                states_of(self.entries())
 
-    def latest(self) -> Bulletin | None:
+    def latest(self) -> AnyBulletin | None:
         """Return the bulletin that was applied last, or None."""
         row = self._row("SELECT bulletin FROM latest")
-        return Bulletin.from_bytes(bytes(row[0])) if row else None
+        return _bulletin(bytes(row[0])) if row else None
 
     def log_position(self) -> LogPosition | None:
         """Return the log as the last bulletin showed it, or None."""
@@ -163,30 +198,26 @@ class BulletinStore:
     def apply(self, bulletin: Bulletin, asked: tuple[str, float]) -> None:
         """Take over a verified bulletin; `asked` is the boot clock when it was asked for.
 
+        What the store lacks of the unit's events must have been added before.
         Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
-            `opt_out.sequence_gap`, `log.consistency_failed`; ConflictError `opt_out.act_not_open`;
-            SignatureError for foreign events. Nothing changes in these cases.
+            `log.consistency_failed`. Nothing changes in these cases.
         """
         with _storage(), transaction(self._connection):
             self._verify_newer(bulletin)
-            confirmed = self.confirmed_sequence()
-            for envelope in bulletin.events:
-                confirmed += 1
-                self._take(confirmed, envelope)
-            if confirmed != bulletin.last_sequence:
+            last = bulletin.last_sequence
+            if not self.confirmed_sequence() <= last < self.next_sequence():
                 raise RollbackError("bulletin.rollback", "the bulletin leaves out opt-outs")
-            known = [e for e in self.events() if e.sequence <= confirmed]
-            if set_digest(standing(states_of(known))) != bulletin.set_digest:
+            if set_digest_of(states_of(islice(self.entries(), last))) != bulletin.set_digest:
                 raise MismatchError(
                     "bulletin.set_mismatch", "governance holds another set of opt-outs"
                 )
-            row = (bulletin.to_bytes(), asked[0], float(asked[1]), confirmed)
+            row = (bulletin.to_bytes(), asked[0], float(asked[1]), last)
             self._connection.execute(
                 "INSERT OR REPLACE INTO latest VALUES (1, ?, ?, ?, ?, ?)",
                 (*row, _row_digest(row)),
             )
 
-    def verify_fresh(self, clock: Clock) -> Bulletin:
+    def verify_fresh(self, clock: Clock) -> AnyBulletin:
         """Return the bulletin in force. Raises: ExpiredError `bulletin.stale`, `clock.behind`."""
         row = self._row("SELECT boot_id, boot_s FROM latest")
         bulletin = self.latest()
@@ -220,7 +251,7 @@ class BulletinStore:
 
     def excluded(self, purposes: tuple[str, ...]) -> frozenset[str]:
         """Return the pseudonyms that an objection keeps out of any of these purposes."""
-        return excluded_from(states_of(self.events()), purposes)
+        return excluded_from(states_of(self.entries()), purposes)
 
     def left_out(self, contract: Contract, purpose: str | None) -> LeftOut:
         """Return what says of a customer's pseudonyms whether they must not be read for a purpose.
@@ -231,27 +262,14 @@ class BulletinStore:
             so is everybody without a current consent to it.
         Raises: ValueError for a purpose that is not in the contract.
         """
-        events = self.events()
-        states = states_of(events)
+        versions: set[int] = set()
+        states = states_of(_noting(versions, self.entries()))
         line, consents = purpose_line(contract.purposes, purpose) if purpose else (), None
         if purpose and basis_of(contract.purposes, purpose) == "consent":
             consents = consenting_to(states, purpose)
-        return LeftOut(
-            excluded=excluded_from(states, line),
-            consenting=consents,
-            key_versions=frozenset(live_versions(events, states)),
-        )
-
-    def _take(self, sequence: int, envelope: Envelope) -> None:
-        opened = self._open(envelope)
-        known = self._row("SELECT envelope FROM events WHERE sequence = ?", sequence)
-        is_other = known and Envelope.from_bytes(bytes(known[0])).digest != opened.digest
-        if opened.sequence != sequence or is_other:
-            raise MismatchError(
-                "opt_out.sequence_gap", "the bulletin's opt-outs are not this unit's"
-            )
-        if not known:
-            self._insert(sequence, envelope)
+        if len(versions) > 1:
+            versions = set(live_versions(self.entries(), states))
+        return LeftOut(excluded_from(states, line), consents, frozenset(versions))
 
     def _verify_newer(self, bulletin: Bulletin) -> None:
         seen = self.latest()
@@ -271,16 +289,17 @@ class BulletinStore:
 
     def _verify(self) -> None:
         stored = self._connection.execute("SELECT sequence FROM events ORDER BY sequence")
-        sequences = [event.sequence for event in self.events()]
-        expected = list(range(1, len(sequences) + 1))
-        if sequences != expected or [row[0] for row in stored] != expected:
-            raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
+        number = 1
+        for document, (sequence,) in zip(self._documents(), stored, strict=True):
+            if not document.sequence == sequence == number:
+                raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
+            number = last_sequence_of(document) + 1
         row = self._connection.execute("SELECT * FROM latest").fetchone()
         if row is None:
             return
         if row[-1] != _row_digest(row[1:-1]):
             raise TrustError("bulletin.corrupt", "the bulletin in force was altered")
-        if len(sequences) < row[-2]:
+        if number <= row[-2]:
             raise TrustError("bulletin.corrupt", "the opt-out store lacks confirmed events")
 
     def _insert(self, sequence: int, envelope: Envelope) -> None:
@@ -288,22 +307,48 @@ class BulletinStore:
             "INSERT INTO events VALUES (?, ?)", (sequence, envelope.to_bytes())
         )
 
+    def _documents(self, after: int = 0) -> Iterator[OptOutEvent | OptOutBatch]:
+        """Yield the documents with events after a sequence, in sequence."""
+        for envelope in self._stored(after):
+            document = self._open(envelope)
+            if last_sequence_of(document) > after:
+                yield document
+
     def _envelopes(self, after: int) -> list[Envelope]:
-        query = "SELECT envelope FROM events WHERE sequence > ? ORDER BY sequence"
+        return [
+            envelope
+            for envelope in self._stored(after)
+            if last_sequence_of(self._open(envelope)) > after
+        ]
+
+    def _stored(self, after: int) -> Iterator[Envelope]:
+        """Yield the documents after a sequence, and the one before it, which may reach beyond."""
+        query = (
+            "SELECT envelope FROM events WHERE sequence >= "
+            "(SELECT COALESCE(MAX(sequence), 0) FROM events WHERE sequence <= ?) ORDER BY sequence"
+        )
         with _damage():
-            rows = self._connection.execute(query, (after,)).fetchall()
-            return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+            rows = self._connection.execute(query, (after + 1,))
+            for row in rows:
+                yield Envelope.from_bytes(bytes(row[0]))
 
     def _row(self, query: str, *values: int) -> Any:
         with _storage():
             return self._connection.execute(query, values).fetchone()
 
-    def _open(self, envelope: Envelope) -> OptOutEvent:
+    def _open(self, envelope: Envelope) -> OptOutEvent | OptOutBatch:
         signer = envelope.signer if envelope.signer in self._own_keys else self._node_key
-        event = open_envelope(envelope, OptOutEvent, signer, self._realm)
-        if event.unit != self._unit:
+        document = open_document(envelope, signer, self._realm)
+        if document.unit != self._unit:
             raise MismatchError("opt_out.other_unit", "the opt-out belongs to another unit")
-        return event
+        return document
+
+
+def _noting(versions: set[int], entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the entries, and note under which keys they are."""
+    for entry in entries:
+        versions.add(entry.key_version)
+        yield entry
 
 
 def _row_digest(row: tuple[bytes, str, float, int]) -> str:
@@ -312,6 +357,13 @@ def _row_digest(row: tuple[bytes, str, float, int]) -> str:
     """
     bulletin, *rest = row
     return canonical.digest(bulletin + repr(rest).encode())
+
+
+def _bulletin(data: bytes) -> AnyBulletin:
+    """Return the bulletin of either version."""
+    value = canonical.parse(data)
+    is_first = isinstance(value, dict) and value.get("schema") == BulletinV1.schema_id()
+    return BulletinV1.from_json(value, data) if is_first else Bulletin.from_json(value, data)
 
 
 def _damage() -> AbstractContextManager[None]:

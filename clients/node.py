@@ -29,7 +29,7 @@ from clients.sources import source_of
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.errors import FedError
-from fedcore.optouts import Bulletin
+from fedcore.optouts import AnyBulletin
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
@@ -96,7 +96,7 @@ class Node(Site):
         log.info("order.answered", unit=order.unit, run_id=order.run_id, round=order.round)
         return reply
 
-    def _cosigned(self, bulletin: Bulletin) -> RollCallReply:
+    def _cosigned(self, bulletin: AnyBulletin) -> RollCallReply:
         cosignature = Cosignature(
             unit=self.settings.unit, log=bulletin.log, seen_at=self.runtime.clock.now()
         )
@@ -151,7 +151,7 @@ class Node(Site):
         )
 
     def _receipt(
-        self, admitted: AdmittedOrder, bulletin: Bulletin, snapshot: str, update: str
+        self, admitted: AdmittedOrder, bulletin: AnyBulletin, snapshot: str, update: str
     ) -> Receipt:
         order, head = admitted.order, self.ledger.head()
         return Receipt(

@@ -10,7 +10,7 @@ from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
-from fedcore.optouts import Bulletin
+from fedcore.optouts import AnyBulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -110,13 +110,13 @@ def standing_bounds(settings: NodeSettings, year: int) -> tuple[Bound, ...]:
     return (*named, *([] if cap is None else [Bound("year", str(year), cap)]))
 
 
-def verify_not_revoked(bulletin: Bulletin, permit: Permit) -> None:
+def verify_not_revoked(bulletin: AnyBulletin, permit: Permit) -> None:
     """Refuse a run that governance has stopped. Raises: RefusedError `permit.revoked`."""
     if permit.run_id in bulletin.revoked_runs:
         raise RefusedError([("permit.revoked", "governance has revoked the permit of this run")])
 
 
-def verify_epoch(bulletin: Bulletin, permit: Permit) -> None:
+def verify_epoch(bulletin: AnyBulletin, permit: Permit) -> None:
     """Refuse opt-outs older than the permit asks for. Raises: ExpiredError `bulletin.stale`."""
     if bulletin.epoch < permit.min_opt_out_epoch:
         raise ExpiredError("bulletin.stale", "the permit asks for newer opt-outs than the unit has")

@@ -10,6 +10,7 @@ from fedcore.errors import DataError, InvalidRecordError
 from fedcore.keyfiles import read_secret, write_secret
 
 KEY_BYTES = 32
+_BLOCK = 64
 _DOMAIN = b"fedpact.pseudonym/1"
 
 
@@ -33,19 +34,21 @@ class Pseudonymiser:
             raise InvalidRecordError("key.too_short", "a pseudonym key needs 256 bits")
         prefix = _joined(_DOMAIN, rule.namespace.encode(), rule.normaliser.encode())
         self._former = former
-        self._mac = hmac.new(key, prefix, hashlib.sha256)
+        block = (hashlib.sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
+        # HMAC written out, for a million customers at a time: two hashes, and no objects to copy.
+        self._inner = bytes(byte ^ 0x36 for byte in block) + prefix
+        self._outer = bytes(byte ^ 0x5C for byte in block)
 
     def pseudonym(self, identifier: str) -> str:
         """Return 64 hex digits.
 
         Raises: DataError `data.subject_missing` for an empty identifier.
         """
-        value = normalise(identifier)
+        value = normalise(identifier).encode()
         if not value:
             raise DataError("data.subject_missing", "a customer identifier is empty")
-        mac = self._mac.copy()
-        mac.update(_joined(value.encode()))
-        return mac.hexdigest()
+        inner = hashlib.sha256(self._inner + len(value).to_bytes(4, "big") + value).digest()
+        return hashlib.sha256(self._outer + inner).hexdigest()
 
     def former(self, identifier: str) -> tuple[str, ...]:
         """Return the pseudonyms of a customer under the former keys, oldest first.

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from clients.pseudonyms import Pseudonymiser
 from clients.statements import Seen, Statement
-from fedcore.optouts import OptOutEvent, State, Subject, live_versions, state_after
+from fedcore.optouts import Entry, States, Subject, advance, live_versions, microseconds
 
 CHANNEL = "rotation"
 
@@ -17,32 +15,38 @@ class Histories:
 
     def __init__(self) -> None:
         self.sequence = 0
-        self._events: dict[Subject, list[OptOutEvent]] = {}
+        self._entries: dict[Subject, list[tuple[int, Entry]]] = {}
         self._subjects: dict[str, list[Subject]] = {}
-        self._states: dict[Subject, State] = {}
+        self._states: States = {}
 
-    def note(self, events: Iterable[OptOutEvent]) -> None:
+    def note(self, entries: Iterable[Entry]) -> None:
         """Note the events that come next. Raises: ConflictError `opt_out.act_not_open`."""
-        for event in events:
-            self._states[event.subject] = state_after(event, self._states)
-            if event.subject not in self._events:
-                self._events[event.subject] = []
-                self._subjects.setdefault(event.pseudonym, []).append(event.subject)
-            self._events[event.subject].append(event)
-            self.sequence = event.sequence
+        found = list(entries)
+        advance(self._states, found)
+        for entry in found:
+            self.sequence += 1
+            if entry.subject not in self._entries:
+                self._entries[entry.subject] = []
+                self._subjects.setdefault(entry.pseudonym, []).append(entry.subject)
+            self._entries[entry.subject].append((self.sequence, entry))
 
     def live(self, pseudonym: str) -> list[Subject]:
         """Return what is known under a pseudonym and was not re-issued."""
         known = self._subjects.get(pseudonym, ())
-        return [subject for subject in known if self._states[subject] != "reissued"]
+        return [
+            subject
+            for subject in known
+            if self._states[subject[1], subject[2]][subject[0]] != "reissued"
+        ]
 
-    def of(self, subject: Subject) -> tuple[OptOutEvent, ...]:
-        """Return the events of one objection or consent."""
-        return tuple(self._events[subject])
+    def of(self, subject: Subject) -> tuple[tuple[int, Entry], ...]:
+        """Return the events of one objection or consent, each with its sequence."""
+        return tuple(self._entries[subject])
 
     def live_versions(self) -> Mapping[int, int]:
         """Return how many objections and consents still need each key version."""
-        return live_versions((e for kept in self._events.values() for e in kept), self._states)
+        every = (entry for kept in self._entries.values() for _, entry in kept)
+        return live_versions(every, self._states)
 
 
 @dataclass(frozen=True)
@@ -50,25 +54,23 @@ class Draft:
     """Events of a unit that are about to be stored, numbered from its next sequence on.
 
     Attributes:
-        unit: whose they are.
         key_version: of the present pseudonym key.
         pseudonymiser: with the present key, and with the former ones.
-        now: when they are taken in.
+        now_us: when they are taken in, in microseconds since 1970.
         next_sequence: the number of the first of them.
         histories: what the store holds; None where there is no former key.
         seen: which statements are known; None to take each as new.
-        events: the draft so far.
-        numbers: of the new statements among the events.
+        entries: the draft so far.
+        numbers: of the new statements among them.
     """
 
-    unit: str
     key_version: int
     pseudonymiser: Pseudonymiser
-    now: datetime
+    now_us: int
     next_sequence: int
     histories: Histories | None
     seen: Seen | None
-    events: list[OptOutEvent] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
 
     def take(self, statement: Statement) -> None:
@@ -79,21 +81,16 @@ class Draft:
             are former keys.
         """
         self.carry(statement.identifier)
-        event = OptOutEvent(
-            unit=self.unit,
-            sequence=self.next_sequence + len(self.events),
+        at = statement.received_at
+        entry = Entry(
             pseudonym=self.pseudonymiser.pseudonym(statement.identifier),
+            said=statement.said,
+            received_us=microseconds(at) if at else self.now_us,
             key_version=self.key_version,
-            purpose=statement.purpose,
-            channel=statement.channel,
-            ground=statement.ground,
-            received_at=statement.received_at or self.now,
-            act=statement.act,
-            reason=statement.reason,
         )
-        if self.seen is None or self.seen.is_new(event):
-            self._write(event)
-            self.numbers.append(event.sequence)
+        if self.seen is None or self.seen.is_new(entry):
+            self.numbers.append(self.next_sequence + len(self.entries))
+            self._write(entry)
 
     def carry(self, identifier: str) -> bool:
         """Add the events that carry a customer over from former keys to the present one.
@@ -105,24 +102,23 @@ class Draft:
         """
         if self.histories is None:
             return False
-        present, before = self.pseudonymiser.pseudonym(identifier), len(self.events)
+        present, before = self.pseudonymiser.pseudonym(identifier), len(self.entries)
         for pseudonym in self.pseudonymiser.former(identifier):
             for subject in self.histories.live(pseudonym):
-                said = self.histories.of(subject)
-                for event in said:
-                    self._repeat(event, pseudonym=present, key_version=self.key_version)
-                end = {"act": "reissued", "successor": present}
-                self._repeat(said[-1], **end, channel=CHANNEL, received_at=self.now)
+                self._carry(self.histories.of(subject), present)
         if self.seen is not None:
-            self.seen.catch_up(self.events[before:])
-        return len(self.events) > before
+            for entry in self.entries[before:]:
+                self.seen.is_new(entry)
+        return len(self.entries) > before
 
-    def _repeat(self, event: OptOutEvent, **changes: Any) -> None:
-        sequence = self.next_sequence + len(self.events)
-        first = {"repeats": event.repeats or event.sequence}
-        self._write(event.model_copy(update={**changes, **first, "sequence": sequence}))
+    def _carry(self, known: tuple[tuple[int, Entry], ...], present: str) -> None:
+        for sequence, entry in known:
+            first = entry._replace(repeats=entry.repeats or sequence)
+            self._write(first._replace(pseudonym=present, key_version=self.key_version))
+        end = first.said._replace(act="reissued", channel=CHANNEL)
+        self._write(first._replace(said=end, received_us=self.now_us, successor=present))
 
-    def _write(self, event: OptOutEvent) -> None:
+    def _write(self, entry: Entry) -> None:
         if self.histories is not None:
-            self.histories.note([event])
-        self.events.append(event)
+            self.histories.note([entry])
+        self.entries.append(entry)

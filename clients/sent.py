@@ -148,6 +148,16 @@ class RecordingGateway:
         self._record("opt-out", len(event.to_bytes()), event.digest)
         self._gateway.submit_opt_out(event)
 
+    def submit_opt_outs(self, batch: Envelope) -> None:
+        """Hand over a signed OptOutBatch; repeating the same batch changes nothing."""
+        self._record("opt-outs", len(batch.to_bytes()), batch.digest)
+        self._gateway.submit_opt_outs(batch)
+
+    def fetch_opt_outs(self, request: Envelope) -> bytes:
+        """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
+        self._record("question about its opt-outs", len(request.to_bytes()), request.digest)
+        return self._gateway.fetch_opt_outs(request)
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
         self._record("question about its keys", 0, None)

@@ -22,9 +22,11 @@ from clients.state import StateDir
 from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
-from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
+from fedcore.errors import DataError, MismatchError, RefusedError, RollbackError, UnreachableError
 from fedcore.handovers import GovernanceKeys
-from fedcore.optouts import Bulletin, BulletinRequest
+from fedcore.opt_out_batches import documents_of, is_batch
+from fedcore.opt_out_history import HistoryRequest, unpack
+from fedcore.optouts import AnyBulletin, Bulletin, BulletinRequest, microseconds
 from fedcore.plans import TrainingPlan
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
@@ -140,11 +142,17 @@ class Site:
         """
         for statement in statements:
             self.verify_statement(statement, contract)
+        return self.take_in_verified(statements, contract, seen)
+
+    def take_in_verified(
+        self, statements: Sequence[Statement], contract: Contract, seen: Seen | None = None
+    ) -> list[int]:
+        """Do as `take_in` with statements that `verify_statement` was asked about."""
         with exclusive(self.state.lock):
             draft = self._draft(statements, contract, seen)
             self._store(draft)
-        if seen is not None and draft.events:
-            seen.sequence = draft.events[-1].sequence
+        if seen is not None:
+            seen.sequence += len(draft.entries)
         return draft.numbers
 
     def count_new(self, statements: Sequence[Statement], contract: Contract, seen: Seen) -> int:
@@ -165,7 +173,7 @@ class Site:
     def key_versions(self) -> Mapping[int, int]:
         """Return how many objections and consents still need each pseudonym key, by version."""
         histories = Histories()
-        histories.note(self.opt_outs.events())
+        histories.note(self.opt_outs.entries())
         return histories.live_versions()
 
     def _draft(
@@ -173,16 +181,15 @@ class Site:
     ) -> Draft:
         ring, histories = self.state.pseudonym_keys(), None
         if seen is not None:
-            seen.catch_up(self.opt_outs.events(seen.sequence))
+            seen.catch_up(self.opt_outs.entries(seen.sequence))
         if ring.has_former:
             # What is drafted and not stored must not be remembered.
             histories, self._histories = self._histories, Histories()
-            histories.note(self.opt_outs.events(histories.sequence))
+            histories.note(self.opt_outs.entries(histories.sequence))
         draft = Draft(
-            unit=self.settings.unit,
             key_version=ring.version,
             pseudonymiser=ring.pseudonymiser(contract.subject),
-            now=self.runtime.clock.now(),
+            now_us=microseconds(self.runtime.clock.now()),
             next_sequence=self.opt_outs.next_sequence(),
             histories=histories,
             seen=seen,
@@ -192,7 +199,8 @@ class Site:
         return draft
 
     def _store(self, draft: Draft) -> None:
-        signed = [sign_record(event, self.key, self.settings.realm) for event in draft.events]
+        documents = documents_of(self.settings.unit, draft.next_sequence, draft.entries)
+        signed = [sign_record(document, self.key, self.settings.realm) for document in documents]
         self.opt_outs.add(*signed, known_open=draft.histories is not None)
         self._histories = draft.histories or self._histories
 
@@ -204,11 +212,15 @@ class Site:
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
-        for event in self.opt_outs.pending_signed_by(self.key):
-            self._gateway.submit_opt_out(event)
+        for document in self.opt_outs.pending_signed_by(self.key):
+            if is_batch(document, self.settings.realm):
+                self._gateway.submit_opt_outs(document)
+            else:
+                self._gateway.submit_opt_out(document)
         with exclusive(self.state.lock):
             asked = self.runtime.clock.boot()
             bulletin = self._fetch_bulletin()
+            self._fetch_missing(bulletin.last_sequence)
             self.opt_outs.apply(bulletin, asked)
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
@@ -241,6 +253,7 @@ class Site:
             checkpoint_size=seen.size if seen else 0,
             head=self.ledger.claim(),
             requested_at=self.runtime.clock.now(),
+            answer="bulletin/2",
         )
         answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
         keys = self.governance_keys(answer.signer)
@@ -249,7 +262,23 @@ class Site:
         verify_bulletin_time(bulletin, self.runtime.clock.now())
         return bulletin
 
-    def bulletin_in_force(self) -> Bulletin:
+    def _fetch_missing(self, last_sequence: int) -> None:
+        """Take back the unit's own events up to a sequence, as far as the store lacks them.
+
+        Raises: as `synchronise`; RollbackError `bulletin.rollback` when governance leaves some out.
+        """
+        while (held := self.opt_outs.next_sequence() - 1) < last_sequence:
+            request = HistoryRequest(
+                unit=self.settings.unit,
+                after_sequence=held,
+                requested_at=self.runtime.clock.now(),
+            )
+            part = self._gateway.fetch_opt_outs(sign_record(request, self.key, self.settings.realm))
+            self.opt_outs.add(*unpack(part, self.settings.realm))
+            if self.opt_outs.next_sequence() - 1 <= held:
+                raise RollbackError("bulletin.rollback", "governance leaves out opt-outs")
+
+    def bulletin_in_force(self) -> AnyBulletin:
         """Return a fresh bulletin, pulling a new one when half of the old one's life is over."""
         latest, age = self.opt_outs.latest(), self.opt_outs.age(self.runtime.clock)
         if latest is None or age is None or age > (latest.valid_until - latest.issued_at) / 2:
@@ -259,7 +288,7 @@ class Site:
                 log.warning("governance.unreachable", unit=self.settings.unit)
         return self.opt_outs.verify_fresh(self.runtime.clock)
 
-    def witnessed_bulletin(self) -> Bulletin:
+    def witnessed_bulletin(self) -> AnyBulletin:
         """Return a bulletin under which the head just written is witnessed, or one round may run
         ahead.
         """

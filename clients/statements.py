@@ -9,8 +9,9 @@ from typing import get_args
 from clients.pseudonyms import normalise
 from fedcore.contracts import Contract
 from fedcore.errors import DataError
-from fedcore.optouts import EFFECTS, Act, Ground, OptOutEvent, Reason
+from fedcore.optouts import EFFECTS, Act, Entry, Ground, Reason, Said
 
+_GROUNDS: dict[str, Ground] = {ground: ground for ground in get_args(Ground)}
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,79}")
 # What a spreadsheet makes of an identifier; the reader refuses such rows of the source as well.
 _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]?\d+|[+-]?\d+[.,]\d+")
@@ -38,6 +39,11 @@ class Statement:
     act: Act | None = None
     reason: Reason | None = None
 
+    @property
+    def said(self) -> Said:
+        """What an event of it says."""
+        return Said(self.purpose, self.channel, self.ground, self.act, self.reason)
+
 
 class Seen:
     """Which events a unit's store holds, so that the same statement is not taken in twice.
@@ -46,29 +52,59 @@ class Seen:
     """
 
     def __init__(self) -> None:
-        self._marks: set[tuple[object, ...]] = set()
+        self._marks: dict[Said, set[bytes]] = {}
         self.sequence = 0
 
-    def catch_up(self, events: Iterable[OptOutEvent]) -> None:
+    def catch_up(self, entries: Iterable[Entry]) -> None:
         """Note the events that came in since."""
-        for event in events:
-            self._marks.add(_mark(event))
-            self.sequence = event.sequence
+        for entry in entries:
+            self.is_new(entry)
+            self.sequence += 1
 
-    def is_new(self, event: OptOutEvent) -> bool:
+    def is_new(self, entry: Entry) -> bool:
         """Return whether this is none of those noted, and note it."""
-        mark = _mark(event)
-        if mark in self._marks:
-            return False
-        self._marks.add(mark)
-        return True
+        marks = self._marks.get(entry.said)
+        if marks is None:
+            # The reason of a rejection makes no other statement of it.
+            marks = self._marks.setdefault(entry.said._replace(reason=None), set())
+            self._marks[entry.said] = marks
+        before = len(marks)
+        marks.add(bytes.fromhex(entry.pseudonym) + entry.received_us.to_bytes(8, signed=True))
+        return len(marks) > before
 
 
 def verify_statement(statement: Statement, contract: Contract, now: datetime) -> None:
     """Refuse what must not become an event; no sentence quotes the identifier.
 
-    Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`,
-        `opt_out.purpose_unknown`, `opt_out.channel_invalid`, `opt_out.from_future`,
+    Raises: DataError `opt_out.purpose_unknown`, `opt_out.channel_invalid`,
+        `opt_out.reason_missing`, `opt_out.act_not_open`, and as `verify_customer`.
+    """
+    verify_said(statement.said, contract)
+    verify_customer(statement, now)
+
+
+def verify_customer(statement: Statement, now: datetime) -> None:
+    """Refuse a statement of nobody, or of a time to come.
+
+    Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`, `opt_out.from_future`.
+    """
+    identifier = normalise(statement.identifier)
+    if not identifier:
+        raise DataError("data.subject_missing", "a customer identifier is empty")
+    if _DECIMAL.fullmatch(identifier):
+        raise DataError(
+            "opt_out.identifier_decimal",
+            "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "
+            "it would match nobody; give it as the customer's row has it",
+        )
+    if statement.received_at is not None and statement.received_at > now:
+        raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
+
+
+def verify_said(statement: Said, contract: Contract) -> None:
+    """Refuse what no customer can say under a contract, and no unit decide.
+
+    Raises: DataError `opt_out.purpose_unknown`, `opt_out.channel_invalid`,
         `opt_out.reason_missing`, `opt_out.act_not_open`.
     """
     if statement.act is not None and statement.act not in EFFECTS[statement.ground].acts:
@@ -80,14 +116,6 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
         raise DataError(
             "opt_out.reason_missing", "a rejection, and nothing else, has a reason: see --reason"
         )
-    if not normalise(statement.identifier):
-        raise DataError("data.subject_missing", "a customer identifier is empty")
-    if _DECIMAL.fullmatch(normalise(statement.identifier)):
-        raise DataError(
-            "opt_out.identifier_decimal",
-            "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "
-            "it would match nobody; give it as the customer's row has it",
-        )
     if statement.purpose not in {known.id for known in contract.purposes}:
         # A file may hold anything in this place, so that its word is not repeated.
         raise DataError(
@@ -98,17 +126,14 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
             "opt_out.channel_invalid",
             "the channel must be a short name of small letters, digits, '.', '-' and '_'",
         )
-    if statement.received_at is not None and statement.received_at > now:
-        raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
 
 
 def parse_ground(name: str) -> Ground:
     """Return the legal ground of this name. Raises: DataError `opt_out.ground_unknown`."""
-    found: Ground
-    for found in get_args(Ground):
-        if name == found:
-            return found
-    raise DataError("opt_out.ground_unknown", f"ground: one of {', '.join(get_args(Ground))}")
+    found = _GROUNDS.get(name)
+    if found is None:
+        raise DataError("opt_out.ground_unknown", f"ground: one of {', '.join(_GROUNDS)}")
+    return found
 
 
 def parse_time(text: str) -> datetime:
@@ -122,7 +147,3 @@ def parse_time(text: str) -> datetime:
     raise DataError(
         "opt_out.time_invalid", "received_at must be a time with its zone: 2026-03-02T09:00:00Z"
     )
-
-
-def _mark(event: OptOutEvent) -> tuple[object, ...]:
-    return (*event.subject, event.channel, event.act, event.received_at)

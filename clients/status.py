@@ -120,7 +120,7 @@ def load_bulletin(settings: NodeSettings, clock: Clock) -> BulletinView | None:
             fresh = True
         except ExpiredError:
             fresh = False
-        waiting = len(store.pending())
+        waiting = store.count_pending()
     return BulletinView(bulletin.issued_at, bulletin.valid_until, fresh, waiting)
 
 

@@ -55,6 +55,12 @@ class NodeGateway(Protocol):
     def submit_opt_out(self, event: Envelope) -> None:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
 
+    def submit_opt_outs(self, batch: Envelope) -> None:
+        """Hand over a signed OptOutBatch; repeating the same batch changes nothing."""
+
+    def fetch_opt_outs(self, request: Envelope) -> bytes:
+        """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
 

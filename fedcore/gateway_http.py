@@ -88,6 +88,14 @@ class HttpGateway:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
         self._call("POST", "/v1/opt-outs", _plain(event))
 
+    def submit_opt_outs(self, batch: Envelope) -> None:
+        """Hand over a signed OptOutBatch; repeating the same batch changes nothing."""
+        self._call("POST", "/v1/opt-out-batches", _plain(batch))
+
+    def fetch_opt_outs(self, request: Envelope) -> bytes:
+        """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
+        return self._call("POST", "/v1/opt-out-histories", _plain(request)).content
+
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
         same rotation changes nothing.

@@ -7,8 +7,8 @@ Guarantees: whoever has a unit's events has the same state of each objection; wh
 from collections import Counter as CountOf
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Literal, Self
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Recor
 from fedcore.signing import Envelope
 
 EPOCH_S = 3600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 Ground = Literal["art21_2", "art21_1", "art7_3", "art17", "art18", "ccpa_120", "gpc"]
 Act = Literal["withdrawn", "upheld", "rejected", "erased", "lifted", "consented", "reissued"]
@@ -36,6 +38,8 @@ State = Literal[
     "reissued",
 ]
 Subject = tuple[str, str, Ground]
+# The state of each objection: by purpose and ground, then by pseudonym.
+States = dict[tuple[str, Ground], dict[str, State]]
 
 # In these states an objection excludes nobody; in every other one it does.
 _IN_AGAIN: frozenset[State] = frozenset(
@@ -105,6 +109,51 @@ EFFECTS: Mapping[Ground, Effect] = {
 }
 
 
+class Step(Protocol):
+    """What the table looks at: an objection, or an act on one."""
+
+    @property
+    def ground(self) -> Ground:
+        """The legal ground."""
+
+    @property
+    def act(self) -> Act | None:
+        """What became of the objection; None for the objection itself."""
+
+
+class Said(NamedTuple):
+    """What an event says, besides of whom and when."""
+
+    purpose: str
+    channel: str
+    ground: Ground
+    act: Act | None = None
+    reason: Reason | None = None
+
+    @property
+    def is_always_open(self) -> bool:
+        """Whether it may follow any state: an objection, and a consent."""
+        return self.act is None or self.act == "consented"
+
+
+class Entry(NamedTuple):
+    """One event in a line: of whom, what, and when in microseconds since 1970; under which key, and
+    of a re-issue, as in `OptOutEvent`, its successor and what it repeats.
+    """
+
+    pseudonym: str
+    said: Said
+    received_us: int
+    key_version: int
+    successor: str | None = None
+    repeats: int | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """What the event is about: customer, purpose and ground."""
+        return self.pseudonym, self.said.purpose, self.said.ground
+
+
 class OptOutEvent(Record):
     """A customer, under a pseudonym that only the unit can make, objects to a purpose; or, with an
     `act`, what became of it.
@@ -133,10 +182,7 @@ class OptOutEvent(Record):
 
     @model_validator(mode="after")
     def _acts_of_the_ground(self) -> Self:
-        if self.act not in (None, "reissued") and self.act not in EFFECTS[self.ground].acts:
-            raise ValueError(f"act: there is no such act on ground {self.ground}")
-        if self.act != "reissued" and (self.act == "rejected") != (self.reason is not None):
-            raise ValueError("reason: a rejection, and nothing else, has one")
+        refuse_other_acts(self.said)
         if (self.act == "reissued") != (self.successor not in (None, self.pseudonym)):
             raise ValueError("successor: a re-issue, and nothing else, has another pseudonym")
         if self.repeats is not None and self.repeats >= self.sequence:
@@ -153,6 +199,18 @@ class OptOutEvent(Record):
         """What goes on in the place of a re-issued one; None for any other event."""
         return (self.successor, self.purpose, self.ground) if self.successor else None
 
+    @property
+    def said(self) -> Said:
+        """What the event says."""
+        return Said(self.purpose, self.channel, self.ground, self.act, self.reason)
+
+    @property
+    def entry(self) -> Entry:
+        """The event in a line."""
+        received_us = microseconds(self.received_at)
+        more = (self.key_version, self.successor, self.repeats)
+        return Entry(self.pseudonym, self.said, received_us, *more)
+
     def is_repeat_of(self, first: "OptOutEvent") -> bool:
         """Return whether this says under a later key what the first event said, or ends that."""
         own = {"pseudonym", "key_version", "sequence", "repeats"}
@@ -161,13 +219,32 @@ class OptOutEvent(Record):
         same = first.model_dump(exclude=own) == self.model_dump(exclude=own)
         return same and first.repeats is None
 
-    @property
-    def is_always_open(self) -> bool:
-        """Whether it may follow any state: an objection, and a consent."""
-        return self.act is None or self.act == "consented"
+
+def refuse_other_acts(said: Said) -> None:
+    """Refuse an act that the ground does not have, and a reason of anything but a rejection or its
+    re-issue.
+
+    Raises: ValueError that names the field and its rule.
+    """
+    if said.act == "reissued":
+        return
+    if said.act is not None and said.act not in EFFECTS[said.ground].acts:
+        raise ValueError(f"act: there is no such act on ground {said.ground}")
+    if (said.act == "rejected") != (said.reason is not None):
+        raise ValueError("reason: a rejection, and nothing else, has one")
 
 
-def next_state(event: OptOutEvent, before: State | None, heir: State | None = None) -> State:
+def microseconds(moment: datetime) -> int:
+    """Return a time in whole microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(received_us: int) -> datetime:
+    """Return the time of `microseconds`. Raises: OverflowError outside the years 1 to 9999."""
+    return _EPOCH + received_us * _MICROSECOND
+
+
+def next_state(event: Step, before: State | None, heir: State | None = None) -> State:
     """Return the state that an event leads to, from the one before; None for the first.
 
     Args: `heir` is the state of what goes on in the place of a re-issued one.
@@ -189,58 +266,71 @@ def next_state(event: OptOutEvent, before: State | None, heir: State | None = No
     return after
 
 
-def states_of(events: Iterable[OptOutEvent]) -> dict[Subject, State]:
+def states_of(entries: Iterable[Entry]) -> States:
     """Return the current state of each objection, from a unit's events in sequence.
 
     Raises: ConflictError `opt_out.act_not_open`.
     """
-    states: dict[Subject, State] = {}
-    for event in events:
-        states[event.subject] = state_after(event, states)
+    states: States = {}
+    advance(states, entries)
     return states
 
 
-def state_after(event: OptOutEvent, states: Mapping[Subject, State]) -> State:
-    """Return the state of its subject that an event leads to, given the states before it.
+def advance(states: States, entries: Iterable[Entry]) -> None:
+    """Take the next events into the states.
 
-    Raises: ConflictError `opt_out.act_not_open`.
+    Raises: ConflictError `opt_out.act_not_open`; the states are then those before that event.
     """
-    heir = states.get(event.heir) if event.heir else None
-    return next_state(event, states.get(event.subject), heir)
+    last: Said | None = None
+    group: dict[str, State] = {}
+    for pseudonym, said, _, _, successor, _ in entries:
+        if said is not last:  # most events say what the one before does
+            group, last = states.setdefault((said.purpose, said.ground), {}), said
+        heir = group.get(successor) if successor else None
+        group[pseudonym] = next_state(said, group.get(pseudonym), heir)
 
 
-def live_versions(
-    events: Iterable[OptOutEvent], states: Mapping[Subject, State]
-) -> Mapping[int, int]:
+def live_versions(entries: Iterable[Entry], states: States) -> Mapping[int, int]:
     """Return the key versions that are needed still, each with how many objections and consents
     are known under it and were not re-issued.
     """
-    versions = {e.subject: e.key_version for e in events if states[e.subject] != "reissued"}
+    versions = {
+        entry.subject: entry.key_version
+        for entry in entries
+        if states[entry.said.purpose, entry.said.ground][entry.pseudonym] != "reissued"
+    }
     return CountOf(versions.values())
 
 
-def standing(states: Mapping[Subject, State]) -> frozenset[tuple[str, str]]:
+def standing(states: States) -> frozenset[tuple[str, str]]:
     """Return the (pseudonym, purpose) pairs with an objection that excludes."""
     return frozenset(
-        (pseudonym, purpose) for (pseudonym, purpose, _), state in states.items() if excludes(state)
+        (pseudonym, purpose)
+        for (purpose, _), group in states.items()
+        for pseudonym, state in group.items()
+        if excludes(state)
     )
 
 
-def excluded_from(states: Mapping[Subject, State], purposes: tuple[str, ...]) -> frozenset[str]:
+def excluded_from(states: States, purposes: tuple[str, ...]) -> frozenset[str]:
     """Return the pseudonyms that are excluded from a purpose, given with all its ancestors."""
     return frozenset(
         pseudonym
-        for (pseudonym, purpose, ground), state in states.items()
-        if excludes(state) and (purpose in purposes or EFFECTS[ground].every_purpose)
+        for (purpose, ground), group in states.items()
+        if purpose in purposes or EFFECTS[ground].every_purpose
+        for pseudonym, state in group.items()
+        if state not in _IN_AGAIN
     )
 
 
-def consenting_to(states: Mapping[Subject, State], purpose: str) -> frozenset[str]:
+def consenting_to(states: States, purpose: str) -> frozenset[str]:
     """Return the pseudonyms with a current consent to this very purpose."""
     return frozenset(
         pseudonym
-        for (pseudonym, named, _), state in states.items()
-        if named == purpose and state == "consented"
+        for (named, _), group in states.items()
+        if named == purpose
+        for pseudonym, state in group.items()
+        if state == "consented"
     )
 
 
@@ -269,7 +359,10 @@ class WitnessedHead(Part):
 
 
 class BulletinRequest(Record):
-    """A node asks for its bulletin and has its ledger head witnessed. Signed by the node."""
+    """A node asks for its bulletin and has its ledger head witnessed. Signed by the node.
+
+    `answer` names the bulletin that the node reads; without it, it is `bulletin/1`.
+    """
 
     schema_name: Literal["bulletin-request/1"] = Field(default="bulletin-request/1", alias="schema")
     unit: Name
@@ -278,6 +371,7 @@ class BulletinRequest(Record):
     checkpoint_size: Counter
     head: HeadClaim
     requested_at: At
+    answer: Literal["bulletin/2"] | None = None
 
 
 class LogPosition(Part):
@@ -290,9 +384,32 @@ class LogPosition(Part):
 class Bulletin(Record):
     """What a unit's node must know before it reads rows. Signed by governance.
 
+    `set_digest` is that of all current states after the unit's events up to `last_sequence`
+    (`fedcore.opt_out_sets`): a node that lacks some of them fetches them, each signed by itself.
+    `revoked_runs` are runs with this unit; `consistency` proves that `log` extends the log that the
+    node saw last. The nonce makes the digest of a bulletin unguessable.
+    """
+
+    schema_name: Literal["bulletin/2"] = Field(default="bulletin/2", alias="schema")
+    unit: Name
+    nonce: Hex256
+    realm: Realm
+    epoch: Counter
+    last_sequence: Counter
+    set_digest: Digest
+    revoked_runs: tuple[Name, ...]
+    log: LogPosition
+    consistency: tuple[Hex256, ...]
+    witnessed: WitnessedHead
+    issued_at: At
+    valid_until: At
+
+
+class BulletinV1(Record):
+    """A bulletin as version 0.2 reads it: with all events after the requested sequence.
+
     `events` are the node's own signed events after the requested sequence; `set_digest` is that of
-    the set that results; `revoked_runs` are runs with this unit; `consistency` proves that `log`
-    extends the log that the node saw last. The nonce makes the digest of a bulletin unguessable.
+    the set of pairs that results; the rest is as in `Bulletin`.
     """
 
     schema_name: Literal["bulletin/1"] = Field(default="bulletin/1", alias="schema")
@@ -309,6 +426,9 @@ class Bulletin(Record):
     witnessed: WitnessedHead
     issued_at: At
     valid_until: At
+
+
+AnyBulletin = Bulletin | BulletinV1
 
 
 def epoch_of(moment: datetime) -> int:

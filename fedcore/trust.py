@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
-from fedcore.optouts import Bulletin, BulletinRequest, LogPosition
+from fedcore.optouts import AnyBulletin, BulletinRequest, LogPosition
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -177,7 +177,7 @@ def verify_order_model(order: Order, previous: RoundReport | None, initial: str)
         )
 
 
-def verify_bulletin(bulletin: Bulletin, request: BulletinRequest, realm: Realm) -> None:
+def verify_bulletin(bulletin: AnyBulletin, request: BulletinRequest, realm: Realm) -> None:
     """Hold a bulletin against the request that it answers (rule 3, without time and events).
 
     Raises: MismatchError `bulletin.other_unit`, `bulletin.nonce_mismatch`,
@@ -196,7 +196,7 @@ def verify_bulletin(bulletin: Bulletin, request: BulletinRequest, realm: Realm) 
         raise MismatchError("bulletin.head_mismatch", "another ledger head was witnessed")
 
 
-def verify_bulletin_time(bulletin: Bulletin, now: datetime) -> None:
+def verify_bulletin_time(bulletin: AnyBulletin, now: datetime) -> None:
     """Hold a bulletin's validity against the time. Raises: ExpiredError `bulletin.stale`."""
     if now >= bulletin.valid_until or bulletin.issued_at > now + MAX_CLOCK_SKEW:
         raise ExpiredError(

@@ -22,9 +22,10 @@ from governance.notice_settings import NoticeSettings
 from governance.office import Desk
 from governance.reissues import Followed, follow
 from governance.settings import GovernanceSettings
-from registry import enforcement
-from registry.enforcement import Issued, StoredEvent
+from registry import enforcement, optouts
+from registry.enforcement import Issued
 from registry.models import StoredModel
+from registry.optouts import StoredEvent
 
 UNKNOWN = ("opt_out.unknown", "this unit has no opt-out with this number")
 
@@ -60,7 +61,7 @@ def list_statuses(desk: Desk, unit: str, found: Sequence[StoredEvent]) -> tuple[
 
 def read_status(desk: Desk, unit: str, sequence: int) -> OptOutStatus:
     """Return the status of one event. Raises: NotFoundError `opt_out.unknown`."""
-    found = enforcement.find_events(desk.session, unit, {sequence})
+    found = optouts.find_events(desk.session, unit, {sequence})
     if not found:
         raise NotFoundError(*UNKNOWN)
     return list_statuses(desk, unit, list(found.values()))[0]

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
-UNMEASURED = frozenset({"/v1/opt-outs"})
+UNMEASURED = frozenset({"/v1/opt-outs", "/v1/opt-out-batches", "/v1/opt-out-histories"})
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -7,7 +7,8 @@ from sqlmodel import Session
 
 from fedcore.errors import MismatchError
 from fedcore.optouts import OptOutEvent, Subject
-from registry.enforcement import StoredEvent, find_events, find_states
+from registry.enforcement import find_states
+from registry.optouts import StoredEvent, find_events
 
 
 @dataclass(frozen=True)

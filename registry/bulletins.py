@@ -4,11 +4,11 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from fedcore.optouts import Bulletin, WitnessedHead
+from fedcore.optouts import AnyBulletin, WitnessedHead
 from registry.tables.optouts import BulletinRow, LedgerHeadRow
 
 
-def append(session: Session, bulletin: Bulletin) -> None:
+def append(session: Session, bulletin: AnyBulletin) -> None:
     """Store that a bulletin was issued."""
     session.add(
         BulletinRow(

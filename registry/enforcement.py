@@ -1,4 +1,4 @@
-"""What is kept of how a unit's opt-outs act: events, their states, bulletins, receipts, models."""
+"""What is kept of how a unit's opt-outs act: their states, bulletins, receipts, models."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from fedcore.contracts import Contract
-from fedcore.optouts import Ground, OptOutEvent, Subject
+from fedcore.optouts import Ground, Subject
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
@@ -17,16 +17,8 @@ from registry.documents import kind_of
 from registry.models import StoredModel
 from registry.tables.documents import DocumentRow
 from registry.tables.models import ModelRow
-from registry.tables.optouts import BulletinRow, OptOutRow, OptOutStateRow
+from registry.tables.optouts import BulletinRow, OptOutStateRow
 from registry.tables.permits import PermitRow
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event of a unit's opt-outs, and when it came."""
-
-    event: OptOutEvent
-    recorded_at: datetime
 
 
 @dataclass(frozen=True)
@@ -44,26 +36,6 @@ class Issued:
     digest: str
     last_sequence: int
     issued_at: datetime
-
-
-def list_events(session: Session, unit: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
-    """Return at most `limit` events of a unit after a sequence, in sequence."""
-    query = (
-        select(OptOutRow.envelope, OptOutRow.recorded_at)
-        .where(OptOutRow.unit == unit, OptOutRow.sequence > after)
-        .order_by(col(OptOutRow.sequence))
-        .limit(limit)
-    )
-    return tuple(StoredEvent(_event(text), at) for text, at in session.exec(query))
-
-
-def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict[int, StoredEvent]:
-    """Return a unit's events with these sequences."""
-    query = select(OptOutRow.envelope, OptOutRow.recorded_at).where(
-        OptOutRow.unit == unit, col(OptOutRow.sequence).in_(sequences)
-    )
-    found = (StoredEvent(_event(text), at) for text, at in session.exec(query))
-    return {stored.event.sequence: stored for stored in found}
 
 
 def find_states(
@@ -128,7 +100,3 @@ def find_models(session: Session, run_ids: Collection[str]) -> dict[str, StoredM
         row.run_id: StoredModel(row.name, row.version, row.run_id, row.document, row.artifact)
         for row in session.exec(query)
     }
-
-
-def _event(text: str) -> OptOutEvent:
-    return OptOutEvent.from_bytes(Envelope.from_bytes(text.encode()).payload_bytes)

@@ -10,10 +10,11 @@ from sqlmodel import Session, col, select
 
 from fedcore.rounds import RoundReport
 from fedcore.signing import Envelope
+from registry import optouts
 from registry.documents import kind_of
 from registry.tables.documents import DocumentRow
 from registry.tables.notices import DeliveryRow, NoticeRow
-from registry.tables.optouts import BulletinRow, OptOutRow
+from registry.tables.optouts import BulletinRow
 from registry.tables.permits import UnitKeyRow, UnitRow
 
 # What a pass over the outbox survives: the next one finds everything as it was.
@@ -125,13 +126,7 @@ def _contact(session: Session, unit: str, enrolled_at: datetime) -> UnitContact:
     newest = select(BulletinRow).where(BulletinRow.unit == unit)
     bulletin = session.exec(newest.order_by(col(BulletinRow.id).desc()).limit(1)).first()
     held = select(func.max(BulletinRow.last_sequence)).where(BulletinRow.unit == unit)
-    pending = session.exec(
-        select(OptOutRow.sequence, OptOutRow.recorded_at)
-        .where(OptOutRow.unit == unit, OptOutRow.sequence > (session.exec(held).one() or 0))
-        .order_by(col(OptOutRow.sequence))
-        .limit(1)
-    ).first()
-    sequence, since = (None, None) if pending is None else pending
+    sequence, since = optouts.first_after(session, unit, session.exec(held).one() or 0)
     heard_at = enrolled_at if bulletin is None else max(enrolled_at, bulletin.issued_at)
     return UnitContact(unit, heard_at, sequence, since)
 

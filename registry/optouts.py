@@ -1,14 +1,34 @@
-"""Opt-out events, gapless per unit, and the one current state that they lead to."""
+"""Opt-out events, gapless per unit, and the one current state that they lead to.
 
+An event is kept as its node signed it: by itself, or in a batch of many. Guarantees: the two kinds
+together are gapless; `list_events` and `find_events` read either.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from heapq import merge
+from itertools import islice
 from typing import cast
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from fedcore.optouts import OptOutEvent, State, excludes, next_state
+from fedcore import canonical
+from fedcore.opt_out_batches import OptOutBatch, events_of
+from fedcore.optouts import OptOutEvent, State, excludes
 from fedcore.signing import Envelope
-from registry.tables.optouts import OptOutRow, OptOutStateRow
+from registry import opt_out_sets
+from registry.tables.optouts import OptOutBatchRow, OptOutRow, OptOutStateRow
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event of a unit's opt-outs, and when it came."""
+
+    event: OptOutEvent
+    recorded_at: datetime
 
 
 def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at: datetime) -> None:
@@ -17,7 +37,7 @@ def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at
 
     Raises: ConflictError `opt_out.act_not_open`.
     """
-    _move(session, event)
+    opt_out_sets.move(session, event.unit, [event.entry], event.sequence)
     session.add(
         OptOutRow(
             unit=event.unit,
@@ -32,26 +52,145 @@ def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at
     session.flush()
 
 
+def append_batch(
+    session: Session, batch: OptOutBatch, envelope: Envelope, recorded_at: datetime
+) -> None:
+    """Store a batch and the states that its events lead to, as `append` does for each of them.
+
+    Raises: ConflictError `opt_out.act_not_open`.
+    """
+    opt_out_sets.move(session, batch.unit, list(batch.entries()), batch.first_sequence)
+    session.add(
+        OptOutBatchRow(
+            unit=batch.unit,
+            sequence=batch.first_sequence,
+            last_sequence=batch.last_sequence,
+            digest=batch.digest,
+            envelope=envelope.to_bytes().decode(),
+            recorded_at=recorded_at,
+        )
+    )
+    session.flush()
+
+
 def last_sequence(session: Session, unit: str) -> int:
     """Return the highest sequence of a unit, 0 when it has none."""
-    query = select(func.max(OptOutRow.sequence)).where(OptOutRow.unit == unit)
-    return session.exec(query).one() or 0
+    single = select(func.max(OptOutRow.sequence)).where(OptOutRow.unit == unit)
+    batched = select(func.max(OptOutBatchRow.last_sequence)).where(OptOutBatchRow.unit == unit)
+    return max(session.exec(single).one() or 0, session.exec(batched).one() or 0)
 
 
 def find_digest(session: Session, unit: str, sequence: int) -> str | None:
-    """Return the digest of a unit's event with this sequence, or None."""
-    query = select(OptOutRow.digest).where(OptOutRow.unit == unit, OptOutRow.sequence == sequence)
-    return session.exec(query).first()
+    """Return the digest of a unit's document whose first event has this sequence, or None."""
+    single = select(OptOutRow.digest).where(OptOutRow.unit == unit, OptOutRow.sequence == sequence)
+    batched = select(OptOutBatchRow.digest).where(
+        OptOutBatchRow.unit == unit, OptOutBatchRow.sequence == sequence
+    )
+    return session.exec(single).first() or session.exec(batched).first()
 
 
-def list_after(session: Session, unit: str, sequence: int) -> tuple[Envelope, ...]:
-    """Return a unit's own signed events after a sequence, in order."""
-    query = (
-        select(OptOutRow.envelope)
+def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict[int, StoredEvent]:
+    """Return a unit's events with these sequences.
+
+    They are read from what their node signed, which was verified when it came.
+    """
+    query = select(OptOutRow.envelope, OptOutRow.recorded_at).where(
+        OptOutRow.unit == unit, col(OptOutRow.sequence).in_(sequences)
+    )
+    stored = [
+        StoredEvent(OptOutEvent.from_bytes(_payload(text)), at) for text, at in session.exec(query)
+    ]
+    found = {each.event.sequence: each for each in stored}
+    missing = sorted(set(sequences) - found.keys())
+    for batch, at in _batches_with(session, unit, missing):
+        inside = missing[
+            bisect_left(missing, batch.sequence) : bisect_right(missing, batch.last_sequence)
+        ]
+        found |= {number: StoredEvent(batch.event(number), at) for number in inside}
+    return found
+
+
+def _batches_with(
+    session: Session, unit: str, sequences: Sequence[int]
+) -> Iterator[tuple[OptOutBatch, datetime]]:
+    """Yield the batches of a unit with any of these events; the numbers are sorted."""
+    if not sequences:
+        return
+    between = select(OptOutBatchRow.sequence, OptOutBatchRow.last_sequence).where(
+        OptOutBatchRow.unit == unit,
+        OptOutBatchRow.last_sequence >= sequences[0],
+        OptOutBatchRow.sequence <= sequences[-1],
+    )
+    wanted = [
+        first
+        for first, last in session.exec(between)
+        if bisect_left(sequences, first) < bisect_right(sequences, last)
+    ]
+    query = select(OptOutBatchRow.envelope, OptOutBatchRow.recorded_at).where(
+        OptOutBatchRow.unit == unit, col(OptOutBatchRow.sequence).in_(wanted)
+    )
+    for text, at in session.exec(query):
+        yield OptOutBatch.from_bytes(_payload(text)), at
+
+
+def list_events(session: Session, unit: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
+    """Return at most `limit` events of a unit after a sequence, in sequence."""
+    every = (
+        StoredEvent(event, at)
+        for envelope, at in documents_after(session, unit, after)
+        for event in events_of(_read(envelope))
+        if event.sequence > after
+    )
+    return tuple(islice(every, limit))
+
+
+def documents_after(
+    session: Session, unit: str, sequence: int
+) -> Iterator[tuple[Envelope, datetime]]:
+    """Yield a unit's own signed documents with events after a sequence, in order, each with when it
+    was recorded.
+    """
+    single = (
+        select(OptOutRow.sequence, OptOutRow.envelope, OptOutRow.recorded_at)
+        .where(OptOutRow.unit == unit, OptOutRow.sequence > sequence)
+        .order_by(col(OptOutRow.sequence))
+        .execution_options(yield_per=1000)
+    )
+    batched = (
+        select(OptOutBatchRow.sequence, OptOutBatchRow.envelope, OptOutBatchRow.recorded_at)
+        .where(OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence)
+        .order_by(col(OptOutBatchRow.sequence))
+        .execution_options(yield_per=4)
+    )
+    for _, envelope, recorded_at in merge(session.exec(single), session.exec(batched)):
+        yield Envelope.from_bytes(envelope.encode()), recorded_at
+
+
+def first_after(
+    session: Session, unit: str, sequence: int
+) -> tuple[int, datetime] | tuple[None, None]:
+    """Return the number of a unit's first event after a sequence, and when it was recorded."""
+    single = (
+        select(OptOutRow.sequence, OptOutRow.recorded_at)
         .where(OptOutRow.unit == unit, OptOutRow.sequence > sequence)
         .order_by(col(OptOutRow.sequence))
     )
-    return tuple(Envelope.from_bytes(text.encode()) for text in session.exec(query))
+    batched = (
+        select(OptOutBatchRow.sequence, OptOutBatchRow.recorded_at)
+        .where(OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence)
+        .order_by(col(OptOutBatchRow.sequence))
+    )
+    found = [session.exec(query.limit(1)).first() for query in (single, batched)]
+    known = [(max(first, sequence + 1), at) for first, at in filter(None, found)]
+    return min(known) if known else (None, None)
+
+
+def has_batch_after(session: Session, unit: str, sequence: int) -> bool:
+    """Return whether any of a unit's events after a sequence is in a batch."""
+    query = select(OptOutBatchRow.sequence).where(
+        OptOutBatchRow.unit == unit, OptOutBatchRow.last_sequence > sequence
+    )
+    return session.exec(query).first() is not None
 
 
 def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
@@ -66,22 +205,11 @@ def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
     )
 
 
-def _move(session: Session, event: OptOutEvent) -> None:
-    key = (event.unit, *event.subject)
-    row = session.get(OptOutStateRow, key)
-    heir = session.get(OptOutStateRow, (event.unit, *event.heir)) if event.heir else None
-    state = next_state(
-        event, cast(State, row.state) if row else None, cast(State, heir.state) if heir else None
-    )
-    if row is None:
-        unit, pseudonym, purpose, ground = key
-        row = OptOutStateRow(
-            unit=unit,
-            pseudonym=pseudonym,
-            purpose=purpose,
-            ground=ground,
-            state=state,
-            sequence=event.sequence,
-        )
-    row.state, row.sequence = state, event.sequence
-    session.add(row)
+def _read(envelope: Envelope) -> OptOutEvent | OptOutBatch:
+    data = envelope.payload_bytes
+    schema = canonical.parse(data)["schema"]
+    return (OptOutBatch if schema == OptOutBatch.schema_id() else OptOutEvent).from_bytes(data)
+
+
+def _payload(text: str) -> bytes:
+    return Envelope.from_bytes(text.encode()).payload_bytes

@@ -10,7 +10,7 @@ from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
 from registry.documents import kind_of
 from registry.tables.documents import DocumentRow
-from registry.tables.optouts import BulletinRow, OptOutRow
+from registry.tables.optouts import BulletinRow, OptOutBatchRow, OptOutRow
 from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
 
 
@@ -99,12 +99,20 @@ def list_refusals(session: Session, before: int, limit: int) -> tuple[Refusal, .
 
 def count_opt_outs(session: Session, unit: str | None = None) -> dict[str, OptOutCount]:
     """Return the newest opt-out of each unit, or of one, that has any."""
-    query = select(
-        OptOutRow.unit, func.max(OptOutRow.sequence), func.max(OptOutRow.recorded_at)
-    ).group_by(OptOutRow.unit)
-    if unit is not None:
-        query = query.where(OptOutRow.unit == unit)
-    return {unit: OptOutCount(sequence, at) for unit, sequence, at in session.exec(query)}
+    found: dict[str, OptOutCount] = {}
+    for row, last in (
+        (OptOutRow, OptOutRow.sequence),
+        (OptOutBatchRow, OptOutBatchRow.last_sequence),
+    ):
+        query = select(row.unit, func.max(last), func.max(row.recorded_at)).group_by(row.unit)
+        if unit is not None:
+            query = query.where(row.unit == unit)
+        for name, sequence, at in session.exec(query):
+            known = found.get(name, OptOutCount(0, at))
+            found[name] = OptOutCount(
+                max(known.last_sequence, sequence), max(known.recorded_at, at)
+            )
+    return found
 
 
 def newest_bulletins(session: Session, unit: str | None = None) -> dict[str, BulletinSummary]:

@@ -59,11 +59,14 @@ class UnitSetup:
 
 @dataclass(frozen=True)
 class Terms:
-    """The world's constants: the ledgers' delta, and how long bulletins and permits count."""
+    """The world's constants: the ledgers' delta, how long bulletins and permits count, and where
+    governance's database is; a file of the world, when that is not said.
+    """
 
     delta: float = 1e-5
     bulletin_valid_s: int = 900
     permit_valid_s: int = 86_400
+    database_url: str | None = None
 
 
 class Unit:
@@ -227,7 +230,7 @@ class Federation:
         key = SigningKey.generate()
         key.save(home / "governance.pem")
         (home / "governance.pub").write_text(key.public + "\n", encoding="ascii")
-        url = f"sqlite:///{home / 'governance.db'}"
+        url = self.terms.database_url or f"sqlite:///{home / 'governance.db'}"
         migrate(url)
         settings = GovernanceSettings(
             database_url=url,

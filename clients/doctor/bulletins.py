@@ -16,7 +16,7 @@ def check_bulletin(found: Circumstances) -> Iterator[Finding]:
         return
     try:
         with closing(_opened(found)) as store:
-            pending = len(store.pending())
+            pending = store.count_pending()
             yield from _freshness(found, store)
     except FedError as error:
         yield refused(error)

@@ -1,6 +1,6 @@
 """Routes of nodes. They carry no API key: each document is signed by the node's certified key."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from starlette.status import HTTP_204_NO_CONTENT
 
 from fedcore.membership import LeaveAnswer
@@ -28,6 +28,32 @@ def submit_opt_out(body: Envelope, office: Desks) -> None:
     """Take a signed opt-out event; repeating it changes nothing."""
     with office.writing() as desk:
         bulletins.record_opt_out(desk, body)
+
+
+@router.post(
+    "/opt-out-batches",
+    summary="Hand over many opt-outs",
+    status_code=HTTP_204_NO_CONTENT,
+    openapi_extra=NODE,
+)
+def submit_opt_outs(body: Envelope, office: Desks) -> None:
+    """Take a signed batch of opt-out events, whole or not at all; repeating it changes nothing."""
+    with office.writing() as desk:
+        bulletins.record_batch(desk, body)
+
+
+@router.post(
+    "/opt-out-histories",
+    summary="Read back a unit's own opt-outs",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+    openapi_extra=NODE,
+)
+def fetch_opt_outs(body: Envelope, office: Desks) -> Response:
+    """Take a signed request and return the unit's own signed documents after a sequence, packed."""
+    with office.reading() as desk:
+        part = bulletins.part_of_history(desk, body)
+    return Response(part, media_type="application/octet-stream")
 
 
 @router.post("/rotations", summary="Change a node's keys", openapi_extra=NODE)

@@ -12,7 +12,7 @@ from governance.enforcement import list_statuses, read_status
 from governance.office import Desk
 from governance.routes.callers import OWN_UNIT, Desks, UnitOverseer, verify_concerns
 from governance.routes.paging import Paged
-from registry import enforcement, units
+from registry import optouts, units
 from registry.accounts import Account
 
 Sequence = Annotated[int, Path(ge=1, le=2**53 - 1)]
@@ -24,7 +24,7 @@ def list_opt_outs(unit: Name, page: Paged, office: Desks, caller: UnitOverseer) 
     """Return the status of a unit's opt-outs by sequence; nobody is named, by any pseudonym."""
     with office.reading() as desk:
         _verify_known(desk, unit, caller)
-        found = enforcement.list_events(desk.session, unit, page.after(0), page.limit + 1)
+        found = optouts.list_events(desk.session, unit, page.after(0), page.limit + 1)
         shown = page.cut(found, lambda stored: stored.event.sequence)
         return OptOutStatusList(opt_outs=list_statuses(desk, unit, shown))
 

@@ -24,6 +24,31 @@ class OptOutRow(Row, table=True):
     recorded_at: datetime = Field(sa_type=UtcTime)
 
 
+class OptOutBatchRow(Row, table=True):
+    """Many opt-out events under one signature: the events are in the envelope, and nowhere else."""
+
+    __tablename__ = "opt_out_batches"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    sequence: int = Field(
+        sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False}
+    )
+    last_sequence: int = Field(sa_type=BigInteger)
+    digest: str = Field(max_length=71, unique=True)
+    envelope: str = Field(sa_type=Text)
+    recorded_at: datetime = Field(sa_type=UtcTime)
+
+
+class OptOutBucketRow(Row, table=True):
+    """The digest of one bucket of a unit's states; there is none for one that has changed since."""
+
+    __tablename__ = "opt_out_buckets"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    bucket: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    digest: str = Field(max_length=64)
+
+
 class OptOutStateRow(Row, table=True):
     """The one current state of a customer's objection to a purpose on a ground."""
 

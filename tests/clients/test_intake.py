@@ -181,12 +181,12 @@ def test_a_kill_between_or_in_batches_leaves_whole_batches_and_the_repeat_goes_o
 
 def killed_import(opening, contract, path, commits):
     with opening as site:
-        rows_written = 0
+        written = 0
 
         def count(statement):
-            nonlocal rows_written
-            rows_written += statement.startswith("INSERT INTO events")
-            if rows_written == commits * BATCH + 7:
+            nonlocal written
+            written += statement.startswith("INSERT INTO events")
+            if written == commits + 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         site.opt_outs._connection.set_trace_callback(count)

@@ -19,7 +19,6 @@ def bulletin(start):
         nonce="00" * 32,
         realm=Realm.PRODUCTION,
         epoch=10,
-        events=(),
         last_sequence=0,
         set_digest="sha256:" + "00" * 32,
         revoked_runs=("run-7",),

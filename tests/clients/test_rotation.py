@@ -62,7 +62,7 @@ def say(site, contract, customer, ground, act=None, purpose="marketing"):
 def state_of(site, contract, customer, ground):
     """The state of an objection under the present key."""
     pseudonym = site.pseudonymiser(contract).pseudonym(customer)
-    return states_of(site.opt_outs.events()).get((pseudonym, "marketing", ground))
+    return states_of(site.opt_outs.entries()).get(("marketing", ground), {}).get(pseudonym)
 
 
 def test_whoever_was_excluded_is_so_under_every_later_key(site, contract, features):

@@ -273,7 +273,6 @@ class TestBulletin:
             nonce=documents.sha("nonce"),
             realm=Realm.PRODUCTION,
             epoch=5,
-            events=(),
             last_sequence=3,
             set_digest=documents.digest("set"),
             revoked_runs=(),

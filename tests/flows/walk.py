@@ -44,7 +44,8 @@ from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
 from fedcore.errors import FedError
-from fedcore.optouts import set_digest, standing, states_of
+from fedcore.opt_out_sets import set_digest_of
+from fedcore.optouts import states_of
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import Envelope
@@ -308,8 +309,8 @@ def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
     settings = root / "units" / unit / "node.toml"
     with runtime.SEAM.bound(surroundings), closing(open_node(settings)) as node:
         latest, events = node.opt_outs.latest(), node.opt_outs.events()
-        confirmed = [e for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
-        if latest is not None and set_digest(standing(states_of(confirmed))) != latest.set_digest:
+        confirmed = [e.entry for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
+        if latest is not None and set_digest_of(states_of(confirmed)) != latest.set_digest:
             wrong.append("the bulletin is half applied")
         if latest is not None and latest.last_sequence != node.opt_outs.confirmed_sequence():
             wrong.append("the bulletin and the confirmed number differ")

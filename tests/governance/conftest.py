@@ -25,7 +25,16 @@ from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.errors import ConflictError, TransitionError
 from fedcore.gateway_http import HttpGateway
-from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, OptOutEvent
+from fedcore.opt_out_batches import OptOutBatch, batch_of
+from fedcore.opt_out_history import HistoryRequest
+from fedcore.optouts import (
+    Bulletin,
+    BulletinRequest,
+    BulletinV1,
+    HeadClaim,
+    LogPosition,
+    OptOutEvent,
+)
 from fedcore.permits import Enrolment, Permit
 from fedcore.plans import (
     Algorithm,
@@ -227,6 +236,15 @@ class World:
         }
         return OptOutEvent(**{**values, **changes})
 
+    def batch(self, unit: str, first: int, count: int = 3, **changes: Any) -> OptOutBatch:
+        """Return a batch of events that `opt_out` would make."""
+        numbers = range(first, first + count)
+        return batch_of(unit, first, 1, [self.opt_out(unit, n, **changes).entry for n in numbers])
+
+    def history_request(self, unit: str, **changes: Any) -> HistoryRequest:
+        values = {"unit": unit, "after_sequence": 0, "requested_at": self.clock.now}
+        return HistoryRequest(**{**values, **changes})
+
     def bulletin_request(self, unit: str, **changes: Any) -> BulletinRequest:
         values = {
             "unit": unit,
@@ -238,9 +256,15 @@ class World:
         }
         return BulletinRequest(**{**values, **changes})
 
-    def bulletin(self, unit: str, **changes: Any) -> Bulletin:
+    def bulletin(self, unit: str, **changes: Any) -> BulletinV1:
+        """Return a bulletin as nodes of version 0.2 ask for it."""
         request = self.sign(self.bulletin_request(unit, **changes), unit)
-        return self.open(self.gateway().sync_bulletin(request), Bulletin)
+        return self.open(self.gateway().sync_bulletin(request), BulletinV1)
+
+    def newest_bulletin(self, unit: str, **changes: Any) -> Bulletin:
+        """Return a bulletin as nodes ask for it now."""
+        request = self.bulletin_request(unit, answer="bulletin/2", **changes)
+        return self.open(self.gateway().sync_bulletin(self.sign(request, unit)), Bulletin)
 
     def receipt(
         self, permit: Permit, unit: str, number: int, attempt: int = 1, **changes: Any

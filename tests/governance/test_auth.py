@@ -66,6 +66,9 @@ ROUTES = {
     ("get", "/v1/opt-outs/{unit}/{sequence}"): {
         *("admin", "auditor", "compliance", "dpo", "unit_operator")
     },
+    ("post", "/v1/opt-out-batches"): "node",
+    ("post", "/v1/opt-out-histories"): "node",
+    ("post", "/v1/ledger-histories"): "node",
     ("post", "/v1/rotations"): "node",
     ("post", "/v1/leaves"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),

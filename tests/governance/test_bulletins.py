@@ -8,7 +8,7 @@ import pytest
 
 from fedcore import merkle
 from fedcore.errors import ConflictError, ExpiredError, MismatchError, RollbackError, SignatureError
-from fedcore.optouts import Bulletin, HeadClaim, OptOutEvent, epoch_of, set_digest
+from fedcore.optouts import BulletinV1, HeadClaim, OptOutEvent, epoch_of, set_digest
 from fedcore.signing import SigningKey, open_envelope
 from fedcore.trust import verify_bulletin, verify_bulletin_time
 
@@ -33,7 +33,7 @@ def opt_out(world, unit, sequence, **changes):
 def test_a_bulletin_holds_against_the_rules_that_nodes_apply(world):
     request = world.bulletin_request("north")
     envelope = world.gateway().sync_bulletin(world.sign(request, "north"))
-    bulletin = world.open(envelope, Bulletin)
+    bulletin = world.open(envelope, BulletinV1)
     verify_bulletin(bulletin, request, world.settings.realm)
     verify_bulletin_time(bulletin, world.clock.now + timedelta(seconds=899))
     assert bulletin.valid_until == world.clock.now + timedelta(seconds=900)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fedcore.errors import ConflictError, UnreachableError
 from fedcore.handovers import follow_handovers, open_handover
 from fedcore.models import ModelVersion
-from fedcore.optouts import Bulletin
+from fedcore.optouts import BulletinV1
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
@@ -141,7 +141,7 @@ def test_a_service_that_was_not_restarted_signs_nothing_any_more(world):
 
 def test_new_bulletins_are_signed_by_the_new_key_alone(world, rotated):
     _old, world.governance_key = rotated()
-    assert isinstance(world.bulletin("north"), Bulletin)
+    assert isinstance(world.bulletin("north"), BulletinV1)
 
 
 def test_an_unfinished_hand_over_is_finished_by_the_same_command(world, rotated, monkeypatch):

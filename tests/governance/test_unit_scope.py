@@ -185,8 +185,10 @@ def documents_of(world, named, signer):
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
         "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
-        "/v1/opt-outs": world.sign(world.opt_out(named, 2), signer),
+        "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
         "/v1/ledger-histories": world.sign(asked, signer),
+        "/v1/opt-out-batches": world.sign(world.batch(named, 2), signer),
+        "/v1/opt-out-histories": world.sign(world.history_request(named), signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }

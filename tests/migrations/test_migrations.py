@@ -264,3 +264,25 @@ def test_objections_of_before_stand_and_their_states_are_found_again(connection)
         ]
         command.downgrade(config, BEFORE_STATES)
         assert len(rows(connection, "SELECT sequence FROM opt_out_events")) == len(said)
+
+
+def test_batches_of_opt_outs_are_not_lost_on_the_way_down(connection):
+    config = alembic_config(connection)
+    command.upgrade(config, "0012")
+    for number in ("e", "c"):
+        document = "INSERT INTO documents (digest, kind, envelope, recorded_at) VALUES "
+        row = f"('{number}', 'x', '{{}}', '2025-06-01 12:00:00')"
+        connection.execute(text(document + row))
+    connection.execute(text("INSERT INTO units VALUES ('north', 'key', 'e', 'c')"))
+    connection.execute(
+        text("INSERT INTO opt_out_batches VALUES ('north', 1, 9, 'd', '{}', '2025-06-01 12:00:00')")
+    )
+    connection.commit()
+    with pytest.raises(RuntimeError, match="would be lost"):
+        command.downgrade(config, "0010")
+    connection.rollback()
+    assert rows(connection, "SELECT last_sequence FROM opt_out_batches") == [(9,)]
+    connection.execute(text("DELETE FROM opt_out_batches"))
+    connection.commit()
+    command.downgrade(config, "0010")
+    assert "opt_out_batches" not in tables(connection)

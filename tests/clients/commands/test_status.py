@@ -16,7 +16,8 @@ from clients.http import Health, node_app, served
 from clients.ledger import Ledger
 from clients.state import StateDir
 from fedcore.merkle import root_hash
-from fedcore.optouts import Bulletin, LogPosition, WitnessedHead, set_digest
+from fedcore.opt_out_sets import set_digest_of
+from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
 from fedcore.permits import UnitCertificate
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
@@ -141,9 +142,8 @@ def test_the_last_bulletin_is_told_and_whether_it_counts(look, state, node, sett
         nonce="00" * 32,
         realm=Realm.PRODUCTION,
         epoch=1,
-        events=(),
         last_sequence=0,
-        set_digest=set_digest(frozenset()),
+        set_digest=set_digest_of({}),
         revoked_runs=(),
         log=LogPosition(size=0, root=root_hash([]).hex()),
         consistency=(),

@@ -7,7 +7,8 @@ from clients.bulletin import BulletinStore
 from clients.doctor.bulletins import check_bulletin
 from clients.state import StateDir
 from fedcore.merkle import root_hash
-from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, WitnessedHead, set_digest
+from fedcore.opt_out_sets import set_digest_of
+from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, WitnessedHead
 from fedcore.record import Realm
 from fedcore.signing import sign_record
 
@@ -30,9 +31,8 @@ def pull(store, clock, now):
             nonce="00" * 32,
             realm=Realm.PRODUCTION,
             epoch=1,
-            events=(),
             last_sequence=0,
-            set_digest=set_digest(frozenset()),
+            set_digest=set_digest_of({}),
             revoked_runs=(),
             log=LogPosition(size=0, root=root_hash([]).hex()),
             consistency=(),

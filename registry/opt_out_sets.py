@@ -1,0 +1,120 @@
+"""The current states of units' objections and consents, and the digests of each unit's set."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from sqlalchemy import delete, func, text
+from sqlmodel import Session, col, select
+
+from fedcore.opt_out_sets import BUCKETS, bucket_digests, bucket_of
+from fedcore.optouts import Entry, Ground, State, next_state
+from registry.tables.optouts import OptOutBucketRow, OptOutStateRow
+
+_Subject = tuple[str, str, Ground]
+# With more buckets to work out than these, one look at all states is less work.
+_FEW_BUCKETS = 16
+# All rows in one statement: each statement of its own would cost several times as much.
+_CONFLICT = (
+    " ON CONFLICT (unit, pseudonym, purpose, ground) "
+    "DO UPDATE SET state = excluded.state, sequence = excluded.sequence"
+)
+_MOVE_SQLITE = (
+    "INSERT INTO opt_out_states (pseudonym, purpose, ground, state, sequence, unit) "
+    "VALUES (?, ?, ?, ?, ?, ?)" + _CONFLICT
+)
+_MOVE_POSTGRESQL = text(
+    "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "  # noqa: S608 - constants
+    "SELECT :unit, moved.* FROM unnest(CAST(:pseudonyms AS text[]), CAST(:purposes AS text[]), "
+    "CAST(:grounds AS text[]), CAST(:states AS text[]), CAST(:sequences AS bigint[])) AS moved"
+    + _CONFLICT
+)
+_FIND = "SELECT pseudonym, purpose, ground, state FROM opt_out_states WHERE unit = :unit AND "
+_FIND_SQLITE = text(
+    _FIND + "pseudonym IN (SELECT value FROM json_each(:wanted))"  # noqa: S608 - constants
+)
+_FIND_POSTGRESQL = text(_FIND + "pseudonym = ANY(CAST(:wanted AS text[]))")
+
+
+def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: int) -> None:
+    """Store the states that consecutive events lead to.
+
+    Raises: ConflictError `opt_out.act_not_open`; nothing is stored then.
+    """
+    pseudonyms = {entry.pseudonym for entry in entries}
+    heirs = {entry.successor for entry in entries if entry.successor}
+    states = _load(session, unit, sorted(pseudonyms | heirs))
+    moved: dict[_Subject, tuple[State, int]] = {}
+    for sequence, entry in enumerate(entries, first_sequence):
+        subject, said = entry.subject, entry.said
+        heir = states.get((entry.successor, *subject[1:])) if entry.successor else None
+        states[subject] = state = next_state(said, states.get(subject), heir)
+        moved[subject] = state, sequence
+    _store(session, unit, moved)
+    changed = {bucket_of(pseudonym) for pseudonym in pseudonyms}
+    session.exec(
+        delete(OptOutBucketRow).where(
+            col(OptOutBucketRow.unit) == unit, col(OptOutBucketRow.bucket).in_(changed)
+        )
+    )
+
+
+def load_buckets(session: Session, unit: str) -> list[bytes]:
+    """Return the digests of a unit's buckets in order; those that changed are worked out and kept.
+
+    To be called in a transaction that may write.
+    """
+    query = select(OptOutBucketRow.bucket, OptOutBucketRow.digest).where(
+        OptOutBucketRow.unit == unit
+    )
+    known = {bucket: bytes.fromhex(digest) for bucket, digest in session.exec(query)}
+    changed = [bucket for bucket in range(BUCKETS) if bucket not in known]
+    if len(changed) <= _FEW_BUCKETS:
+        fresh = {b: bucket_digests(_classes(session, unit, f"{b:02x}"))[b] for b in changed}
+    else:
+        every = bucket_digests(_classes(session, unit, ""))
+        fresh = {bucket: every[bucket] for bucket in changed}
+    session.add_all(
+        OptOutBucketRow(unit=unit, bucket=bucket, digest=digest.hex())
+        for bucket, digest in fresh.items()
+    )
+    session.flush()
+    return [digest for _, digest in sorted((known | fresh).items())]
+
+
+def _classes(session: Session, unit: str, prefix: str) -> dict[tuple[str, Ground, State], str]:
+    """Return the pseudonyms that begin so, joined in the database, by what they are in."""
+    row = OptOutStateRow
+    query = (
+        select(row.purpose, row.ground, row.state, func.aggregate_strings(col(row.pseudonym), ""))
+        .where(row.unit == unit, row.pseudonym >= prefix, row.pseudonym < f"{prefix}g")
+        .group_by(col(row.purpose), col(row.ground), col(row.state))
+    )
+    return {
+        (purpose, cast(Ground, ground), cast(State, state)): joined
+        for purpose, ground, state, joined in session.exec(query)
+    }
+
+
+def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[_Subject, State]:
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        wanted = {"unit": unit, "wanted": list(pseudonyms)}
+        rows = connection.execute(_FIND_POSTGRESQL, wanted)
+    else:
+        rows = connection.execute(_FIND_SQLITE, {"unit": unit, "wanted": json.dumps(pseudonyms)})
+    return {
+        (pseudonym, purpose, cast(Ground, ground)): cast(State, state)
+        for pseudonym, purpose, ground, state in rows
+    }
+
+
+def _store(session: Session, unit: str, moved: Mapping[_Subject, tuple[State, int]]) -> None:
+    connection = session.connection()
+    rows = [(*subject, *reached) for subject, reached in moved.items()]
+    if connection.dialect.name == "postgresql":
+        names = ("pseudonyms", "purposes", "grounds", "states", "sequences")
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        connection.execute(_MOVE_POSTGRESQL, {"unit": unit, **columns})
+    else:
+        connection.exec_driver_sql(_MOVE_SQLITE, [(*row, unit) for row in rows])
