@@ -219,10 +219,11 @@ def states_of(entries: Iterable[Entry]) -> States:
     Raises: ConflictError `opt_out.act_not_open`.
     """
     states: States = {}
+    last: Said | None = None
+    group: dict[str, State] = {}
     for pseudonym, said, _ in entries:
-        group = states.get((said.purpose, said.ground))
-        if group is None:
-            group = states[said.purpose, said.ground] = {}
+        if said is not last:  # most events say what the one before does
+            group, last = states.setdefault((said.purpose, said.ground), {}), said
         group[pseudonym] = next_state(said, group.get(pseudonym))
     return states
 
