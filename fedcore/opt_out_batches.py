@@ -9,7 +9,7 @@ import binascii
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import count, islice
+from itertools import count
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -120,11 +120,15 @@ class OptOutBatch(Record):
 
     def event(self, sequence: int) -> OptOutEvent:
         """Return one event as a single one would be. Raises: ValueError for a number of none."""
-        place = sequence - self.first_sequence
-        entry = next(islice(self.entries(), place, None), None) if place >= 0 else None
-        if entry is None:
-            raise ValueError(f"the batch has no event {sequence}")
-        return self._single(sequence, entry)
+        return self.picked([sequence])[0]
+
+    def picked(self, sequences: Sequence[int]) -> list[OptOutEvent]:
+        """Return some events, as `event` does each; the columns are read once for all of them."""
+        entries, first = list(self.entries()), self.first_sequence
+        for sequence in sequences:
+            if not first <= sequence < first + len(entries):
+                raise ValueError(f"the batch has no event {sequence}")
+        return [self._single(sequence, entries[sequence - first]) for sequence in sequences]
 
     def events(self) -> Iterator[OptOutEvent]:
         """Yield the events in sequence, each as a single one would be."""

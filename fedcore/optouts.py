@@ -35,6 +35,8 @@ State = Literal[
     "withdrawn",
     "consented",
 ]
+# What an objection is about: customer, purpose and ground.
+Subject = tuple[str, str, Ground]
 # The state of each objection: by purpose and ground, then by pseudonym.
 States = dict[tuple[str, Ground], dict[str, State]]
 
@@ -163,6 +165,11 @@ class OptOutEvent(Record):
     def _acts_of_the_ground(self) -> Self:
         refuse_other_acts(self.said)
         return self
+
+    @property
+    def subject(self) -> Subject:
+        """What the event is about: customer, purpose and ground."""
+        return self.pseudonym, self.purpose, self.ground
 
     @property
     def said(self) -> Said:

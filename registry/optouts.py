@@ -1,7 +1,7 @@
 """Opt-out events, gapless per unit, and the one current state that they lead to.
 
 An event is kept as its node signed it: by itself, or in a batch of many. Guarantees: the two kinds
-together are gapless; `find_event` finds either.
+together are gapless, and `documents_after` yields either.
 """
 
 from collections.abc import Iterator
@@ -75,27 +75,6 @@ def find_digest(session: Session, unit: str, sequence: int) -> str | None:
         OptOutBatchRow.unit == unit, OptOutBatchRow.sequence == sequence
     )
     return session.exec(single).first() or session.exec(batched).first()
-
-
-def find_event(session: Session, unit: str, sequence: int) -> tuple[OptOutEvent, datetime] | None:
-    """Return a unit's event with this sequence, and when it was recorded; None when there is none.
-
-    The event is read from what its node signed, which was verified when it came.
-    """
-    single = session.get(OptOutRow, (unit, sequence))
-    if single is not None:
-        envelope = Envelope.from_bytes(single.envelope.encode())
-        return OptOutEvent.from_bytes(envelope.payload_bytes), single.recorded_at
-    query = select(OptOutBatchRow).where(
-        OptOutBatchRow.unit == unit,
-        OptOutBatchRow.sequence <= sequence,
-        OptOutBatchRow.last_sequence >= sequence,
-    )
-    row = session.exec(query).first()
-    if row is None:
-        return None
-    batch = OptOutBatch.from_bytes(Envelope.from_bytes(row.envelope.encode()).payload_bytes)
-    return batch.event(sequence), row.recorded_at
 
 
 def documents_after(session: Session, unit: str, sequence: int) -> Iterator[Envelope]:
