@@ -28,12 +28,14 @@ Classes = Mapping[tuple[str, Ground, State], str]
 
 def set_digest_of(states: States) -> str:
     """Return the digest of all current states of a unit."""
-    classes: dict[tuple[str, Ground, State], list[str]] = {}
-    for (purpose, ground), group in states.items():
-        for pseudonym, state in group.items():
-            classes.setdefault((purpose, ground, state), []).append(pseudonym)
-    joined = {kind: "".join(pseudonyms) for kind, pseudonyms in classes.items()}
-    return digest_of_buckets(bucket_digests(joined))
+    classes = {
+        (purpose, ground, state): "".join(
+            pseudonym for pseudonym, reached in group.items() if reached == state
+        )
+        for (purpose, ground), group in states.items()
+        for state in set(group.values())
+    }
+    return digest_of_buckets(bucket_digests(classes))
 
 
 def bucket_digests(classes: Classes) -> list[bytes]:

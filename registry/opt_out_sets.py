@@ -8,10 +8,9 @@ from sqlalchemy import delete, func, text
 from sqlmodel import Session, col, select
 
 from fedcore.opt_out_sets import BUCKETS, bucket_digests, bucket_of
-from fedcore.optouts import Entry, Ground, State, next_state
+from fedcore.optouts import Entry, Ground, State, Subject, next_state
 from registry.tables.optouts import OptOutBucketRow, OptOutStateRow
 
-_Subject = tuple[str, str, Ground]
 # With more buckets to work out than these, one look at all states is less work.
 _FEW_BUCKETS = 16
 # All rows in one statement: each statement of its own would cost several times as much.
@@ -44,7 +43,7 @@ def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: 
     pseudonyms = {entry.pseudonym for entry in entries}
     heirs = {entry.successor for entry in entries if entry.successor}
     states = _load(session, unit, sorted(pseudonyms | heirs))
-    moved: dict[_Subject, tuple[State, int]] = {}
+    moved: dict[Subject, tuple[State, int]] = {}
     for sequence, entry in enumerate(entries, first_sequence):
         subject, said = entry.subject, entry.said
         heir = states.get((entry.successor, *subject[1:])) if entry.successor else None
@@ -96,7 +95,7 @@ def _classes(session: Session, unit: str, prefix: str) -> dict[tuple[str, Ground
     }
 
 
-def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[_Subject, State]:
+def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[Subject, State]:
     connection = session.connection()
     if connection.dialect.name == "postgresql":
         wanted = {"unit": unit, "wanted": list(pseudonyms)}
@@ -109,7 +108,7 @@ def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[_Subje
     }
 
 
-def _store(session: Session, unit: str, moved: Mapping[_Subject, tuple[State, int]]) -> None:
+def _store(session: Session, unit: str, moved: Mapping[Subject, tuple[State, int]]) -> None:
     connection = session.connection()
     rows = [(*subject, *reached) for subject, reached in moved.items()]
     if connection.dialect.name == "postgresql":

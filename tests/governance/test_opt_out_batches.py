@@ -1,16 +1,18 @@
 """Opt-outs in bulk through the API: batches in, history out, one set whichever way they came."""
 
 import hashlib
+import itertools
 
 import pytest
 
 from fedcore.errors import (
     ConflictError,
     ExpiredError,
+    NotFoundError,
     RefusedError,
     SignatureError,
 )
-from fedcore.opt_out_batches import batch_of, entries_of, open_document
+from fedcore.opt_out_batches import batch_of, entries_of, events_of, open_document
 from fedcore.opt_out_history import unpack
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import Entry, Said, microseconds, states_of
@@ -30,6 +32,10 @@ def history(world, after=0, unit="north", **changes):
     part = world.gateway().fetch_opt_outs(world.sign(request, unit))
     key, realm = world.keys[unit].public, world.settings.realm
     return [open_document(envelope, key, realm) for envelope in unpack(part, realm)]
+
+
+def entry_of(document, place):
+    return list(entries_of(document))[place]
 
 
 def batch(world, first, *said):
@@ -120,13 +126,46 @@ def test_a_node_of_the_version_before_is_told_to_be_upgraded_once_there_are_batc
 
 
 def test_every_event_is_found_whichever_way_it_came(world):
-    single = hand_over(world, world.opt_out("north", 1))
-    many = hand_over(world, world.batch("north", 2))
+    handed = [
+        hand_over(world, world.opt_out("north", 1)),
+        hand_over(world, world.batch("north", 2)),
+        hand_over(world, world.opt_out("north", 5)),
+        hand_over(world, world.batch("north", 6)),
+    ]
+    events = [event for document in handed for event in events_of(document)]
+    hand_over(world, world.batch("south", 1), unit="south")
     database = Database(world.settings.database_url)
     with database.reading() as session:
-        found = optouts.find_events(session, "north", range(6))
+        for after, limit in itertools.product(range(9), range(1, 9)):
+            found = optouts.list_events(session, "north", after, limit)
+            assert [stored.event for stored in found] == events[after : after + limit]
+            assert {stored.recorded_at for stored in found} <= {world.clock.now}
+        for wanted in itertools.chain(*(itertools.combinations(range(10), n) for n in (0, 1, 2))):
+            found = optouts.find_events(session, "north", set(wanted))
+            expected = {event.sequence: event for event in events if event.sequence in wanted}
+            assert {number: stored.event for number, stored in found.items()} == expected
         assert optouts.first_after(session, "north", 2) == (3, world.clock.now)
-        assert optouts.first_after(session, "north", 4) == (None, None)
+        assert optouts.first_after(session, "north", 8) == (None, None)
     database.close()
-    events = {number: stored.event for number, stored in found.items()}
-    assert events == dict(enumerate([single, *many.events()], start=1))
+
+
+def test_an_event_of_a_batch_says_how_it_acts_as_a_single_one_does(world):
+    """Withdrawn by a later batch, by a single event, or by none; and what is not there is not."""
+    said = Said("marketing", "web", "art21_2")
+    first = hand_over(world, world.batch("north", 1, 4))
+    second = hand_over(world, world.opt_out("north", 5, pseudonym=entry_of(first, 0).pseudonym))
+    assert second.pseudonym == entry_of(first, 0).pseudonym
+    back = entry_of(first, 1)._replace(said=said._replace(act="withdrawn"))
+    hand_over(world, batch_of("north", 6, 1, [back]))
+    world.clock.tick(minutes=30)
+    world.newest_bulletin("north")
+    office = world.gateway("dpo")
+    whole = office.list_opt_outs("north")
+    assert [office.fetch_opt_out("north", number) for number in range(1, 7)] == list(whole)
+    assert [status.newest for status in whole] == [5, 6, 3, 4, 5, 6]
+    assert [status.state for status in whole] == [
+        *("excluded", "withdrawn", "excluded", "excluded", "excluded", "withdrawn")
+    ]
+    assert {status.lag_s for status in whole} == {1800}
+    with pytest.raises(NotFoundError, match=r"opt_out\.unknown"):
+        office.fetch_opt_out("north", 7)
