@@ -10,7 +10,7 @@ Guarantees:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -111,6 +111,29 @@ class Reserved:
     years: tuple[int, int]
     bounds: tuple[Bound, ...]
     rebuilt: bool
+
+
+class Groups:
+    """Reservations, those of equal terms as one with the steps of all.
+
+    A filter adds up equal steps: what it decides about groups, it decides about reservations, in a
+    time that does not grow with their number.
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[Reserved, int] = {}
+
+    def add(self, one: Reserved) -> None:
+        """Count a reservation in."""
+        alike = replace(one, run_id="", event=one.event.model_copy(update={"steps": 1}))
+        self._steps[alike] = self._steps.get(alike, 0) + one.event.steps
+
+    def reserved(self) -> list[Reserved]:
+        """Return one reservation, of no run, for each group."""
+        return [
+            replace(alike, event=alike.event.model_copy(update={"steps": steps}))
+            for alike, steps in self._steps.items()
+        ]
 
 
 def use_of(plan: TrainingPlan, contract: Contract) -> Use:

@@ -25,6 +25,7 @@ from typing import Any
 
 from clients.budget import (
     Cap,
+    Groups,
     Reservation,
     Reserved,
     read_reserved,
@@ -74,6 +75,7 @@ class Ledger:
         self.start = GENESIS
         self._entries: list[Entry] = []
         self._reserved: list[Reserved] = []
+        self._groups = Groups()
         self._read = 0
         with _damage():
             self._connection = connect(path)
@@ -133,12 +135,7 @@ class Ledger:
 
         Raises: TrustError `ledger.corrupt`.
         """
-        entries = self.entries()
-        with _damage():
-            for entry in entries[self._read :]:
-                if entry.kind == "reserve":
-                    self._reserved.append(read_reserved(entry.body))
-                self._read += 1
+        self._read_reserved()
         return list(self._reserved)
 
     def events(self) -> list[PrivacyEvent]:
@@ -274,13 +271,25 @@ class Ledger:
             "cap": asdict(self.cap),
             "at": at.isoformat(),
         }
-        verify_within(self.reservations(), read_reserved(body), self.cap)
+        self._read_reserved()
+        verify_within(self._groups.reserved(), read_reserved(body), self.cap)
         append(self._connection, body)
+
+    def _read_reserved(self) -> None:
+        entries = self.entries()
+        with _damage():
+            for entry in entries[self._read :]:
+                if entry.kind == "reserve":
+                    one = read_reserved(entry.body)
+                    self._reserved.append(one)
+                    self._groups.add(one)
+                self._read += 1
 
     def _verify_cap(self) -> None:
         # Ledgers of version 0.1.0 do not say under which cap they reserved.
-        caps = [e.body["cap"] for e in self.entries() if e.kind == "reserve" and "cap" in e.body]
-        if caps and caps[0] != asdict(self.cap):
+        reserved = (entry.body for entry in self.entries() if entry.kind == "reserve")
+        fixed = next((body["cap"] for body in reserved if "cap" in body), None)
+        if fixed not in (None, asdict(self.cap)):
             raise BudgetError(
                 [
                     (

@@ -14,24 +14,21 @@ rise with the order, so one bisection over the orders finds the claim.
 
 import bisect
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from dp_accounting import NeighboringRelation
 from dp_accounting.dp_event import (
-    DiscreteLaplaceDpEvent,
     DpEvent,
     GaussianDpEvent,
     PoissonSampledDpEvent,
-    SelfComposedDpEvent,
 )
-from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from fedcore.errors import InvalidRecordError
+from fedcore.privacy.composing import composed_epsilon
 from fedcore.privacy.events import PrivacyEvent
+from fedcore.privacy.steps import Step, Summary, summarise
 
 # The public grid: orders 1 + MIN_EXCESS * (MAX_EXCESS / MIN_EXCESS) ** (rank / ORDER_COUNT). It is
 # so fine that a claim is at most 0.01 % above that of a continuum of orders. Its ends allow claims
@@ -42,20 +39,10 @@ ORDER_COUNT = 2**18
 # Below this the library's series for fractional orders may fail to converge (rates near 1/2).
 MIN_SERIES_ORDER = 3.0
 
-PLD_INTERVAL = 1e-4
 # Above this the tables of PLD grow without use: no cap is that high.
 PLD_MAX_EPSILON = 100.0
 
 _RELATION = NeighboringRelation.ADD_OR_REMOVE_ONE
-
-
-class _Step(NamedTuple):
-    mechanism: str
-    sampling_rate: float
-    noise_multiplier: float
-
-
-_Summary = tuple[tuple[_Step, int], ...]
 
 
 def renyi_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
@@ -72,7 +59,7 @@ def renyi_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
         1908.10530.
     """
     _require_delta(delta)
-    return _claim(_summarise(events), delta)
+    return _claim(summarise(events), delta)
 
 
 def pld_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
@@ -87,7 +74,7 @@ def pld_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
         2207.04380.
     """
     _require_delta(delta)
-    return _composed_pld_epsilon(_summarise(events), delta)
+    return _composed_pld_epsilon(summarise(events), delta)
 
 
 def decide_within(
@@ -101,7 +88,7 @@ def decide_within(
     Raises: InvalidRecordError `privacy.delta_invalid`.
     Reference: Feldman and Zrnic (2021), arXiv 2008.11193, Theorem 4.3, at the order of the cap.
     """
-    spent, threshold = _under(_summarise([*events, *added]), cap, delta)
+    spent, threshold = _under(summarise([*events, *added]), cap, delta)
     return spent <= threshold
 
 
@@ -112,7 +99,7 @@ def filter_share(events: Sequence[PrivacyEvent], cap: float, delta: float) -> fl
         but for rounding; 0.0 for no events, inf for a cap that admits none or is no number.
     Raises: InvalidRecordError `privacy.delta_invalid`.
     """
-    spent, threshold = _under(_summarise(events), cap, delta)
+    spent, threshold = _under(summarise(events), cap, delta)
     if spent == 0 and threshold >= 0:
         return 0.0
     return spent / threshold if threshold > 0 else math.inf
@@ -133,7 +120,7 @@ def order_for(cap: float, delta: float) -> float:
     return _order(rank)
 
 
-def _under(summary: _Summary, cap: float, delta: float) -> tuple[float, float]:
+def _under(summary: Summary, cap: float, delta: float) -> tuple[float, float]:
     """Return the divergence of events at the order of a cap, and the most that it may be there."""
     _require_delta(delta)
     if not summary:
@@ -154,7 +141,7 @@ def _rank_for(cap: float, delta: float) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _claim(summary: _Summary, delta: float) -> float:
+def _claim(summary: Summary, delta: float) -> float:
     if not summary:
         return 0.0
     passing = bisect.bisect_left(
@@ -166,14 +153,11 @@ def _claim(summary: _Summary, delta: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _composed_pld_epsilon(summary: _Summary, delta: float) -> float:
+def _composed_pld_epsilon(summary: Summary, delta: float) -> float:
     claim = _claim(summary, delta)
     if not summary or claim > PLD_MAX_EPSILON:
         return claim
-    accountant = PLDAccountant(_RELATION, value_discretization_interval=PLD_INTERVAL)
-    for step, count in summary:
-        accountant.compose(SelfComposedDpEvent(_dp_event(step), count))
-    return min(claim, float(accountant.get_epsilon(delta)))
+    return min(claim, composed_epsilon(summary, delta))
 
 
 def _order(rank: int) -> float:
@@ -190,14 +174,14 @@ def _cap_of_order(order: float, delta: float) -> float:
     return max(0.0, conversion + _threshold(order, delta))
 
 
-def _divergence(summary: _Summary, order: float) -> float:
+def _divergence(summary: Summary, order: float) -> float:
     return math.fsum(count * _step_divergence(step, order) for step, count in summary)
 
 
 @lru_cache(maxsize=65536)
-def _step_divergence(step: _Step, order: float) -> float:
+def _step_divergence(step: Step, order: float) -> float:
     if step.mechanism == "discrete_laplace":
-        return _pure_divergence(_pure_epsilon(step), order)
+        return _pure_divergence(step.pure_epsilon, order)
     if step.sampling_rate == 1:
         return _gaussian_divergence(step, order)
     bound = _interpolated_divergence(step, order)
@@ -205,7 +189,7 @@ def _step_divergence(step: _Step, order: float) -> float:
     return min(bound, _gaussian_divergence(step, order)) if order >= MIN_SERIES_ORDER else bound
 
 
-def _interpolated_divergence(step: _Step, order: float) -> float:
+def _interpolated_divergence(step: Step, order: float) -> float:
     """Return a bound from the integer orders beside `order`: (order - 1) * divergence is convex."""
     low = math.floor(order)
     below = (low - 1) * _gaussian_divergence(step, low) if low > 1 else 0.0
@@ -213,26 +197,15 @@ def _interpolated_divergence(step: _Step, order: float) -> float:
     return (below + (order - low) * (above - below)) / (order - 1)
 
 
-def _gaussian_divergence(step: _Step, order: float) -> float:
+def _gaussian_divergence(step: Step, order: float) -> float:
     accountant = RdpAccountant([order], _RELATION)
     accountant.compose(_dp_event(step))
     return float(accountant.rdp[0])
 
 
-def _dp_event(step: _Step) -> DpEvent:
-    if step.mechanism == "discrete_laplace":
-        # With sensitivity 1 its loss is plus or minus epsilon: it dominates all epsilon-DP.
-        return DiscreteLaplaceDpEvent(noise_parameter=_pure_epsilon(step), sensitivity=1)
+def _dp_event(step: Step) -> DpEvent:
     event = GaussianDpEvent(step.noise_multiplier)
     return event if step.sampling_rate == 1 else PoissonSampledDpEvent(step.sampling_rate, event)
-
-
-def _pure_epsilon(step: _Step) -> float:
-    """Return log(1 + q (exp(1/b) - 1)): pure epsilon, amplified by Poisson sampling."""
-    epsilon, rate = 1 / step.noise_multiplier, step.sampling_rate
-    if rate == 1:
-        return epsilon
-    return epsilon + math.log(rate + (1 - rate) * math.exp(-epsilon))
 
 
 def _pure_divergence(epsilon: float, order: float) -> float:
@@ -246,21 +219,6 @@ def _pure_divergence(epsilon: float, order: float) -> float:
     gain = (order - 1) * epsilon
     high, low = likely + gain, unlikely - gain
     return (high + math.log1p(math.exp(low - high))) / (order - 1)
-
-
-def _summarise(events: Sequence[PrivacyEvent]) -> _Summary:
-    """Return the distinct steps with their counts; all full-batch Gaussian steps become one.
-
-    Gaussian mechanisms without sampling compose exactly: the squares of 1/noise add up.
-    """
-    counts: Counter[_Step] = Counter()
-    for event in events:
-        counts[_Step(event.mechanism, event.sampling_rate, event.noise_multiplier)] += event.steps
-    full = [step for step in counts if step.mechanism == "gaussian" and step.sampling_rate == 1]
-    if full:
-        precision = math.fsum(counts.pop(step) / step.noise_multiplier**2 for step in full)
-        counts[_Step("gaussian", 1.0, 1 / math.sqrt(precision))] = 1
-    return tuple(sorted(counts.items()))
 
 
 def _require_delta(delta: float) -> None:

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.budget import Bound, Cap, Reserved, bounds_for, events_under, use_of, verify_within
+from clients.budget import (
+    Bound,
+    Cap,
+    Groups,
+    Reserved,
+    bounds_for,
+    events_under,
+    use_of,
+    verify_within,
+)
 from clients.spending import days_of, outlook_of, parts_of
 from fedcore.caps import EpsilonCaps
 from fedcore.errors import BudgetError
@@ -104,6 +113,39 @@ def test_whoever_chooses_runs_after_outputs_passes_no_bound_of_any_part(wishes):
     every = [*bounds.values(), *(Bound("year", y, 2.0) for y in ("2026", "2027"))]
     for bound in [*every, Bound("history", "all", 3.0)]:
         assert renyi_epsilon(events_under(bound, history), DELTA) <= bound.epsilon
+
+
+TERMS = st.fixed_dictionaries(
+    {
+        "run_id": st.sampled_from(["run-1", "run-2"]),
+        "event": st.builds(event_of, st.sampled_from([8.0, 20.0]), st.integers(1, 5)),
+        "bounds": st.sampled_from([(), (YEAR,), (Bound("purpose", "churn", 1.0),)]),
+        "purposes": st.sampled_from([None, ("churn", "service"), ("billing",)]),
+        "line": st.sampled_from([None, "churn/crm"]),
+        "years": st.sampled_from([(2025, 2025), (2026, 2026), (2025, 2026)]),
+    }
+)
+
+
+def refusals(history, wish):
+    try:
+        verify_within(history, wish, Cap(1.5, DELTA))
+    except BudgetError as error:
+        return error.reasons
+    return []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(TERMS, max_size=12), TERMS)
+def test_what_is_decided_about_groups_is_decided_about_reservations(history, wish):
+    groups, each = Groups(), [reserved(**terms) for terms in history]
+    for one in each:
+        groups.add(one)
+    assert len(groups.reserved()) <= len(each)
+    assert refusals(groups.reserved(), reserved(**wish)) == refusals(each, reserved(**wish))
+    for bound in (Bound("history", "all", 0.0), *(b for one in each for b in one.bounds)):
+        found, true = (events_under(bound, among) for among in (groups.reserved(), each))
+        assert renyi_epsilon(found, DELTA) == renyi_epsilon(true, DELTA)
 
 
 @settings(max_examples=40, deadline=None)

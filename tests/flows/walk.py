@@ -36,16 +36,19 @@ from clients import runtime
 from clients.budget import Cap
 from clients.intake import import_objections
 from clients.ledger import Ledger
-from clients.ledger_entries import Entry
+from clients.ledger_entries import GENESIS, Entry
 from clients.node import open_node
 from clients.quality.report import keep_report
+from clients.rebuild import rebuild
 from clients.replies import decode_reply
 from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.sent import journal_path, load_departures
+from clients.settings import NodeSettings
 from fedcore import canonical, wire
-from fedcore.errors import FedError
+from fedcore.errors import ConflictError, FedError
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import states_of
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import Envelope
@@ -60,6 +63,8 @@ sys.modules["flow_worlds"] = worlds
 _SPEC.loader.exec_module(worlds)
 
 UNITS = ("north", "south")
+# The unit whose ledger is lost after the run, and rebuilt.
+LOST = "south"
 PLAN = worlds.make_plan(UNITS, rounds=2, spare_rounds=1, attempts=2)
 CHILD_TIMEOUT_S = 120
 _CHANGE = re.compile(
@@ -205,7 +210,9 @@ class Journal:
 
 
 def do_everything(world: Any, journal: Journal) -> None:
-    """Do what is left of: check each unit, take in an opt-out and a file of two, run."""
+    """Do what is left of: check each unit, take in an opt-out and a file of two, run, lose a ledger
+    and rebuild it.
+    """
     world.federation.grid.tap = journal.tap
     for name in UNITS:
         if not journal.read(f"checked {name}"):
@@ -216,7 +223,31 @@ def do_everything(world: Any, journal: Journal) -> None:
         journal.write(kind="opted out")
     _import(world)
     _rotate(world)
-    world.run()
+    if not journal.read("lost"):
+        world.run()
+        _lose(world, journal)
+    _rebuild(world)
+
+
+def _lose(world: Any, journal: Journal) -> None:
+    unit = world.unit(LOST)
+    with unit.node() as node:
+        journal.write(kind="lost", spent=renyi_epsilon(node.ledger.events(), PLAN.privacy.delta))
+    for path in unit.state_dir.glob("ledger.db*"):
+        path.unlink()
+
+
+def _rebuild(world: Any) -> None:
+    """Write the lost ledger anew, as often as it is tried, and have it witnessed."""
+    unit = world.unit(LOST)
+    with runtime.SEAM.bound(world.federation.surroundings):
+        try:
+            rebuild(NodeSettings.load(unit.settings), world.clock.now())
+        except ConflictError as error:
+            if error.code != "ledger.exists":
+                raise
+    with unit.node() as node:
+        node.synchronise()
 
 
 def _check(world: Any, name: str) -> None:
@@ -251,9 +282,13 @@ def look(root: Path, journal: Journal) -> list[str]:
     wrong: list[str] = []
     for unit in UNITS:
         state = root / "units" / unit / "state"
+        is_lost = unit == LOST and bool(journal.read("lost"))
         try:
-            wrong += [f"{unit}: {text}" for text in _look_at_ledger(state, unit, journal)]
             wrong += [f"{unit}: {text}" for text in _look_at_sent(state, unit, journal)]
+            if is_lost and not (state / "ledger.db").exists():
+                continue
+            look_at = _look_at_rebuilt if is_lost else _look_at_ledger
+            wrong += [f"{unit}: {text}" for text in look_at(state, unit, journal)]
             wrong += [f"{unit}: {text}" for text in _look_at_files(root, state, unit)]
         except FedError as error:
             wrong.append(f"{unit}: {error}")
@@ -285,6 +320,18 @@ def _look_at_ledger(state: Path, unit: str, journal: Journal) -> list[str]:
     kept = {order: decode_reply(bytes(reply)).update for order, reply in stored.items()}
     if any(canonical.digest(kept[line["order"]]) != line["update"] for line in left):
         wrong.append("what left is not what the ledger keeps")
+    return wrong
+
+
+def _look_at_rebuilt(state: Path, unit: str, journal: Journal) -> list[str]:
+    with closing(Ledger(state / "ledger.db", unit, "crm", Cap(50.0, 1e-5))) as ledger:
+        events, kinds = ledger.events(), {entry.kind for entry in ledger.entries()}
+        start = ledger.start
+    wrong = [] if start != GENESIS else ["the rebuilt ledger follows no witnessed head"]
+    if renyi_epsilon(events, PLAN.privacy.delta) < journal.read("lost")[0]["spent"]:
+        wrong.append("the rebuilt ledger counts less than the lost one")
+    if kinds != {"open", "reserve"}:
+        wrong.append("the rebuilt ledger goes on with a run of the lost one")
     return wrong
 
 
@@ -348,8 +395,9 @@ def go_on(root: Path, journal: Journal) -> list[str]:
 
 def _entries(world: Any) -> Iterator[tuple[str, list[Entry]]]:
     for name in UNITS:
-        with world.unit(name).node() as node:
-            yield name, node.ledger.entries()
+        if (world.unit(name).state_dir / "ledger.db").exists():
+            with world.unit(name).node() as node:
+                yield name, node.ledger.entries()
 
 
 def _unanswered(world: Any) -> Iterator[str]:
