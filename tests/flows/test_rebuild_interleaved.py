@@ -80,14 +80,13 @@ class Unit:
         with self.unit.node() as node:
             counted = node.ledger.reservations()
         line = f"{self.world.plan.task}/small"
-        named = [("purpose", p) for p in (self.worlds.PURPOSE, self.worlds.PARENT)]
-        for scope, of in [("history", "all"), ("line", line), ("year", "2026"), ("year", "2027")]:
-            named.append((scope, of))
-        for scope, of in named:
-            bound = Bound(scope, of, 0.0)
-            yield tuple(
-                renyi_epsilon(events_under(bound, among), 1e-5)
-                for among in (counted, self.true.values())
+        bounds = [Bound("purpose", p, 0.0) for p in (self.worlds.PURPOSE, self.worlds.PARENT)]
+        bounds += [Bound("history", "all", 0.0), Bound("line", line, 0.0)]
+        bounds += [Bound("year", year, 0.0) for year in ("2026", "2027")]
+        for bound in bounds:
+            yield (
+                renyi_epsilon(events_under(bound, counted), 1e-5),
+                renyi_epsilon(events_under(bound, self.true.values()), 1e-5),
             )
 
 
