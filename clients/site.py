@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -10,6 +11,7 @@ from clients import runtime
 from clients.bulletin import BulletinStore, LeftOut
 from clients.data import Faults, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
+from clients.groups import GroupStore, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Cap, Ledger
 from clients.pseudonyms import Pseudonymiser
@@ -22,6 +24,7 @@ from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
+from fedcore.group_opt_outs import GroupPart
 from fedcore.handovers import GovernanceKeys
 from fedcore.optouts import Bulletin, BulletinRequest
 from fedcore.plans import TrainingPlan
@@ -42,6 +45,7 @@ class Site:
         key: the node's signing key.
         ledger: the privacy ledger of the customer base.
         opt_outs: the unit's opt-outs and its bulletin.
+        group: the opt-outs of the unit's group.
     """
 
     def __init__(self, settings: NodeSettings) -> None:
@@ -68,11 +72,14 @@ class Site:
             settings.realm,
             self.state.former_keys(),
         )
+        own_keys = (self.key.public, *self.state.former_keys())
+        self.group = GroupStore(self.state, settings.unit, own_keys, settings.realm)
 
     def close(self) -> None:
         """Close the files."""
         self.ledger.close()
         self.opt_outs.close()
+        self.group.close()
 
     def check(self, contract_digest: str) -> Faults:
         """Hold the source against a contract for the operator, and record whether the node is
@@ -197,9 +204,13 @@ class Site:
         """
         for event in self.opt_outs.pending_signed_by(self.key):
             self._gateway.submit_opt_out(event)
+        for event in self.group.pending(self.group_part(), self.key):
+            self._gateway.submit_group_opt_out(event)
         with exclusive(self.state.lock):
-            asked = self.runtime.clock.boot()
+            before, asked = self.group_part(), self.runtime.clock.boot()
             bulletin = self._fetch_bulletin()
+            while not self.group.take(bulletin.group, before):
+                bulletin = self._fetch_bulletin()
             self.opt_outs.apply(bulletin, asked)
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
@@ -232,6 +243,7 @@ class Site:
             checkpoint_size=seen.size if seen else 0,
             head=self.ledger.claim(),
             requested_at=self.runtime.clock.now(),
+            group_seen=self.group.seen(self.group_part()),
         )
         answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
         keys = self.governance_keys(answer.signer)
@@ -312,9 +324,17 @@ class Site:
 
         Guarantees: the keys are all that the opt-outs need, whatever another process does to them
             meanwhile.
-        Raises: InvalidRecordError `pseudonym.key_lost`.
+        Raises: InvalidRecordError `pseudonym.key_lost`; FedError as `GroupStore.excluded`.
         """
         left_out = self.opt_outs.left_out(contract, purpose)
         ring = self.state.pseudonym_keys()  # after the events: a key is listed before it is used
         ring.verify_has(left_out.key_versions)
-        return ring.pseudonymiser(contract.subject), left_out
+        part = self.group_part()
+        others = self.group.excluded(part, contract, purpose)
+        maker = reading_with(ring, self.group, part, contract)
+        return maker, replace(left_out, excluded=left_out.excluded | others)
+
+    def group_part(self) -> GroupPart | None:
+        """Return what the bulletin in force says of the unit's group; None where there is none."""
+        latest = self.opt_outs.latest()
+        return latest.group if latest else None

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from fedcore.canonical import digest_of
 from fedcore.errors import ConflictError
+from fedcore.group_opt_outs import MAX_UNITS, GroupPart, GroupSeen
 from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Record
 from fedcore.signing import Envelope
 
@@ -269,7 +270,10 @@ class WitnessedHead(Part):
 
 
 class BulletinRequest(Record):
-    """A node asks for its bulletin and has its ledger head witnessed. Signed by the node."""
+    """A node asks for its bulletin and has its ledger head witnessed. Signed by the node.
+
+    `group_seen` says that it acts on the opt-outs of its group, and which of them it holds.
+    """
 
     schema_name: Literal["bulletin-request/1"] = Field(default="bulletin-request/1", alias="schema")
     unit: Name
@@ -278,6 +282,7 @@ class BulletinRequest(Record):
     checkpoint_size: Counter
     head: HeadClaim
     requested_at: At
+    group_seen: Annotated[tuple[GroupSeen, ...], Field(max_length=MAX_UNITS)] | None = None
 
 
 class LogPosition(Part):
@@ -293,6 +298,7 @@ class Bulletin(Record):
     `events` are the node's own signed events after the requested sequence; `set_digest` is that of
     the set that results; `revoked_runs` are runs with this unit; `consistency` proves that `log`
     extends the log that the node saw last. The nonce makes the digest of a bulletin unguessable.
+    `group` is what other units of its group, if it has one, were told.
     """
 
     schema_name: Literal["bulletin/1"] = Field(default="bulletin/1", alias="schema")
@@ -309,6 +315,7 @@ class Bulletin(Record):
     witnessed: WitnessedHead
     issued_at: At
     valid_until: At
+    group: GroupPart | None = None
 
 
 def epoch_of(moment: datetime) -> int:

@@ -15,6 +15,7 @@ from fedcore.signing import Envelope, sign_record
 from governance.auth import open_from_node, verify_fresh, verify_not_future, verify_speaks_for
 from governance.decisions.heads import GENESIS, verify_head_claim
 from governance.office import Desk
+from governance.opt_out_groups import group_part
 from governance.reissues import verify_repeat
 from registry import bulletins, log, optouts, permits
 
@@ -47,11 +48,11 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
 def issue_bulletin(desk: Desk, envelope: Envelope) -> Envelope:
     """Witness a node's ledger head and return its bulletin.
 
-    Guarantees: only the node's own events; every nonce once; a head is witnessed only if it
-        continues the ledger that was witnessed before.
+    Guarantees: only events of the node's unit and of its group; every nonce once; a head is
+        witnessed only if it continues the ledger that was witnessed before.
     Raises: SignatureError; ExpiredError; ConflictError `request.replayed`; RollbackError
         `ledger.rollback`, `bulletin.rollback`, `log.rollback`; MismatchError
-        `ledger.claim_mismatch`.
+        `ledger.claim_mismatch`; RefusedError `group.not_joined`.
     """
     request, unit = open_from_node(desk, envelope, BulletinRequest)
     verify_speaks_for(unit, request.unit)
@@ -94,4 +95,5 @@ def _bulletin(desk: Desk, request: BulletinRequest, head: WitnessedHead) -> Bull
         witnessed=head,
         issued_at=desk.now,
         valid_until=desk.now + timedelta(seconds=desk.settings.bulletin_valid_s),
+        group=group_part(desk, request),
     )

@@ -45,6 +45,7 @@ class Governance:
         return self.answer
 
     fetch_contract = sync_bulletin = submit_opt_out = rotate_key = leave = _reached
+    submit_group_opt_out = _reached
 
     def fetch_about(self):
         return self._reached(None)
@@ -131,6 +132,7 @@ def test_a_journal_left_empty_by_a_crash_is_begun_anew(journal):
         (lambda g, d: g.fetch_contract(d.digest), "contract request"),
         (lambda g, d: g.sync_bulletin(d), "bulletin request"),
         (lambda g, d: g.submit_opt_out(d), "opt-out"),
+        (lambda g, d: g.submit_group_opt_out(d), "group opt-out"),
         (lambda g, d: g.rotate_key(d), "key rotation"),
         (lambda g, d: g.leave(d), "leave"),
     ],
