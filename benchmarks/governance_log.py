@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy import insert, text
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import LogExportHeader
 from fedcore.models import Checkpoint, LogEntry
-from fedcore.optouts import LogPosition
 from fedcore.permits import UnitCertificate
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature

@@ -30,6 +30,7 @@ from clients.durable import (
     transaction,
 )
 from fedcore import canonical
+from fedcore.bulletins import AnyBulletin, Bulletin, BulletinV1, LogPosition
 from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
@@ -42,11 +43,7 @@ from fedcore.opt_out_batches import (
 )
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import (
-    AnyBulletin,
-    Bulletin,
-    BulletinV1,
     Entry,
-    LogPosition,
     OptOutEvent,
     consenting_to,
     excluded_from,

@@ -9,6 +9,7 @@ from clients.commands import (
     bundle,
     consents,
     doctor,
+    groups,
     ledgers,
     membership,
     opt_outs,
@@ -29,6 +30,7 @@ app = typer.Typer(
 ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
+group = typer.Typer(help="Opt-outs that act at all units of a group.", no_args_is_help=True)
 pseudonym = typer.Typer(help="Change the key of the pseudonyms.", no_args_is_help=True)
 
 app.command()(membership.init)
@@ -62,7 +64,12 @@ ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 ledger.command("export")(ledgers.export)
 ledger.command("rebuild")(ledgers.rebuild)
+group.command("create-key")(groups.create_key)
+group.command("join")(groups.join)
+group.command("opt-out")(groups.add_opt_out)
+group.command("withdraw")(groups.withdraw_opt_out)
 app.add_typer(ledger, name="ledger")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")
 app.add_typer(pseudonym, name="pseudonym")
+app.add_typer(group, name="group")

@@ -51,9 +51,12 @@ class KeyRing:
         """Whether events under another key than the present one may still count."""
         return len(self.keys) > 1
 
-    def pseudonymiser(self, rule: SubjectRule) -> Pseudonymiser:
-        """Return the pseudonymiser of the present key, which knows the former ones, too."""
+    def pseudonymiser(self, rule: SubjectRule, shared: tuple[bytes, ...] = ()) -> Pseudonymiser:
+        """Return the pseudonymiser of the present key, which knows the former ones, too, and after
+        them those that are shared with other units.
+        """
         former = [key for version, key in self.keys.items() if version != self.version]
+        former += shared
         return Pseudonymiser(self.key, rule, tuple(Pseudonymiser(key, rule) for key in former))
 
     def verify_has(self, versions: frozenset[int]) -> None:

@@ -43,6 +43,7 @@ from clients.durable import (
 )
 from clients.ledger_entries import GENESIS, SCHEMA, Entry, append, read_entry, start_of
 from fedcore import canonical
+from fedcore.bulletins import HeadClaim, WitnessedHead
 from fedcore.errors import (
     BudgetError,
     ConflictError,
@@ -50,7 +51,6 @@ from fedcore.errors import (
     RollbackError,
     TrustError,
 )
-from fedcore.optouts import HeadClaim, WitnessedHead
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Order
 

@@ -11,8 +11,8 @@ from sqlite3 import Connection
 from typing import Any
 
 from fedcore import canonical
+from fedcore.bulletins import WitnessedHead
 from fedcore.errors import InvalidRecordError, TrustError
-from fedcore.optouts import WitnessedHead
 
 GENESIS = WitnessedHead(sequence=0, hash=bytes(32).hex())
 SCHEMA = (

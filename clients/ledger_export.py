@@ -14,8 +14,8 @@ from clients.budget import Cap, Reserved, read_reserved
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry, chain, read_entry
 from fedcore import canonical
+from fedcore.bulletins import WitnessedHead
 from fedcore.errors import FedError, TrustError
-from fedcore.optouts import WitnessedHead
 
 SCHEMA = "ledger-export/1"
 

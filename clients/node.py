@@ -28,8 +28,8 @@ from clients.site import Site
 from clients.sources import source_of
 from clients.training import train_locally
 from fedcore import canonical
+from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
-from fedcore.optouts import AnyBulletin
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record

@@ -6,11 +6,11 @@ from datetime import datetime
 from clients.budget import Bound, Use, bounds_for
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
+from fedcore.bulletins import AnyBulletin
 from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
-from fedcore.optouts import AnyBulletin
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 

@@ -158,6 +158,11 @@ class RecordingGateway:
         self._record("question about its opt-outs", len(request.to_bytes()), request.digest)
         return self._gateway.fetch_opt_outs(request)
 
+    def submit_group_opt_out(self, event: Envelope) -> None:
+        """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
+        self._record("group opt-out", len(event.to_bytes()), event.digest)
+        self._gateway.submit_group_opt_out(event)
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
         self._record("question about its keys", 0, None)

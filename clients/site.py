@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -11,6 +12,7 @@ from clients.budget import Cap
 from clients.bulletin import BulletinStore, LeftOut
 from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
+from clients.groups import GroupStore, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
 from clients.pseudonyms import Pseudonymiser
@@ -21,12 +23,14 @@ from clients.sources import source_of
 from clients.state import StateDir
 from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
+from fedcore.bulletins import AnyBulletin, Bulletin, BulletinRequest
 from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, RollbackError, UnreachableError
+from fedcore.group_opt_outs import GroupPart
 from fedcore.handovers import GovernanceKeys
 from fedcore.opt_out_batches import documents_of, is_batch
 from fedcore.opt_out_history import HistoryRequest, unpack
-from fedcore.optouts import AnyBulletin, Bulletin, BulletinRequest, microseconds
+from fedcore.optouts import microseconds
 from fedcore.plans import TrainingPlan
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
@@ -45,6 +49,7 @@ class Site:
         key: the node's signing key.
         ledger: the privacy ledger of the customer base.
         opt_outs: the unit's opt-outs and its bulletin.
+        group: the opt-outs of the unit's group.
     """
 
     def __init__(self, settings: NodeSettings) -> None:
@@ -71,11 +76,14 @@ class Site:
             settings.realm,
             self.state.former_keys(),
         )
+        own_keys = (self.key.public, *self.state.former_keys())
+        self.group = GroupStore(self.state, settings.unit, own_keys, settings.realm)
 
     def close(self) -> None:
         """Close the files."""
         self.ledger.close()
         self.opt_outs.close()
+        self.group.close()
 
     def check(
         self,
@@ -217,9 +225,13 @@ class Site:
                 self._gateway.submit_opt_outs(document)
             else:
                 self._gateway.submit_opt_out(document)
+        for event in self.group.pending(self.group_part(), self.key):
+            self._gateway.submit_group_opt_out(event)
         with exclusive(self.state.lock):
-            asked = self.runtime.clock.boot()
+            before, asked = self.group_part(), self.runtime.clock.boot()
             bulletin = self._fetch_bulletin()
+            while not self.group.take(bulletin.group, before):
+                bulletin = self._fetch_bulletin()
             self._fetch_missing(bulletin.last_sequence)
             self.opt_outs.apply(bulletin, asked)
             self.ledger.mark_witnessed(bulletin.witnessed)
@@ -254,6 +266,7 @@ class Site:
             head=self.ledger.claim(),
             requested_at=self.runtime.clock.now(),
             answer="bulletin/2",
+            group_seen=self.group.seen(self.group_part()),
         )
         answer = self._gateway.sync_bulletin(sign_record(request, self.key, self.settings.realm))
         keys = self.governance_keys(answer.signer)
@@ -350,9 +363,17 @@ class Site:
 
         Guarantees: the keys are all that the opt-outs need, whatever another process does to them
             meanwhile.
-        Raises: InvalidRecordError `pseudonym.key_lost`.
+        Raises: InvalidRecordError `pseudonym.key_lost`; FedError as `GroupStore.excluded`.
         """
         left_out = self.opt_outs.left_out(contract, purpose)
         ring = self.state.pseudonym_keys()  # after the events: a key is listed before it is used
         ring.verify_has(left_out.key_versions)
-        return ring.pseudonymiser(contract.subject), left_out
+        part = self.group_part()
+        others = self.group.excluded(part, contract, purpose) if purpose else frozenset()
+        maker = reading_with(ring, self.group, part, contract)
+        return maker, replace(left_out, excluded=left_out.excluded | others)
+
+    def group_part(self) -> GroupPart | None:
+        """Return what the bulletin in force says of the unit's group; None where there is none."""
+        latest = self.opt_outs.latest()
+        return latest.group if isinstance(latest, Bulletin) else None

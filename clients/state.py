@@ -76,6 +76,16 @@ class StateDir:
         return self.root / "bulletin.db"
 
     @property
+    def group_key(self) -> Path:
+        """The key that the units of the group share; there is none at a unit without a group."""
+        return self.root / "group.key"
+
+    @property
+    def group(self) -> Path:
+        """The opt-outs of the group."""
+        return self.root / "group.db"
+
+    @property
     def lock(self) -> Path:
         """What one process at a time holds: to speak with governance, to number an opt-out."""
         return self.root / "state.lock"

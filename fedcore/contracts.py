@@ -15,6 +15,7 @@ Basis = Literal[
     "public_task",
     "legitimate_interests",
 ]
+Normaliser = Literal["trim-upper/1"]
 SpecialCondition = Literal[
     "explicit_consent",
     "employment_law",
@@ -43,7 +44,7 @@ class SubjectRule(Part):
 
     column: Text
     namespace: Name
-    normaliser: Literal["trim-upper/1"]
+    normaliser: Normaliser
 
 
 class Table(Part):

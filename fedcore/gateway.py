@@ -61,6 +61,9 @@ class NodeGateway(Protocol):
     def fetch_opt_outs(self, request: Envelope) -> bytes:
         """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
 
+    def submit_group_opt_out(self, event: Envelope) -> None:
+        """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
 
@@ -123,6 +126,11 @@ class OfficeGateway(Protocol):
 
     def revoke_account(self, name: str, role: str) -> None:
         """Make the API key of an account worthless."""
+
+    def declare_group(
+        self, name: str, units: Sequence[str], normaliser: str, key_check: str
+    ) -> Envelope:
+        """Make a group of units, or add units to it, and return the signed OptOutGroup."""
 
     def enrol(self, enrolment: Envelope) -> Envelope:
         """Hand over a node-signed Enrolment and return the signed UnitCertificate."""

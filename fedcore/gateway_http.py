@@ -96,6 +96,17 @@ class HttpGateway:
         """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
         return self._call("POST", "/v1/opt-out-histories", _plain(request)).content
 
+    def submit_group_opt_out(self, event: Envelope) -> None:
+        """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
+        self._call("POST", "/v1/group-opt-outs", _plain(event))
+
+    def declare_group(
+        self, name: str, units: Sequence[str], normaliser: str, key_check: str
+    ) -> Envelope:
+        """Make a group of units, or add units to it, and return the signed OptOutGroup."""
+        body = {"units": list(units), "normaliser": normaliser, "key_check": key_check}
+        return self._envelope("PUT", f"/v1/opt-out-groups/{_step(name)}", body)
+
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
         same rotation changes nothing.

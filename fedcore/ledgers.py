@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedcore.optouts import WitnessedHead
+from fedcore.bulletins import WitnessedHead
 from fedcore.record import At, Hex256, Name, Record
 from fedcore.signing import Envelope
 

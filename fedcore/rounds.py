@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedcore.optouts import LogPosition
+from fedcore.bulletins import LogPosition
 from fedcore.privacy.events import NoiseSource, PrivacyEvent
 from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Record, Text
 

@@ -17,8 +17,8 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from fedcore.bulletins import AnyBulletin, BulletinRequest, LogPosition
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
-from fedcore.optouts import AnyBulletin, BulletinRequest, LogPosition
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm

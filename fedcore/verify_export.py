@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import BinaryIO
 
 from fedcore import canonical, merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import LogExport, LogExportHeader
 from fedcore.errors import InvalidRecordError, MismatchError, RollbackError
 from fedcore.handovers import GovernanceKeys, follow_handovers
 from fedcore.models import Checkpoint, Erasure
-from fedcore.optouts import LogPosition
 from fedcore.permits import UnitCertificate
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature

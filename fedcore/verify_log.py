@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.optouts import LogPosition
 from fedcore.signing import Envelope
 from fedcore.trust import verify_not_forked
 from fedcore.verify_documents import Documents, naming

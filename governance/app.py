@@ -21,6 +21,7 @@ from governance.routes import (
     log,
     nodes,
     operations,
+    opt_out_groups,
     opt_outs,
     papers,
     runs,
@@ -41,6 +42,7 @@ _ROUTES = (
     incidents,
     nodes,
     opt_outs,
+    opt_out_groups,
     log,
     operations,
 )

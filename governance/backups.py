@@ -15,8 +15,8 @@ from typing import BinaryIO, Literal
 from pydantic import Field
 from sqlmodel import Session
 
+from fedcore.bulletins import LogPosition
 from fedcore.errors import ConflictError, InvalidRecordError, MismatchError
-from fedcore.optouts import LogPosition
 from fedcore.record import At, Counter, Digest, Realm, Record
 from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 from governance.settings import GovernanceSettings

@@ -5,8 +5,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, RootModel, model_validator
 
+from fedcore.contracts import Normaliser
 from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import ActDetails, DpiaAct, DpiaState
+from fedcore.group_opt_outs import MAX_UNITS
 from fedcore.models import Erasure, LogEntry
 from fedcore.permits import PermitKind
 from fedcore.record import Digest, Hex256, Name, Part, PublicKey, Text
@@ -76,6 +78,14 @@ class OptOutProgress(Part):
     received_at: datetime | None
     served: int
     served_at: datetime | None
+
+
+class GroupRequest(Part):
+    """Units that are to act on each other's group opt-outs, and the check value of their key."""
+
+    units: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_UNITS)]
+    normaliser: Normaliser
+    key_check: Hex256
 
 
 class PermitRequest(Part):

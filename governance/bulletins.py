@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from fedcore.errors import ConflictError, RefusedError, RollbackError
-from fedcore.opt_out_batches import OptOutBatch
-from fedcore.opt_out_history import HistoryRequest, pack
-from fedcore.opt_out_sets import digest_of_buckets
-from fedcore.optouts import (
+from fedcore.bulletins import (
     AnyBulletin,
     Bulletin,
     BulletinRequest,
     BulletinV1,
-    OptOutEvent,
     WitnessedHead,
     epoch_of,
-    set_digest,
 )
+from fedcore.errors import ConflictError, RefusedError, RollbackError
+from fedcore.opt_out_batches import OptOutBatch
+from fedcore.opt_out_history import HistoryRequest, pack
+from fedcore.opt_out_sets import digest_of_buckets
+from fedcore.optouts import OptOutEvent, set_digest
 from fedcore.signing import Envelope, sign_record
 from governance.auth import open_from_node, verify_fresh, verify_not_future, verify_speaks_for
 from governance.decisions.heads import GENESIS, verify_head_claim
 from governance.office import Desk
+from governance.opt_out_groups import group_part
 from governance.reissues import verify_repeat
 from registry import bulletins, log, opt_out_sets, optouts, permits
 
@@ -90,11 +90,11 @@ def _is_next(desk: Desk, document: OptOutEvent | OptOutBatch) -> bool:
 def issue_bulletin(desk: Desk, envelope: Envelope) -> Envelope:
     """Witness a node's ledger head and return its bulletin.
 
-    Guarantees: only the node's own events; every nonce once; a head is witnessed only if it
-        continues the ledger that was witnessed before.
+    Guarantees: only events of the node's unit and of its group; every nonce once; a head is
+        witnessed only if it continues the ledger that was witnessed before.
     Raises: SignatureError; ExpiredError; ConflictError `request.replayed`; RollbackError
         `ledger.rollback`, `bulletin.rollback`, `log.rollback`; MismatchError
-        `ledger.claim_mismatch`; RefusedError `bulletin.node_outdated`.
+        `ledger.claim_mismatch`; RefusedError `bulletin.node_outdated`, `group.not_joined`.
     """
     request, unit = open_from_node(desk, envelope, BulletinRequest)
     verify_speaks_for(unit, request.unit)
@@ -136,10 +136,11 @@ def _bulletin(desk: Desk, request: BulletinRequest, head: WitnessedHead) -> AnyB
         "issued_at": desk.now,
         "valid_until": desk.now + timedelta(seconds=desk.settings.bulletin_valid_s),
     }
+    part = group_part(desk, request)
     if request.answer is None:
         return _first_version(desk, request, common)
     digest = digest_of_buckets(opt_out_sets.load_buckets(desk.session, request.unit))
-    return Bulletin(**common, set_digest=digest)
+    return Bulletin(**common, set_digest=digest, group=part)
 
 
 def _first_version(desk: Desk, request: BulletinRequest, common: Mapping[str, Any]) -> BulletinV1:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from fedcore import canonical
+from fedcore.bulletins import epoch_of
 from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import DpiaState
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
-from fedcore.optouts import epoch_of
 from fedcore.permits import (
     NodeGrant,
     Permit,

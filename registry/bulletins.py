@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from fedcore.optouts import AnyBulletin, WitnessedHead
+from fedcore.bulletins import AnyBulletin, WitnessedHead
 from registry.tables.optouts import BulletinRow, LedgerHeadRow
 
 

@@ -14,10 +14,10 @@ from sqlalchemy import TextClause, func, insert, text
 from sqlmodel import Session, col, select
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.errors import RollbackError
 from fedcore.merkle import Node, Span
 from fedcore.models import Erasure, LogEntry
-from fedcore.optouts import LogPosition
 from registry.tables.documents import LogEntryRow, LogNodeRow
 
 # Stands for the digest in the row of an erased entry, before its place.

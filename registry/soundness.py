@@ -6,9 +6,9 @@ from sqlalchemy import func, literal
 from sqlmodel import Session, col, select
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.errors import MismatchError
 from fedcore.merkle import Node, Peaks
-from fedcore.optouts import LogPosition
 from fedcore.signing import Envelope
 from registry.log import ERASED
 from registry.tables.documents import DocumentRow, LogEntryRow, LogNodeRow

@@ -34,6 +34,24 @@ def show_status(
             _print(status)
 
 
+@opt_outs.command("group")
+def declare_group(
+    name: Annotated[str, typer.Argument(help="The group.")],
+    unit: Annotated[list[str], typer.Option(help="A unit of it; give it for each.")],
+    key_check: Annotated[str, typer.Option(help="What `node group create-key` has printed.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    ca: Authority = None,
+) -> None:
+    """Have units act on each other's group opt-outs, for good; have all of them join before.
+
+    A unit of a group reads no rows before its node has the group's key.
+    """
+    with open_line(url, ca, api_key_file) as gateway:
+        gateway.declare_group(name, unit, "trim-upper/1", key_check)
+    typer.echo(f"{name}: {', '.join(sorted(unit))} act on each other's group opt-outs")
+
+
 def _print(status: "OptOutStatus") -> None:
     act = f", {status.act}" if status.act else ""
     typer.echo(f"{status.unit} {status.sequence}: {status.purpose}, {status.ground}{act}")

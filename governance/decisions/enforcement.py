@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from fedcore.bulletins import epoch_of
 from fedcore.enforcement import SCORING
-from fedcore.optouts import EFFECTS, Ground, State, epoch_of, excludes
+from fedcore.optouts import EFFECTS, Ground, State, excludes
 
 
 @dataclass(frozen=True)

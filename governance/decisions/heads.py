@@ -2,8 +2,8 @@
 
 import hashlib
 
+from fedcore.bulletins import HeadClaim, WitnessedHead
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.optouts import HeadClaim, WitnessedHead
 
 GENESIS = WitnessedHead(sequence=0, hash="00" * 32)
 

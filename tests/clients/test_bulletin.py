@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clients import bulletin as bulletin_module
 from clients.bulletin import BulletinStore
 from fedcore import merkle
+from fedcore.bulletins import Bulletin, BulletinV1, LogPosition, WitnessedHead
 from fedcore.contracts import purpose_line
 from fedcore.errors import (
     ConflictError,
@@ -24,16 +25,7 @@ from fedcore.errors import (
 )
 from fedcore.opt_out_batches import batch_of, entries_of, open_document
 from fedcore.opt_out_sets import set_digest_of
-from fedcore.optouts import (
-    Bulletin,
-    BulletinV1,
-    Entry,
-    LogPosition,
-    OptOutEvent,
-    Said,
-    WitnessedHead,
-    states_of,
-)
+from fedcore.optouts import Entry, OptOutEvent, Said, states_of
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
 

@@ -14,6 +14,7 @@ from clients import ledger as ledgers
 from clients.budget import Cap, Reservation
 from clients.ledger import Ledger
 from clients.ledger_entries import GENESIS, append
+from fedcore.bulletins import WitnessedHead
 from fedcore.errors import (
     BudgetError,
     ConflictError,
@@ -21,7 +22,6 @@ from fedcore.errors import (
     RollbackError,
     TrustError,
 )
-from fedcore.optouts import WitnessedHead
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from governance.decisions.heads import verify_head_claim

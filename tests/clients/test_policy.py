@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clients.policy import verify_epoch, verify_not_revoked, verify_policy
+from fedcore.bulletins import Bulletin, LogPosition, WitnessedHead
 from fedcore.contracts import ContractField
 from fedcore.errors import ExpiredError, RefusedError
-from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
 from fedcore.plans import Feature, Imputation, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 

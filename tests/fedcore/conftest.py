@@ -17,9 +17,9 @@ import pytest
 from safetensors.numpy import save
 
 from fedcore import canonical, merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import CosignedPosition, Evidence, LoggedDocument, write_bundle
 from fedcore.models import Checkpoint, EpsilonClaim, LogEntry, ModelVersion, OptOutEpoch
-from fedcore.optouts import LogPosition
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon

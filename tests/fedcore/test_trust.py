@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 
 from fedcore import trust
+from fedcore.bulletins import (
+    Bulletin,
+    BulletinRequest,
+    HeadClaim,
+    LogPosition,
+    WitnessedHead,
+)
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
-from fedcore.optouts import Bulletin, BulletinRequest, HeadClaim, LogPosition, WitnessedHead
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm

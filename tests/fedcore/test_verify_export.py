@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import LogExport, LogExportHeader
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.handovers import sign_handover
 from fedcore.models import Checkpoint, Erasure, LogEntry
-from fedcore.optouts import LogPosition
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature
 from fedcore.signing import sign_record

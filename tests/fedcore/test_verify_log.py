@@ -4,10 +4,10 @@ from io import BytesIO
 import pytest
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import LogExport, write_bundle
 from fedcore.handovers import sign_handover
 from fedcore.models import Checkpoint, ModelVersion
-from fedcore.optouts import LogPosition
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature
 from fedcore.signing import sign_record

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fedcore import canonical, wire
+from fedcore.bulletins import LogPosition
 from fedcore.errors import FedError
 from fedcore.handovers import GovernanceKeys
-from fedcore.optouts import LogPosition
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, Receipt
 from fedcore.signing import open_envelope, sign_record

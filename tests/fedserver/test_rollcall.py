@@ -7,7 +7,7 @@ from flwr.app import Error, Message
 from flwr.serverapp import Grid
 
 from fedcore import wire
-from fedcore.optouts import LogPosition
+from fedcore.bulletins import LogPosition
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature
 from fedcore.signing import sign_record

@@ -201,7 +201,7 @@ def test_bulletins_of_the_old_key_are_refused_from_the_hand_over_on(server, robb
         real = gateway.sync_bulletin
 
         def forged(request):
-            from fedcore.optouts import Bulletin
+            from fedcore.bulletins import Bulletin
 
             return sign_record(Bulletin.from_bytes(real(request).payload_bytes), robbed, SIMULATION)
 

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from clients.app import app
 from fedcore import canonical, wire
-from fedcore.optouts import LogPosition
+from fedcore.bulletins import LogPosition
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm

@@ -34,6 +34,8 @@ from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients import runtime
 from clients.budget import Cap
+from clients.group_intake import take_in_for_group
+from clients.groups import create_group_key, join_group
 from clients.intake import import_objections
 from clients.ledger import Ledger
 from clients.ledger_entries import GENESIS, Entry
@@ -44,6 +46,8 @@ from clients.replies import decode_reply
 from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.sent import journal_path, load_departures
 from clients.settings import NodeSettings
+from clients.state import StateDir
+from clients.statements import Statement
 from fedcore import canonical, wire
 from fedcore.errors import ConflictError, FedError
 from fedcore.opt_out_sets import set_digest_of
@@ -223,6 +227,7 @@ def do_everything(world: Any, journal: Journal) -> None:
         journal.write(kind="opted out")
     _import(world)
     _rotate(world)
+    _join(world)
     if not journal.read("lost"):
         world.run()
         _lose(world, journal)
@@ -275,6 +280,22 @@ def _rotate(world: Any) -> None:
         reissue_events(node, node.contract(world.federation.contract.digest))
         if node.state.pseudonym_keys().has_former:
             retire_key(node, 1)
+
+
+def _join(world: Any) -> None:
+    """Have both units join a group, and one of them take in a group opt-out, once."""
+    key = world.federation.root / "shared.key"
+    if not key.exists():
+        create_group_key(key)
+    for name in UNITS:
+        check = join_group(StateDir(world.unit(name).state_dir), key)
+    world.federation.offices["compliance"].declare_group("both", UNITS, "trim-upper/1", check)
+    with world.unit("south").node() as node:
+        node.synchronise()
+        if node.group.next_sequence() == 1:
+            said = Statement("S004", "direct-marketing", "art21_2")
+            contract = node.contract(world.federation.contract.digest)
+            take_in_for_group(node, said, contract)
 
 
 def look(root: Path, journal: Journal) -> list[str]:
@@ -359,6 +380,9 @@ def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
         confirmed = [e.entry for e in events if e.sequence <= node.opt_outs.confirmed_sequence()]
         if latest is not None and set_digest_of(states_of(confirmed)) != latest.set_digest:
             wrong.append("the bulletin is half applied")
+        part = node.group_part()
+        if part is not None and not node.group.holds(part):
+            wrong.append("a bulletin is in force whose group opt-outs are not all here")
         if latest is not None and latest.last_sequence != node.opt_outs.confirmed_sequence():
             wrong.append("the bulletin and the confirmed number differ")
     return wrong

@@ -21,10 +21,10 @@ from flwr.app import Message, RecordDict
 
 from clients.pseudonyms import check_of
 from fedcore import canonical, merkle, wire
+from fedcore.bulletins import LogPosition
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
-from fedcore.optouts import LogPosition
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm

@@ -18,6 +18,13 @@ from fastapi import FastAPI
 from safetensors.numpy import save
 from sqlalchemy import MetaData, select
 
+from fedcore.bulletins import (
+    Bulletin,
+    BulletinRequest,
+    BulletinV1,
+    HeadClaim,
+    LogPosition,
+)
 from fedcore.canonical import digest
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
@@ -27,14 +34,7 @@ from fedcore.errors import ConflictError, TransitionError
 from fedcore.gateway_http import HttpGateway
 from fedcore.opt_out_batches import OptOutBatch, batch_of
 from fedcore.opt_out_history import HistoryRequest
-from fedcore.optouts import (
-    Bulletin,
-    BulletinRequest,
-    BulletinV1,
-    HeadClaim,
-    LogPosition,
-    OptOutEvent,
-)
+from fedcore.optouts import OptOutEvent
 from fedcore.permits import Enrolment, Permit
 from fedcore.plans import (
     Algorithm,

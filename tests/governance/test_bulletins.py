@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from fedcore import merkle
+from fedcore.bulletins import BulletinV1, HeadClaim, epoch_of
 from fedcore.errors import ConflictError, ExpiredError, MismatchError, RollbackError, SignatureError
-from fedcore.optouts import BulletinV1, HeadClaim, OptOutEvent, epoch_of, set_digest
+from fedcore.optouts import OptOutEvent, set_digest
 from fedcore.signing import SigningKey, open_envelope
 from fedcore.trust import verify_bulletin, verify_bulletin_time
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from fedcore.bulletins import BulletinV1
 from fedcore.errors import ConflictError, UnreachableError
 from fedcore.handovers import follow_handovers, open_handover
 from fedcore.models import ModelVersion
-from fedcore.optouts import BulletinV1
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.record import Realm
 from fedcore.signing import SigningKey

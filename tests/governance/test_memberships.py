@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from fedcore.bulletins import HeadClaim
 from fedcore.errors import (
     ConflictError,
     ExpiredError,
@@ -16,7 +17,6 @@ from fedcore.errors import (
     SignatureError,
 )
 from fedcore.membership import KeyRotation, Leave, NodeKeyRevocation
-from fedcore.optouts import HeadClaim
 from fedcore.permits import UnitCertificate
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record

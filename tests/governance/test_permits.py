@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from fedcore.bulletins import epoch_of
 from fedcore.caps import EpsilonCaps
 from fedcore.errors import ConflictError, NotFoundError, RefusedError
-from fedcore.optouts import epoch_of
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.trust import verify_permit, verify_permit_time
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fedcore.bulletins import LogPosition
 from fedcore.canonical import digest
 from fedcore.errors import (
     ExpiredError,
@@ -14,7 +15,6 @@ from fedcore.errors import (
     RollbackError,
     SignatureError,
 )
-from fedcore.optouts import LogPosition
 from fedcore.plans import PrivacyTerms
 from fedcore.rounds import Answer, Cosignature, Receipt, RoundReport
 from fedcore.signing import SigningKey

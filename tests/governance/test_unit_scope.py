@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.group_opt_outs import GroupOptOut
 from fedcore.incidents import IncidentFacts, IncidentOpening
 from fedcore.ledgers import LedgerRequest
 from fedcore.membership import KeyRotation, Leave
@@ -181,14 +182,26 @@ def documents_of(world, named, signer):
         reason="r",
         left_at=world.clock.now,
     )
+    for_group = GroupOptOut(
+        group="retail",
+        unit=named,
+        sequence=1,
+        pseudonym="ab" * 32,
+        purpose="marketing",
+        channel="web",
+        ground="gpc",
+        received_at=world.clock.now,
+        seal="00" * 32,
+    )
     asked = LedgerRequest(unit=named, nonce="ab" * 32, requested_at=world.clock.now)
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
-        "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
+        "/v1/bulletins": world.sign(world.bulletin_request(named, group_seen=()), signer),
         "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
         "/v1/ledger-histories": world.sign(asked, signer),
         "/v1/opt-out-batches": world.sign(world.batch(named, 2), signer),
         "/v1/opt-out-histories": world.sign(world.history_request(named), signer),
+        "/v1/group-opt-outs": world.sign(for_group, signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }
@@ -200,6 +213,7 @@ def test_no_node_speaks_for_another_unit(both):
         for _, path, operation in operations(both)
         if operation.get("x-fedpact-access") == "node"
     }
+    both.gateway("compliance").declare_group("retail", [INSIDE, "south"], "trim-upper/1", "ab" * 32)
     others, own = documents_of(both, INSIDE, OUTSIDE), documents_of(both, INSIDE, INSIDE)
     assert routes == set(own)
     for path, envelope in others.items():

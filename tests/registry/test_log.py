@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.optouts import LogPosition
 from registry import log
 from registry.log import LogView
 

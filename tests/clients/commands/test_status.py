@@ -15,9 +15,9 @@ from clients.clock import SystemClock
 from clients.http import Health, node_app, served
 from clients.ledger import Ledger
 from clients.state import StateDir
+from fedcore.bulletins import Bulletin, LogPosition, WitnessedHead
 from fedcore.merkle import root_hash
 from fedcore.opt_out_sets import set_digest_of
-from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
 from fedcore.permits import UnitCertificate
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent

@@ -6,9 +6,10 @@ import pytest
 from clients.bulletin import BulletinStore
 from clients.doctor.bulletins import check_bulletin
 from clients.state import StateDir
+from fedcore.bulletins import Bulletin, LogPosition, WitnessedHead
 from fedcore.merkle import root_hash
 from fedcore.opt_out_sets import set_digest_of
-from fedcore.optouts import Bulletin, LogPosition, OptOutEvent, WitnessedHead
+from fedcore.optouts import OptOutEvent
 from fedcore.record import Realm
 from fedcore.signing import sign_record
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.optouts import epoch_of
+from fedcore.bulletins import epoch_of
 from governance.decisions.enforcement import (
     Objection,
     Training,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedcore.bulletins import HeadClaim, WitnessedHead
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.optouts import HeadClaim, WitnessedHead
 from governance.decisions.heads import GENESIS, verify_head_claim
 
 BODIES = tuple(hashlib.sha256(bytes([number])).hexdigest() for number in range(10))

@@ -1,0 +1,292 @@
+"""A unit's part in a group: opt-outs given at one unit, which act at all that hold the group's key.
+
+Guarantees: what another unit was told acts here once a bulletin shows it; each is signed by the
+    unit that it was told at, sealed by somebody with the group's key, and none in between is
+    missing; without the key, or without all that the newest bulletin shows, nobody is read.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from clients.durable import (
+    closed_on_error,
+    connect,
+    damage_named,
+    exclusive,
+    storage_named,
+    transaction,
+)
+from clients.keyring import KeyRing
+from clients.pseudonyms import Pseudonymiser, check_of, create_key, load_key
+from clients.state import StateDir
+from fedcore.contracts import Contract, purpose_line
+from fedcore.errors import (
+    ConflictError,
+    InvalidRecordError,
+    MismatchError,
+    RollbackError,
+    SignatureError,
+    TrustError,
+)
+from fedcore.group_opt_outs import (
+    GroupOptOut,
+    GroupPart,
+    GroupSeen,
+    excluded_by_group,
+    standing_of,
+    verify_seal,
+)
+from fedcore.keyfiles import write_secret
+from fedcore.record import Realm
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS events (unit TEXT NOT NULL, sequence INTEGER NOT NULL, "
+    "envelope BLOB NOT NULL, PRIMARY KEY (unit, sequence))"
+)
+
+
+class GroupStore:
+    """The group's key and its opt-outs, as this unit holds them.
+
+    Attributes:
+        key: the group's key; None for a unit that has joined none.
+    """
+
+    def __init__(
+        self, state: StateDir, unit: str, node_keys: tuple[str, ...], realm: Realm
+    ) -> None:
+        """Open what there is; `node_keys` are those that the unit's node has and had.
+
+        Raises: InvalidRecordError as `load_key`; TrustError `group.corrupt`.
+        """
+        self._unit, self._own_keys, self._realm = unit, node_keys, realm
+        self.key = load_key(state.group_key) if state.group_key.exists() else None
+        if self.key is not None:
+            with _damage():
+                self._connection = connect(state.group)
+                with closed_on_error(self._connection):
+                    self._connection.execute(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.key is not None:
+            self._connection.close()
+
+    def seen(self, part: GroupPart | None) -> tuple[GroupSeen, ...] | None:
+        """Return what a request says is held here; None for a unit that has joined no group.
+
+        Args: `part` is that of the newest bulletin: what governance has of this unit's own.
+        """
+        if self.key is None:
+            return None
+        held = self._held()
+        if self._unit in held:
+            held[self._unit] = min(held[self._unit], _last(part, self._unit))
+        return tuple(GroupSeen(unit=u, sequence=s) for u, s in sorted(held.items()) if s)
+
+    def take(self, part: GroupPart | None, before: GroupPart | None) -> bool:
+        """Store what a bulletin brings; `before` is the part of the one in force.
+
+        Returns: whether this is all that it shows; if not, the next one brings more.
+        Raises: RollbackError `bulletin.rollback`, `group.withheld`; MismatchError
+            `group.key_other`, `group.other_group`, `opt_out.sequence_gap`; SignatureError;
+            InvalidRecordError `group.key_lost`. Nothing changes in these cases.
+        """
+        _verify_follows(part, before)
+        if part is None:
+            return True
+        self._verify_key(part)
+        held = self._held()
+        for source in part.sources:
+            if source.unit != self._unit and held.get(source.unit, 0) > source.last_sequence:
+                raise RollbackError("bulletin.rollback", "the bulletin forgets group opt-outs")
+        with _storage(), transaction(self._opened()):
+            for envelope in part.events:
+                self._store(self._open(envelope, part), envelope)
+        if self.holds(part):
+            return True
+        if not part.events:
+            raise RollbackError("group.withheld", "the bulletin leaves out group opt-outs")
+        return False
+
+    def holds(self, part: GroupPart) -> bool:
+        """Return whether all is here that a bulletin shows."""
+        held = self._held()
+        return all(held.get(source.unit, 0) >= source.last_sequence for source in part.sources)
+
+    def excluded(self, part: GroupPart | None, contract: Contract, purpose: str) -> frozenset[str]:
+        """Return the pseudonyms under the group's key that must not be read for a purpose.
+
+        Raises: InvalidRecordError `group.key_lost`; MismatchError `group.key_other`,
+            `group.other_rule`; RollbackError `group.withheld`; SignatureError.
+        """
+        if part is None:
+            return frozenset()
+        self._verify_key(part)
+        if not self.holds(part):
+            raise RollbackError(
+                "group.withheld", "group opt-outs are missing here: run `fedpact node sync`"
+            )
+        verify_rule(part, contract)
+        standing = standing_of(self.events(part))
+        known = [known.id for known in contract.purposes]
+        return excluded_by_group(standing, purpose_line(contract.purposes, purpose), known)
+
+    def events(self, part: GroupPart) -> list[GroupOptOut]:
+        """Return all group opt-outs that are here, of each unit in sequence."""
+        return [self._open(envelope, part) for envelope in self._envelopes("", 0)]
+
+    def pending(self, part: GroupPart | None, key: SigningKey) -> list[Envelope]:
+        """Return this unit's own that governance has not confirmed, signed by this key."""
+        if self.key is None or part is None:
+            return []
+        return [
+            sign_record(self._open(envelope, part), key, self._realm)
+            for envelope in self._envelopes(self._unit, _last(part, self._unit))
+        ]
+
+    def add(self, event: GroupOptOut, envelope: Envelope) -> None:
+        """Store one of this unit's own; it acts here from now on, and is numbered as the next."""
+        with _storage(), transaction(self._opened()):
+            self._store(event, envelope)
+
+    def next_sequence(self) -> int:
+        """Return the number of this unit's next group opt-out."""
+        return self._held().get(self._unit, 0) + 1
+
+    def _store(self, event: GroupOptOut, envelope: Envelope) -> None:
+        expected = self._held().get(event.unit, 0) + 1
+        query = "SELECT envelope FROM events WHERE unit = ? AND sequence = ?"
+        known = self._opened().execute(query, (event.unit, event.sequence)).fetchone()
+        if known and Envelope.from_bytes(bytes(known[0])).digest == envelope.digest:
+            return
+        if event.sequence != expected:
+            raise MismatchError("opt_out.sequence_gap", "these group opt-outs are not the next")
+        row = (event.unit, event.sequence, envelope.to_bytes())
+        self._opened().execute("INSERT INTO events VALUES (?, ?, ?)", row)
+
+    def _open(self, envelope: Envelope, part: GroupPart) -> GroupOptOut:
+        # The signer says whose it is, and is held against that unit's keys.
+        signer = envelope.signer
+        units = {source.unit for source in part.sources if signer in source.node_keys}
+        units |= {self._unit} if signer in self._own_keys else set()
+        if not units:
+            raise SignatureError("unit.key_unknown", "no unit of the group signs with this key")
+        event = open_envelope(envelope, GroupOptOut, signer, self._realm)
+        if {event.unit} != units or event.group != part.group:
+            raise MismatchError("group.other_group", "the opt-out is of another group or unit")
+        verify_seal(event, self._require_key())
+        return event
+
+    def _verify_key(self, part: GroupPart) -> None:
+        if check_of(self._require_key()) != part.key_check:
+            raise MismatchError(
+                "group.key_other",
+                f"group.key is not the key of {part.group}: join with the group's own",
+            )
+
+    def _require_key(self) -> bytes:
+        if self.key is None:
+            raise InvalidRecordError(
+                "group.key_lost", "the unit is in a group, and group.key is missing: restore it"
+            )
+        return self.key
+
+    def _opened(self) -> Any:
+        self._require_key()
+        return self._connection
+
+    def _held(self) -> dict[str, int]:
+        """Return up to which number each unit's are here, without a gap."""
+        query = "SELECT unit, MAX(sequence), COUNT(*) FROM events GROUP BY unit"
+        with _damage():
+            rows = self._opened().execute(query).fetchall() if self.key else []
+        if any(last != count for _, last, count in rows):
+            raise TrustError("group.corrupt", "the store of group opt-outs lacks some")
+        return {unit: last for unit, last, _ in rows}
+
+    def _envelopes(self, unit: str, after: int) -> list[Envelope]:
+        query = (
+            "SELECT envelope FROM events WHERE (unit = ? OR ? = '') AND sequence > ? "
+            "ORDER BY unit, sequence"
+        )
+        with _damage():
+            rows = self._opened().execute(query, (unit, unit, after)).fetchall()
+            return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+
+
+def verify_rule(part: GroupPart, contract: Contract) -> None:
+    """Refuse a contract under which the group's pseudonyms would match nobody.
+
+    Raises: MismatchError `group.other_rule`.
+    """
+    if contract.subject.normaliser != part.normaliser:
+        raise MismatchError(
+            "group.other_rule", "the contract normalises identifiers by another rule than the group"
+        )
+
+
+def create_group_key(path: Path) -> str:
+    """Make the key of a new group in a file of its own. Returns: its check value.
+
+    Raises: ConflictError `group.key_present` rather than write over anything.
+    """
+    try:
+        return check_of(create_key(path))
+    except FileExistsError as error:
+        raise ConflictError("group.key_present", f"{path} is there already") from error
+
+
+def join_group(state: StateDir, path: Path) -> str:
+    """Take over a group's key, once and for good. Returns: its check value.
+
+    Raises: InvalidRecordError as `load_key`; ConflictError `group.key_present` for another one.
+    """
+    key = load_key(path)
+    with exclusive(state.lock):
+        if not state.group_key.exists():
+            write_secret(state.group_key, key.hex().encode())
+        if load_key(state.group_key) != key:
+            raise ConflictError("group.key_present", "the unit has joined another group")
+    return check_of(key)
+
+
+def reading_with(
+    ring: KeyRing, store: GroupStore, part: GroupPart | None, contract: Contract
+) -> Pseudonymiser:
+    """Return a pseudonymiser that knows the group's key besides the unit's own."""
+    shared = (store.key,) if part is not None and store.key is not None else ()
+    return ring.pseudonymiser(contract.subject, shared)
+
+
+def _verify_follows(part: GroupPart | None, before: GroupPart | None) -> None:
+    """Refuse what goes back on the part of the bulletin in force."""
+    if before is None:
+        return
+    if part is None:
+        raise RollbackError("group.withheld", "the bulletin forgets that the unit is in a group")
+    if (part.group, part.key_check, part.normaliser) != (
+        before.group,
+        before.key_check,
+        before.normaliser,
+    ):
+        raise MismatchError("group.other_group", "the bulletin is of another group than before")
+    units = {source.unit for source in part.sources}
+    if any(s.unit not in units or _last(part, s.unit) < s.last_sequence for s in before.sources):
+        raise RollbackError("bulletin.rollback", "the bulletin forgets units or opt-outs")
+
+
+def _last(part: GroupPart | None, unit: str) -> int:
+    """Return the number of a unit's newest group opt-out that a bulletin shows."""
+    sources = part.sources if part else ()
+    return sum(source.last_sequence for source in sources if source.unit == unit)
+
+
+def _damage() -> AbstractContextManager[None]:
+    return damage_named("group.corrupt", "the store of group opt-outs")
+
+
+def _storage() -> AbstractContextManager[None]:
+    return storage_named("group.corrupt", "the store of group opt-outs")

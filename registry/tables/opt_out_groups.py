@@ -1,0 +1,40 @@
+"""Groups of units, and the opt-outs that act at all of a group."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Text
+from sqlmodel import Field
+
+from registry.tables.row import Row, UtcTime
+
+
+class OptOutGroupRow(Row, table=True):
+    """A group and its newest document."""
+
+    __tablename__ = "opt_out_groups"
+
+    group_name: str = Field(max_length=80, primary_key=True)
+    document: str = Field(max_length=71, foreign_key="documents.digest")
+
+
+class OptOutGroupUnitRow(Row, table=True):
+    """A unit of a group; a unit is in one group at most, and for good."""
+
+    __tablename__ = "opt_out_group_units"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    group_name: str = Field(max_length=80, index=True, foreign_key="opt_out_groups.group_name")
+
+
+class GroupOptOutRow(Row, table=True):
+    """One group opt-out; gapless per unit from 1."""
+
+    __tablename__ = "group_opt_outs"
+
+    unit: str = Field(max_length=80, primary_key=True, foreign_key="opt_out_group_units.unit")
+    sequence: int = Field(
+        sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False}
+    )
+    digest: str = Field(max_length=71, unique=True)
+    envelope: str = Field(sa_type=Text)
+    recorded_at: datetime = Field(sa_type=UtcTime)

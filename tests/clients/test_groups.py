@@ -1,0 +1,398 @@
+"""Opt-outs of a group of units, between two real nodes and a real governance."""
+
+from contextlib import closing, contextmanager
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from clients import runtime
+from clients.data import Inputs, load_examples
+from clients.group_intake import take_in_for_group
+from clients.groups import create_group_key, join_group
+from clients.rotation import reissue_events, retire_key, rotate_key
+from clients.settings import NodeSettings
+from clients.site import Site
+from clients.sources import source_of
+from clients.state import StateDir
+from clients.statements import Statement
+from fedcore.bulletins import Bulletin
+from fedcore.errors import ConflictError, DataError, FedError
+from fedcore.group_opt_outs import GroupOptOut, sealed
+from fedcore.record import Realm
+from fedcore.signing import SigningKey, sign_record
+from simulations.clock import ManualClock
+from simulations.federation import Federation, UnitSetup
+from simulations.noise import SeededNoise
+
+CUSTOMERS = [f"C{number}" for number in range(1, 9)]
+EVERYBODY = set(CUSTOMERS)
+UNITS = ("north", "south")
+
+
+class Pair:
+    """Two units, in a group when they have joined; a site is opened anew for each act."""
+
+    def __init__(self, root, contract, start, rows, features):
+        self.contract, self.features, self.key = contract, features, root / "shared.key"
+        self.world = Federation(root / "world", contract, ManualClock(start), SeededNoise(1))
+        for name in UNITS:
+            self.world.enrol(UnitSetup(name, pl.DataFrame(rows), 32, 50.0))
+        self.check = create_group_key(self.key)
+
+    def join(self, *units):
+        for name in units:
+            join_group(StateDir(self.world.units[name].state_dir), self.key)
+
+    def declare(self, check=None, units=UNITS):
+        office = self.world.offices["compliance"]
+        return office.declare_group("retail", units, "trim-upper/1", check or self.check)
+
+    @contextmanager
+    def site(self, unit):
+        loaded = NodeSettings.load(self.world.units[unit].settings)
+        with runtime.SEAM.bound(self.world.surroundings), closing(Site(loaded)) as found:
+            yield found
+
+    def sync(self, unit):
+        with self.site(unit) as site:
+            return site.synchronise()
+
+    def say(self, unit, customer, act=None, purpose="marketing", ground="art21_2"):
+        with self.site(unit) as site:
+            statement = Statement(customer, purpose, ground, act=act)
+            return take_in_for_group(site, statement, self.contract)
+
+    def read(self, unit, purpose="marketing"):
+        """The customers whom the one reader of a unit yields."""
+        with self.site(unit) as site:
+            maker, left_out = site.reading(self.contract, purpose)
+            found = {c for c in CUSTOMERS if not left_out(maker.pseudonym(c), *maker.former(c))}
+            source, today = source_of(site.settings), site.runtime.clock.now().date()
+            inputs = Inputs(self.features)
+            examples = load_examples(source, self.contract, inputs, maker, left_out, today)
+        assert len(examples.labels) == len(found)
+        return found
+
+
+@pytest.fixture(scope="session")
+def opened_pair(contract, start, rows, features):
+    """Opens two units, for a while."""
+
+    @contextmanager
+    def make(root):
+        made = Pair(root, contract, start, rows, features)
+        yield made
+        made.world.close()
+
+    return make
+
+
+@pytest.fixture
+def apart(opened_pair, tmp_path):
+    with opened_pair(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(apart):
+    """Both have joined, and know it."""
+    apart.join(*UNITS)
+    apart.declare()
+    for unit in UNITS:
+        apart.sync(unit)
+    return apart
+
+
+def code_of(act):
+    with pytest.raises(FedError) as error:
+        act()
+    return error.value.code
+
+
+def test_what_one_unit_is_told_acts_at_the_other_until_it_is_taken_back_there(pair):
+    assert pair.say("north", " c2 ") == 1
+    assert (pair.read("north"), pair.read("south")) == (EVERYBODY - {"C2"}, EVERYBODY)
+    pair.sync("north")
+    pair.sync("south")
+    assert pair.read("south") == EVERYBODY - {"C2"}
+    assert code_of(lambda: pair.say("south", "C2", "withdrawn")) == "opt_out.act_not_open"
+    pair.say("south", "C2")
+    pair.say("north", "C2", "withdrawn")
+    for unit in (*UNITS, *UNITS):
+        pair.sync(unit)
+    assert (pair.read("north"), pair.read("south")) == (EVERYBODY - {"C2"},) * 2
+    pair.say("south", "C2", "withdrawn")
+    for unit in (*UNITS, *UNITS):
+        pair.sync(unit)
+    assert (pair.read("north"), pair.read("south")) == (EVERYBODY, EVERYBODY)
+
+
+def test_another_unit_s_contract_and_keys_name_nobody(pair):
+    """Three keys, three pseudonyms: governance cannot link what it holds, nor unit to unit."""
+    pair.say("north", "C2")
+    with pair.site("north") as north, pair.site("south") as south:
+        [event] = north.group.events(north.group_part())
+        own = {site.pseudonymiser(pair.contract).pseudonym("C2") for site in (north, south)}
+        assert len({event.pseudonym, *own}) == 3
+        assert north.opt_outs.events() == []
+
+
+def test_a_unit_without_the_group_s_key_gets_no_bulletin(apart):
+    apart.join("north")
+    apart.declare()
+    apart.sync("north")
+    assert code_of(lambda: apart.sync("south")) == "group.not_joined"
+    apart.join("south")
+    apart.sync("south")
+    assert apart.read("south") == EVERYBODY
+
+
+def test_a_unit_that_joined_before_there_was_a_group_goes_on(apart):
+    apart.join(*UNITS)
+    apart.sync("north")
+    assert apart.read("north") == EVERYBODY
+    assert code_of(lambda: apart.say("north", "C2")) == "group.unknown"
+    apart.declare()
+    apart.sync("north")
+    assert apart.say("north", "C2") == 1
+
+
+def test_with_another_key_than_the_group_s_nobody_is_read(apart, pair):
+    state = StateDir(pair.world.units["south"].state_dir)
+    state.group_key.rename(state.root / "aside")
+    assert code_of(lambda: pair.read("south")) == "group.key_lost"
+    assert code_of(lambda: pair.sync("south")) == "group.not_joined"
+    other = state.root / "other.key"
+    create_group_key(other)
+    join_group(state, other)
+    assert code_of(lambda: pair.read("south")) == "group.key_other"
+    assert code_of(lambda: pair.sync("south")) == "group.key_other"
+    assert code_of(lambda: join_group(state, pair.key)) == "group.key_present"
+    state.group_key.unlink()
+    pair.join("south")
+    assert pair.read("south") == EVERYBODY
+
+
+def test_without_what_the_newest_bulletin_shows_nobody_is_read_until_it_is_fetched_again(pair):
+    pair.say("north", "C2")
+    pair.sync("north")
+    pair.sync("south")
+    for unit in UNITS:
+        state = StateDir(pair.world.units[unit].state_dir)
+        for path in state.root.glob("group.db*"):
+            path.unlink()
+        assert code_of(lambda unit=unit: pair.read(unit)) == "group.withheld"
+        pair.sync(unit)
+        assert pair.read(unit) == EVERYBODY - {"C2"}
+    assert pair.say("north", "C3") == 2
+
+
+def test_many_come_in_parts(pair, monkeypatch):
+    monkeypatch.setattr("governance.opt_out_groups.MAX_EVENTS", 2)
+    for customer in CUSTOMERS[:5]:
+        pair.say("north", customer)
+    pair.say("south", "C8")
+    for unit in (*UNITS, "north"):
+        pair.sync(unit)
+    expected = EVERYBODY - {*CUSTOMERS[:5], "C8"}
+    assert (pair.read("north"), pair.read("south")) == (expected, expected)
+
+
+@pytest.mark.parametrize("ground", ["art21_1", "art17", "art7_3"])
+def test_for_a_group_there_are_the_grounds_on_which_no_unit_decides(pair, ground):
+    with pytest.raises(DataError) as error:
+        pair.say("north", "C2", ground=ground)
+    assert error.value.code == "opt_out.ground_not_of_groups"
+    assert pair.say("north", "C2", ground="gpc") == 1
+
+
+class Liar:
+    """A governance that changes the group's part of each bulletin, and signs it anew."""
+
+    def __init__(self, gateway, key, change):
+        self._gateway, self._key, self._change = gateway, key, change
+
+    def __getattr__(self, name):
+        return getattr(self._gateway, name)
+
+    def sync_bulletin(self, request):
+        told = Bulletin.from_bytes(self._gateway.sync_bulletin(request).payload_bytes)
+        lied = told.model_copy(update={"group": self._change(told.group)})
+        return sign_record(lied, self._key, told.realm)
+
+
+FORGER = SigningKey.generate()
+
+
+def forged(part, **changes):
+    """The first opt-out as governance could sign it, by a key that it says is north's."""
+    event = GroupOptOut.from_bytes(part.events[0].payload_bytes).model_copy(update=changes)
+    sources = tuple(
+        source.model_copy(update={"node_keys": (*source.node_keys, FORGER.public)})
+        if source.unit == "north"
+        else source
+        for source in part.sources
+    )
+    envelope = sign_record(event, FORGER, Realm.SIMULATION)
+    return part.model_copy(update={"sources": sources, "events": (envelope, *part.events[1:])})
+
+
+def shorter(part):
+    sources = [source.model_copy(update={"last_sequence": 0}) for source in part.sources]
+    return part.model_copy(update={"sources": tuple(sources), "events": ()})
+
+
+LIES = {
+    "a gap": (
+        lambda part: part.model_copy(update={"events": part.events[1:]}),
+        "opt_out.sequence_gap",
+    ),
+    "the newest left out": (
+        lambda part: part.model_copy(update={"events": part.events[:-1]}),
+        "group.withheld",
+    ),
+    "none": (lambda part: part.model_copy(update={"events": ()}), "group.withheld"),
+    "the order": (
+        lambda part: part.model_copy(update={"events": part.events[::-1]}),
+        "opt_out.sequence_gap",
+    ),
+    "a withdrawal made up": (lambda part: forged(part, act="withdrawn"), "group.unsealed"),
+    "another customer": (lambda part: forged(part, pseudonym="ab" * 32), "group.unsealed"),
+    "another unit's": (lambda part: forged(part, unit="south"), "group.other_group"),
+    "no group": (lambda _: None, "group.withheld"),
+    "fewer than before": (shorter, "bulletin.rollback"),
+    "another key": (
+        lambda part: part.model_copy(update={"key_check": "0" * 64}),
+        "group.other_group",
+    ),
+    "another rule's": (
+        lambda part: part.model_copy(update={"group": "other"}),
+        "group.other_group",
+    ),
+    "a unit less": (
+        lambda part: part.model_copy(update={"sources": part.sources[1:]}),
+        "bulletin.rollback",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_of_governance_about_the_group_is_caught_and_changes_nothing(pair, name):
+    """South holds one opt-out of north's; two more are on their way."""
+    pair.say("north", "C1")
+    pair.sync("north")
+    pair.sync("south")
+    for customer in ("C2", "C3", "C4"):
+        pair.say("north", customer)
+    pair.sync("north")
+    change, code = LIES[name]
+    honest = pair.world.surroundings
+
+    def lying(settings):
+        return Liar(honest.gateway(settings), pair.world.governance_key, change)
+
+    pair.world.surroundings = runtime.Runtime(honest.clock, honest.noise, lying)
+    assert code_of(lambda: pair.sync("south")) == code
+    assert pair.read("south") <= EVERYBODY - {"C1"}
+    pair.world.surroundings = honest
+    pair.sync("south")
+    assert pair.read("south") == EVERYBODY - {"C1", "C2", "C3", "C4"}
+
+
+def test_nobody_without_the_key_makes_a_seal(pair):
+    pair.say("north", "C2")
+    with pair.site("north") as site:
+        [event] = site.group.events(site.group_part())
+        assert sealed(event, site.group.key) == event
+        assert sealed(event, bytes(32)).seal != event.seal
+
+
+STEPS = st.tuples(
+    st.sampled_from(UNITS),
+    st.one_of(
+        st.tuples(
+            st.just("say"), st.sampled_from(("C1", "C2")), st.sampled_from((None, "withdrawn"))
+        ),
+        st.tuples(st.just("own"), st.sampled_from(("C1", "C3"))),
+        st.sampled_from((("sync",), ("rotate",), ("reissue",), ("retire",))),
+    ),
+)
+
+
+class Expected:
+    """Who must be out where: what a unit was told at once, another's when both have synced."""
+
+    def __init__(self):
+        self.told: dict[str, list[tuple[str, str | None]]] = {unit: [] for unit in UNITS}
+        self.handed = dict.fromkeys(UNITS, 0)
+        self.known = {unit: dict.fromkeys(UNITS, 0) for unit in UNITS}
+        self.own: dict[str, set[str]] = {unit: set() for unit in UNITS}
+
+    def sync(self, unit):
+        self.handed[unit] = len(self.told[unit])
+        self.known[unit] |= {u: max(n, self.known[unit][u]) for u, n in self.handed.items()}
+
+    def out(self, unit):
+        out = set(self.own[unit])
+        for source in UNITS:
+            count = len(self.told[unit]) if source == unit else self.known[unit][source]
+            standing = dict(self.told[source][:count])
+            out |= {customer for customer, act in standing.items() if act is None}
+        return out
+
+
+def act_on(pair, expected, unit, name, *details):
+    if name == "say":
+        try:
+            pair.say(unit, *details)
+        except ConflictError:
+            return
+        expected.told[unit].append(details)
+    elif name == "sync":
+        pair.sync(unit)
+        expected.sync(unit)
+    else:
+        with pair.site(unit) as site:
+            if name == "own":
+                site.opt_out(*details, "marketing", pair.contract, "art21_2")
+                expected.own[unit] |= set(details)
+            elif name == "rotate":
+                rotate_key(site)
+            elif name == "reissue":
+                reissue_events(site, pair.contract)
+            else:
+                retire_all(site)
+
+
+def retire_all(site):
+    for version in list(site.state.pseudonym_keys().keys):
+        try:
+            retire_key(site, version)
+        except ConflictError:
+            continue
+
+
+@hypothesis_settings(max_examples=12, deadline=None)
+@given(steps=st.lists(STEPS, min_size=4, max_size=14))
+def test_nobody_who_is_excluded_is_ever_yielded_at_any_unit_in_any_scope(
+    tmp_path_factory, opened_pair, steps
+):
+    """Sites are opened anew for each act, as after a restart; keys change at either unit."""
+    with opened_pair(tmp_path_factory.mktemp("pair")) as pair:
+        expected = Expected()
+        pair.join(*UNITS)
+        pair.declare()
+        for unit in UNITS:
+            pair.sync(unit)
+        for unit, (name, *details) in steps:
+            act_on(pair, expected, unit, name, *details)
+            for each in UNITS:
+                assert pair.read(each) == EVERYBODY - expected.out(each)
+        for unit in (*UNITS, *UNITS):
+            pair.sync(unit)
+            expected.sync(unit)
+        for unit in UNITS:
+            assert pair.read(unit) == EVERYBODY - expected.out(unit)

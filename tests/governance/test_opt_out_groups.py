@@ -1,0 +1,119 @@
+"""Groups of units at governance: who is in one, and what is taken and handed out."""
+
+import hashlib
+
+import pytest
+
+from fedcore.errors import (
+    ConflictError,
+    ForbiddenError,
+    MismatchError,
+    NotFoundError,
+    RefusedError,
+    RollbackError,
+    SignatureError,
+)
+from fedcore.group_opt_outs import GroupOptOut, GroupSeen, OptOutGroup, excluded_by_group
+from fedcore.record import Realm
+from fedcore.signing import open_envelope
+
+CHECK = "ab" * 32
+
+
+def declare(world, *units, name="retail", check=CHECK, role="compliance"):
+    found = world.gateway(role).declare_group(name, units, "trim-upper/1", check)
+    return open_envelope(found, OptOutGroup, found.signer, Realm.SIMULATION)
+
+
+def event(world, unit, sequence, **changes):
+    values = {
+        "group": "retail",
+        "unit": unit,
+        "sequence": sequence,
+        "pseudonym": hashlib.sha256(f"group {unit} {sequence}".encode()).hexdigest(),
+        "purpose": "marketing",
+        "channel": "web",
+        "ground": "art21_2",
+        "received_at": world.clock.now,
+        "seal": "00" * 32,
+    }
+    return GroupOptOut(**{**values, **changes})
+
+
+def hand_over(world, unit, sequence, signer=None, **changes):
+    signed = world.sign(event(world, unit, sequence, **changes), signer or unit)
+    world.gateway().submit_group_opt_out(signed)
+
+
+def test_a_group_only_grows_and_keeps_its_key(world):
+    first = declare(world, "south", "north")
+    assert (first.version, first.units, first.namespace) == (1, ("north", "south"), "crm")
+    assert declare(world, "north", "south") == first
+    world.enrol("east")
+    second = declare(world, "east", "north")
+    assert (second.version, second.units) == (2, ("east", "north", "south"))
+    assert declare(world, "north", "south") == second
+    with pytest.raises(ConflictError, match=r"group\.key_differs"):
+        declare(world, "north", "south", check="cd" * 32)
+
+
+def test_a_unit_is_in_one_group_and_must_be_enrolled(world):
+    declare(world, "north", "south")
+    world.enrol("east")
+    with pytest.raises(ConflictError, match=r"group\.unit_taken"):
+        declare(world, "east", "south", name="other")
+    with pytest.raises(NotFoundError, match=r"unit\.unknown"):
+        declare(world, "east", "nowhere", name="other")
+    with pytest.raises(ForbiddenError, match=r"auth\.wrong_role"):
+        declare(world, "north", "east", role="operator")
+    assert world.bulletin("east").group is None
+
+
+def test_opt_outs_of_a_group_are_gapless_and_of_its_units_only(world):
+    with pytest.raises(MismatchError, match=r"group\.other_group"):
+        hand_over(world, "north", 1)
+    declare(world, "north", "south")
+    with pytest.raises(ConflictError, match=r"opt_out\.sequence_gap"):
+        hand_over(world, "north", 2)
+    hand_over(world, "north", 1)
+    hand_over(world, "north", 1)
+    with pytest.raises(ConflictError, match=r"opt_out\.sequence_known"):
+        hand_over(world, "north", 1, purpose="churn-prediction")
+    with pytest.raises(MismatchError, match=r"group\.other_group"):
+        hand_over(world, "north", 2, group="other")
+    with pytest.raises(SignatureError, match=r"unit\.other_unit"):
+        hand_over(world, "south", 1, signer="north")
+    hand_over(world, "south", 1)
+    hand_over(world, "north", 2)
+
+
+def test_each_unit_is_handed_what_it_lacks_of_all_and_nobody_else_anything(world):
+    world.enrol("east")
+    declare(world, "north", "south")
+    for sequence in (1, 2):
+        hand_over(world, "north", sequence)
+    hand_over(world, "south", 1)
+    with pytest.raises(RefusedError, match=r"group\.not_joined"):
+        world.bulletin("south")
+    assert world.bulletin("east").group is None
+
+    def handed(*seen):
+        names = tuple(GroupSeen(unit=unit, sequence=sequence) for unit, sequence in seen)
+        part = world.bulletin("south", group_seen=names).group
+        opened = [GroupOptOut.from_bytes(each.payload_bytes) for each in part.events]
+        assert {s.unit: s.last_sequence for s in part.sources} == {"north": 2, "south": 1}
+        return [(one.unit, one.sequence) for one in opened]
+
+    assert handed() == [("north", 1), ("north", 2), ("south", 1)]
+    assert handed(("north", 1), ("south", 1)) == [("north", 2)]
+    with pytest.raises(RollbackError, match=r"bulletin\.rollback"):
+        handed(("north", 3))
+
+
+def test_a_purpose_that_the_contract_does_not_know_counts_as_all_purposes():
+    """Another unit's contract may have another tree: whom it means must not be read on a guess."""
+    standing = {("south", "a", "marketing", "gpc"), ("south", "b", "winback", "gpc")}
+    known = ("marketing", "churn", "analytics")
+    assert excluded_by_group(standing, ("churn", "marketing"), known) == {"a", "b"}
+    assert excluded_by_group(standing, ("analytics",), known) == {"b"}
+    assert excluded_by_group(standing, ("analytics",), (*known, "winback")) == set()
