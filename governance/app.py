@@ -17,6 +17,7 @@ from governance.observation import Observation
 from governance.office import Office
 from governance.routes import (
     accounts,
+    decisions,
     incidents,
     log,
     nodes,
@@ -37,6 +38,7 @@ _ROUTES = (
     papers,
     units,
     runs,
+    decisions,
     stops,
     incidents,
     nodes,

@@ -15,6 +15,7 @@ from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
 from governance.exports.evidence import export_evidence
+from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
@@ -147,6 +148,7 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
 def fetch_evidence(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
     """Return the evidence bundle of a model version as a file."""
     with office.reading() as desk:
+        verify_handed_out(desk, name, version, seat.account)
         bundle = export_evidence(desk, name, version)
     file_name = f'attachment; filename="{name}-{version}.fedpact"'
     headers = {**HEADERS, "Content-Disposition": file_name}
