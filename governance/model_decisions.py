@@ -64,9 +64,11 @@ def newest_decision(desk: Desk, name: str, version: int) -> str:
 
     Raises: NotFoundError `model.unknown`.
     """
-    find_model(desk, name, version)
     newest = model_decisions.find_newest(desk.session, name, version)
-    return NOTHING_DECIDED if newest is None else newest.document
+    if newest is not None:
+        return newest.document
+    find_model(desk, name, version)
+    return NOTHING_DECIDED
 
 
 def view_decisions(desk: Desk, stored: Sequence[StoredDecision]) -> tuple[DecisionView, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func
+from sqlalchemy import ColumnElement, Subquery, and_, func
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -68,10 +68,16 @@ def list_after(
     session: Session, name: str, version: int, after: int, limit: int | None
 ) -> tuple[StoredDecision, ...]:
     """Return at most `limit` decisions on a version after a number, oldest first."""
-    newest = {row.number for row in session.exec(_in_force().where(_same_version(name, version)))}
-    query = _of_version(name, version).where(col(ModelDecisionRow.number) > after)
-    rows = session.exec(query.order_by(col(ModelDecisionRow.number)).limit(limit))
-    return tuple(_stored(row, in_force=row.number in newest) for row in rows)
+    newest = _newest()
+    query = (
+        select(ModelDecisionRow, newest.c.number)
+        .join(newest, _of_its_unit(newest))
+        .where(_same_version(name, version), col(ModelDecisionRow.number) > after)
+        .order_by(col(ModelDecisionRow.number))
+        .limit(limit)
+    )
+    rows = session.exec(query)
+    return tuple(_stored(row, in_force=row.number == number) for row, number in rows)
 
 
 def list_in_force(session: Session, unit: str) -> Mapping[Version, StoredDecision]:
@@ -118,24 +124,30 @@ def _same_version(name: str, version: int) -> ColumnElement[bool]:
     return and_(col(ModelDecisionRow.name) == name, col(ModelDecisionRow.version) == version)
 
 
-def _in_force() -> SelectOfScalar[ModelDecisionRow]:
-    """Return the query of the newest decision of each unit on each version."""
+def _newest() -> Subquery:
+    """Return the number of the newest decision of each unit on each version."""
     keys = (
         col(ModelDecisionRow.name),
         col(ModelDecisionRow.version),
         col(ModelDecisionRow.unit),
     )
-    newest = (
+    return (
         select(*keys, func.max(ModelDecisionRow.number).label("number")).group_by(*keys).subquery()
     )
-    return select(ModelDecisionRow).join(
-        newest,
-        and_(
-            col(ModelDecisionRow.name) == newest.c.name,
-            col(ModelDecisionRow.version) == newest.c.version,
-            col(ModelDecisionRow.number) == newest.c.number,
-        ),
+
+
+def _of_its_unit(newest: Subquery) -> ColumnElement[bool]:
+    return and_(
+        col(ModelDecisionRow.name) == newest.c.name,
+        col(ModelDecisionRow.version) == newest.c.version,
+        col(ModelDecisionRow.unit) == newest.c.unit,
     )
+
+
+def _in_force() -> SelectOfScalar[ModelDecisionRow]:
+    newest = _newest()
+    query = select(ModelDecisionRow).join(newest, _of_its_unit(newest))
+    return query.where(col(ModelDecisionRow.number) == newest.c.number)
 
 
 def _withdrawn() -> SelectOfScalar[ModelDecisionRow]:

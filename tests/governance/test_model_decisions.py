@@ -9,6 +9,10 @@ from click.testing import CliRunner
 from fedcore import canonical, cli, gateway_http
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
 from fedcore.model_decisions import DecisionRequest, ModelDecision
+from governance.decisions.notices import decide_notices
+from governance.notice_facts import load_notice_facts
+from governance.notice_settings import NoticeSettings
+from registry.database import Database
 
 
 @pytest.fixture
@@ -168,6 +172,27 @@ def test_a_decision_is_about_a_unit_that_trained_and_opt_outs_that_are_here(stra
     assert refusal(lambda: decide(straddled, up_to=2)) == ("decision.covers_less",)
     past = refusal(lambda: decide(straddled, "retrain_due", up_to=3, due_at=straddled.clock.now))
     assert past == ("decision.due_past",)
+
+
+def test_an_overdue_model_is_a_notice_until_another_decision(straddled):
+    terms = NoticeSettings().terms
+    database = Database(straddled.settings.database_url)
+
+    def noticed():
+        now = straddled.clock.now
+        with database.reading() as session:
+            found = decide_notices(load_notice_facts(session, now), terms, now)
+        return [(n.subject, n.text) for n in found if n.kind == "retrain_overdue"]
+
+    decide(straddled, "retrain_due", due_at=due(straddled, hours=1))
+    straddled.clock.tick(hours=1, seconds=-1)
+    assert noticed() == []
+    straddled.clock.tick(seconds=1)
+    text = "was to be trained anew by 2025-06-01T13:10:00+00:00: decide about it once more"
+    assert noticed() == [("churn version 1", text)]
+    decide(straddled)
+    assert noticed() == []
+    database.close()
 
 
 def test_who_decides_has_seen_the_decision_before(straddled):
