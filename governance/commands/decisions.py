@@ -11,24 +11,20 @@ from fedcore.model_decisions import DecisionRequest, DecisionView, ModelDecision
 from fedcore.record import first_problem
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 
-Named = Annotated[
-    str, typer.Option("--model", metavar="NAME:VERSION", help="The model version, as in churn:3.")
-]
+Named = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="As in churn:3.")]
 
 
-def decide(  # noqa: PLR0913 - one for each thing that is decided, and the line
-    unit: Annotated[str, typer.Argument(help="The unit whose opt-outs they are.")],
-    outcome: Annotated[
-        str, typer.Argument(metavar="|".join(get_args(Outcome)), help="What is decided.")
+def decide(
+    about: Annotated[
+        tuple[str, int, str, str],
+        typer.Argument(
+            metavar=f"UNIT UP_TO MODEL:VERSION {'|'.join(get_args(Outcome))}",
+            help="The unit, the newest of its opt-outs that was looked at, the model, the outcome.",
+        ),
     ],
-    model: Named,
-    *,
-    up_to: Annotated[
-        int, typer.Option(min=1, help="The newest opt-out of the unit that was looked at.")
-    ],
-    reason: Annotated[str, typer.Option(help="Why, without any customer's data; it is signed.")],
     url: Url,
     api_key_file: ApiKeyFile,
+    reason: Annotated[str, typer.Option(help="Why, without any customer's data; it is signed.")],
     due: Annotated[
         datetime | None,
         typer.Option(
@@ -41,6 +37,7 @@ def decide(  # noqa: PLR0913 - one for each thing that is decided, and the line
 
     Decisions before stay in the record; the newest one of each unit is in force. Prints its digest.
     """
+    unit, up_to, model, outcome = about
     name, version = parse_model(model)
     request = _request(unit=unit, outcome=outcome, up_to=up_to, reason=reason, due_at=_end_of(due))
     with open_line(url, ca, api_key_file) as gateway:
@@ -59,10 +56,10 @@ def show_decisions(model: Named, url: Url, api_key_file: ApiKeyFile, ca: Authori
 
 
 def parse_model(model: str) -> tuple[str, int]:
-    """Return name and version of `NAME:VERSION`. Raises: InvalidRecordError `request.invalid`."""
+    """Return name and version of `MODEL:VERSION`. Raises: InvalidRecordError `request.invalid`."""
     name, _, version = model.rpartition(":")
     if not name or not (version.isascii() and version.isdigit()) or int(version) < 1:
-        raise InvalidRecordError("request.invalid", f"--model {model}: must be NAME:VERSION")
+        raise InvalidRecordError("request.invalid", f"{model}: must be MODEL:VERSION")
     return name, int(version)
 
 

@@ -221,28 +221,29 @@ def test_the_command_decides_and_shows_what_was_decided(straddled, monkeypatch, 
     def said(*words):
         entry = EntryPoint("governance", "governance.cli:app [governance]", cli.COMMANDS_GROUP)
         line = ["--url", "http://127.0.0.1:1", "--api-key-file", str(key)]
-        words = ["governance", "opt-outs", *words, *line]
-        result = CliRunner().invoke(cli.RootCommand({"governance": entry}), words)
+        command = ["governance", "opt-outs", *words, *line]
+        result = CliRunner().invoke(cli.RootCommand({"governance": entry}), command)
         return result.exit_code, result.output
 
-    about = ("--model", "churn:1", "--up-to", "3", "--reason", "weighed")
+    about = ("north", "3", "churn:1")
+    why = ("--reason", "weighed")
     assert "    nothing is decided yet" in said("status", "north", "--sequence", "3")[1]
-    code, output = said("decide", "north", "retrain_due", *about, "--due", "2025-07-01")
+    code, output = said("decide", *about, "retrain_due", *why, "--due", "2025-07-01")
     assert (code, output.startswith("sha256:")) == (0, True)
     status = said("status", "north", "--sequence", "3")[1]
     assert "    retrain_due by 2025-07-01T23:59:59+00:00; decided 2025-06-01" in status
-    code, output = said("decide", "north", "withdrawn", *about)
+    code, output = said("decide", *about, "withdrawn", *why)
     assert (code, "dora, in force: retrain_due by 2025-07-01" in output) == (0, True)
     assert "    withdrawn; decided 2025-06-01" in said("status", "north", "--sequence", "1")[1]
-    code, output = said("decisions", "--model", "churn:1")
+    code, output = said("decisions", "churn:1")
     assert code == 0
     assert "decision 1, 2025-06-01" in output
     assert "dora, replaced: retrain_due" in output
     assert "in force: withdrawn for north up to 3: weighed" in output
-    code, output = said("decide", "north", "kept", *about)
+    code, output = said("decide", *about, "kept", *why)
     assert (code, "decision.same_person" in output) == (1, True)
-    code, output = said("decide", "north", "kept", *about, "--due", "2025-07-01")
+    code, output = said("decide", *about, "kept", *why, "--due", "2025-07-01")
     assert (code, "request.invalid" in output) == (1, True)
     for model in ("churn", "churn:", "churn:0", ":1", "churn:x"):
-        code, output = said("decisions", "--model", model)
+        code, output = said("decisions", model)
         assert (code, "request.invalid" in output) == (1, True)
