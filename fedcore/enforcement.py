@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedcore.record import At, Counter, Name, Part, Text
+from fedcore.model_decisions import Outcome
+from fedcore.record import At, Counter, Digest, Name, Part, Text
 
 SCORING = "scoring outside fedpact is the unit's duty"
 
@@ -17,16 +18,33 @@ class TrainedRound(Part):
     answered_at: At
 
 
+class Decided(Part):
+    """The decision in force on a model version for a unit; `document` is the signed one."""
+
+    outcome: Outcome
+    up_to: Counter
+    due_at: At | None
+    overdue: bool
+    reason: Text
+    decided_at: At
+    document: Digest
+
+
 class TrainedModel(Part):
     """A model version from a run in which the unit trained, not shown to be without the customer.
 
-    `rounds` of the unit's receipts are those.
+    Attributes:
+        rounds: of the unit's receipts, so many are those.
+        decided: the unit's decision in force, if it is about this opt-out too; None is open.
+        withdrawn: by a decision for whatever unit.
     """
 
     name: Name
     version: Annotated[int, Field(ge=1)]
     run_id: Name
     rounds: Annotated[int, Field(ge=1)]
+    decided: Decided | None
+    withdrawn: bool
 
 
 class OptOutStatus(Part):

@@ -11,6 +11,7 @@ from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.enforcement import OptOutStatus
 from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
+from fedcore.model_decisions import DecisionRequest, DecisionView
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
 from fedcore.stops import StopScope
@@ -181,6 +182,14 @@ class OfficeGateway(Protocol):
 
     def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
         """Return how far one of a unit's opt-outs has come, and since when it acts."""
+
+    def decide_model(
+        self, name: str, version: int, decision: DecisionRequest, seen: str
+    ) -> Envelope:
+        """Decide about a model version whose newest decision was `seen`; return the signed one."""
+
+    def see_decisions(self, name: str, version: int) -> tuple[tuple[DecisionView, ...], str]:
+        """Return the decisions on a model version, oldest first, and the ETag of this sight."""
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

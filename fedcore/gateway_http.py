@@ -31,6 +31,7 @@ from fedcore.incidents import (
     IncidentView,
 )
 from fedcore.membership import LeaveAnswer, UnitList, UnitStatus
+from fedcore.model_decisions import DecisionList, DecisionRequest, DecisionView
 from fedcore.record import Part
 from fedcore.sessions import Tokens
 from fedcore.signing import Envelope
@@ -298,6 +299,29 @@ class HttpGateway:
     def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
         """Return how far one of a unit's opt-outs has come, and since when it acts."""
         return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{_step(unit)}/{sequence}")
+
+    def decide_model(
+        self, name: str, version: int, decision: DecisionRequest, seen: str
+    ) -> Envelope:
+        """Decide about a model version whose newest decision was `seen`; return the signed one.
+
+        Raises: ConflictError `request.if_match_failed` when somebody else has decided since.
+        """
+        path, body = (
+            f"/v1/models/{_step(name)}/{version}/decisions",
+            decision.model_dump(mode="json"),
+        )
+        return Envelope.from_json(_json(self._call("POST", path, body, {"If-Match": seen})))
+
+    def see_decisions(self, name: str, version: int) -> tuple[tuple[DecisionView, ...], str]:
+        """Return the decisions on a model version, oldest first, and the ETag of this sight."""
+        path: str | None = f"/v1/models/{_step(name)}/{version}/decisions"
+        found: list[DecisionView] = []
+        while path is not None:
+            response = self._call("GET", path)
+            found += read_part(DecisionList, _json(response)).decisions
+            path = response.links.get("next", {}).get("url")
+        return tuple(found), response.headers.get("ETag", "*")
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

@@ -17,6 +17,7 @@ from governance.observation import Observation
 from governance.office import Office
 from governance.routes import (
     accounts,
+    decisions,
     incidents,
     log,
     nodes,
@@ -38,6 +39,7 @@ _ROUTES = (
     papers,
     units,
     runs,
+    decisions,
     stops,
     incidents,
     nodes,

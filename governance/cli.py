@@ -7,6 +7,7 @@ import typer
 
 from governance.commands import (
     backups,
+    decisions,
     drafts,
     exchange,
     handovers,
@@ -57,6 +58,8 @@ papers.dpia.command("schema")(drafts.schema)
 papers.dpia.command("criteria")(drafts.criteria)
 app.command()(notices.notify)
 app.add_typer(incidents.incident, name="incident")
+opt_outs.opt_outs.command("decide")(decisions.decide)
+opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)

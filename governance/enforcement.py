@@ -1,29 +1,31 @@
 """How far a unit's opt-outs have come, and since when they act, as far as it can be shown."""
 
-from collections import Counter
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from fedcore.contracts import purpose_line
-from fedcore.enforcement import OptOutStatus, TrainedModel, TrainedRound
+from fedcore.enforcement import Decided, OptOutStatus, TrainedModel, TrainedRound
 from fedcore.errors import NotFoundError
 from fedcore.optouts import State, excludes
 from fedcore.tomlfile import load_toml
 from governance.decisions.enforcement import (
     Enforcement,
+    History,
     Objection,
     Training,
-    decide_enforcement,
     say_enforcement,
 )
+from governance.model_decisions import view_in_force
 from governance.notice_settings import NoticeSettings
 from governance.office import Desk
 from governance.reissues import Followed, follow
 from governance.settings import GovernanceSettings
-from registry import enforcement, optouts
-from registry.enforcement import Issued
+from registry import enforcement, model_decisions, optouts
+from registry.enforcement import Issued, StoredTraining
+from registry.model_decisions import Version
 from registry.models import StoredModel
 from registry.optouts import StoredEvent
 
@@ -36,8 +38,10 @@ class _Standing:
 
     followed: dict[int, Followed]
     issued: tuple[Issued, ...]
-    trainings: tuple[Training, ...]
-    models: dict[str, StoredModel]
+    history: History
+    models: Mapping[str, StoredModel]
+    decided: Mapping[Version, Decided]
+    withdrawn: frozenset[Version]
     sla: timedelta
 
 
@@ -46,14 +50,15 @@ def list_statuses(desk: Desk, unit: str, found: Sequence[StoredEvent]) -> tuple[
 
     Guarantees: as many queries for many events as for one; nothing of another unit is looked at.
     """
-    issued = enforcement.list_issued(desk.session, unit)
-    trainings = _trainings(desk, unit, issued)
-    runs = {training.run_id for training in trainings}
+    followed = follow(desk.session, unit, found)
+    first = min((known.said.event.sequence for known in followed.values()), default=0)
     standing = _Standing(
-        followed=follow(desk.session, unit, found),
-        issued=issued,
-        trainings=trainings,
-        models=enforcement.find_models(desk.session, runs),
+        followed=followed,
+        issued=enforcement.list_issued(desk.session, unit, first),
+        history=_history(desk, unit),
+        models=enforcement.find_models(desk.session, unit),
+        decided=view_in_force(desk, unit),
+        withdrawn=model_decisions.list_withdrawn(desk.session),
         sla=opt_out_sla(desk.settings),
     )
     return tuple(_status(desk, stored, standing) for stored in found)
@@ -74,32 +79,27 @@ def opt_out_sla(settings: GovernanceSettings) -> timedelta:
     return load_toml(settings.notices, NoticeSettings).terms.opt_out_sla
 
 
-def _trainings(desk: Desk, unit: str, issued: Sequence[Issued]) -> tuple[Training, ...]:
-    receipts = enforcement.list_receipts(desk.session, unit)
-    permits = enforcement.list_permits(desk.session, {receipt.run_id for receipt in receipts})
+def _history(desk: Desk, unit: str) -> History:
+    stored = enforcement.list_trainings(desk.session, unit)
     contracts = {
         contract.digest: contract
-        for contract in enforcement.list_contracts(
-            desk.session, {permit.contract for permit in permits}
-        )
+        for contract in enforcement.list_contracts(desk.session, {each.contract for each in stored})
     }
-    purposes = {
-        permit.run_id: purpose_line(contracts[permit.contract].purposes, permit.purpose)
-        for permit in permits
+    lines = {
+        (each.contract, each.purpose): purpose_line(contracts[each.contract].purposes, each.purpose)
+        for each in {(each.contract, each.purpose): each for each in stored}.values()
     }
-    sequences = {bulletin.digest: bulletin.last_sequence for bulletin in issued}
-    trainings = (
-        Training(
-            run_id=receipt.run_id,
-            round=receipt.round,
-            answered_at=receipt.answered_at,
-            purposes=purposes[receipt.run_id],
-            applied_epoch=receipt.applied_epoch,
-            last_sequence=sequences.get(receipt.bulletin),
-        )
-        for receipt in receipts
+    return History([_training(each, lines[each.contract, each.purpose]) for each in stored])
+
+
+def _training(stored: StoredTraining, purposes: tuple[str, ...]) -> Training:
+    return Training(
+        run_id=stored.run_id,
+        round=stored.round,
+        answered_at=stored.answered_at,
+        purposes=purposes,
+        last_sequence=stored.last_sequence,
     )
-    return tuple(sorted(trainings, key=lambda training: training.answered_at))
 
 
 def _status(desk: Desk, stored: StoredEvent, standing: _Standing) -> OptOutStatus:
@@ -111,15 +111,9 @@ def _status(desk: Desk, stored: StoredEvent, standing: _Standing) -> OptOutStatu
         ground=event.ground,
         state=cast("State", known.state),
         received_at=newest.event.received_at,
-        recorded_at=newest.recorded_at,
     )
-    found = decide_enforcement(objection, standing.trainings)
-    held = (
-        item.issued_at
-        for item in standing.issued
-        if item.last_sequence >= known.said.event.sequence
-    )
-    confirmed_at = next(held, None)
+    found = standing.history.decide_enforcement(objection)
+    confirmed_at = _confirmed_at(known.said.event.sequence, standing.issued)
     lag = max((confirmed_at or desk.now) - event.received_at, timedelta(0))
     return OptOutStatus(
         unit=event.unit,
@@ -138,7 +132,7 @@ def _status(desk: Desk, stored: StoredEvent, standing: _Standing) -> OptOutStatu
         within_sla=lag <= standing.sla,
         enforced_since=_round(found.since),
         not_shown=len(found.not_shown),
-        trained_before=_models(objection, found, standing.models),
+        trained_before=_models(objection, found, standing),
         sentence=say_enforcement(objection, found),
     )
 
@@ -151,14 +145,30 @@ def _round(training: Training | None) -> TrainedRound | None:
     )
 
 
+def _confirmed_at(sequence: int, issued: Sequence[Issued]) -> datetime | None:
+    place = bisect_left(issued, sequence, key=lambda item: item.last_sequence)
+    return issued[place].issued_at if place < len(issued) else None
+
+
 def _models(
-    objection: Objection, found: Enforcement, models: dict[str, StoredModel]
+    objection: Objection, found: Enforcement, standing: _Standing
 ) -> tuple[TrainedModel, ...]:
     if not excludes(objection.state):
         return ()
-    rounds = Counter(training.run_id for training in found.before)
     return tuple(
-        TrainedModel(name=model.name, version=model.version, run_id=run_id, rounds=rounds[run_id])
-        for run_id, model in models.items()
-        if run_id in rounds
+        TrainedModel(
+            name=model.name,
+            version=model.version,
+            run_id=run_id,
+            rounds=found.before[run_id],
+            decided=_decided(objection, standing.decided.get((model.name, model.version))),
+            withdrawn=(model.name, model.version) in standing.withdrawn,
+        )
+        for run_id, model in standing.models.items()
+        if run_id in found.before
     )
+
+
+def _decided(objection: Objection, decided: Decided | None) -> Decided | None:
+    """Return a decision if it was made in view of the objection as it stands now."""
+    return decided if decided is not None and decided.up_to >= objection.sequence else None

@@ -11,8 +11,8 @@ from fedcore.permits import Permit
 from fedcore.rounds import RoundReport
 from governance.decisions.incident_notices import IncidentStanding
 from governance.decisions.notices import DpiaStanding, NoticeFacts, UnitStanding
-from governance.decisions.run_notices import BudgetStanding, RunStanding
-from registry import documents, dpias, incidents, notices
+from governance.decisions.run_notices import BudgetStanding, OverdueModel, RunStanding
+from registry import documents, dpias, incidents, model_decisions, notices
 
 # A run that reported nothing for longer has nothing new to tell.
 _LOOKED_BACK = timedelta(days=7)
@@ -42,6 +42,11 @@ def load_notice_facts(session: Session, now: datetime) -> NoticeFacts:
         incidents=tuple(_incidents(session)),
         runs=tuple(_runs(session, now)),
         budgets=_budgets(session),
+        overdue_models=tuple(
+            OverdueModel(each.name, each.version, each.document, each.due_at)
+            for each in model_decisions.list_due(session, now)
+            if each.due_at is not None
+        ),
     )
 
 

@@ -23,11 +23,12 @@ from fedcore.stops import Stop
 from fedcore.trust import MAX_CLOCK_SKEW
 from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
-from governance.decisions.gate import RULE_VERSION, Refusal, decide_permit
+from governance.decisions.gate import RULE_VERSION, decide_permit
+from governance.decisions.gate_rule import Refusal
 from governance.decisions.renewals import RenewalFacts, decide_expiry
 from governance.office import Desk, required
 from governance.plans import open_plan
-from registry import accounts, documents, dpias, permits, stops, units
+from registry import accounts, documents, dpias, model_decisions, permits, stops, units
 from registry.accounts import Account
 from registry.dpias import StoredDpia
 from registry.permits import GateDecision, StoredPermit
@@ -107,6 +108,9 @@ def load_facts(
         revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
         kind=kind,
         stops=tuple(required(opened, Stop, digest) for digest in stopped),
+        initial_model_withdrawn=model_decisions.is_artifact_withdrawn(
+            desk.session, plan.initial_model
+        ),
     )
 
 

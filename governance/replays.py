@@ -71,4 +71,5 @@ def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts | None:
         revoked_units=frozenset(document["revoked_units"]),
         kind=document["kind"],
         stops=tuple(required(opened, Stop, digest) for digest in document["stops"]),
+        initial_model_withdrawn=document.get("initial_model_withdrawn", False),
     )

@@ -14,3 +14,5 @@ Role = Literal[HouseRole, UnitRole]
 ROLES: tuple[Role, ...] = get_args(Role)
 HOUSE_ROLES: tuple[HouseRole, ...] = get_args(HouseRole)
 UNIT_ROLES: tuple[UnitRole, ...] = get_args(UnitRole)
+# Who may read what the gate answered, and all that follows from it.
+OVERSEER_ROLES: tuple[HouseRole, ...] = ("auditor", "compliance", "dpo", "admin")

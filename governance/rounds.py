@@ -12,7 +12,7 @@ from governance.decisions.rounds import verify_round
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
 from governance.plans import open_plan
-from registry import cosignatures, documents, log
+from registry import cosignatures, documents, enforcement, log
 from registry.accounts import Account
 
 
@@ -47,6 +47,7 @@ def submit_round(
     for receipt, item in zip(opened, receipts, strict=True):
         if not desk.file(receipt, item, unit=receipt.unit, run_id=report.run_id):
             raise MismatchError("receipt.surplus", "a receipt was used in another round already")
+    enforcement.file_receipts(desk.session, opened, permit)
     desk.file(report, envelope, run_id=report.run_id)
 
 

@@ -1,11 +1,12 @@
-"""What is kept of how a unit's opt-outs act: their states, bulletins, receipts, models."""
+"""What is kept of how a unit's opt-outs act: their states, bulletins, trainings, models."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import tuple_
+from sqlalchemy import func, insert, tuple_
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from fedcore.contracts import Contract
@@ -13,12 +14,14 @@ from fedcore.optouts import Ground, Subject
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
-from registry.documents import kind_of
 from registry.models import StoredModel
 from registry.tables.documents import DocumentRow
 from registry.tables.models import ModelRow
 from registry.tables.optouts import BulletinRow, OptOutStateRow
-from registry.tables.permits import PermitRow
+from registry.tables.row import Row
+from registry.tables.trainings import TrainingRow
+
+_SHORT = ("run_id", "round", "answered_at", "purpose", "contract", "last_sequence")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,24 @@ class StoredState:
 
 @dataclass(frozen=True)
 class Issued:
-    """A bulletin: its digest, its newest opt-out, and when it was issued."""
+    """The newest opt-out of some bulletins, and when the first of them was issued."""
 
-    digest: str
     last_sequence: int
     issued_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredTraining:
+    """A receipt, told short; `last_sequence` is the newest opt-out of the bulletin that it names,
+    0 when no such bulletin was kept.
+    """
+
+    run_id: str
+    round: int
+    answered_at: datetime
+    purpose: str
+    contract: str
+    last_sequence: int
 
 
 def find_states(
@@ -54,36 +70,60 @@ def find_states(
     }
 
 
-def list_issued(session: Session, unit: str) -> tuple[Issued, ...]:
-    """Return a unit's bulletins, oldest first."""
+def list_issued(session: Session, unit: str, sequence: int) -> tuple[Issued, ...]:
+    """Return when a unit's bulletins were first issued up to each opt-out from `sequence` on."""
     query = (
-        select(BulletinRow.digest, BulletinRow.last_sequence, BulletinRow.issued_at)
-        .where(BulletinRow.unit == unit)
-        .order_by(col(BulletinRow.id))
+        select(BulletinRow.last_sequence, func.min(BulletinRow.issued_at))
+        .where(BulletinRow.unit == unit, BulletinRow.last_sequence >= sequence)
+        .group_by(col(BulletinRow.last_sequence))
+        .order_by(col(BulletinRow.last_sequence))
     )
     return tuple(Issued(*row) for row in session.exec(query))
 
 
-def list_receipts(session: Session, unit: str) -> tuple[Receipt, ...]:
-    """Return a unit's receipts in the order of arrival; they were verified when they came."""
-    query = (
-        select(DocumentRow.envelope)
-        .where(DocumentRow.kind == kind_of(Receipt), DocumentRow.unit == unit)
-        .order_by(col(DocumentRow.id))
+def file_receipts(session: Session, receipts: Sequence[Receipt], permit: Permit) -> None:
+    """Keep what receipts of a permit's run say of applied opt-outs; their documents must be stored
+    before.
+    """
+    session.flush()
+    query = select(BulletinRow.unit, BulletinRow.digest, BulletinRow.last_sequence).where(
+        col(BulletinRow.digest).in_({receipt.bulletin for receipt in receipts})
     )
-    found = (Envelope.from_bytes(text.encode()) for text in session.exec(query))
-    return tuple(Receipt.from_bytes(envelope.payload_bytes) for envelope in found)
+    applied = {(unit, digest): last for unit, digest, last in session.exec(query)}
+    rows = [
+        {
+            "receipt": receipt.digest,
+            "unit": receipt.unit,
+            "run_id": receipt.run_id,
+            "round": receipt.round,
+            "answered_at": receipt.answered_at,
+            "purpose": permit.purpose,
+            "contract": permit.contract,
+            "last_sequence": applied.get((receipt.unit, receipt.bulletin), 0),
+        }
+        for receipt in receipts
+    ]
+    if rows:
+        session.connection().execute(insert(TrainingRow), rows)
 
 
-def list_permits(session: Session, run_ids: Collection[str]) -> tuple[Permit, ...]:
-    """Return the permits of these runs."""
+def list_trainings(session: Session, unit: str) -> tuple[StoredTraining, ...]:
+    """Return a unit's trainings in the order in which its node answered."""
+    table = Row.metadata.tables[TrainingRow.__tablename__]
     query = (
-        select(DocumentRow.envelope)
-        .join(PermitRow, col(PermitRow.permit) == col(DocumentRow.digest))
-        .where(col(PermitRow.run_id).in_(run_ids))
+        sql_select(*(table.c[name] for name in _SHORT))
+        .where(table.c.unit == unit)
+        .order_by(table.c.answered_at, table.c.run_id, table.c.round)
     )
-    found = (Envelope.from_bytes(text.encode()) for text in session.exec(query))
-    return tuple(Permit.from_bytes(envelope.payload_bytes) for envelope in found)
+    return tuple(StoredTraining(*row) for row in session.connection().execute(query))
+
+
+def has_trained(session: Session, unit: str, run_id: str) -> bool:
+    """Return whether a unit has given a receipt in a run."""
+    query = select(TrainingRow.receipt).where(
+        TrainingRow.unit == unit, TrainingRow.run_id == run_id
+    )
+    return session.exec(query.limit(1)).first() is not None
 
 
 def list_contracts(session: Session, digests: Collection[str]) -> tuple[Contract, ...]:
@@ -93,9 +133,10 @@ def list_contracts(session: Session, digests: Collection[str]) -> tuple[Contract
     return tuple(Contract.from_bytes(envelope.payload_bytes) for envelope in found)
 
 
-def find_models(session: Session, run_ids: Collection[str]) -> dict[str, StoredModel]:
-    """Return the model version of each of these runs that has one."""
-    query = select(ModelRow).where(col(ModelRow.run_id).in_(run_ids)).order_by(col(ModelRow.id))
+def find_models(session: Session, unit: str) -> dict[str, StoredModel]:
+    """Return the model version of each run in which a unit has trained and that has one."""
+    runs = select(TrainingRow.run_id).where(TrainingRow.unit == unit)
+    query = select(ModelRow).where(col(ModelRow.run_id).in_(runs)).order_by(col(ModelRow.id))
     return {
         row.run_id: StoredModel(row.name, row.version, row.run_id, row.document, row.artifact)
         for row in session.exec(query)

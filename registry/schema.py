@@ -13,6 +13,7 @@ from registry.tables import (
     permits,
     requests,
     stops,
+    trainings,
 )
 from registry.tables.row import Row
 
@@ -27,6 +28,7 @@ TABLE_MODULES = (
     permits,
     requests,
     stops,
+    trainings,
 )
 
 

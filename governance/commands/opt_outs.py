@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
+from governance.decisions.enforcement import say_decided
 
 if TYPE_CHECKING:
     from fedcore.enforcement import OptOutStatus
@@ -68,3 +69,4 @@ def _print(status: "OptOutStatus") -> None:
             f"  trained before: {model.name} {model.version}, in {model.rounds} rounds of run "
             f"{model.run_id}"
         )
+        typer.echo(f"    {say_decided(model)}")

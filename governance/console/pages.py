@@ -3,7 +3,14 @@
 from fastapi import APIRouter, FastAPI
 
 from fedcore.errors import NotFoundError
-from governance.console import dpia_pages, incident_pages, log_pages, run_pages, sign_in
+from governance.console import (
+    dpia_pages,
+    incident_pages,
+    log_pages,
+    opt_out_pages,
+    run_pages,
+    sign_in,
+)
 from governance.console.rim import ConsoleRoute
 
 _elsewhere = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
@@ -11,7 +18,7 @@ _elsewhere = APIRouter(prefix="/console", include_in_schema=False, route_class=C
 
 def install(app: FastAPI) -> None:
     """Serve the console under `/console`; it is no part of the API, nor of its document."""
-    for module in (sign_in, dpia_pages, run_pages, incident_pages, log_pages):
+    for module in (sign_in, dpia_pages, run_pages, opt_out_pages, incident_pages, log_pages):
         app.include_router(module.router)
     app.include_router(_elsewhere)
 

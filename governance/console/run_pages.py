@@ -14,12 +14,14 @@ from fedcore.signing import open_envelope
 from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
+from governance.enforcement import opt_out_sla
 from governance.exports.evidence import export_evidence
+from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
 from governance.routes.runs import Version
-from registry import documents, models, overviews, permits, units
+from registry import documents, models, notices, overviews, permits, units
 from registry.overviews import BulletinSummary, OptOutCount
 
 PAGE_SIZE = 50
@@ -46,6 +48,7 @@ class OptOutStatus:
     known: OptOutCount | None
     bulletin: BulletinSummary | None
     trained: TrainedWith | None
+    waiting_s: float | None
 
     @property
     def missing_in_training(self) -> int | None:
@@ -114,6 +117,7 @@ def show_opt_outs(office: Desks, seat: Overseeing) -> Response:
         known = overviews.count_opt_outs(desk.session)
         newest = overviews.newest_bulletins(desk.session)
         trained = _trained(desk)
+        waiting = _waiting(desk)
         statuses = [
             OptOutStatus(
                 unit.unit,
@@ -121,10 +125,13 @@ def show_opt_outs(office: Desks, seat: Overseeing) -> Response:
                 known.get(unit.unit),
                 newest.get(unit.unit),
                 trained.get(unit.unit),
+                waiting.get(unit.unit),
             )
             for unit in units.list_after(desk.session, "", _LAST)
         ]
-    return show_page("opt_outs.html", seat, "/console/opt-outs", {"statuses": statuses})
+        sla_s = opt_out_sla(desk.settings).total_seconds()
+    content = {"statuses": statuses, "sla_s": sla_s}
+    return show_page("opt_outs.html", seat, "/console/opt-outs", content)
 
 
 @router.get("/models")
@@ -147,10 +154,24 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
 def fetch_evidence(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
     """Return the evidence bundle of a model version as a file."""
     with office.reading() as desk:
+        verify_handed_out(desk, name, version, seat.account)
         bundle = export_evidence(desk, name, version)
     file_name = f'attachment; filename="{name}-{version}.fedpact"'
     headers = {**HEADERS, "Content-Disposition": file_name}
     return Response(bundle, media_type="application/zip", headers=headers)
+
+
+def _waiting(desk: Desk) -> dict[str, float]:
+    """Return how long each unit's oldest opt-out that no bulletin has held has waited."""
+    found: dict[str, float] = {}
+    for contact in notices.list_contacts(desk.session):
+        if contact.pending_sequence is not None:
+            [pending] = optouts.find_events(
+                desk.session, contact.unit, {contact.pending_sequence}
+            ).values()
+            waited = (desk.now - pending.event.received_at).total_seconds()
+            found[contact.unit] = max(waited, 0.0)
+    return found
 
 
 def _trained(desk: Desk) -> dict[str, TrainedWith]:

@@ -11,7 +11,7 @@ from fedcore.errors import ForbiddenError
 from governance.console.forms import Fields, token_of, verify_token
 from governance.office import Office, office_of
 from governance.problems import UnauthenticatedError
-from governance.roles import HOUSE_ROLES
+from governance.roles import HOUSE_ROLES, OVERSEER_ROLES
 from governance.sessions import account_of_token, needs_note, note_use
 from registry.accounts import Account
 
@@ -22,7 +22,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # A unit's operator has the API; the pages show the whole house.
 HOUSE = frozenset(HOUSE_ROLES)
 # Those who may read what the gate answered may read it here (`governance.routes.callers`).
-OVERSEERS = frozenset({"auditor", "compliance", "dpo", "admin"})
+OVERSEERS = frozenset(OVERSEER_ROLES)
 
 Desks = Annotated[Office, Depends(office_of)]
 

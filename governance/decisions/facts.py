@@ -20,7 +20,8 @@ from governance.decisions.stops import Reach, purposes_of
 @dataclass(frozen=True)
 class GateFacts:
     """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
-    have left, or their keys are revoked; `stops` are those in force.
+    have left, or their keys are revoked; `stops` are those in force; `initial_model_withdrawn` says
+    whether the plan starts from a model version that was withdrawn.
     """
 
     plan: TrainingPlan
@@ -33,11 +34,15 @@ class GateFacts:
     revoked_units: frozenset[str] = frozenset()
     kind: PermitKind = "train"
     stops: tuple[Stop, ...] = ()
+    initial_model_withdrawn: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
         """The facts as plain JSON, kept with the decision: signed records by their digests."""
+        # Said only when it is so, as before there was such a thing.
+        withdrawn = {"initial_model_withdrawn": True} if self.initial_model_withdrawn else {}
         return {
+            **withdrawn,
             "plan": self.plan.digest,
             "author_known": self.author_known,
             "contract": self.contract.digest if self.contract else None,

@@ -5,35 +5,14 @@ To add a rule is to add a function here, to RULES, and a test; `docs/reference/g
 made from them (`fedpact governance rules`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from fedcore import canonical
 from fedcore.dpia_record import allowed_inputs
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.gate_rule import Refusal, Rule, make_rule
 from governance.decisions.stops import concerns
-
-Refusal = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule of the gate.
-
-    Attributes:
-        code: the reason code of its refusal.
-        asks: what must hold, as one sentence.
-        asked_by: the article that asks for it, or "internal control".
-        objection: returns None, or a sentence with the way out.
-    """
-
-    code: str
-    asks: str
-    asked_by: str
-    objection: Callable[[GateFacts], str | None]
 
 
 def decide_permit(facts: GateFacts) -> tuple[Refusal, ...]:
@@ -46,14 +25,7 @@ def decide_permit(facts: GateFacts) -> tuple[Refusal, ...]:
     )
 
 
-def _rule(
-    code: str, asks: str, asked_by: str
-) -> Callable[[Callable[[GateFacts], str | None]], Rule]:
-    """Make a rule of a function."""
-    return lambda objection: Rule(code, asks, asked_by, objection)
-
-
-@_rule(
+@make_rule(
     "plan.author_unknown",
     "The plan is signed with the key of an author who has an account here.",
     "Art. 29, 32(4) GDPR",
@@ -64,7 +36,18 @@ def _author_unknown(facts: GateFacts) -> str | None:
     return "The plan's signer is no author here: register their key."
 
 
-@_rule(
+@make_rule(
+    "plan.initial_model_withdrawn",
+    "The model that the plan starts from is not a withdrawn one.",
+    "Art. 5(1)(a), 17(1)(c) GDPR; internal control",
+)
+def _initial_model_withdrawn(facts: GateFacts) -> str | None:
+    if not facts.initial_model_withdrawn:
+        return None
+    return "The plan starts from a model version that was withdrawn: start from another one."
+
+
+@make_rule(
     "contract.unknown",
     "The plan's data contract is published.",
     "Art. 5(2) GDPR",
@@ -75,7 +58,7 @@ def _contract_unknown(facts: GateFacts) -> str | None:
     return "The plan's contract is not published: publish it first."
 
 
-@_rule(
+@make_rule(
     "dpia.missing",
     "A DPIA is about the plan's contract or task.",
     "Art. 35(1) GDPR",
@@ -86,7 +69,7 @@ def _dpia_missing(facts: GateFacts) -> str | None:
     return "No DPIA is about this contract or task: take one into force."
 
 
-@_rule(
+@make_rule(
     "dpia.not_in_force",
     "That DPIA was evaluated, advised on and approved, and is in force.",
     "Art. 35(2), 35(7) GDPR",
@@ -97,7 +80,7 @@ def _dpia_not_in_force(facts: GateFacts) -> str | None:
     return f"The DPIA {facts.dpia.dpia_id} is {facts.dpia_state}: take it into force."
 
 
-@_rule(
+@make_rule(
     "dpia.expired",
     "That DPIA has not expired.",
     "Art. 35(11) GDPR",
@@ -110,7 +93,7 @@ def _dpia_expired(facts: GateFacts) -> str | None:
     return f"The DPIA {facts.dpia.dpia_id} has expired: take a new version into force."
 
 
-@_rule(
+@make_rule(
     "dpia.task_differs",
     "The DPIA is about the plan's task.",
     "Art. 35(7)(a) GDPR",
@@ -121,7 +104,7 @@ def _dpia_task_differs(facts: GateFacts) -> str | None:
     return "The DPIA is about another task: plan its task or assess this one."
 
 
-@_rule(
+@make_rule(
     "dpia.contract_differs",
     "The DPIA is about the plan's contract.",
     "Art. 35(7)(a) GDPR",
@@ -132,7 +115,7 @@ def _dpia_contract_differs(facts: GateFacts) -> str | None:
     return "The DPIA is about another contract: assess this one."
 
 
-@_rule(
+@make_rule(
     "dpia.purpose_not_covered",
     "The DPIA covers the plan's purpose.",
     "Art. 5(1)(b), 35(7)(a) GDPR",
@@ -143,7 +126,7 @@ def _dpia_purpose_not_covered(facts: GateFacts) -> str | None:
     return "The DPIA does not cover the plan's purpose: assess it."
 
 
-@_rule(
+@make_rule(
     "dpia.feature_not_covered",
     "The DPIA covers every input of the plan, and neither forbids it nor calls it a proxy.",
     "Art. 5(1)(c), 35(7)(b) GDPR",
@@ -157,7 +140,7 @@ def _dpia_feature_not_covered(facts: GateFacts) -> str | None:
     return f"The DPIA does not cover, or does not allow: {_listed(beyond)}; leave it out."
 
 
-@_rule(
+@make_rule(
     "dpia.unit_not_covered",
     "The DPIA covers every unit of the plan.",
     "Art. 26, 35(7)(a) GDPR",
@@ -171,7 +154,7 @@ def _dpia_unit_not_covered(facts: GateFacts) -> str | None:
     return f"The DPIA does not cover: {_listed(beyond)}; leave it out."
 
 
-@_rule(
+@make_rule(
     "dpia.privacy_mode_not_covered",
     "The DPIA covers the plan's privacy mode.",
     "Art. 25(1), 35(7)(d) GDPR",
@@ -182,7 +165,7 @@ def _dpia_mode_not_covered(facts: GateFacts) -> str | None:
     return "The DPIA does not cover the plan's privacy mode."
 
 
-@_rule(
+@make_rule(
     "dpia.epsilon_cap_exceeded",
     "The run charges no unit more epsilon than the DPIA allows.",
     "Art. 35(7)(d) GDPR; privacy rules",
@@ -198,7 +181,7 @@ def _dpia_epsilon_cap_exceeded(facts: GateFacts) -> str | None:
     )
 
 
-@_rule(
+@make_rule(
     "dpia.delta_cap_exceeded",
     "The plan's delta is at most the DPIA's.",
     "Art. 35(7)(d) GDPR; privacy rules",
@@ -209,7 +192,7 @@ def _dpia_delta_cap_exceeded(facts: GateFacts) -> str | None:
     return "The plan's delta is above the DPIA's cap: lower it."
 
 
-@_rule(
+@make_rule(
     "dpia.too_few_units",
     "The plan has at least as many units as the DPIA asks for.",
     "Art. 35(7)(d) GDPR",
@@ -220,7 +203,7 @@ def _dpia_too_few_units(facts: GateFacts) -> str | None:
     return f"The DPIA asks for at least {facts.dpia.bindings.minimum_units} units: plan with more."
 
 
-@_rule(
+@make_rule(
     "contract.field_unknown",
     "Every input is a field of the contract.",
     "Art. 5(1)(c), 25(1) GDPR",
@@ -234,7 +217,7 @@ def _contract_field_unknown(facts: GateFacts) -> str | None:
     return f"The contract has no field: {_listed(unknown)}; leave it out."
 
 
-@_rule(
+@make_rule(
     "contract.sensitive_input",
     "No input is a special category or a proxy of one.",
     "Art. 9(1) GDPR",
@@ -249,7 +232,7 @@ def _contract_sensitive_input(facts: GateFacts) -> str | None:
     return f"Never an input: {_listed(sensitive)}; leave it out."
 
 
-@_rule(
+@make_rule(
     "contract.purpose_unknown",
     "The plan's purpose is in the contract's tree of purposes.",
     "Art. 5(1)(b) GDPR",
@@ -262,7 +245,7 @@ def _contract_purpose_unknown(facts: GateFacts) -> str | None:
     return "The plan's purpose is not in the contract's tree: use one."
 
 
-@_rule(
+@make_rule(
     "plan.absence_unsaid",
     "Of every input that may be absent at a unit, the plan says what happens there.",
     "Art. 5(1)(d) GDPR; internal control",
@@ -278,7 +261,7 @@ def _absence_unsaid(facts: GateFacts) -> str | None:
     )
 
 
-@_rule(
+@make_rule(
     "plan.absence_unfit",
     "What the plan imputes is a sound value of a field that may be absent.",
     "Art. 5(1)(d) GDPR; internal control",
@@ -292,7 +275,7 @@ def _absence_unfit(facts: GateFacts) -> str | None:
     return f"At every unit, or imputed outside its values: {_listed(unfit)}; mend `absent`."
 
 
-@_rule(
+@make_rule(
     "unit.not_enrolled",
     "Every unit of the plan is enrolled.",
     "Art. 32(1)(b) GDPR; internal control",
@@ -304,7 +287,7 @@ def _unit_not_enrolled(facts: GateFacts) -> str | None:
     return f"Not enrolled: {_listed(missing)}; enrol it or leave it out."
 
 
-@_rule(
+@make_rule(
     "unit.revoked",
     "No unit of the plan has left or had its keys revoked.",
     "Art. 32(1)(b) GDPR; internal control",
@@ -318,7 +301,7 @@ def _unit_revoked(facts: GateFacts) -> str | None:
     )
 
 
-@_rule(
+@make_rule(
     "unit.public_n_differs",
     "The plan's public size of each unit is that of its certified band.",
     "Internal control: privacy rules",
@@ -335,7 +318,7 @@ def _unit_public_n_differs(facts: GateFacts) -> str | None:
     return f"public_n is not 1.5 times the lower end of the declared band: {_listed(differing)}."
 
 
-@_rule(
+@make_rule(
     "permit.kind_not_served",
     "The permit is of a kind that nodes act on.",
     "Art. 5(1)(b) GDPR; internal control",
@@ -346,7 +329,7 @@ def _kind_not_served(facts: GateFacts) -> str | None:
     return f"No exchange of the kind {facts.kind} exists yet: request a permit to train."
 
 
-@_rule(
+@make_rule(
     "stop.in_force",
     "No stop of everything, or of a unit, purpose, task or DPIA of the plan, is in force.",
     "Art. 24(1), 32(1)(b), 35(11) GDPR",
@@ -367,6 +350,7 @@ RULES: tuple[Rule, ...] = (
     _kind_not_served,
     _stop_in_force,
     _author_unknown,
+    _initial_model_withdrawn,
     _contract_unknown,
     _contract_field_unknown,
     _contract_sensitive_input,

@@ -12,6 +12,7 @@ NoticeKind = Literal[
     "incident_due",
     "node_refusing",
     "budget_low",
+    "retrain_overdue",
 ]
 
 
@@ -37,7 +38,7 @@ class NoticeTerms:
 @dataclass(frozen=True)
 class Notice:
     """What is to be told. `occasion` is equal for equal occasions and is not told; `subject` names
-    a DPIA, a unit or an incident's number, never a person.
+    a DPIA, a unit, a model version or an incident's number, never a person.
     """
 
     kind: NoticeKind

@@ -10,8 +10,10 @@ from governance.decisions.incident_notices import IncidentStanding, notices_of_i
 from governance.decisions.notice_kinds import Notice, NoticeTerms
 from governance.decisions.run_notices import (
     BudgetStanding,
+    OverdueModel,
     RunStanding,
     notices_of_budget,
+    notices_of_model,
     notices_of_run,
 )
 
@@ -49,6 +51,7 @@ class NoticeFacts:
     incidents: tuple[IncidentStanding, ...] = ()
     runs: tuple[RunStanding, ...] = ()
     budgets: tuple[BudgetStanding, ...] = ()
+    overdue_models: tuple[OverdueModel, ...] = ()
 
 
 def decide_notices(facts: NoticeFacts, terms: NoticeTerms, now: datetime) -> tuple[Notice, ...]:
@@ -69,6 +72,8 @@ def decide_notices(facts: NoticeFacts, terms: NoticeTerms, now: datetime) -> tup
         found += notices_of_run(run, terms)
     for budget in facts.budgets:
         found += notices_of_budget(budget, terms)
+    for model in facts.overdue_models:
+        found += notices_of_model(model)
     return tuple(found)
 
 

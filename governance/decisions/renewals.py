@@ -6,7 +6,8 @@ from typing import Any
 
 from fedcore import canonical
 from governance.decisions.facts import GateFacts
-from governance.decisions.gate import Refusal, decide_permit
+from governance.decisions.gate import decide_permit
+from governance.decisions.gate_rule import Refusal
 
 
 @dataclass(frozen=True)

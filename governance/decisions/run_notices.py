@@ -1,7 +1,8 @@
-"""Of what people are to be told about runs: nodes that do not answer, and privacy budgets."""
+"""Of what people are to be told about runs: silent nodes, privacy budgets, overdue models."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from governance.decisions.notice_kinds import Notice, NoticeTerms
 
@@ -20,6 +21,25 @@ class BudgetStanding:
 
     unit: str
     granted: float
+
+
+@dataclass(frozen=True)
+class OverdueModel:
+    """A model version that was to be trained anew until a time that is over; `decision` is the
+    document that says so, in force.
+    """
+
+    name: str
+    version: int
+    decision: str
+    due_at: datetime
+
+
+def notices_of_model(model: OverdueModel) -> Iterator[Notice]:
+    """Yield a model version that is overdue; only another decision on it ends that."""
+    text = f"was to be trained anew by {model.due_at.isoformat()}: decide about it once more"
+    occasion = f"retrain_overdue {model.decision}"
+    yield Notice("retrain_overdue", occasion, f"{model.name} version {model.version}", text)
 
 
 def notices_of_run(run: RunStanding, terms: NoticeTerms) -> Iterator[Notice]:

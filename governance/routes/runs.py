@@ -28,6 +28,7 @@ from governance.bodies import (
 )
 from governance.decisions.gate import RULE_VERSION
 from governance.exports.evidence import export_evidence
+from governance.model_decisions import verify_handed_out
 from governance.office import Desk
 from governance.replays import replay
 from governance.routes.callers import (
@@ -202,8 +203,11 @@ def fetch_model(name: Name, version: Version, office: Desks, caller: Anyone) -> 
     response_class=ZipResponse,
 )
 def fetch_evidence(name: Name, version: Version, office: Desks, caller: House) -> ZipResponse:
-    """Return an archive that can be verified without this service."""
+    """Return an archive that can be verified without this service. Of a withdrawn version, whose
+    bytes are in it, those who oversee get it.
+    """
     with office.reading() as desk:
+        verify_handed_out(desk, name, version, caller)
         return ZipResponse(export_evidence(desk, name, version))
 
 

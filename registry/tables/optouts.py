@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Index, Text, UniqueConstraint
 from sqlmodel import Field
 
 from registry.tables.row import Row, UtcTime
@@ -66,12 +66,15 @@ class BulletinRow(Row, table=True):
     """A bulletin that was issued. A nonce counts once per unit."""
 
     __tablename__ = "bulletins"
-    __table_args__ = (UniqueConstraint("unit", "nonce"),)
+    __table_args__ = (
+        UniqueConstraint("unit", "nonce"),
+        Index("ix_bulletins_unit_last_sequence", "unit", "last_sequence"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     unit: str = Field(max_length=80, foreign_key="units.unit")
     nonce: str = Field(max_length=64)
-    digest: str = Field(max_length=71)
+    digest: str = Field(max_length=71, index=True)
     epoch: int = Field(sa_type=BigInteger)
     last_sequence: int = Field(sa_type=BigInteger)
     issued_at: datetime = Field(sa_type=UtcTime)

@@ -59,6 +59,8 @@ ROUTES = {
     ("get", "/v1/models"): set(ROLES),
     ("get", "/v1/models/{name}/{version}"): set(ROLES),
     ("get", "/v1/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
+    ("get", "/v1/models/{name}/{version}/decisions"): {"auditor", "compliance", "dpo", "admin"},
+    ("post", "/v1/models/{name}/{version}/decisions"): {"compliance", "dpo"},
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",

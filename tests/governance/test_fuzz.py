@@ -43,7 +43,15 @@ CHECKS = [
 NODE, PUBLIC = "node", "public"
 # What ends something for all others comes when they are done.
 PASSWORD = "four plain words in a row"
-LAST = ("stop", "lift_stop", "open_incident", "update_incident", "rotate_key", "leave")
+LAST = (
+    "decide_model",
+    "stop",
+    "lift_stop",
+    "open_incident",
+    "update_incident",
+    "rotate_key",
+    "leave",
+)
 ACTS = [
     ("author", "submit"),
     ("evaluator", "evaluate"),
@@ -162,6 +170,9 @@ class Sensible:
 
     def open_incident(self) -> Any:
         return {"facts": self._facts().model_dump(mode="json")}
+
+    def decide_model(self) -> Any:
+        return {"unit": "north", "up_to": 1, "outcome": "withdrawn", "reason": "r"}
 
     def update_incident(self) -> Any:
         return self.open_incident()
@@ -350,7 +361,7 @@ class Fuzz:
         body = self.sensible.body(name)
         if name == "act_on_dpia":
             path["digest"], body = self.sensible.act_by(role)
-        if name in {"act_on_dpia", "update_incident"}:
+        if name in {"act_on_dpia", "decide_model", "update_incident"}:
             headers["If-Match"] = "*"
         caller = f"other {role}" if name == "lift_stop" else role
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body)

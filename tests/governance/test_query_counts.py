@@ -3,6 +3,7 @@
 import pytest
 
 from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate
+from fedcore.model_decisions import DecisionRequest
 from registry import dpias
 from registry.database import Database
 
@@ -14,6 +15,7 @@ LISTS = {
     "/v1/incidents/{number}": "/v1/incidents/1",
     "/v1/units": "/v1/units",
     "/v1/models": "/v1/models",
+    "/v1/models/{name}/{version}/decisions": "/v1/models/churn/1/decisions",
     "/v1/stops": "/v1/stops",
     "/v1/log/entries": "/v1/log/entries",
     "/v1/handovers": "/v1/handovers",
@@ -31,10 +33,13 @@ DOCUMENTS = {"Envelope", "DpiaView"}
 @pytest.fixture
 def grow(world, model_bytes):
     """Adds accounts, units, runs with permits, models, stops, log entries, incidents, phases of the
-    first incident, and decisions on the first run.
+    first incident, and decisions on the first run and on its model.
     """
 
     def add(first, count):
+        if first == 0:
+            world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+        kept = DecisionRequest(unit="north", up_to=1, outcome="kept", reason="r")
         facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
         for number in range(first, first + count):
             world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
@@ -44,6 +49,7 @@ def grow(world, model_bytes):
             world.enrol(f"unit-{number}")
             world.run(f"run-{number}")
             world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
+            world.gateway("dpo").decide_model("churn", 1, kept, "*")
             world.gateway("dpo").stop("unit", f"elsewhere-{number}", "an incident")
             world.client.post(
                 "/v1/permits/run-0/renewal",

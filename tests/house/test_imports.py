@@ -32,6 +32,7 @@ FORBIDDEN = [
 
 # What `governance/decisions` may use beside fedcore: no clock, no chance, no input or output.
 PURE = {
+    "bisect",
     "collections",
     "dataclasses",
     "datetime",

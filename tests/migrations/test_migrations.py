@@ -286,3 +286,64 @@ def test_batches_of_opt_outs_are_not_lost_on_the_way_down(connection):
     connection.commit()
     command.downgrade(config, "0010")
     assert "opt_out_batches" not in tables(connection)
+
+
+BEFORE_TRAININGS = str(ScriptDirectory(str(MIGRATIONS)).get_revision("0013").down_revision)
+
+
+def signed(**content):
+    return json.dumps({"payload": base64.b64encode(json.dumps(content).encode()).decode()})
+
+
+def fill_trainings(connection, count):
+    """Write a run with so many receipts, every second one under a bulletin that was kept."""
+    document = text(
+        "INSERT INTO documents (digest, kind, envelope, recorded_at) "
+        "VALUES (:digest, :kind, :envelope, '2025-06-01 12:00:00')"
+    )
+    permit = signed(run_id="run-1", purpose="churn", contract="c")
+    for digest, kind, envelope in (("e", "x", "{}"), ("p", "permit", permit)):
+        values = {"digest": digest, "kind": kind, "envelope": envelope}
+        connection.execute(document, values)
+    for statement in (
+        "INSERT INTO units VALUES ('north', 'key', 'e', 'e')",
+        "INSERT INTO dpias (digest, dpia_id, version, state, author, record, created_at) "
+        "VALUES ('d', 'churn', 1, 'in_force', 'anna', '{}', '2025-06-01 12:00:00')",
+        "INSERT INTO permits (run_id, permit, dpia) VALUES ('run-1', 'p', 'd')",
+        "INSERT INTO bulletins (unit, nonce, digest, epoch, last_sequence, issued_at) "
+        "VALUES ('north', 'n', 'b0', 1, 7, '2025-06-01 12:00:00')",
+    ):
+        connection.execute(text(statement))
+    for number in range(count):
+        receipt = signed(
+            unit="north",
+            run_id="run-1",
+            round=number,
+            answered_at="2025-06-01T12:00:01.500000Z",
+            bulletin=f"b{number % 2}",
+        )
+        values = {"digest": f"r{number}", "kind": "receipt", "envelope": receipt}
+        connection.execute(document, values)
+    connection.commit()
+
+
+def test_what_receipts_say_of_opt_outs_is_found_in_them_again(connection):
+    """More receipts than a page has; a bulletin that is not here shows nothing."""
+    config = alembic_config(connection)
+    command.upgrade(config, BEFORE_TRAININGS)
+    fill_trainings(connection, 2001)
+    for _ in range(2):
+        command.upgrade(config, "0013")
+        counts = "SELECT last_sequence, COUNT(*) FROM trainings GROUP BY last_sequence ORDER BY 1"
+        assert rows(connection, counts) == [(0, 1000), (7, 1001)]
+        first = "SELECT unit, run_id, round, purpose, contract, last_sequence FROM trainings "
+        assert rows(connection, first + "WHERE receipt = 'r2'") == [
+            ("north", "run-1", 2, "churn", "c", 7)
+        ]
+        [(answered_at,)] = rows(
+            connection, "SELECT answered_at FROM trainings WHERE receipt = 'r0'"
+        )
+        assert "12:00:01.5" in str(answered_at)
+        command.downgrade(config, BEFORE_TRAININGS)
+        kept = "SELECT COUNT(*) FROM documents WHERE kind = 'receipt'"
+        assert rows(connection, kept) == [(2001,)]

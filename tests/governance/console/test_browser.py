@@ -140,6 +140,7 @@ def addresses(world):
         "/console/runs/run-1",
         "/console/refusals",
         "/console/opt-outs",
+        "/console/opt-outs/north",
         "/console/incidents",
         "/console/incidents/1",
         "/console/models",

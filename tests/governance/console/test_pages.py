@@ -1,12 +1,14 @@
 """Every page, for every role: who may read it, what it shows, and that it shows it harmlessly."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from fastapi.routing import APIRoute
 
 from fedcore.errors import RefusedError
 from fedcore.incidents import IncidentFacts, IncidentOpening, StopTarget
+from fedcore.model_decisions import DecisionRequest
 from governance.console.seats import OVERSEERS
 from governance.roles import HOUSE_ROLES, ROLES
 
@@ -21,6 +23,7 @@ PAGES = {
     ("GET", "/console/runs/{run_id}"): set(HOUSE_ROLES),
     ("GET", "/console/refusals"): OVERSEERS,
     ("GET", "/console/opt-outs"): OVERSEERS,
+    ("GET", "/console/opt-outs/{unit}"): OVERSEERS,
     ("GET", "/console/models"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
@@ -66,6 +69,7 @@ def addresses(world):
         "digest": world.dpia().digest,
         "act": "suspend",
         "run_id": "run-1",
+        "unit": "north",
         "name": "churn",
         "version": "1",
         "index": "2",
@@ -174,6 +178,50 @@ def test_opt_outs_are_counted_and_nobody_is_named(lived, browser_of):
     assert pseudonym not in page
     assert pseudonym[:12] not in page
     assert "1 came later" in page  # than the training of run-1
+
+
+def decide(world, outcome, **changes):
+    values = {"unit": "north", "up_to": 1, "outcome": outcome, "reason": "a <b>reason</b>"}
+    request = DecisionRequest(**{**values, **changes})
+    world.gateway("compliance").decide_model("churn", 1, request, "*")
+
+
+def test_a_units_page_shows_lag_enforcement_and_what_was_decided_about_models(lived, browser_of):
+    pseudonym = lived.opt_out("north", 1).pseudonym
+    lived.bulletin("north")
+    for sequence in (2, 3):
+        lived.gateway().submit_opt_out(lived.sign(lived.opt_out("north", sequence), "north"))
+    lived.clock.tick(hours=25)
+    browser = browser_of("auditor")
+    assert "25.0 h of 24 h, <strong>late</strong>" in browser.get("/console/opt-outs").text
+    page = browser.get("/console/opt-outs/north").text
+    assert page.count("25.0 h of 24 h, <strong>late</strong>, held by no bulletin yet") == 2
+    assert "0.0 h of 24 h, in time" in page
+    assert "not shown to be excluded: round 2 of run run-1" in page
+    assert "scoring outside fedpact is the unit&#39;s duty" in page
+    assert "<td>3</td><td><strong>3</strong></td><td>Nothing is decided yet</td>" in page
+    assert pseudonym[:12] not in page
+    decide(lived, "retrain_due", due_at=lived.clock.now + timedelta(hours=1))
+    lived.clock.tick(hours=1)
+    browser = browser_of("auditor")  # the session before has ended by now
+    page = browser.get("/console/opt-outs/north").text
+    assert "<td>3</td><td><strong>2</strong></td><td>Retrain_due by 2025-06-02T14:00" in page
+    assert ", OVERDUE; decided" in page
+    assert "a &lt;b&gt;reason&lt;/b&gt;" in page
+    decide(lived, "withdrawn", up_to=3)
+    page = browser.get("/console/opt-outs/north").text
+    assert "<td>3</td><td>0</td><td>Withdrawn; decided" in page
+    assert "No opt-out of this unit is here" in browser.get("/console/opt-outs/south").text
+    assert browser.get("/console/opt-outs/nowhere").status_code == 404
+
+
+def test_a_withdrawn_model_is_no_file_at_the_console_but_for_those_who_oversee(lived, browser_of):
+    author, auditor = browser_of("author"), browser_of("auditor")
+    assert author.get("/console/models/churn/1/evidence").content.startswith(b"PK")
+    decide(lived, "withdrawn")
+    refused = author.get("/console/models/churn/1/evidence")
+    assert (refused.status_code, "model.withdrawn" in refused.text) == (403, True)
+    assert auditor.get("/console/models/churn/1/evidence").content.startswith(b"PK")
 
 
 def test_evidence_is_handed_out_as_a_file(lived, browser_of):

@@ -1,16 +1,16 @@
 """Since when an opt-out acts: never earlier than receipts and bulletins prove."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcore.bulletins import epoch_of
 from governance.decisions.enforcement import (
+    History,
     Objection,
     Training,
-    decide_enforcement,
     say_enforcement,
 )
 
@@ -25,7 +25,6 @@ def objection(**changes):
         "ground": "art21_2",
         "state": "excluded",
         "received_at": AT,
-        "recorded_at": AT,
     }
     return Objection(**{**values, **changes})
 
@@ -36,20 +35,23 @@ def training(number, last_sequence, **changes):
         "round": number,
         "answered_at": AT + timedelta(minutes=number),
         "purposes": LINE,
-        "applied_epoch": epoch_of(AT),
         "last_sequence": last_sequence,
     }
     return Training(**{**values, **changes})
 
 
+def ask(about, trainings):
+    return History(trainings).decide_enforcement(about)
+
+
 def said(about, *trainings):
-    return say_enforcement(about, decide_enforcement(about, trainings)).partition(";")[0]
+    return say_enforcement(about, ask(about, trainings)).partition(";")[0]
 
 
 def test_it_is_excluded_since_the_first_round_under_opt_outs_that_hold_it():
-    found = decide_enforcement(objection(), [training(1, 4), training(2, 5), training(3, 6)])
+    found = ask(objection(), [training(1, 4), training(2, 5), training(3, 6)])
     assert found.since == training(2, 5)
-    assert [each.round for each in found.before] == [1]
+    assert found.before == {"run-1": 1}
     text = say_enforcement(objection(), found)
     assert text == (
         "excluded from training since round 2 of run run-1; "
@@ -80,18 +82,54 @@ def test_one_who_is_in_again_is_not_said_to_be_out():
     assert said(objection(state="withdrawn"), training(1, 5)) == "excludes nobody now (withdrawn)"
 
 
-def test_when_the_bulletin_is_gone_its_hour_counts_only_when_it_is_over():
-    same_hour = training(1, None)
-    assert "not shown" in said(objection(), same_hour)
-    assert "since round 1" in said(objection(), training(1, None, applied_epoch=epoch_of(AT) + 1))
+def test_a_round_under_a_bulletin_that_was_not_kept_shows_nothing():
+    assert "not shown" in said(objection(sequence=1), training(1, 0))
+    assert "since round 1" in said(objection(sequence=1), training(1, 1))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 9))
 def test_every_round_from_the_claimed_one_on_is_under_opt_outs_that_hold_it(sequences, sequence):
     rounds = [training(number, last) for number, last in enumerate(sequences, 1)]
-    found = decide_enforcement(objection(sequence=sequence), rounds)
+    found = ask(objection(sequence=sequence), rounds)
     first = len(rounds) if found.since is None else rounds.index(found.since)
     assert all(last >= sequence for last in sequences[first:])
     assert first == 0 or found.since is None or sequences[first - 1] < sequence
     assert bool(found.since) == bool(sequences and sequences[-1] >= sequence)
+
+
+def asked_one_by_one(about, trainings):
+    """The same, told from the words of the guarantee: each training is looked at by itself."""
+    every = about.ground == "art17"
+    covered = [each for each in trainings if every or about.purpose in each.purposes]
+    late = [each for each in covered if each.last_sequence < about.sequence]
+    last = max((covered.index(each) for each in late), default=-1)
+    since = covered[last + 1] if last + 1 < len(covered) else None
+    not_shown = tuple(each for each in late if each.answered_at >= about.received_at)
+    return since, not_shown, dict(Counter(each.run_id for each in late))
+
+
+ROUNDS = st.tuples(st.integers(0, 6), st.sampled_from(["a", "b"]), st.booleans())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(ROUNDS, max_size=8),
+    st.lists(st.tuples(st.integers(1, 7), st.booleans(), st.integers(-1, 9)), max_size=4),
+)
+def test_many_questions_to_one_history_are_answered_as_each_alone(rounds, questions):
+    trainings = [
+        training(number, last, run_id=run_id, purposes=LINE if fits else ("service",))
+        for number, (last, run_id, fits) in enumerate(rounds, 1)
+    ]
+    history = History(trainings)
+    for sequence, every, minutes in questions:
+        about = objection(
+            sequence=sequence,
+            ground="art17" if every else "art21_2",
+            state="erased" if every else "excluded",
+            received_at=AT + timedelta(minutes=minutes),
+        )
+        found = history.decide_enforcement(about)
+        told = (found.since, found.not_shown, dict(found.before))
+        assert told == asked_one_by_one(about, trainings)

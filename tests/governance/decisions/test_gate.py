@@ -163,6 +163,7 @@ FAULTS = [
     Fault(("stop.in_force",), stopped("purpose", "churn")),
     Fault(("stop.in_force",), stopped("dpia", "d")),
     Fault(("plan.author_unknown",), replace(good(), author_known=False)),
+    Fault(("plan.initial_model_withdrawn",), replace(good(), initial_model_withdrawn=True)),
     Fault(("contract.unknown",), replace(good(), contract=None)),
     Fault(("contract.unknown",), replace(good(), contract=contract(version=2))),
     Fault(("contract.field_unknown",), replace(good(), plan=plan(features=features("shoe_size")))),
