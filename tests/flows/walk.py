@@ -201,7 +201,9 @@ class Journal:
 
 
 def do_everything(world: Any, journal: Journal) -> None:
-    """Do what is left of: check each unit, take in an opt-out and a file of two, run."""
+    """Do what is left of: check each unit, take in an opt-out and a file of two, run, lose the
+    store of opt-outs and take it back.
+    """
     world.federation.grid.tap = journal.tap
     for name in UNITS:
         if not journal.read(f"checked {name}"):
@@ -212,6 +214,7 @@ def do_everything(world: Any, journal: Journal) -> None:
         journal.write(kind="opted out")
     _import(world)
     world.run()
+    _take_back(world, journal)
 
 
 def _import(world: Any) -> None:
@@ -222,6 +225,18 @@ def _import(world: Any) -> None:
     with world.unit("north").node() as node:
         contract = node.contract(world.federation.contract.digest)
         import_objections(node, contract, path)
+
+
+def _take_back(world: Any, journal: Journal) -> None:
+    """Lose north's store, whose events governance has, and ask for them; once lost, only that."""
+    if not journal.read("lost"):
+        with world.unit("north").node() as node:
+            node.synchronise()
+            path = node.state.bulletin
+        path.unlink()
+        journal.write(kind="lost")
+    with world.unit("north").node() as node:
+        node.synchronise()
 
 
 def look(root: Path, journal: Journal) -> list[str]:
