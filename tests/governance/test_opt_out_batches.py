@@ -141,9 +141,9 @@ def test_every_event_is_found_whichever_way_it_came(world):
             assert [stored.event for stored in found] == events[after : after + limit]
             assert {stored.recorded_at for stored in found} <= {world.clock.now}
         for wanted in itertools.chain(*(itertools.combinations(range(10), n) for n in (0, 1, 2))):
-            found = enforcement.find_events(session, "north", set(wanted))
+            picked = enforcement.find_events(session, "north", set(wanted))
             expected = {event.sequence: event for event in events if event.sequence in wanted}
-            assert {number: stored.event for number, stored in found.items()} == expected
+            assert {number: stored.event for number, stored in picked.items()} == expected
         assert optouts.first_after(session, "north", 2) == (3, world.clock.now)
         assert optouts.first_after(session, "north", 8) == (None, None)
     database.close()
