@@ -9,6 +9,7 @@ Each part of it is a file `node_*.py` beside this one, with its TARGETS and `mea
 import argparse
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -47,6 +48,7 @@ def main() -> None:
         for part in PARTS:
             targets |= part.TARGETS
             figures |= part.measure(new_url, Path(scratch), arguments.kinds, arguments.count)
+    figures["load"] = round(os.getloadavg()[0], 1)
     missed = [name for name, most in targets.items() if figures.get(name, most) > most]
     result = {"figures": figures, "targets": targets, "missed": missed, "versions": versions()}
     print(json.dumps(result, indent=2))  # noqa: T201

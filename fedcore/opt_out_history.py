@@ -21,6 +21,7 @@ from fedcore.signing import Envelope, Signature, payload_type
 # What one part holds at least before it ends, and at most: its last document may be a whole batch.
 PART_BYTES = 8 * 1024 * 1024
 MAX_PART_BYTES = PART_BYTES + 2 * 1024 * 1024
+MEDIA_TYPE = "application/vnd.fedpact.opt-out-history"
 _HEAD = struct.Struct(">BI32s64s")
 _TYPES = (OptOutEvent, OptOutBatch)
 # Most is random bytes in base64: of more effort nothing comes but time.

@@ -21,7 +21,7 @@ from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
 from governance.routes.runs import Version
-from registry import documents, models, notices, overviews, permits, units
+from registry import documents, models, notices, optouts, overviews, permits, units
 from registry.overviews import BulletinSummary, OptOutCount
 
 PAGE_SIZE = 50

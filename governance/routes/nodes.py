@@ -3,12 +3,19 @@
 from fastapi import APIRouter, Response
 from starlette.status import HTTP_204_NO_CONTENT
 
+from fedcore import opt_out_history
 from fedcore.membership import LeaveAnswer
 from fedcore.signing import Envelope
 from governance import bulletins, ledgers, memberships
 from governance.routes.callers import NODE, Desks
 
 router = APIRouter(prefix="/v1")
+
+
+class HistoryResponse(Response):
+    """A part of a unit's history, packed."""
+
+    media_type = opt_out_history.MEDIA_TYPE
 
 
 @router.post("/bulletins", summary="Pull a bulletin", openapi_extra=NODE)
@@ -45,15 +52,14 @@ def submit_opt_outs(body: Envelope, office: Desks) -> None:
 @router.post(
     "/opt-out-histories",
     summary="Read back a unit's own opt-outs",
-    response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}},
+    response_class=HistoryResponse,
     openapi_extra=NODE,
 )
-def fetch_opt_outs(body: Envelope, office: Desks) -> Response:
+def fetch_opt_outs(body: Envelope, office: Desks) -> HistoryResponse:
     """Take a signed request and return the unit's own signed documents after a sequence, packed."""
     with office.reading() as desk:
         part = bulletins.part_of_history(desk, body)
-    return Response(part, media_type="application/octet-stream")
+    return HistoryResponse(part)
 
 
 @router.post("/rotations", summary="Change a node's keys", openapi_extra=NODE)

@@ -13,6 +13,7 @@ from clients import intake
 from clients.data import Inputs, load_examples
 from clients.sources import source_of
 from clients.statements import Statement, parse_ground, parse_time, verify_statement
+from fedcore import opt_out_history
 from fedcore.errors import ConflictError, DataError
 from fedcore.optouts import EFFECTS
 
@@ -184,20 +185,28 @@ ACTS = st.one_of(
         st.sampled_from(sorted(EFFECTS)),
         st.sampled_from((None, None, "withdrawn", "upheld", "rejected", "lifted", "consented")),
     ),
+    st.tuples(
+        st.just("say of both"),
+        st.sampled_from(sorted(EFFECTS)),
+        st.sampled_from((None, "withdrawn", "upheld", "rejected", "consented")),
+    ),
     st.tuples(st.just("import"), st.lists(st.sampled_from(("C1", "C2")), max_size=3)),
-    st.sampled_from((("sync",), ("lose governance",), ("find governance",))),
+    st.sampled_from(
+        (("sync",), ("sync",), ("lose governance",), ("find governance",), ("lose store",))
+    ),
 )
 
 
 class Story:
     """A unit that lives through acts, and an oracle that keeps, for each customer and ground, only
-    whether the last word excluded them.
+    whether the last word excluded them; and the same as it was when governance was last told.
     """
 
     def __init__(self, world, contract):
         self.world, self.contract = world, contract
         self.out: dict[tuple[str, str], bool] = {}
         self.imported: set[str] = set()
+        self.told = dict(self.out), set(self.imported)
 
     def excluded(self):
         return {customer for (customer, _), excluded in self.out.items() if excluded}
@@ -206,7 +215,9 @@ class Story:
         acts: dict[str, Any] = {
             "say": self.say,
             "import": self.import_,
-            "sync": lambda site: None if self.world.cut_off else site.synchronise(),
+            "say of both": self.say_of_both,
+            "sync": self.sync,
+            "lose store": self.take_back,
             "lose governance": lambda site: setattr(self.world, "cut_off", True),
             "find governance": lambda site: setattr(self.world, "cut_off", False),
         }
@@ -218,6 +229,31 @@ class Story:
         except (ConflictError, DataError):
             return
         self.out[customer, ground] = act in (None, "upheld")
+
+    def say_of_both(self, site, ground, act):
+        """In one batch, which is taken in whole or not at all."""
+        reason: Any = "legal_claims" if act == "rejected" else None
+        said = [
+            Statement(name, "marketing", parse_ground(ground), act=act, reason=reason)
+            for name in ("C1", "C2")
+        ]
+        try:
+            site.take_in(said, self.contract)
+        except (ConflictError, DataError):
+            return
+        self.out |= {(name, ground): act in (None, "upheld") for name in ("C1", "C2")}
+
+    def sync(self, site):
+        if not self.world.cut_off:
+            site.synchronise()
+            self.told = dict(self.out), set(self.imported)
+
+    def take_back(self, site):
+        """A lost store comes back from governance as it was when that was last told."""
+        assert site.opt_outs.events() == []
+        self.world.cut_off = False
+        site.synchronise()
+        self.out, self.imported = dict(self.told[0]), set(self.told[1])
 
     def import_(self, site, customers):
         lines = [f"{customer},marketing,web,gpc,2026-03-01T09:00:00Z" for customer in customers]
@@ -233,10 +269,17 @@ class Story:
 def test_nobody_who_is_excluded_is_ever_yielded(
     tmp_path_factory, made_federation, opened, contract, features, acts
 ):
-    """The site is opened anew for each act, as after a restart."""
-    with made_federation(tmp_path_factory.mktemp("world")) as world:
+    """The site is opened anew for each act, as after a restart; history comes a document at a time,
+    so that it has many parts.
+    """
+    root = tmp_path_factory.mktemp("world")
+    with made_federation(root) as world, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opt_out_history, "PART_BYTES", 1)
         story = Story(world, contract)
         for act in acts:
+            if act == ("lose store",):
+                for path in root.glob("units/north/**/bulletin.db*"):
+                    path.unlink()
             with opened(world) as site:
                 story.do(site, *act)
                 excluded = story.excluded()

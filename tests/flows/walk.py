@@ -215,7 +215,7 @@ class Journal:
 
 def do_everything(world: Any, journal: Journal) -> None:
     """Do what is left of: check each unit, take in an opt-out and a file of two, run, lose a ledger
-    and rebuild it.
+    and rebuild it, lose a store of opt-outs and take it back.
     """
     world.federation.grid.tap = journal.tap
     for name in UNITS:
@@ -225,13 +225,15 @@ def do_everything(world: Any, journal: Journal) -> None:
     if not journal.read("opted out"):
         world.unit("north").opt_out("N001", worlds.PURPOSE)
         journal.write(kind="opted out")
-    _import(world)
-    _rotate(world)
+    if not journal.read("forgotten"):
+        _import(world)
+        _rotate(world)
     _join(world)
     if not journal.read("lost"):
         world.run()
         _lose(world, journal)
     _rebuild(world)
+    _take_back(world, journal)
 
 
 def _lose(world: Any, journal: Journal) -> None:
@@ -296,6 +298,18 @@ def _join(world: Any) -> None:
             said = Statement("S004", "direct-marketing", "art21_2")
             contract = node.contract(world.federation.contract.digest)
             take_in_for_group(node, said, contract)
+
+
+def _take_back(world: Any, journal: Journal) -> None:
+    """Lose north's store, whose events governance has, and ask for them; once lost, only that."""
+    if not journal.read("forgotten"):
+        with world.unit("north").node() as node:
+            node.synchronise()
+            path = node.state.bulletin
+        path.unlink()
+        journal.write(kind="forgotten")
+    with world.unit("north").node() as node:
+        node.synchronise()
 
 
 def look(root: Path, journal: Journal) -> list[str]:

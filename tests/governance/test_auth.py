@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fedcore import opt_out_history
 from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
@@ -139,8 +140,9 @@ def test_every_route_is_classified_and_says_so_in_the_document(people):
     assert declared == ROUTES
 
 
-# A bundle is described in its own reference, a log export by the records that its lines are.
-FILES = {"application/zip", "application/jsonl", MEDIA_TYPE}
+# A bundle and a history are described in references of their own, a log export by the records
+# that its lines are.
+FILES = {"application/zip", "application/jsonl", MEDIA_TYPE, opt_out_history.MEDIA_TYPE}
 
 
 def test_no_request_or_answer_is_an_untyped_object(people):
