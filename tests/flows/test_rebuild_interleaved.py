@@ -85,16 +85,20 @@ class Unit:
         """Yield what is counted, and what is true, of each part of the history."""
         with self.unit.node() as node:
             counted = node.ledger.reservations()
-        line = f"{self.world.plan.task}/small"
-        named = [("purpose", p) for p in (self.worlds.PURPOSE, self.worlds.PARENT)]
-        for scope, of in [("history", "all"), ("line", line), ("year", "2026"), ("year", "2027")]:
-            named.append((scope, of))
-        for scope, of in named:
-            bound = Bound(scope, of, 0.0)
-            yield tuple(
-                renyi_epsilon(events_under(bound, among), 1e-5)
-                for among in (counted, self.true.values())
-            )
+        for bound in (
+            Bound("history", "all", 0.0),
+            Bound("line", f"{self.world.plan.task}/small", 0.0),
+            Bound("purpose", self.worlds.PURPOSE, 0.0),
+            Bound("purpose", self.worlds.PARENT, 0.0),
+            Bound("year", "2026", 0.0),
+            Bound("year", "2027", 0.0),
+        ):
+            yield spent(bound, counted), spent(bound, self.true.values())
+
+
+def spent(bound, reserved) -> float:
+    """Return the epsilon of what counts to a part."""
+    return renyi_epsilon(events_under(bound, reserved), 1e-5)
 
 
 @pytest.mark.slow
