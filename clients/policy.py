@@ -1,6 +1,6 @@
 """The unit's own rules over what is signed by others: pure, and always the last word."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from clients.budget import Bound, Use, bounds_for
@@ -103,11 +103,16 @@ def bounds_of(
     return bounds_for(use, now.year, settings.purpose_epsilon_caps, own, permitted)
 
 
-def standing_bounds(settings: NodeSettings, year: int) -> tuple[Bound, ...]:
-    """Return the bounds that the settings set by name: each purpose's, and this year's."""
-    named = [Bound("purpose", name, cap) for name, cap in settings.purpose_epsilon_caps.items()]
-    cap = settings.year_epsilon_cap
-    return (*named, *([] if cap is None else [Bound("year", str(year), cap)]))
+def standing_bounds(settings: NodeSettings, year: int, lines: Iterable[str]) -> tuple[Bound, ...]:
+    """Return the bounds that the settings set now: on each purpose that they name, on the year, and
+    on these model lines.
+    """
+    found = [Bound("purpose", name, cap) for name, cap in settings.purpose_epsilon_caps.items()]
+    if settings.year_epsilon_cap is not None:
+        found.append(Bound("year", str(year), settings.year_epsilon_cap))
+    if settings.line_epsilon_cap is not None:
+        found += [Bound("line", line, settings.line_epsilon_cap) for line in lines]
+    return tuple(found)
 
 
 def verify_not_revoked(bulletin: AnyBulletin, permit: Permit) -> None:

@@ -1,5 +1,6 @@
 """Does a plan fit into this unit's ledger, and how often?"""
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from clients.settings import NodeSettings
 from clients.spending import Every, Outlook
 
 if TYPE_CHECKING:
+    from clients.budget import Bound
     from clients.site import Site
     from fedcore.plans import TrainingPlan
 
@@ -41,13 +43,15 @@ def afford(
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(_table(outlooks, every))
     last = list(days_of(now.date(), every or "day"))[-1]
-    fits = all(outlook.repeats >= 1 for outlook in outlooks)
-    console.print(f"{wanted.title}: {'fits' if fits else 'does not fit'}")
+    passed = [outlook.bound for outlook in outlooks if not outlook.repeats]
+    console.print(f"{wanted.title}: {'does not fit' if passed else 'fits'}")
+    for line in _refusals(passed):
+        console.print(line)
     if every is not None:
         refused = [outlook.refused_at for outlook in outlooks if outlook.refused_at]
         text = f"from {min(refused)} on" if refused else f"not before {last}"
         console.print(f"run every {every}, it is first refused: {text}")
-    if not fits:
+    if passed:
         raise typer.Exit(1)
 
 
@@ -77,6 +81,13 @@ def _outlooks(
     bounds = [Bound("history", WHOLE, ledger.cap.epsilon), *bounds_on(wish, reserved)]
     days = list(days_of(now.date(), every or "day"))
     return outlook_of(reserved, wish, bounds, ledger.cap.delta, days)
+
+
+def _refusals(passed: "Iterable[Bound]") -> Iterator[str]:
+    from clients.budget import CODES
+
+    for bound in passed:
+        yield f"{CODES[bound.scope]}: the cap of epsilon {bound.epsilon:g} over {bound.part}"
 
 
 def _table(outlooks: list[Outlook], every: Every | None) -> Table:

@@ -1,6 +1,6 @@
 """Look at the privacy ledger, hand a copy on, and rebuild a lost one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from clients.commands.options import SettingsOption
 from clients.settings import NodeSettings
 
 if TYPE_CHECKING:
+    from clients.budget import Reserved
     from clients.ledger import Ledger
     from clients.ledger_entries import Entry
     from clients.spending import Part
@@ -30,17 +31,19 @@ def show(settings: SettingsOption) -> None:
         entries, reserved, cap = ledger.entries(), ledger.reservations(), ledger.cap
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(_listed(entries))
-    parts = parts_of(reserved, cap, standing_bounds(loaded, now.year))
+    lines = {one.line for one in reserved if one.line is not None}
+    parts = parts_of(reserved, cap, standing_bounds(loaded, now.year, sorted(lines)))
     console.print(_added_up(parts))
+    console.print("What is left is a share of each cap's filter: shares add up, epsilon does not.")
     whole = parts[0]
     console.print(
-        f"epsilon reserved: {whole.claim:.4f} of at most {cap.epsilon:g} at delta {cap.delta:g}"
+        f"lifetime epsilon reserved: {whole.claim:.4f} (the filter's bound) of at most "
+        f"{cap.epsilon:g} at delta {cap.delta:g}"
     )
     console.print(f"by PLD, if plans did not depend on outputs: {whole.pld:.4f}")
     console.print("Where later plans were chosen after outputs, what is proved is the cap.")
-    rebuilt = sum(one.rebuilt for one in reserved)
-    if rebuilt:
-        console.print(f"{rebuilt} runs are of a lost ledger: each counts whole, begun or not")
+    for line in _of_lost(reserved):
+        console.print(line)
 
 
 def verify(
@@ -83,9 +86,11 @@ def _verify_file(file: Path) -> None:
     typer.echo(f"ledger of {found.unit}: {count} entries, unbroken, head {head.hash}")
     typer.echo(f"entry {head.sequence} is the newest: hold its hash against what governance has")
     typer.echo(
-        f"epsilon reserved: {claim:.4f} of at most {found.cap.epsilon:g} at delta "
-        f"{found.cap.delta:g}"
+        f"lifetime epsilon reserved: {claim:.4f} (the filter's bound) of at most "
+        f"{found.cap.epsilon:g} at delta {found.cap.delta:g}"
     )
+    for line in _of_lost(found.reserved):
+        typer.echo(line)
 
 
 def export(
@@ -114,9 +119,15 @@ def rebuild(settings: SettingsOption) -> None:
     runs = write_anew(loaded, runtime.SEAM.current(loaded.realm).clock.now())
     with closing(_opened(loaded)) as ledger:
         whole = _whole(ledger)
-    typer.echo(f"rebuilt from {runs} permits: epsilon {whole:.4f} counts as reserved")
+    typer.echo(f"rebuilt from {runs} permits: lifetime epsilon {whole:.4f} counts as reserved")
     typer.echo("this is at least what was spent: each permitted run counts whole, begun or not")
     typer.echo("none of these runs goes on; run `fedpact node sync` to have the ledger witnessed")
+
+
+def _of_lost(reserved: Iterable["Reserved"]) -> Iterator[str]:
+    count = sum(one.rebuilt for one in reserved)
+    if count:
+        yield f"{count} runs are of a lost ledger: each counts whole, begun or not"
 
 
 def _whole(ledger: "Ledger") -> float:

@@ -46,5 +46,5 @@ def _contradicts_itself() -> MismatchError:
 def _rolled_back() -> RollbackError:
     return RollbackError(
         "ledger.rollback",
-        "the ledger is not the one that was witnessed: restore its newest state or start at cap",
+        "the ledger is not the one that was witnessed: restore its newest state or rebuild it",
     )

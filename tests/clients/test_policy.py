@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clients.policy import verify_epoch, verify_not_revoked, verify_policy
+from clients.budget import Bound
+from clients.policy import standing_bounds, verify_epoch, verify_not_revoked, verify_policy
 from fedcore.bulletins import Bulletin, LogPosition, WitnessedHead
 from fedcore.contracts import ContractField
 from fedcore.errors import ExpiredError, RefusedError
@@ -245,3 +246,15 @@ def test_opt_outs_must_be_as_new_as_the_permit_asks_for(bulletin, permit):
     with pytest.raises(ExpiredError) as error:
         verify_epoch(bulletin.model_copy(update={"epoch": 9}), permit)
     assert error.value.code == "bulletin.stale"
+
+
+def test_the_settings_caps_stand_for_each_part_before_a_run_names_it(node_settings):
+    own = node_settings(
+        purpose_epsilon_caps={"marketing": 3.0}, line_epsilon_cap=2.0, year_epsilon_cap=1.0
+    )
+    assert set(standing_bounds(own, 2026, ["churn/customers"])) == {
+        Bound("purpose", "marketing", 3.0),
+        Bound("year", "2026", 1.0),
+        Bound("line", "churn/customers", 2.0),
+    }
+    assert standing_bounds(node_settings(), 2026, ["churn/customers"]) == ()
