@@ -386,6 +386,7 @@ def retire_all(site):
             continue
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=12, deadline=None)
 @given(steps=st.lists(STEPS, min_size=4, max_size=14))
 def test_nobody_who_is_excluded_is_ever_yielded_at_any_unit_in_any_scope(
