@@ -107,7 +107,7 @@ class GroupStore:
                 self._store(self._open(envelope, part), envelope)
         if self.holds(part):
             return True
-        if not part.events:
+        if self._held() == held:
             raise RollbackError("group.withheld", "the bulletin leaves out group opt-outs")
         return False
 

@@ -2,6 +2,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from fedcore.contracts import SubjectRule
 from fedcore.errors import DataError, InvalidRecordError
 from fedcore.keyfiles import write_secret
 
+ROOT = Path(__file__).parents[2]
 VECTORS = json.loads(
-    (Path(__file__).parents[1] / "reference" / "pseudonyms.json").read_text(encoding="utf-8")
+    (ROOT / "tests" / "reference" / "pseudonyms.json").read_text(encoding="utf-8")
 )["vectors"]
 KEY = bytes(range(32))
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_.\-]{0,20}", fullmatch=True)
@@ -43,6 +45,22 @@ def test_the_published_ones_follow_from_the_definition(vector):
     message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     mac = hmac.new(bytes.fromhex(vector["key"]), message, hashlib.sha256)
     assert mac.hexdigest() == vector["pseudonym"]
+
+
+def test_the_vectors_of_the_page_are_so():
+    page = (ROOT / "docs" / "reference" / "opt-outs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+)` \| `([0-9a-f]{64})` \|$", page, re.MULTILINE)
+    maker = Pseudonymiser(KEY, rule("customer-number"))
+    assert [maker.pseudonym(identifier) for identifier, _ in rows] == [made for _, made in rows]
+    assert len(rows) == 3
+
+
+def test_the_seal_of_a_group_s_opt_out_follows_from_the_definition():
+    said = json.loads((ROOT / "tests" / "golden" / "group-opt-out-1.json").read_text())
+    seal = said.pop("seal")
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    message = b"fedpact.group-opt-out/1" + canonical
+    assert hmac.new(KEY, message, hashlib.sha256).hexdigest() == seal
 
 
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(["", " ", "\t", "\n  "]))

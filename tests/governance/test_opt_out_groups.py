@@ -13,7 +13,13 @@ from fedcore.errors import (
     RollbackError,
     SignatureError,
 )
-from fedcore.group_opt_outs import GroupOptOut, GroupSeen, OptOutGroup, excluded_by_group
+from fedcore.group_opt_outs import (
+    GroupOptOut,
+    GroupSeen,
+    OptOutGroup,
+    excluded_by_group,
+    standing_of,
+)
 from fedcore.record import Realm
 from fedcore.signing import open_envelope
 
@@ -117,3 +123,9 @@ def test_a_purpose_that_the_contract_does_not_know_counts_as_all_purposes():
     assert excluded_by_group(standing, ("churn", "marketing"), known) == {"a", "b"}
     assert excluded_by_group(standing, ("analytics",), known) == {"b"}
     assert excluded_by_group(standing, ("analytics",), (*known, "winback")) == set()
+
+
+def test_what_one_unit_takes_back_leaves_what_another_was_told(world):
+    said = [event(world, unit, 1, pseudonym="ab" * 32) for unit in ("north", "south")]
+    back = event(world, "south", 2, pseudonym="ab" * 32, act="withdrawn")
+    assert standing_of([*said, back]) == {said[0].about}
