@@ -17,6 +17,7 @@ from clients.commands import (
     setup,
     start,
     status,
+    subjects,
 )
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help="Look at the privacy ledger.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
+subject = typer.Typer(help="Answer customers who ask.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 
 app.command()(membership.init)
@@ -52,8 +54,10 @@ opt_out.command("token")(opt_outs.make_token)
 consent.command("add")(consents.add_consent)
 consent.command("import")(consents.import_consents)
 consent.command("withdraw")(consents.withdraw_consent)
+subject.command("report")(subjects.report)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 app.add_typer(ledger, name="ledger")
+app.add_typer(subject, name="subject")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -28,9 +29,11 @@ from fedcore.errors import DataError
 from fedcore.plans import Feature
 
 _SUBJECT = "\x00subject"
+_IDENTIFIER = "\x00identifier"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
+RowFound = Literal["none", "past_retention", "present"]
 _DECIMAL = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$|^[+-]?\d+[.,]\d+$"
 
 
@@ -67,12 +70,16 @@ class Inputs:
         return {feature.field for feature in self.features} - self.absent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
-    """What a model may learn from: features (n, d), labels (n,), and a commitment to both."""
+    """What a model may learn from: features (n, d), labels (n,), and a commitment to both.
+
+    `identifiers` are the customers', in the same order, for the unit's own record of readings.
+    """
 
     features: NDArray[np.float64]
     labels: NDArray[np.float64]
+    identifiers: tuple[str, ...] = ()
 
     def commitment(self) -> tuple[str, bytes]:
         """Return an HMAC-SHA256 of the examples and its fresh 256-bit key, which stays at the unit.
@@ -128,7 +135,11 @@ def load_examples(
     keep = [not is_excluded(pseudonym) for pseudonym in frame[_SUBJECT]]
     rows = frame.filter(pl.Series(keep, dtype=pl.Boolean)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
-    return Examples(features=encode(rows, inputs.features, contract, inputs.absent), labels=labels)
+    return Examples(
+        features=encode(rows, inputs.features, contract, inputs.absent),
+        labels=labels,
+        identifiers=tuple(rows[_IDENTIFIER]),
+    )
 
 
 def holds_customer(
@@ -139,7 +150,35 @@ def holds_customer(
     Raises: DataError `data.unreadable`, `data.column_missing`; and, as nothing can be said then,
         `data.contract_broken` when lines cannot be read as rows.
     """
-    rows = load_rows(source, [contract.subject.column])
+    columns = [contract.subject.column]
+    return not _rows_of(source, contract, pseudonymiser, identifier, columns).is_empty()
+
+
+def find_row(
+    source: Source, contract: Contract, pseudonymiser: Pseudonymiser, identifier: str, today: date
+) -> RowFound:
+    """Return what the source holds of a customer now; a row that is present may be faulty.
+
+    Raises: DataError as `holds_customer`.
+    """
+    columns = [contract.subject.column]
+    columns += [contract.row_day.column] if contract.row_day else []
+    rows = _rows_of(source, contract, pseudonymiser, identifier, columns)
+    if rows.is_empty():
+        return "none"
+    within, _, _ = split_by_age(rows, contract, today)
+    return "past_retention" if within.is_empty() else "present"
+
+
+def _rows_of(
+    source: Source,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser,
+    identifier: str,
+    columns: list[str],
+) -> pl.DataFrame:
+    """Return these columns, the identifier's first, of all rows of a customer."""
+    rows = load_rows(source, columns)
     if rows.malformed:
         raise DataError(
             "data.contract_broken",
@@ -147,11 +186,11 @@ def holds_customer(
             "the source",
         )
     wanted = pseudonymiser.pseudonym(identifier)
-    return any(
-        pseudonymiser.pseudonym(cell) == wanted
+    is_wanted = [
+        bool(normalise(cell or "")) and pseudonymiser.pseudonym(cell) == wanted
         for cell in rows.frame[contract.subject.column]
-        if normalise(cell or "")
-    )
+    ]
+    return rows.frame.filter(pl.Series(is_wanted, dtype=pl.Boolean))
 
 
 def refuse_faults(faults: Faults) -> None:
@@ -198,8 +237,10 @@ def _examined(
     for rule, broken in rules.items():
         faults[contract.subject.column, rule] += int(broken.sum())
         sound &= ~broken
-    order = frame[contract.subject.column].str.to_uppercase()
-    table = pl.DataFrame({_SUBJECT: subject, _ORDER: order, _LABEL: label, **cells}).filter(sound)
+    identifier = frame[contract.subject.column]
+    order = identifier.str.to_uppercase()
+    named = {_SUBJECT: subject, _IDENTIFIER: identifier, _ORDER: order, _LABEL: label}
+    table = pl.DataFrame({**named, **cells}).filter(sound)
     found = tuple((c, rule, count) for (c, rule), count in sorted(faults.items()) if count)
     return table, Faults(found, past)
 

@@ -80,14 +80,7 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
         raise DataError(
             "opt_out.reason_missing", "a rejection, and nothing else, has a reason: see --reason"
         )
-    if not normalise(statement.identifier):
-        raise DataError("data.subject_missing", "a customer identifier is empty")
-    if _DECIMAL.fullmatch(normalise(statement.identifier)):
-        raise DataError(
-            "opt_out.identifier_decimal",
-            "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "
-            "it would match nobody; give it as the customer's row has it",
-        )
+    verify_identifier(statement.identifier)
     if statement.purpose not in {known.id for known in contract.purposes}:
         # A file may hold anything in this place, so that its word is not repeated.
         raise DataError(
@@ -100,6 +93,21 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
         )
     if statement.received_at is not None and statement.received_at > now:
         raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
+
+
+def verify_identifier(identifier: str) -> None:
+    """Refuse an identifier that is nobody's; no sentence quotes it.
+
+    Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`.
+    """
+    if not normalise(identifier):
+        raise DataError("data.subject_missing", "a customer identifier is empty")
+    if _DECIMAL.fullmatch(normalise(identifier)):
+        raise DataError(
+            "opt_out.identifier_decimal",
+            "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "
+            "it would match nobody; give it as the customer's row has it",
+        )
 
 
 def parse_ground(name: str) -> Ground:

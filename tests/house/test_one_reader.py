@@ -17,6 +17,7 @@ USES = {
     # For the operator alone, and no row leaves them: faults counted, and is a customer there.
     "check_source": {"clients/data.py", "clients/site.py"},
     "holds_customer": {"clients/data.py", "clients/site.py"},
+    "find_row": {"clients/data.py", "clients/subject_reports.py"},
 }
 # What opens a file of rows without the source's own functions.
 OPENERS = {"read_csv", "read_parquet", "read_ipc", "read_database", "scan_csv", "scan_parquet"}
