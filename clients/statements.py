@@ -14,6 +14,8 @@ from fedcore.optouts import EFFECTS, Act, Ground, OptOutEvent, Reason
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,79}")
 # What a spreadsheet makes of an identifier; the reader refuses such rows of the source as well.
 _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]?\d+|[+-]?\d+[.,]\d+")
+# A shorter identifier may be part of any word.
+_LEAST_TELLING = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
     """Refuse what must not become an event; no sentence quotes the identifier.
 
     Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`,
-        `opt_out.purpose_unknown`, `opt_out.channel_invalid`, `opt_out.from_future`,
+        `opt_out.purpose_unknown`, `opt_out.channel_invalid`, `opt_out.channel_personal`,
+        `opt_out.from_future`,
         `opt_out.reason_missing`, `opt_out.act_not_open`.
     """
     if statement.act is not None and statement.act not in EFFECTS[statement.ground].acts:
@@ -91,8 +94,25 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
             "opt_out.channel_invalid",
             "the channel must be a short name of small letters, digits, '.', '-' and '_'",
         )
+    if _names_the_customer(statement):
+        raise DataError(
+            "opt_out.channel_personal",
+            "the channel holds the customer's identifier, and governance would be told it: name "
+            "the way only, such as web",
+        )
     if statement.received_at is not None and statement.received_at > now:
         raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
+
+
+def _names_the_customer(statement: Statement) -> bool:
+    """Return whether the channel repeats the identifier, whatever signs stand in between."""
+    identifier = _letters(statement.identifier)
+    return len(identifier) >= _LEAST_TELLING and identifier in _letters(statement.channel)
+
+
+def _letters(text: str) -> str:
+    folded = text.casefold()
+    return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
 
 
 def verify_identifier(identifier: str) -> None:

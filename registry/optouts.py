@@ -44,6 +44,12 @@ def find_digest(session: Session, unit: str, sequence: int) -> str | None:
     return session.exec(query).first()
 
 
+def is_known(session: Session, digest: str) -> bool:
+    """Return whether an event of any unit has this digest."""
+    query = select(OptOutRow.sequence).where(OptOutRow.digest == digest)
+    return session.exec(query).first() is not None
+
+
 def list_after(session: Session, unit: str, sequence: int) -> tuple[Envelope, ...]:
     """Return a unit's own signed events after a sequence, in order."""
     query = (

@@ -36,6 +36,7 @@ from clients import runtime
 from clients.intake import import_objections
 from clients.ledger import Cap, Entry, Ledger
 from clients.node import open_node
+from clients.readings import load_runs
 from clients.replies import decode_reply
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
@@ -231,6 +232,7 @@ def look(root: Path, journal: Journal) -> list[str]:
         try:
             wrong += [f"{unit}: {text}" for text in _look_at_ledger(state, unit, journal)]
             wrong += [f"{unit}: {text}" for text in _look_at_sent(state, unit, journal)]
+            wrong += [f"{unit}: {text}" for text in _look_at_readings(state, unit)]
             wrong += [f"{unit}: {text}" for text in _look_at_files(root, state, unit)]
         except FedError as error:
             wrong.append(f"{unit}: {error}")
@@ -272,6 +274,19 @@ def _look_at_sent(state: Path, unit: str, journal: Journal) -> list[str]:
     if any(listed.count(receipt) < left.count(receipt) for receipt in left):
         return ["an update left that the journal of what was sent does not list"]
     return []
+
+
+def _look_at_readings(state: Path, unit: str) -> list[str]:
+    with closing(Ledger(state / "ledger.db", unit, "crm", Cap(50.0, 1e-5))) as ledger:
+        entries = ledger.entries()
+    kept = {run.permit.digest: run for run in load_runs(state / "readings.db")}
+    read = {reading.order for run in kept.values() for reading in run.readings}
+    wrong = []
+    if not {e.body["order"] for e in entries if e.kind == "reply"} <= read:
+        wrong.append("an order was answered and it is not on disk whose rows were in the data")
+    if not {e.body["permit"] for e in entries if e.kind == "reserve"} <= set(kept):
+        wrong.append("a run is charged whose permit and plan are not kept")
+    return wrong
 
 
 def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:
