@@ -23,7 +23,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any
 
 import numpy as np
@@ -200,7 +199,7 @@ def find_customer(path: Path, permit: str, identifier: str, rule: SubjectRule) -
         return found
 
 
-def _mark(connection: Connection, permit: str, customers: Customers) -> int:
+def _mark(connection: Any, permit: str, customers: Customers) -> int:
     """Return the version of a run's marks with just these customers, made if it is not the last."""
     row = connection.execute("SELECT key FROM runs WHERE permit = ?", (permit,)).fetchone()
     if row is None:
@@ -227,20 +226,20 @@ def _mark(connection: Connection, permit: str, customers: Customers) -> int:
     return version
 
 
-def _last_version(connection: Connection, permit: str) -> int:
+def _last_version(connection: Any, permit: str) -> int:
     """Return the last version that a run ever had, also when its marks are gone."""
     query = "SELECT MAX(version) FROM readings WHERE permit = ?"
     return int(connection.execute(query, (permit,)).fetchone()[0] or 0)
 
 
-def _present(connection: Connection, permit: str) -> Marks:
+def _present(connection: Any, permit: str) -> Marks:
     present: Marks = np.array([], dtype=np.uint64)
     for _, added, removed in _changes(connection, permit):
         present = np.setdiff1d(np.union1d(present, added), removed)
     return present
 
 
-def _changes(connection: Connection, permit: str) -> Iterator[tuple[int, Marks, Marks]]:
+def _changes(connection: Any, permit: str) -> Iterator[tuple[int, Marks, Marks]]:
     """Yield each version of a run's marks as what it added to the one before, and removed."""
     rows = connection.execute(
         "SELECT version, added, removed, digest FROM marks WHERE permit = ? ORDER BY version",
@@ -266,7 +265,7 @@ def _digest(added: bytes, removed: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(added).digest() + removed).digest()
 
 
-def _erase_past(connection: Connection, now: datetime) -> None:
+def _erase_past(connection: Any, now: datetime) -> None:
     over = connection.execute(
         "SELECT permit FROM runs WHERE key IS NOT NULL AND marks_until < ?", (now.isoformat(),)
     ).fetchall()
