@@ -19,6 +19,7 @@ from clients.commands import (
     setup,
     start,
     status,
+    subjects,
 )
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
+subject = typer.Typer(help="Answer customers who ask.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 group = typer.Typer(help="Opt-outs that act at all units of a group.", no_args_is_help=True)
 pseudonym = typer.Typer(help="Change the key of the pseudonyms.", no_args_is_help=True)
@@ -60,6 +62,7 @@ pseudonym.command("show")(pseudonyms.show_keys)
 pseudonym.command("rotate")(pseudonyms.rotate_key)
 pseudonym.command("reissue")(pseudonyms.reissue_events)
 pseudonym.command("retire")(pseudonyms.retire_key)
+subject.command("report")(subjects.report)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 ledger.command("export")(ledgers.export)
@@ -69,6 +72,7 @@ group.command("join")(groups.join)
 group.command("opt-out")(groups.add_opt_out)
 group.command("withdraw")(groups.withdraw_opt_out)
 app.add_typer(ledger, name="ledger")
+app.add_typer(subject, name="subject")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")
 app.add_typer(pseudonym, name="pseudonym")

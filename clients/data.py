@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -26,9 +27,11 @@ from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 from fedcore.plans import Feature
 
+_IDENTIFIER = "\x00identifier"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
 _DUPLICATE = "one customer has several rows"
+RowFound = Literal["none", "past_retention", "present"]
 _DECIMAL = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$|^[+-]?\d+[.,]\d+$"
 
 
@@ -112,12 +115,16 @@ class Reading:
         return Faults(found, self.past_retention)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples:
-    """What a model may learn from: features (n, d), labels (n,), and a commitment to both."""
+    """What a model may learn from: features (n, d), labels (n,), and a commitment to both.
+
+    `identifiers` are the customers', in the same order, for the unit's own record of readings.
+    """
 
     features: NDArray[np.float64]
     labels: NDArray[np.float64]
+    identifiers: tuple[str, ...] = ()
 
     def commitment(self) -> tuple[str, bytes]:
         """Return an HMAC-SHA256 of the examples and its fresh 256-bit key, which stays at the unit.
@@ -178,11 +185,16 @@ def load_examples(
     """
     source.mapping.verify_has(inputs.fields)
     reading = _read(source, contract, pseudonymiser, today)
-    order = reading.rows.frame[contract.subject.column].str.to_uppercase()
-    table = pl.DataFrame({_ORDER: order, _LABEL: reading.label, **reading.cells})
+    identifiers = reading.rows.frame[contract.subject.column]
+    named = {_IDENTIFIER: identifiers, _ORDER: identifiers.str.to_uppercase()}
+    table = pl.DataFrame({**named, _LABEL: reading.label, **reading.cells})
     rows = table.filter(reading.sound() & reading.kept(is_excluded)).sort(_ORDER)
     labels = rows[_LABEL].to_numpy().astype(np.float64)
-    return Examples(features=encode(rows, inputs.features, contract, inputs.absent), labels=labels)
+    return Examples(
+        features=encode(rows, inputs.features, contract, inputs.absent),
+        labels=labels,
+        identifiers=tuple(rows[_IDENTIFIER]),
+    )
 
 
 def holds_customer(
@@ -193,7 +205,35 @@ def holds_customer(
     Raises: DataError `data.unreadable`, `data.column_missing`; and, as nothing can be said then,
         `data.contract_broken` when lines cannot be read as rows.
     """
-    rows = load_rows(source, [contract.subject.column])
+    columns = [contract.subject.column]
+    return not _rows_of(source, contract, pseudonymiser, identifier, columns).is_empty()
+
+
+def find_row(
+    source: Source, contract: Contract, pseudonymiser: Pseudonymiser, identifier: str, today: date
+) -> RowFound:
+    """Return what the source holds of a customer now; a row that is present may be faulty.
+
+    Raises: DataError as `holds_customer`.
+    """
+    columns = [contract.subject.column]
+    columns += [contract.row_day.column] if contract.row_day else []
+    rows = _rows_of(source, contract, pseudonymiser, identifier, columns)
+    if rows.is_empty():
+        return "none"
+    within, _, _ = split_by_age(rows, contract, today)
+    return "past_retention" if within.is_empty() else "present"
+
+
+def _rows_of(
+    source: Source,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser,
+    identifier: str,
+    columns: list[str],
+) -> pl.DataFrame:
+    """Return these columns, the identifier's first, of all rows of a customer."""
+    rows = load_rows(source, columns)
     if rows.malformed:
         raise DataError(
             "data.contract_broken",
@@ -201,11 +241,11 @@ def holds_customer(
             "the source",
         )
     wanted = pseudonymiser.pseudonym(identifier)
-    return any(
-        pseudonymiser.pseudonym(cell) == wanted
+    is_wanted = [
+        bool(normalise(cell or "")) and pseudonymiser.pseudonym(cell) == wanted
         for cell in rows.frame[contract.subject.column]
-        if normalise(cell or "")
-    )
+    ]
+    return rows.frame.filter(pl.Series(is_wanted, dtype=pl.Boolean))
 
 
 def load_identifiers(source: Source, contract: Contract) -> list[str]:

@@ -20,7 +20,7 @@ from clients.durable import (
 from clients.keyring import KeyRing
 from clients.pseudonyms import Pseudonymiser, check_of, create_key, load_key
 from clients.state import StateDir
-from fedcore.contracts import Contract, purpose_line
+from fedcore.contracts import Contract, SubjectRule, purpose_line
 from fedcore.errors import (
     ConflictError,
     InvalidRecordError,
@@ -254,11 +254,11 @@ def join_group(state: StateDir, path: Path) -> str:
 
 
 def reading_with(
-    ring: KeyRing, store: GroupStore, part: GroupPart | None, contract: Contract
+    ring: KeyRing, store: GroupStore, part: GroupPart | None, rule: SubjectRule
 ) -> Pseudonymiser:
     """Return a pseudonymiser that knows the group's key besides the unit's own."""
     shared = (store.key,) if part is not None and store.key is not None else ()
-    return ring.pseudonymiser(contract.subject, shared)
+    return ring.pseudonymiser(rule, shared)
 
 
 def _verify_follows(part: GroupPart | None, before: GroupPart | None) -> None:

@@ -2,8 +2,8 @@
 rows.
 
 A train order is worked off in this order, and any step may refuse: permit and policy, order, model,
-ledger (written), bulletin (governance witnesses the ledger's head), rows, training, permit again,
-reply stored, reply sent.
+permit and plan kept, ledger (written), bulletin (governance witnesses the ledger's head), rows,
+whose they are (written), training, permit again, reply stored, reply sent.
 """
 
 from datetime import datetime
@@ -22,6 +22,7 @@ from clients.admission import (
 )
 from clients.budget import Reservation, use_of
 from clients.data import Examples, Inputs, load_examples
+from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
@@ -77,6 +78,7 @@ class Node(Site):
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
         self.require_checked(admitted.plan)
+        keep_run(self.state.readings, request.permit, request.plan)
         now = self.runtime.clock.now()
         self.ledger.begin(order, self._reservation(admitted, now), now)
         bulletin = self.witnessed_bulletin()
@@ -84,7 +86,7 @@ class Node(Site):
         policy.verify_not_revoked(bulletin, admitted.permit)
         policy.verify_epoch(bulletin, admitted.permit)
         verify_cosignatures(self, request.cosignatures, admitted.permit)
-        examples = self.examples(admitted.plan)
+        examples = self._noted_examples(admitted)
         update = encode_weights(self._update(admitted, examples))
         snapshot, snapshot_key = examples.commitment()
         receipt = self._receipt(admitted, bulletin, snapshot, canonical.digest(update))
@@ -133,6 +135,14 @@ class Node(Site):
             left_out,
             self.runtime.clock.now().date(),
         )
+
+    def _noted_examples(self, admitted: AdmittedOrder) -> Examples:
+        """Return the examples of an order, once it is on disk whose rows they are."""
+        applied, now = self.opt_outs.next_sequence() - 1, self.runtime.clock.now()
+        examples = self.examples(admitted.plan)
+        customers = Customers(examples.identifiers, self.contract(admitted.plan.contract))
+        note_reading(self.state.readings, admitted.order, customers, applied, now)
+        return examples
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:
         order, plan = admitted.order, admitted.plan

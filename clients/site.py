@@ -370,7 +370,7 @@ class Site:
         ring.verify_has(left_out.key_versions)
         part = self.group_part()
         others = self.group.excluded(part, contract, purpose) if purpose else frozenset()
-        maker = reading_with(ring, self.group, part, contract)
+        maker = reading_with(ring, self.group, part, contract.subject)
         return maker, replace(left_out, excluded=left_out.excluded | others)
 
     def group_part(self) -> GroupPart | None:

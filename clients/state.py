@@ -86,6 +86,11 @@ class StateDir:
         return self.root / "group.db"
 
     @property
+    def readings(self) -> Path:
+        """Which run could use whose rows."""
+        return self.root / "readings.db"
+
+    @property
     def lock(self) -> Path:
         """What one process at a time holds: to speak with governance, to number an opt-out."""
         return self.root / "state.lock"

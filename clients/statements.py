@@ -16,6 +16,9 @@ _CHANNEL = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,79}")
 # What a spreadsheet makes of an identifier; the reader refuses such rows of the source as well.
 _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]?\d+|[+-]?\d+[.,]\d+")
 
+# A shorter identifier may be part of any word.
+_LEAST_TELLING = 4
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -84,21 +87,45 @@ def verify_statement(statement: Statement, contract: Contract, now: datetime) ->
 
 
 def verify_customer(statement: Statement, now: datetime) -> None:
-    """Refuse a statement of nobody, or of a time to come.
+    """Refuse a statement of nobody, one that names its customer, or one of a time to come.
 
-    Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`, `opt_out.from_future`.
+    Raises: DataError `opt_out.channel_personal`, `opt_out.from_future`, and as `verify_identifier`.
     """
-    identifier = normalise(statement.identifier)
-    if not identifier:
+    verify_identifier(statement.identifier)
+    if _names_the_customer(statement):
+        raise DataError(
+            "opt_out.channel_personal",
+            "the channel holds the customer's identifier, and governance would be told it: name "
+            "the way only, such as web",
+        )
+    if statement.received_at is not None and statement.received_at > now:
+        raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
+
+
+def _names_the_customer(statement: Statement) -> bool:
+    """Return whether the channel repeats the identifier, whatever signs stand in between."""
+    identifier = _letters(statement.identifier)
+    return len(identifier) >= _LEAST_TELLING and identifier in _letters(statement.channel)
+
+
+def _letters(text: str) -> str:
+    folded = text.casefold()
+    return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
+
+
+def verify_identifier(identifier: str) -> None:
+    """Refuse an identifier that is nobody's; no sentence quotes it.
+
+    Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`.
+    """
+    if not normalise(identifier):
         raise DataError("data.subject_missing", "a customer identifier is empty")
-    if _DECIMAL.fullmatch(identifier):
+    if _DECIMAL.fullmatch(normalise(identifier)):
         raise DataError(
             "opt_out.identifier_decimal",
             "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "
             "it would match nobody; give it as the customer's row has it",
         )
-    if statement.received_at is not None and statement.received_at > now:
-        raise DataError("opt_out.from_future", "received_at lies in the future: see zone and clock")
 
 
 def verify_said(statement: Said, contract: Contract) -> None:

@@ -145,7 +145,8 @@ def _bulletin(desk: Desk, request: BulletinRequest, head: WitnessedHead) -> AnyB
 
 def _first_version(desk: Desk, request: BulletinRequest, common: Mapping[str, Any]) -> BulletinV1:
     """Return the bulletin that nodes of version 0.2 read, who know no batches."""
-    if optouts.has_batch_after(desk.session, request.unit, request.after_sequence):
+    in_group = request.group_seen is not None
+    if in_group or optouts.has_batch_after(desk.session, request.unit, request.after_sequence):
         raise RefusedError(
             [("bulletin.node_outdated", "this unit's opt-outs need a newer node: upgrade it")]
         )

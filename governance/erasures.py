@@ -7,12 +7,18 @@ from fedcore.signing import Envelope
 from governance.decisions.dpia_standing import FINAL_STATES
 from governance.dpias import find_dpia, state_now
 from governance.office import Desk
-from registry import documents, dpias, log, permits
+from registry import documents, dpias, log, optouts, permits
 
 # Papers of people, which the service can do without once they are superseded. Everything else is
 # evidence of what was done with customers' data, and says nothing about a person but a key. A DPIA
 # and the decisions on it become evidence with the first permit.
 ERASABLE = frozenset({"dpia", "dpia-decision", "enrolment", "key-rotation", "leave"})
+
+SUPPRESSION_ENTRY = (
+    "document.suppression_entry",
+    "an opt-out's event is itself the suppression entry that keeps its customer out: nothing in it "
+    "can be taken away",
+)
 
 
 def erase_document(desk: Desk, digest: str, reason: str) -> Envelope:
@@ -20,11 +26,13 @@ def erase_document(desk: Desk, digest: str, reason: str) -> Envelope:
 
     Guarantees: all of it or nothing; the erasure is logged; every checkpoint and proof of before
         still holds; of a DPIA, the acts and what they say go with it.
-    Raises: NotFoundError `document.unknown`; RefusedError `document.not_erasable`,
-        `document.carried_permits`; ConflictError `document.in_use`.
+    Raises: NotFoundError `document.unknown`; RefusedError `document.suppression_entry`,
+        `document.not_erasable`, `document.carried_permits`; ConflictError `document.in_use`.
     """
     found = log.find_entry(desk.session, digest)
     if found is None:
+        if optouts.is_known(desk.session, digest):
+            raise RefusedError([SUPPRESSION_ENTRY])
         raise NotFoundError("document.unknown", "there is no document with this digest in the log")
     if found.entry.kind not in ERASABLE:
         raise RefusedError(

@@ -5,7 +5,8 @@ together are gapless; `list_events` and `find_events` read either.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -89,6 +90,13 @@ def find_digest(session: Session, unit: str, sequence: int) -> str | None:
     return session.exec(single).first() or session.exec(batched).first()
 
 
+def is_known(session: Session, digest: str) -> bool:
+    """Return whether an event or batch of any unit has this digest."""
+    single = select(OptOutRow.sequence).where(OptOutRow.digest == digest)
+    batched = select(OptOutBatchRow.sequence).where(OptOutBatchRow.digest == digest)
+    return any(session.exec(query).first() is not None for query in (single, batched))
+
+
 def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict[int, StoredEvent]:
     """Return a unit's events with these sequences.
 
@@ -135,18 +143,19 @@ def _batches_with(
 
 def list_events(session: Session, unit: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
     """Return at most `limit` events of a unit after a sequence, in sequence."""
-    every = (
-        StoredEvent(event, at)
-        for envelope, at in documents_after(session, unit, after)
-        for event in events_of(_read(envelope))
-        if event.sequence > after
-    )
-    return tuple(islice(every, limit))
+    with closing(documents_after(session, unit, after)) as documents:
+        every = (
+            StoredEvent(event, at)
+            for envelope, at in documents
+            for event in events_of(_read(envelope))
+            if event.sequence > after
+        )
+        return tuple(islice(every, limit))
 
 
 def documents_after(
     session: Session, unit: str, sequence: int
-) -> Iterator[tuple[Envelope, datetime]]:
+) -> Generator[tuple[Envelope, datetime]]:
     """Yield a unit's own signed documents with events after a sequence, in order, each with when it
     was recorded.
     """
@@ -162,8 +171,13 @@ def documents_after(
         .order_by(col(OptOutBatchRow.sequence))
         .execution_options(yield_per=4)
     )
-    for _, envelope, recorded_at in merge(session.exec(single), session.exec(batched)):
-        yield Envelope.from_bytes(envelope.encode()), recorded_at
+    found = session.exec(single), session.exec(batched)
+    try:
+        for _, envelope, recorded_at in merge(*found):
+            yield Envelope.from_bytes(envelope.encode()), recorded_at
+    finally:
+        for rows in found:  # the database keeps what a reader who stops early has not fetched
+            rows.close()
 
 
 def first_after(

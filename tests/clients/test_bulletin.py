@@ -371,7 +371,7 @@ def test_a_store_with_a_bulletin_of_the_version_before_goes_on(path, store, opt_
     store.add(opt_out(1))
     now = bulletin_of(0, [opt_out(1)])
     store.apply(now, ("boot-1", 1000.0))
-    first = BulletinV1(**now.model_dump(exclude={"schema_name"}), events=(opt_out(1),))
+    first = BulletinV1(**now.model_dump(exclude={"schema_name", "group"}), events=(opt_out(1),))
     row = (first.to_bytes(), "boot-1", 1000.0, 1)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(

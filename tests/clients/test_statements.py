@@ -298,6 +298,7 @@ def test_nobody_who_is_excluded_is_ever_yielded(
         ({"identifier": " 1,7E+5"}, "opt_out.identifier_decimal"),
         ({"purpose": "baking"}, "opt_out.purpose_unknown"),
         ({"channel": "the shop"}, "opt_out.channel_invalid"),
+        ({"identifier": "Jane.D", "channel": "mail-of-jane_d"}, "opt_out.channel_personal"),
         ({"act": "lifted"}, "opt_out.act_not_open"),
         ({"ground": "art21_1", "act": "rejected"}, "opt_out.reason_missing"),
         ({"reason": "legal_claims"}, "opt_out.reason_missing"),
@@ -309,6 +310,9 @@ def test_a_statement_that_would_match_nobody_or_say_nothing_is_refused(
 ):
     values: dict[str, Any] = {"identifier": "C-1", "purpose": "marketing", "ground": "art21_2"}
     verify_statement(Statement(**values), contract, start)
+    verify_statement(
+        Statement(**{**values, "identifier": "Jane.D"}, channel="mail"), contract, start
+    )
     with pytest.raises(DataError) as error:
         verify_statement(Statement(**{**values, **changes}), contract, start)
     assert error.value.code == code

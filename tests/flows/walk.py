@@ -41,6 +41,7 @@ from clients.ledger import Ledger
 from clients.ledger_entries import GENESIS, Entry
 from clients.node import open_node
 from clients.quality.report import keep_report
+from clients.readings import load_runs
 from clients.rebuild import rebuild
 from clients.replies import decode_reply
 from clients.rotation import reissue_events, retire_key, rotate_key
@@ -320,6 +321,8 @@ def look(root: Path, journal: Journal) -> list[str]:
         is_lost = unit == LOST and bool(journal.read("lost"))
         try:
             wrong += [f"{unit}: {text}" for text in _look_at_sent(state, unit, journal)]
+            if not is_lost:
+                wrong += [f"{unit}: {text}" for text in _look_at_readings(state, unit)]
             if is_lost and not (state / "ledger.db").exists():
                 continue
             look_at = _look_at_rebuilt if is_lost else _look_at_ledger
@@ -377,6 +380,19 @@ def _look_at_sent(state: Path, unit: str, journal: Journal) -> list[str]:
     if any(listed.count(receipt) < left.count(receipt) for receipt in left):
         return ["an update left that the journal of what was sent does not list"]
     return []
+
+
+def _look_at_readings(state: Path, unit: str) -> list[str]:
+    with closing(Ledger(state / "ledger.db", unit, "crm", Cap(50.0, 1e-5))) as ledger:
+        entries = ledger.entries()
+    kept = {run.permit.digest: run for run in load_runs(state / "readings.db")}
+    read = {reading.order for run in kept.values() for reading in run.readings}
+    wrong = []
+    if not {e.body["order"] for e in entries if e.kind == "reply"} <= read:
+        wrong.append("an order was answered and it is not on disk whose rows were in the data")
+    if not {e.body["permit"] for e in entries if e.kind == "reserve"} <= set(kept):
+        wrong.append("a run is charged whose permit and plan are not kept")
+    return wrong
 
 
 def _look_at_files(root: Path, state: Path, unit: str) -> list[str]:

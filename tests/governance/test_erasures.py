@@ -143,6 +143,18 @@ def test_evidence_is_never_erased(world):
     assert erase(world, left(world)).status_code == 201
 
 
+def test_an_opt_out_is_the_suppression_entry_itself_and_stays_to_the_byte(world):
+    event = world.opt_out("north", 1)
+    unknown = erase(world, event.digest)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "document.unknown")
+    world.gateway().submit_opt_out(world.sign(event, "north"))
+    before = everything(world)
+    refused = erase(world, event.digest)
+    assert refused.json()["code"] == "document.suppression_entry"
+    assert everything(world) == before
+    assert erase(world, left(world)).status_code == 201
+
+
 def test_an_erasure_is_no_document_that_can_be_erased(world):
     answer = erase(world, left(world))
     erasure = world.open(Envelope.from_json(answer.json()), Erasure)

@@ -19,6 +19,7 @@ USES = {
     "holds_customer": {"clients/data.py", "clients/site.py"},
     # Identifiers alone, of all rows, to carry over what is known under former pseudonym keys.
     "load_identifiers": {"clients/data.py", "clients/rotation.py"},
+    "find_row": {"clients/data.py", "clients/subject_reports.py"},
 }
 # What opens a file of rows without the source's own functions.
 OPENERS = {"read_csv", "read_parquet", "read_ipc", "read_database", "scan_csv", "scan_parquet"}
