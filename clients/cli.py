@@ -17,6 +17,7 @@ from clients.commands import (
     setup,
     start,
     status,
+    sweeps,
 )
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
+hold = typer.Typer(help="Keep what a sweep would delete.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 
 app.command()(membership.init)
@@ -42,6 +44,7 @@ app.command()(status.status)
 app.command()(bundle.bundle)
 app.command()(start.start)
 app.command()(rehearse.rehearse)
+app.command()(sweeps.sweep)
 opt_out.command("add")(opt_outs.add_opt_out)
 opt_out.command("import")(opt_outs.import_opt_outs)
 opt_out.command("withdraw")(opt_outs.withdraw_opt_out)
@@ -56,6 +59,10 @@ ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 ledger.command("export")(ledgers.export)
 ledger.command("rebuild")(ledgers.rebuild)
+hold.command("add")(sweeps.add_hold)
+hold.command("release")(sweeps.release_hold)
+hold.command("show")(sweeps.show_holds)
+app.add_typer(hold, name="hold")
 app.add_typer(ledger, name="ledger")
 app.add_typer(opt_out, name="opt-out")
 app.add_typer(consent, name="consent")

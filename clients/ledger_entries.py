@@ -32,12 +32,13 @@ _FIELDS = {
     "reserve": {"run_id", "permit", "event", "exchanges", "at"},
     "order": {"run_id", "round", "attempt", "order"},
     "reply": {"order", "reply"},
+    "swept": {"run_id", "orders", "days", "holds", "at"},
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger: kind `open`, `reserve`, `order` or `reply`."""
+    """One line of the ledger: kind `open`, `reserve`, `order`, `reply` or `swept`."""
 
     sequence: int
     hash: str
