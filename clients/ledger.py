@@ -228,17 +228,7 @@ class Ledger:
                     "order.other_permit", "the run was reserved under another permit"
                 )
             self._check_order(order, reservation, [e for e in of_run if e.kind == "order"])
-            body = {
-                "kind": "order",
-                "order": order.digest,
-                "run_id": order.run_id,
-                "round": order.round,
-                "attempt": order.attempt,
-                "model": order.model,
-                "needed_until": order.deadline_at.isoformat(),
-                "at": at.isoformat(),
-            }
-            append(self._connection, body)
+            append(self._connection, _order_body(order, at))
 
     def settle(self, order: Order, reply: bytes, snapshot_key: bytes, at: datetime) -> None:
         """Store the exact reply bytes, before they are sent."""
@@ -378,6 +368,19 @@ def _terms(reservation: Reservation) -> dict[str, Any]:
         "permit": reservation.permit,
         "event": reservation.event.model_dump(mode="json", exclude_none=True),
         "exchanges": reservation.exchanges,
+    }
+
+
+def _order_body(order: Order, at: datetime) -> dict[str, Any]:
+    return {
+        "kind": "order",
+        "order": order.digest,
+        "run_id": order.run_id,
+        "round": order.round,
+        "attempt": order.attempt,
+        "model": order.model,
+        "needed_until": order.deadline_at.isoformat(),
+        "at": at.isoformat(),
     }
 
 
