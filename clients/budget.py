@@ -78,7 +78,8 @@ class Use:
 @dataclass(frozen=True)
 class Reservation:
     """What a run may charge: its event over all exchanges, how many exchanges that is, what it is
-    for, and the bounds that policy and permit set for that.
+    for, the bounds that policy and permit set for that, and for how long the permit lets its
+    updates be kept.
     """
 
     run_id: str
@@ -88,6 +89,7 @@ class Reservation:
     epsilon_granted: float
     use: Use | None = None
     bounds: tuple[Bound, ...] = ()
+    update_retention_days: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from clients.commands import (
     start,
     status,
     subjects,
+    sweeps,
 )
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 subject = typer.Typer(help="Answer customers who ask.", no_args_is_help=True)
+hold = typer.Typer(help="Keep what a sweep would delete.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 group = typer.Typer(help="Opt-outs that act at all units of a group.", no_args_is_help=True)
 pseudonym = typer.Typer(help="Change the key of the pseudonyms.", no_args_is_help=True)
@@ -48,6 +50,7 @@ app.command()(status.status)
 app.command()(bundle.bundle)
 app.command()(start.start)
 app.command()(rehearse.rehearse)
+app.command()(sweeps.sweep)
 opt_out.command("add")(opt_outs.add_opt_out)
 opt_out.command("import")(opt_outs.import_opt_outs)
 opt_out.command("withdraw")(opt_outs.withdraw_opt_out)
@@ -71,6 +74,10 @@ group.command("create-key")(groups.create_key)
 group.command("join")(groups.join)
 group.command("opt-out")(groups.add_opt_out)
 group.command("withdraw")(groups.withdraw_opt_out)
+hold.command("add")(sweeps.add_hold)
+hold.command("release")(sweeps.release_hold)
+hold.command("show")(sweeps.show_holds)
+app.add_typer(hold, name="hold")
 app.add_typer(ledger, name="ledger")
 app.add_typer(subject, name="subject")
 app.add_typer(opt_out, name="opt-out")

@@ -37,6 +37,7 @@ PUBLIC_CODES = frozenset(
         "order.report_mismatch",
         "order.report_missing",
         "order.round_out_of_range",
+        "order.swept",
         "order.unanswered",
         "permit.early",
         "permit.expired",

@@ -9,6 +9,7 @@ Guarantees:
     - reserved events never exceed the cap of the Renyi filter, over the whole history; the first
       reservation fixes cap and delta, without which the filter proves nothing (ADR 0003);
     - one answer per order: a repeat gets the stored bytes or a refusal;
+    - a stored reply goes only together with the entry that says so, and its charge stays;
     - after a crash at any point the ledger charges at least what left the node;
     - an edited, swapped, truncated or rolled-back file is refused (the last together with
       governance, which witnesses the head and refuses an older one);
@@ -16,7 +17,7 @@ Guarantees:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from datetime import datetime
@@ -41,7 +42,7 @@ from clients.durable import (
     storage_named,
     transaction,
 )
-from clients.ledger_entries import GENESIS, SCHEMA, Entry, append, read_entry, start_of
+from clients.ledger_entries import GENESIS, SCHEMA, Entry, append, order_body, read_entry, start_of
 from fedcore import canonical
 from fedcore.bulletins import HeadClaim, WitnessedHead
 from fedcore.errors import (
@@ -167,7 +168,8 @@ class Ledger:
         """Return the bytes that this very order was answered with, or None when it is new.
 
         Raises: ConflictError `order.unanswered` when the order was begun and never answered, as
-            after a crash; `order.replayed` when another order had this run, round and attempt.
+            after a crash; `order.swept` when its reply was deleted since; `order.replayed` when
+            another order had this run, round and attempt.
         """
         begun = [
             e for e in self.entries() if e.kind == "order" and _slot(e.body) == _slot_of(order)
@@ -183,6 +185,10 @@ class Ledger:
             row = self._connection.execute(
                 "SELECT reply FROM replies WHERE order_digest = ?", (order.digest,)
             ).fetchone()
+        if row is None and order.digest in self._swept():
+            raise ConflictError(
+                "order.swept", "the answer was kept as long as it may be: send a new attempt"
+            )
         if row is None:
             raise ConflictError(
                 "order.unanswered", "this order was begun and not answered: send a new attempt"
@@ -219,16 +225,7 @@ class Ledger:
                     "order.other_permit", "the run was reserved under another permit"
                 )
             self._check_order(order, reservation, [e for e in of_run if e.kind == "order"])
-            body = {
-                "kind": "order",
-                "order": order.digest,
-                "run_id": order.run_id,
-                "round": order.round,
-                "attempt": order.attempt,
-                "model": order.model,
-                "at": at.isoformat(),
-            }
-            append(self._connection, body)
+            append(self._connection, order_body(order, at))
 
     def settle(self, order: Order, reply: bytes, snapshot_key: bytes, at: datetime) -> None:
         """Store the exact reply bytes, before they are sent."""
@@ -243,6 +240,25 @@ class Ledger:
                 "INSERT INTO replies VALUES (?, ?, ?)", (order.digest, reply, snapshot_key)
             )
             append(self._connection, body)
+
+    def sweep(self, decide: Callable[[list[Entry]], Sequence[dict[str, Any]]]) -> None:
+        """Delete stored replies for good, and write that down, in one transaction.
+
+        Args: `decide` gets all entries, and returns the bodies of the `swept` entries to write,
+        each naming `orders` whose replies go.
+        Guarantees: of a deleted reply no copy is left in the database file; none in its log either,
+            once no other process reads it: each sweep, with or without anything to delete, tries.
+        """
+        with _storage():
+            self._connection.execute("PRAGMA secure_delete = ON")
+            with transaction(self._connection):
+                for body in decide(self.entries()):
+                    append(self._connection, body)
+                    self._connection.executemany(
+                        "DELETE FROM replies WHERE order_digest = ?",
+                        [(order,) for order in body["orders"]],
+                    )
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def verify_one_unwitnessed(self) -> None:
         """Allow at most one order, and no reservation, beyond what governance has witnessed.
@@ -271,6 +287,8 @@ class Ledger:
             "cap": asdict(self.cap),
             "at": at.isoformat(),
         }
+        if reservation.update_retention_days is not None:
+            body["update_retention_days"] = reservation.update_retention_days
         self._read_reserved()
         verify_within(self._groups.reserved(), read_reserved(body), self.cap)
         append(self._connection, body)
@@ -310,6 +328,9 @@ class Ledger:
                 "order.old", "a later round or attempt of this run was begun already"
             )
 
+    def _swept(self) -> set[str]:
+        return {o for e in self.entries() if e.kind == "swept" for o in e.body["orders"]}
+
     def _newest(self) -> WitnessedHead:
         """Return the newest entry that is known here, or where the chain starts."""
         if not self._entries:
@@ -341,7 +362,9 @@ class Ledger:
         first = self.entries()[0].body
         if (first.get("unit"), first.get("namespace")) != (unit, namespace):
             raise TrustError("ledger.other_base", "the ledger belongs to another customer base")
-        replies = {e.body["order"]: e.body["reply"] for e in self.entries() if e.kind == "reply"}
+        told = {e.body["order"]: e.body["reply"] for e in self.entries() if e.kind == "reply"}
+        swept = self._swept()
+        replies = {order: reply for order, reply in told.items() if order not in swept}
         rows = self._connection.execute("SELECT order_digest, reply FROM replies")
         # One reply in memory at a time: together they may be larger than the machine's.
         if {order: canonical.digest(bytes(reply)) for order, reply in rows} != replies:

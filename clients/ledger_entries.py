@@ -7,12 +7,14 @@ lost one, which its first entry names, so that nobody can go on with both.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from sqlite3 import Connection
 from typing import Any
 
 from fedcore import canonical
 from fedcore.bulletins import WitnessedHead
 from fedcore.errors import InvalidRecordError, TrustError
+from fedcore.rounds import Order
 
 GENESIS = WitnessedHead(sequence=0, hash=bytes(32).hex())
 SCHEMA = (
@@ -32,12 +34,13 @@ _FIELDS = {
     "reserve": {"run_id", "permit", "event", "exchanges", "at"},
     "order": {"run_id", "round", "attempt", "order"},
     "reply": {"order", "reply"},
+    "swept": {"run_id", "orders", "days", "holds", "at"},
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger: kind `open`, `reserve`, `order` or `reply`."""
+    """One line of the ledger: kind `open`, `reserve`, `order`, `reply` or `swept`."""
 
     sequence: int
     hash: str
@@ -88,3 +91,17 @@ def read_entry(previous: WitnessedHead, sequence: int, body: bytes, found: str) 
     if missing:
         raise KeyError(*sorted(missing))
     return Entry(sequence=sequence, hash=found, kind=value["kind"], body=value)
+
+
+def order_body(order: Order, at: datetime) -> dict[str, Any]:
+    """Return the entry of an order that is begun."""
+    return {
+        "kind": "order",
+        "order": order.digest,
+        "run_id": order.run_id,
+        "round": order.round,
+        "attempt": order.attempt,
+        "model": order.model,
+        "needed_until": order.deadline_at.isoformat(),
+        "at": at.isoformat(),
+    }

@@ -118,6 +118,7 @@ class Node(Site):
             epsilon_granted=grant.epsilon if grant else 0.0,
             use=use,
             bounds=policy.bounds_of(self.settings, use, now, admitted.permit.ledger_caps),
+            update_retention_days=admitted.permit.update_retention_days,
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:

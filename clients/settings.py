@@ -125,6 +125,8 @@ class NodeSettings(BaseSettings):
         accepted_server_versions: the server versions that this unit works with; None for all.
         maintenance_windows: hours of the week in UTC, such as `Sat 02:00-06:00`, in which the unit
             takes part in nothing.
+        update_retention_days: for how long sent updates are kept at the node at most; None for as
+            long as each run's permit says.
     """
 
     model_config = SettingsConfigDict(
@@ -161,6 +163,7 @@ class NodeSettings(BaseSettings):
     year_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
     accepted_server_versions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     maintenance_windows: tuple[WindowText, ...] = ()
+    update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
     columns: dict[Text, Text] = Field(default_factory=dict)
     values: dict[Text, dict[Text, tuple[Spelling, ...]]] = Field(default_factory=dict)
     absent_fields: tuple[Text, ...] = ()

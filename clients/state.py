@@ -91,6 +91,11 @@ class StateDir:
         return self.root / "readings.db"
 
     @property
+    def holds(self) -> Path:
+        """The legal holds."""
+        return self.root / "holds.json"
+
+    @property
     def lock(self) -> Path:
         """What one process at a time holds: to speak with governance, to number an opt-out."""
         return self.root / "state.lock"

@@ -63,7 +63,8 @@ class Permit(Record):
 
     Guarantees: names one run and kind, one plan, one DPIA version, the exact cohort with its keys
         and minimum, the server's and the author's key, and a time window in one realm.
-    `ledger_caps` are those that the DPIA binds the units' ledgers to.
+    `ledger_caps` are those that the DPIA binds the units' ledgers to; `update_retention_days` says
+    for how long it lets a node keep an update that it has sent.
     """
 
     schema_name: Literal["permit/1"] = Field(default="permit/1", alias="schema")
@@ -90,6 +91,7 @@ class Permit(Record):
     not_before: At
     expires_at: At
     ledger_caps: EpsilonCaps | None = None
+    update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
 
     def grant(self, unit: str) -> NodeGrant | None:
         """Return the unit's grant, or None when it is not of the cohort."""

@@ -113,6 +113,9 @@ def verify_bindings(documents: Documents) -> None:
         "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),
         "delta": permit.delta <= bindings.delta_cap,
         "caps on ledgers": permit.ledger_caps == bindings.ledger_caps,
+        # Permits of before do not say it.
+        "retention of updates": permit.update_retention_days
+        in {None, bindings.update_retention_days},
         "minimum of units": permit.minimum_cohort >= bindings.minimum_units,
     }
     broken = [name for name, holds in within.items() if not holds]

@@ -210,6 +210,7 @@ def _permit_of(desk: Desk, facts: GateFacts, stored: StoredDpia, run_id: str, ke
             desk.now, desk.settings.permit_valid_s, standing_of(stored).force_ends_at
         ),
         ledger_caps=dpia.bindings.ledger_caps,
+        update_retention_days=dpia.bindings.update_retention_days,
     )
 
 

@@ -162,6 +162,21 @@ def test_an_input_that_the_dpias_review_does_not_allow_fails(world, failures, ve
     assert "does not cover: features (" in found["dpia.bindings"]
 
 
+@pytest.mark.parametrize(("bound", "permitted"), [(None, 5), (0, 5), (5, 0)])
+def test_a_permit_with_another_retention_than_the_dpia_fails(world, failures, bound, permitted):
+    dpia = changed_part("bindings", update_retention_days=bound)
+    permit = changed(update_retention_days=permitted)
+    found = failures(world, world.evidence(permit=permit, dpia=dpia))
+    assert "does not cover: retention of updates (" in found["dpia.bindings"]
+
+
+@pytest.mark.parametrize("permitted", [None, 5])
+def test_a_permit_with_the_dpias_retention_or_of_before_passes(world, failures, permitted):
+    dpia = changed_part("bindings", update_retention_days=5)
+    permit = changed(update_retention_days=permitted)
+    assert failures(world, world.evidence(permit=permit, dpia=dpia)) == {}
+
+
 @pytest.mark.parametrize("state", ["suspended", "withdrawn", "expired", "advised"])
 def test_a_dpia_in_any_other_state_fails(world, failures, state):
     found = failures(world, world.evidence(dpia_decision=changed(state=state)))

@@ -119,6 +119,9 @@ def test_a_permit_carries_the_caps_that_the_dpia_binds_ledgers_to(world):
     assert world.permit().ledger_caps is None
     caps = EpsilonCaps(purpose=6.0, year=2.5)
     before = world.dpia()
-    bindings = before.bindings.model_copy(update={"ledger_caps": caps})
+    days = next(kept.days for kept in before.retention if kept.what == "updates")
+    kept = {"ledger_caps": caps, "update_retention_days": days}
+    bindings = before.bindings.model_copy(update=kept)
     world.take_into_force(world.dpia(version=2, bindings=bindings))
     assert world.permit("run-2").ledger_caps == caps
+    assert world.permit("run-2").update_retention_days == days
