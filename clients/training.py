@@ -11,22 +11,26 @@ Guarantees: what is returned depends on customers only through clipped sums with
     it takes otherwise, and whether they do so, depends on the processor.
 """
 
+import math
 import os
+from functools import partial
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from torch import Tensor
 
 from clients.data import Examples
 from fedcore.plans import TrainingPlan
-from fedcore.privacy.mechanisms import BoundedSumOptimizer
+from fedcore.privacy.engines import PerExample, Terms, engine_for
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.task import Task, load_into
 from fedcore.weights import Weights
 
-BATCH_ROWS = 256
+log = structlog.get_logger("fedpact.node")
+
+MAX_BATCH_ROWS = 256
 # Read by MKL before a process's first product, whatever the operator's environment says.
 os.environ["MKL_CBWR"] = "COMPATIBLE"
 
@@ -46,30 +50,41 @@ def train_locally(
     noise, sampling = streams
     module = task.build(plan.model, examples.features.shape[1])
     load_into(module, weights)
-    model = GradSampleModule(module, loss_reduction="sum")
-    optimizer = _optimizer(model, plan, public_n, noise)
+    engine = engine_for(module, _terms(plan, public_n, noise))
+    if isinstance(engine, PerExample):
+        log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
+    optimizer = engine.optimizer
     features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
+    rows = batch_rows(plan.privacy.sampling_rate * public_n)
     for _ in range(plan.privacy.local_steps):
         picked = _poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
-        batches = torch.split(picked, BATCH_ROWS)
+        batches = torch.split(picked, rows)
         for batch in batches:
             optimizer.zero_grad()
-            _backward(task, model, features[batch], labels[batch])
+            inputs, targets = _padded(features[batch], rows), _padded(labels[batch], rows)
+            engine.backward(inputs, partial(_losses, task, targets), len(batch))
             optimizer.signal_skip_step(do_skip=batch is not batches[-1])
             optimizer.step()
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
 
-def _optimizer(
-    model: GradSampleModule, plan: TrainingPlan, public_n: int, noise: KeyStream
-) -> BoundedSumOptimizer:
-    terms = plan.privacy
-    return BoundedSumOptimizer(
-        torch.optim.SGD(model.parameters(), lr=plan.algorithm.local_learning_rate),
-        noise_multiplier=terms.noise_multiplier,
-        max_grad_norm=terms.l2_clip_norm,
-        expected_batch_size=terms.sampling_rate * public_n,
+def batch_rows(expected: float) -> int:
+    """Return the rows of every batch, of samples that have so many examples on average.
+
+    A public number, so that a batch's shape says nothing: a multiple of 16 that most samples fit
+    into, and at most MAX_BATCH_ROWS; a larger sample is taken in several batches.
+    """
+    likely = expected + 2 * math.sqrt(expected)
+    return min(MAX_BATCH_ROWS, 16 * math.ceil(likely / 16))
+
+
+def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
+    return Terms(
+        learning_rate=plan.algorithm.local_learning_rate,
+        noise_multiplier=plan.privacy.noise_multiplier,
+        l2_clip_norm=plan.privacy.l2_clip_norm,
+        divisor=plan.privacy.sampling_rate * public_n,
         noise=noise,
     )
 
@@ -79,14 +94,12 @@ def _poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
 
 
-def _backward(task: Task, model: GradSampleModule, features: Tensor, labels: Tensor) -> None:
-    """Leave the gradient of each of at most BATCH_ROWS examples in its parameter."""
-    count = len(labels)
-    rows = features.new_zeros((BATCH_ROWS, features.shape[1]))
-    targets = labels.new_zeros(BATCH_ROWS)
-    rows[:count], targets[:count] = features, labels
-    # Opacus' hooks want an input that asks for gradients.
-    outputs = model(rows.requires_grad_())
-    task.losses(outputs, targets).sum().backward()  # type: ignore[no-untyped-call]
-    for parameter in model.parameters():
-        vars(parameter)["grad_sample"] = vars(parameter)["grad_sample"][:count]
+def _losses(task: Task, targets: Tensor, outputs: Tensor) -> Tensor:
+    return task.losses(outputs, targets)
+
+
+def _padded(values: Tensor, rows: int) -> Tensor:
+    """Return the values with zeros below them, so that there are so many rows."""
+    padded = values.new_zeros((rows, *values.shape[1:]))
+    padded[: len(values)] = values
+    return padded

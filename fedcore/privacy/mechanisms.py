@@ -8,6 +8,7 @@ Reference: Abadi et al. (2016), arXiv 1607.00133, algorithm 1, with the sum divi
 """
 
 import math
+from typing import Any
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fedcore.errors import InvalidRecordError
+from fedcore.privacy.bookkeeping import Books
 from fedcore.privacy.noise import KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
 _MIN_CLIP_NORM = 1e-100
+_MIN_PRODUCT_CLIP_NORM = 1e-6
 
 
 class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -78,6 +81,36 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
         """Divide each `grad` by the public constant."""
         for parameter in self.params:
             parameter.grad /= self.expected_batch_size
+
+
+class BookKeepingOptimizer(BoundedSumOptimizer):
+    """The same step from the books of a module, without the gradient of any one example.
+
+    Guarantees: as `BoundedSumOptimizer`.
+    Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-6: the norms of
+        gradients at outputs that small would vanish before they are multiplied.
+    """
+
+    def __init__(self, optimizer: Optimizer, books: Books, **terms: Any) -> None:
+        super().__init__(optimizer, **terms)
+        if self.max_grad_norm < _MIN_PRODUCT_CLIP_NORM:
+            raise InvalidRecordError(
+                "privacy.clip_norm_invalid", "the clip norm must be at least 1e-6"
+            )
+        self._books = books
+
+    @property
+    def grad_samples(self) -> list[Tensor]:
+        """What Opacus' step asks only whether there is any of: the trained parameters."""
+        return list(self.params)
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped sum of the batch in the books to each parameter's `summed_grad`."""
+        sums = self._books.sums(clip_factors(self._books.norms(), self.max_grad_norm))
+        for parameter in self.params:
+            so_far = parameter.summed_grad
+            total = sums[parameter]
+            parameter.summed_grad = total if so_far is None else so_far + total
 
 
 def clip_factors(norms: Tensor, l2_clip_norm: float) -> Tensor:

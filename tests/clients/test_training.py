@@ -13,6 +13,8 @@ from clients import training
 from clients.data import Examples
 from clients.training import train_locally
 from fedcore.plans import Algorithm, ModelSpec
+from fedcore.privacy import engines
+from fedcore.privacy.mechanisms import BookKeepingOptimizer
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.churn import task
 from fedcore.tasks.task import shapes_of
@@ -142,26 +144,31 @@ def test_an_examples_gradient_is_the_same_to_the_last_bit_whoever_stands_beside_
     plan_of, model, monkeypatch
 ):
     seen = []
-    original = training._backward
 
-    def watched(task_, module, features, labels):
-        original(task_, module, features, labels)
-        found = [
-            parameter.grad_sample.reshape(len(labels), -1) for parameter in module.parameters()
-        ]
-        seen.append(torch.cat(found, dim=1).numpy())
+    class Watched(BookKeepingOptimizer):
+        def clip_and_accumulate(self):
+            uses = self._books._uses.values()
+            parts = [part for use in uses for part in (*use.given, *use.gradients)]
+            seen.append(torch.cat([*parts, self._books.norms()[:, None]], dim=1).detach().numpy())
+            super().clip_and_accumulate()
 
-    monkeypatch.setattr(training, "_backward", watched)
+    monkeypatch.setattr(engines, "BookKeepingOptimizer", Watched)
     plan = plan_of(model)
     weights, everyone = weights_of(plan, seed=1), customers(300)
-    trained(plan, weights, everyone)
+    trained(plan, weights, everyone, public_n=1000)
     together = np.concatenate(seen)
     assert [len(batch) for batch in seen] == [256, 44]
     for place in (0, 1, 100, 255, 256, 299):
         seen.clear()
         alone = Examples(everyone.features[place : place + 1], everyone.labels[place : place + 1])
-        trained(plan, weights, alone)
+        trained(plan, weights, alone, public_n=1000)
         assert np.array_equal(seen[0][0], together[place])
+
+
+def test_the_shape_of_a_batch_is_a_public_number():
+    assert [training.batch_rows(expected) for expected in (0.5, 9, 48, 64, 200, 1e9)] == [
+        *(16, 16, 64, 80, 240, 256)
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])

@@ -1,0 +1,219 @@
+"""Clipped sums of per-customer gradients out of one backward pass, without those gradients.
+
+Kept is what a layer was given (a) and the gradient at what it gave (g). A linear layer's gradient
+of one example is the outer product of g and a, so that its norm is |g| |a|, and the clipped sum
+over all examples is one weighted product; embeddings and layer norms have forms of their own.
+Where an example uses a layer several times (positions of a sequence, a layer that is used twice)
+its products can cancel, and rounding with them: the norm is then taken larger by more than
+rounding can make of it.
+
+Guarantees: an example's part of a sum has at most the norm that its factor promises; it depends
+    on the example's own row only, if the caller's batches have one shape.
+Reference: Goodfellow (2015), arXiv 1510.01799; Li et al. (2022), arXiv 2110.05679; Bu et al.
+    (2022), arXiv 2210.00038.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Of the sum of the products' norms: far above what rounding in float64 adds up to.
+_CANCELLATION = 2.0**-15
+
+
+@dataclass
+class _Uses:
+    """What one layer was given and gave in a batch, for each use of it, and the gradients there."""
+
+    given: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+
+
+class Books:
+    """What the layers of a module were given in one batch, and the gradients at their outputs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        """Watch a module for which `is_supported` holds."""
+        self._uses = {layer: _Uses() for layer in _trained_layers(module)}
+        for layer in self._uses:
+            layer.register_forward_hook(self._note)
+
+        self._count = 0
+
+    def backward(self, losses: Tensor, count: int) -> None:
+        """Take the gradients of the first `count` examples' losses, shape (n,), at every layer.
+
+        Nothing else is computed: no gradient of a parameter.
+        """
+        self._count = count
+        used = [uses for uses in self._uses.values() if uses.outputs]
+        outputs = list(chain.from_iterable(uses.outputs for uses in used))
+        found = iter(torch.autograd.grad(losses.sum(), outputs, materialize_grads=True))
+        for uses in used:
+            uses.gradients = [next(found)[:count] for _ in uses.outputs]
+            uses.given = [given[:count] for given in uses.given]
+            uses.outputs = []
+
+    def norms(self) -> Tensor:
+        """Return an upper bound of the norm of each example's gradient, shape (n,).
+
+        Equal to the norm to 1e-4 of the sum of an example's products, and to rounding where every
+        layer is used once by an example. Not finite where something of the example is not.
+        """
+        squares = torch.zeros(self._count, dtype=torch.float64)
+        for layer, uses in self._uses.items():
+            if uses.gradients:
+                squares = squares + _square_norms(layer, *_positions(layer, uses))
+        return squares.sqrt()
+
+    def sums(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return each trained parameter's sum of gradients, weighted by factors (n,), and forget
+        the batch. An example of factor zero adds exactly zero, whatever it holds.
+        """
+        kept = factors > 0
+        total: dict[nn.Parameter, Tensor] = {}
+        for layer, uses in self._uses.items():
+            if uses.gradients:
+                given, gradients = _positions(layer, uses)
+                weighted = gradients * factors[:, None, None]
+                if not kept.all():  # zero times infinity is no number
+                    given, weighted = given[kept], weighted[kept]
+                total |= _weighted_sums(layer, given, weighted)
+            else:
+                total |= {parameter: torch.zeros_like(parameter) for parameter in _trained(layer)}
+            self._uses[layer] = _Uses()
+        return total
+
+    def _note(self, layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
+        uses = self._uses[layer]
+        uses.given.append(given[0].detach())
+        uses.outputs.append(output)
+
+
+def is_supported(module: nn.Module) -> bool:
+    """Return whether every trained parameter belongs to one float64 layer of a kind known here."""
+    found = list(chain.from_iterable(_trained(layer) for layer in module.modules()))
+    known = list(chain.from_iterable(_trained(layer) for layer in _trained_layers(module)))
+    return (
+        len(found) == len(known)
+        and len(set(map(id, found))) == len(found)
+        and all(parameter.dtype == torch.float64 for parameter in found)
+    )
+
+
+def _trained(layer: nn.Module) -> list[nn.Parameter]:
+    return [p for p in layer.parameters(recurse=False) if p.requires_grad]
+
+
+def _trained_layers(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if _is_known(layer) and _trained(layer)]
+
+
+def _is_known(layer: nn.Module) -> bool:
+    # By exact type: a subclass may compute something else.
+    if type(layer) is nn.Embedding:
+        return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+    return type(layer) is nn.Linear or (
+        type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1
+    )
+
+
+def _positions(layer: nn.Module, uses: _Uses) -> tuple[Tensor, Tensor]:
+    """Return given (n, t, a) and gradients (n, t, g) of a layer, all its uses beside each other.
+
+    Given are, of an embedding, its indices (n, t); of a layer norm, its normalised input.
+    """
+    given = [_given(layer, one) for one in uses.given]
+    gradients = [_wide(one) for one in uses.gradients]
+    if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+        pairs = zip(given, gradients, strict=True)
+        gradients = [g.masked_fill((i == layer.padding_idx)[..., None], 0.0) for i, g in pairs]
+    if len(given) == 1:
+        return given[0], gradients[0]
+    return torch.cat(given, dim=1), torch.cat(gradients, dim=1)
+
+
+def _given(layer: nn.Module, given: Tensor) -> Tensor:
+    if isinstance(layer, nn.Embedding):
+        return given.reshape(len(given), math.prod(given.shape[1:]))
+    if isinstance(layer, nn.LayerNorm):
+        return _wide(nn.functional.layer_norm(given, layer.normalized_shape, eps=layer.eps))
+    return _wide(given)
+
+
+def _wide(values: Tensor) -> Tensor:
+    # Widths spelled out: of no example at all they could not be inferred.
+    return values.reshape(len(values), math.prod(values.shape[1:-1]), values.shape[-1])
+
+
+def _square_norms(layer: nn.Module, given: Tensor, gradients: Tensor) -> Tensor:
+    """Return the square of each example's bound over the layer's trained parameters, shape (n,)."""
+    parts = torch.linalg.vector_norm(gradients, dim=2)
+    squares = gradients.new_zeros(len(gradients))
+    if _trains(layer, "weight"):
+        if isinstance(layer, nn.Linear):
+            parts_of_weight = parts * torch.linalg.vector_norm(given, dim=2)
+            squares = squares + _square(parts_of_weight, lambda: _products(given, gradients))
+        elif isinstance(layer, nn.Embedding):
+            squares = squares + _square(parts, lambda: _same(given, gradients))
+        else:
+            scaled = gradients * given
+            squares = squares + _square(
+                torch.linalg.vector_norm(scaled, dim=2), lambda: _summed(scaled)
+            )
+    if _trains(layer, "bias"):
+        squares = squares + _square(parts, lambda: _summed(gradients))
+    return squares
+
+
+def _square(parts: Tensor, joint: Callable[[], Tensor]) -> Tensor:
+    """Return squared norms from those of the parts, shape (n, t), that add up to a gradient.
+
+    One part is the gradient; of several, `joint` computes the square, in which they may cancel.
+    """
+    if parts.shape[1] == 1:
+        return parts[:, 0].square()
+    return joint().clamp(min=0.0) + (_CANCELLATION * parts.sum(dim=1)).square()
+
+
+def _products(given: Tensor, gradients: Tensor) -> Tensor:
+    grams = torch.bmm(given, given.mT) * torch.bmm(gradients, gradients.mT)
+    return grams.sum(dim=(1, 2))
+
+
+def _same(indices: Tensor, gradients: Tensor) -> Tensor:
+    same = indices[:, :, None] == indices[:, None, :]
+    return (torch.bmm(gradients, gradients.mT) * same).sum(dim=(1, 2))
+
+
+def _summed(parts: Tensor) -> Tensor:
+    return parts.sum(dim=1).square().sum(dim=1)
+
+
+def _weighted_sums(layer: nn.Module, given: Tensor, weighted: Tensor) -> dict[nn.Parameter, Tensor]:
+    sums: dict[nn.Parameter, Tensor] = {}
+    flat = weighted.flatten(0, 1)
+    if _trains(layer, "weight"):
+        sums[layer.get_parameter("weight")] = _weight_sum(layer, given.flatten(0, 1), flat)
+    if _trains(layer, "bias"):
+        sums[layer.get_parameter("bias")] = flat.sum(dim=0)
+    return sums
+
+
+def _weight_sum(layer: nn.Module, given: Tensor, weighted: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return weighted.mT @ given
+    if isinstance(layer, nn.Embedding):
+        return torch.zeros_like(layer.weight).index_add_(0, given, weighted)
+    return (weighted * given).sum(dim=0)
+
+
+def _trains(layer: nn.Module, name: str) -> bool:
+    parameter = getattr(layer, name, None)
+    return parameter is not None and parameter.requires_grad
