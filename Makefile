@@ -59,7 +59,7 @@ test: lint types
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 $(ARGS)
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup $(ARGS)
 
 bench: install
 	@test -n "$(NAME)" || { echo 'usage: make bench NAME=demo [ARGS=--json]' >&2; exit 2; }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from fedcore.contracts import Contract
+from fedcore.contracts import Contract, ContractField
 from fedcore.errors import DataError
 
 Spellings = Mapping[str, tuple[str, ...]]
@@ -21,10 +21,30 @@ class ColumnMapping:
     Attributes:
         columns: the source's column for a column of the contract; others have the contract's name.
         values: by column of the contract, the source's spellings of each of its values.
+        absent: the fields of the contract that the unit has declared to lack; never found out from
+            rows.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Spellings] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    def present(self, contract: Contract) -> tuple[ContractField, ...]:
+        """Return the contract's fields that the source has."""
+        return tuple(known for known in contract.fields if known.name not in self.absent)
+
+    def verify_has(self, fields: set[str]) -> None:
+        """Refuse a plan that reads what the unit has declared to lack.
+
+        Raises: DataError `data.field_absent`.
+        """
+        lacking = sorted(fields & set(self.absent))
+        if lacking:
+            raise DataError(
+                "data.field_absent",
+                f"the plan reads what this unit lacks: {', '.join(lacking)}. Have the plan say so, "
+                "or take it out of absent_fields when the source has it",
+            )
 
     def source_columns(self, columns: list[str]) -> list[str]:
         """Return what these columns of the contract are called in the source, in their order.
@@ -51,12 +71,20 @@ class ColumnMapping:
         return frame.with_columns(pl.col(name).replace(table) for name, table in tables.items())
 
     def verify_fits(self, contract: Contract) -> None:
-        """Refuse spellings where a contract has no list of values, and those that mean two things.
+        """Refuse spellings where a contract has no list of values, those that mean two things, and
+        the absence of what every unit must have.
 
-        Raises: DataError `data.mapping_unfit`.
+        Raises: DataError `data.mapping_unfit`, `data.absence_not_allowed`.
         """
+        needed = [f.name for f in contract.fields if f.availability is None]
+        missed = [name for name in needed if name in self.absent]
+        if missed:
+            raise DataError(
+                "data.absence_not_allowed",
+                f"absent_fields: the contract wants at every unit: {', '.join(missed)}",
+            )
         listed = _listed_values(contract)
-        for column in (contract.subject.column, *contract.field_by_name):
+        for column in (contract.subject.column, *_day_columns(contract), *contract.field_by_name):
             if column in self.values and column not in listed:
                 raise DataError(
                     "data.mapping_unfit",
@@ -71,7 +99,8 @@ class ColumnMapping:
         It is no fault: another version of the contract may have it.
         """
         listed = _listed_values(contract)
-        known = {contract.subject.column, contract.label.name, *contract.field_by_name}
+        named = {contract.subject.column, contract.label.name, *contract.field_by_name}
+        known = named.union(_day_columns(contract))
         columns = [f"columns.{name}" for name in self.columns if name not in known]
         values = [
             f"values.{column}.{value}"
@@ -79,7 +108,13 @@ class ColumnMapping:
             for value in spellings
             if value not in listed.get(column, ())
         ]
-        return sorted(columns + values)
+        fields = contract.field_by_name
+        absent = [f"absent_fields.{name}" for name in self.absent if name not in fields]
+        return sorted(columns + values + absent)
+
+
+def _day_columns(contract: Contract) -> tuple[str, ...]:
+    return (contract.row_day.column,) if contract.row_day else ()
 
 
 def _listed_values(contract: Contract) -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from clients.admission import (
     verify_cosignatures,
     verify_vouched,
 )
-from clients.data import Examples, load_examples
+from clients.data import Examples, Inputs, load_examples
 from clients.ledger import Reservation
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
@@ -50,7 +50,7 @@ class Node(Site):
         Raises: FedError of permit, policy, check or bulletin.
         """
         admitted = admit(self, request)
-        self.require_checked(admitted.plan.contract)
+        self.require_checked(admitted.plan)
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
         verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word
@@ -75,7 +75,7 @@ class Node(Site):
         if stored is not None:
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
-        self.require_checked(admitted.plan.contract)
+        self.require_checked(admitted.plan)
         self.ledger.begin(order, self._reservation(admitted), self.runtime.clock.now())
         bulletin = self.witnessed_bulletin()
         verify_vouched(self, admitted)
@@ -114,14 +114,18 @@ class Node(Site):
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now, opt-outs and consents applied. Raises: DataError."""
+        """Return what the node trains on now; opt-outs, consents and retention are applied.
+
+        Raises: DataError.
+        """
         contract = self.contract(plan.contract)
         return load_examples(
             source_of(self.settings),
             contract,
-            plan.features,
+            Inputs(plan.features, plan.absent_at(self.settings.unit)),
             self.pseudonymiser(contract),
             self.opt_outs.left_out(contract, plan.purpose),
+            self.runtime.clock.now().date(),
         )
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:

@@ -6,6 +6,7 @@ from datetime import datetime
 from clients.maintenance import in_maintenance
 from clients.settings import NodeSettings
 from fedcore.contracts import Contract, purpose_line
+from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin
 from fedcore.permits import Permit, public_n_of
@@ -25,12 +26,14 @@ def verify_policy(
     """Hold a permitted plan, and the server that asks, against the unit's policy.
 
     Args: `server_version` is the server's own word, unsigned: it finds mistakes, not liars.
-    Raises: RefusedError with every reason of `policy.purpose_not_allowed`,
+    Raises: RefusedError with every reason of `contract.purpose_unknown`,
+        `plan.absence_unsaid`, `plan.absence_unfit`, `policy.purpose_not_allowed`,
         `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
         `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
         `policy.server_version_not_accepted`, `policy.maintenance`.
     """
     reasons = [
+        *_contract_reasons(plan, contract),
         *_purpose_reasons(settings, plan, contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
@@ -39,10 +42,22 @@ def verify_policy(
         raise RefusedError(reasons)
 
 
+def _contract_reasons(plan: TrainingPlan, contract: Contract) -> Iterator[Reason]:
+    """Governance should have refused these; a node does not rest on that."""
+    if plan.purpose not in {purpose.id for purpose in contract.purposes}:
+        yield "contract.purpose_unknown", "the plan's purpose is not in the contract's tree"
+    if unsaid_absences(plan.features, contract):
+        yield "plan.absence_unsaid", "the plan takes a field that may be absent as if it were not"
+    if unfit_absences(plan.features, contract):
+        yield "plan.absence_unfit", "the plan's rule for an absent field does not fit the contract"
+
+
 def _purpose_reasons(
     settings: NodeSettings, plan: TrainingPlan, contract: Contract
 ) -> Iterator[Reason]:
-    if not set(purpose_line(contract.purposes, plan.purpose)) & set(settings.purposes):
+    known = plan.purpose in {purpose.id for purpose in contract.purposes}
+    line = purpose_line(contract.purposes, plan.purpose) if known else ()
+    if not set(line) & set(settings.purposes):
         yield "policy.purpose_not_allowed", "the unit does not take part in this purpose"
     if settings.tasks is not None and plan.task not in settings.tasks:
         yield "policy.task_not_allowed", "the unit does not take part in this task"

@@ -97,6 +97,7 @@ class NodeSettings(BaseSettings):
         columns: the source's column for a column of the contract that has another name there.
         values: by column of the contract (a category or the label), the source's spellings of its
             values.
+        absent_fields: the fields of the contract that this unit does not have.
         governance_url: where governance answers.
         governance_key: governance's public key, 64 hex digits.
         subject_namespace: the subject-identifier rule; with the unit it names the customer base.
@@ -153,6 +154,7 @@ class NodeSettings(BaseSettings):
     maintenance_windows: tuple[WindowText, ...] = ()
     columns: dict[Text, Text] = Field(default_factory=dict)
     values: dict[Text, dict[Text, tuple[Spelling, ...]]] = Field(default_factory=dict)
+    absent_fields: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _mapped_once(self) -> Self:
@@ -163,6 +165,13 @@ class NodeSettings(BaseSettings):
             found = [text for texts in spellings.values() for text in texts]
             if len(set(found)) != len(found):
                 raise ValueError(f"values.{column}: one spelling is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _absent_or_named(self) -> Self:
+        named = sorted(set(self.absent_fields) & (self.columns.keys() | self.values.keys()))
+        if named:
+            raise ValueError(f"absent_fields: {named[0]} is under columns or values too; choose")
         return self
 
     @model_validator(mode="after")

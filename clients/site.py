@@ -23,6 +23,7 @@ from fedcore.contracts import Contract
 from fedcore.errors import DataError, MismatchError, RefusedError, UnreachableError
 from fedcore.handovers import GovernanceKeys
 from fedcore.optouts import Bulletin, BulletinRequest, OptOutEvent
+from fedcore.plans import TrainingPlan
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
 from fedcore.trust import verify_bulletin, verify_bulletin_time
@@ -80,15 +81,17 @@ class Site:
             contract until a later check succeeds.
         """
         contract = self.contract(contract_digest)
-        now = self.runtime.clock.now()
+        absent, now = self.settings.absent_fields, self.runtime.clock.now()
         try:
-            faults = check_source(source_of(self.settings), contract, self.pseudonymiser(contract))
+            faults = check_source(
+                source_of(self.settings), contract, self.pseudonymiser(contract), now.date()
+            )
             if self.settings.faulty_rows == "refuse":
                 refuse_faults(faults)
         except DataError:
-            self.state.set_checked(available=False, at=now, contract=contract_digest)
+            self.state.set_checked(available=False, at=now, contract=contract_digest, absent=absent)
             raise
-        self.state.set_checked(available=True, at=now, contract=contract_digest)
+        self.state.set_checked(available=True, at=now, contract=contract_digest, absent=absent)
         log.info("node.checked", unit=self.settings.unit, faults=faults.sentence())
         return faults
 
@@ -237,15 +240,18 @@ class Site:
             log.warning("governance.unreachable", unit=self.settings.unit)
             return self.opt_outs.verify_fresh(self.runtime.clock)
 
-    def require_checked(self, contract: str) -> None:
-        """Refuse unless the operator's last check found the source fit for this contract.
+    def require_checked(self, plan: TrainingPlan) -> None:
+        """Refuse unless the operator's last check found the source fit for the plan's contract, and
+        the plan reads no field that the unit has declared to lack.
 
-        Raises: RefusedError `node.unchecked`.
+        Raises: RefusedError `node.unchecked`; DataError `data.field_absent`.
         """
-        if not self.state.checked(contract):
+        if not self.state.checked(plan.contract, self.settings.absent_fields):
             raise RefusedError(
                 [("node.unchecked", "run `fedpact node check` and mend what it names")]
             )
+        read = {feature.field for feature in plan.features} - plan.absent_at(self.settings.unit)
+        source_of(self.settings).mapping.verify_has(read)
 
     def contract(self, digest: str) -> Contract:
         """Return the signed contract of this digest, fetched once and kept.

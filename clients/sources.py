@@ -65,7 +65,8 @@ class Rows:
 
 def source_of(settings: NodeSettings) -> Source:
     """Return the source that the settings name."""
-    return Source(settings.source, ColumnMapping(settings.columns, settings.values))
+    mapping = ColumnMapping(settings.columns, settings.values, settings.absent_fields)
+    return Source(settings.source, mapping)
 
 
 def load_rows(source: Source, columns: list[str]) -> Rows:

@@ -182,20 +182,27 @@ class StateDir:
         """Return where a fetched contract is kept."""
         return self.root / "contracts" / f"{digest.removeprefix('sha256:')}.json"
 
-    def checked(self, contract: str) -> bool:
-        """Return whether the operator's last check found the source fit for this contract."""
+    def checked(self, contract: str, absent: tuple[str, ...] = ()) -> bool:
+        """Return whether the operator's last check found the source fit for this contract, with
+        just these fields declared absent.
+        """
         fit = {"available": True, "contract": contract}
         try:
             value = json.loads(self._check(contract).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return isinstance(value, dict) and value == {**value, **fit}
+        if not isinstance(value, dict) or value != {**value, **fit}:
+            return False
+        return bool(value.get("absent", []) == sorted(absent))
 
-    def set_checked(self, *, available: bool, at: datetime, contract: str) -> None:
+    def set_checked(
+        self, *, available: bool, at: datetime, contract: str, absent: tuple[str, ...] = ()
+    ) -> None:
         """Record a check's outcome; it stands until this contract is checked again, whatever
         becomes of others.
         """
         value = {"available": available, "at": at.isoformat(), "contract": contract}
+        value |= {"absent": sorted(absent)} if absent else {}
         write_atomically(self._check(contract), json.dumps(value).encode())
 
     def _check(self, contract: str) -> Path:

@@ -15,6 +15,18 @@ Basis = Literal[
     "public_task",
     "legitimate_interests",
 ]
+SpecialCondition = Literal[
+    "explicit_consent",
+    "employment_law",
+    "vital_interests",
+    "not_for_profit_body",
+    "manifestly_public",
+    "legal_claims",
+    "substantial_public_interest",
+    "health_care",
+    "public_health",
+    "archiving_or_research",
+]
 
 
 class Purpose(Part):
@@ -34,12 +46,32 @@ class SubjectRule(Part):
     normaliser: Literal["trim-upper/1"]
 
 
+class Table(Part):
+    """What the one table of customers is called, and what it holds; its key is the subject's
+    column: one row for each customer.
+    """
+
+    name: Text
+    text: Text | None = None
+
+
+class FieldBasis(Part):
+    """The legal basis that a field is held on, and of a special one what Art. 9(2) allows it by,
+    points (a) to (j) in their order.
+    """
+
+    basis: Basis
+    condition: SpecialCondition | None = None
+
+
 class ContractField(Part):
     """One column with its public bounds or categories.
 
-    `missing_value` is the public constant that stands for an empty numeric cell; without it an
-    empty cell breaks the contract. Sensitive, special and forbidden fields are never inputs of a
-    model.
+    `missing_value` is the public constant that stands for an empty numeric cell, and
+    `missing_category` the category that stands for an empty categorical one; without it an empty
+    cell breaks the contract. A field without `availability` is at every unit; of one that may be
+    absent at a unit, the plan says what happens there. Sensitive, special and forbidden fields are
+    never inputs of a model.
     """
 
     name: Text
@@ -49,7 +81,10 @@ class ContractField(Part):
     upper: float | None = None
     missing_value: float | None = None
     categories: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    missing_category: Text | None = None
+    availability: Literal["may_be_absent"] | None = None
     sensitivity: Literal["none", "sensitive", "special", "forbidden"] = "none"
+    legal_basis: FieldBasis | None = None
 
     @model_validator(mode="after")
     def _bounds_or_categories(self) -> Self:
@@ -63,6 +98,40 @@ class ContractField(Part):
             raise ValueError(f"field {self.name}: missing_value lies outside the bounds")
         return self
 
+    @model_validator(mode="after")
+    def _missing_category_is_one(self) -> Self:
+        stand_in = self.missing_category
+        if stand_in is not None and (self.kind != "categorical" or stand_in not in self.categories):
+            raise ValueError(f"field {self.name}: missing_category is none of its categories")
+        return self
+
+    @model_validator(mode="after")
+    def _special_needs_its_condition(self) -> Self:
+        needed = self.sensitivity == "special"
+        if self.legal_basis is not None and needed != (self.legal_basis.condition is not None):
+            raise ValueError(
+                f"field {self.name}: legal_basis has a condition of Art. 9(2) where the field is "
+                "special, only"
+            )
+        return self
+
+    @property
+    def missing(self) -> float | str | None:
+        """What stands for an empty cell; None when an empty cell breaks the contract."""
+        return self.missing_category if self.kind == "categorical" else self.missing_value
+
+    def holds(self, value: float | str) -> bool:
+        """Return whether a public constant could be a sound cell of this field."""
+        if self.kind == "categorical":
+            return value in self.categories
+        lower, upper = self.lower, self.upper
+        return (
+            not isinstance(value, str)
+            and lower is not None
+            and upper is not None
+            and lower <= value <= upper
+        )
+
 
 class Label(Part):
     """The binary outcome that is learnt, and over which horizon it is observed."""
@@ -73,11 +142,25 @@ class Label(Part):
     horizon_days: Annotated[int, Field(ge=1, le=3660)]
 
 
+class DayRule(Part):
+    """The column that tells a row's day, by which its age is told.
+
+    `iso-day/1`: a cell begins with a calendar day, `YYYY-MM-DD`; nothing else stands in it but a
+    time of day (with its zone) behind it, which is not read. The day counts as it is written, and
+    is held against today's in UTC.
+    """
+
+    column: Text
+    rule: Literal["iso-day/1"]
+
+
 class Contract(Record):
     """What every unit's rows look like. All constants come from public sources, never from rows.
 
     Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the
-        label and the subject column are no fields.
+        label, the subject and the day column are no fields.
+    With `row_day` a row that is more than `retention_days` old is read by no node; without it the
+    unit itself keeps its source within them.
     """
 
     schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")
@@ -85,17 +168,20 @@ class Contract(Record):
     version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     title: Text
     source: Text
+    table: Table | None = None
     subject: SubjectRule
     fields: Annotated[tuple[ContractField, ...], Field(min_length=1, max_length=2000)]
     label: Label
     purposes: Annotated[tuple[Purpose, ...], Field(min_length=1, max_length=500)]
     retention_days: Annotated[int, Field(ge=1, le=36600)]
+    row_day: DayRule | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         columns = [field.name for field in self.fields] + [self.label.name, self.subject.column]
+        columns += [self.row_day.column] if self.row_day else []
         if len(set(columns)) != len(columns):
-            raise ValueError("a column is named twice among fields, label and subject")
+            raise ValueError("a column is named twice among fields, label, subject and day")
         for purpose in self.purposes:
             purpose_line(self.purposes, purpose.id)
         return self

@@ -53,6 +53,17 @@ def open_conditions(acts: Iterable[ActRecord]) -> tuple[Condition, ...]:
     return tuple(found.values())
 
 
+def open_review(acts: Iterable[ActRecord]) -> ActRecord | None:
+    """Return the act that opened the review that nobody has closed since, or None."""
+    opened = None
+    for act in acts:
+        if act.act == "open_review":
+            opened = act
+        elif act.act == "close_review":
+            opened = None
+    return opened
+
+
 def force_ends_at(valid_until: datetime, acts: Iterable[ActRecord]) -> datetime:
     """Return when a DPIA in force stops yielding permits, if nobody acts: at its end, or when the
     first open condition is due.

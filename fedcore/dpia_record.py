@@ -105,6 +105,8 @@ class DpiaView(Part):
     Attributes:
         expiring: it is in force and must be followed by a new version soon.
         authority_due_at: until when the authority has time to answer, when it was asked.
+        review: the act that opened the review it is under. It says that somebody must look again,
+            and changes nothing about what may run.
     """
 
     record: Annotated[AnyDpia, Field(discriminator="schema_name")]
@@ -114,6 +116,16 @@ class DpiaView(Part):
     expiring: bool = False
     open_conditions: tuple[Condition, ...] = ()
     authority_due_at: At | None = None
+    review: ActRecord | None = None
+
+
+def allowed_inputs(dpia: AnyDpia) -> frozenset[str]:
+    """Return the fields that a plan under this DPIA may take as inputs: those of its bindings,
+    without what its review forbids or calls a proxy for something sensitive.
+    """
+    reviews = dpia.minimisation if isinstance(dpia, Dpia) else ()
+    refused = {review.field for review in reviews if review.verdict != "allowed"}
+    return frozenset(dpia.bindings.features) - refused
 
 
 def dpia_type(schema: object) -> type[Dpia] | type[DpiaV1]:

@@ -139,7 +139,9 @@ class PurposeBasis(Part):
 
 
 class FeatureReview(Part):
-    """Whether a model may see a field, and why; a proxy stands in for something sensitive."""
+    """Whether a model may see a field, and why. A proxy stands in for something sensitive: it is no
+    input either.
+    """
 
     field: Text = asked_by("Art. 5(1)(c)")
     verdict: Literal["allowed", "forbidden", "proxy"] = asked_by("Art. 5(1)(c)")

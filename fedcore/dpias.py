@@ -44,6 +44,8 @@ DpiaAct = Literal[
     "suspend",
     "resume",
     "withdraw",
+    "open_review",
+    "close_review",
     "comment",
 ]
 Level = Annotated[int, Field(ge=1, le=4)]

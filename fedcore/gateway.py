@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
+from fedcore.enforcement import OptOutStatus
 from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.record import At, Part, PublicKey, Realm, Text
@@ -141,7 +142,7 @@ class OfficeGateway(Protocol):
         """Revoke the permit of a run."""
 
     def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
-        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+        """Stop everything, or all of a unit, purpose, task or DPIA, and return the signed Stop."""
 
     def lift_stop(self, digest: str, reason: str) -> Envelope:
         """End a stop that another person has made and return the signed StopLift."""
@@ -157,6 +158,12 @@ class OfficeGateway(Protocol):
 
     def fetch_incident(self, number: int) -> IncidentHistory:
         """Return an incident as it stands now, with all its phases."""
+
+    def list_opt_outs(self, unit: str) -> tuple[OptOutStatus, ...]:
+        """Return how far each of a unit's opt-outs has come, and since when it acts."""
+
+    def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
+        """Return how far one of a unit's opt-outs has come, and since when it acts."""
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

@@ -12,6 +12,7 @@ import httpx
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
+from fedcore.enforcement import OptOutStatus, OptOutStatusList
 from fedcore.errors import FedError, InvalidRecordError, UnreachableError
 from fedcore.gateway import About
 from fedcore.gateway_answers import (
@@ -237,7 +238,7 @@ class HttpGateway:
         self._call("POST", f"/v1/permits/{_step(run_id)}/revocation", {"reason": reason})
 
     def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
-        """Stop everything, or all of a unit, purpose or DPIA, and return the signed Stop."""
+        """Stop everything, or all of a unit, purpose, task or DPIA, and return the signed Stop."""
         body = {"scope": scope, "subject": subject, "reason": reason}
         return self._envelope("POST", "/v1/stops", body)
 
@@ -265,6 +266,15 @@ class HttpGateway:
     def fetch_incident(self, number: int) -> IncidentHistory:
         """Return an incident as it stands now, with all its phases."""
         return self._part(IncidentHistory, "GET", f"/v1/incidents/{number}")
+
+    def list_opt_outs(self, unit: str) -> tuple[OptOutStatus, ...]:
+        """Return how far each of a unit's opt-outs has come, and since when it acts."""
+        parts = self._parts(OptOutStatusList, f"/v1/opt-outs/{_step(unit)}")
+        return tuple(status for part in parts for status in part.opt_outs)
+
+    def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
+        """Return how far one of a unit's opt-outs has come, and since when it acts."""
+        return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{_step(unit)}/{sequence}")
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""

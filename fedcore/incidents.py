@@ -103,7 +103,7 @@ class Incident(Record):
 
 
 class StopTarget(Part):
-    """What an incident stops; `subject` names the unit, purpose or DPIA."""
+    """What an incident stops; `subject` names the unit, purpose, task or DPIA."""
 
     scope: StopScope
     subject: Name | None = None

@@ -20,18 +20,33 @@ class TaskSpec(Part):
     models: tuple[Literal["logistic", "mlp"], ...]
 
 
+class Imputation(Part):
+    """The public constant that stands for a field at the units that lack it, and whether an input
+    of its own says so: 1 at a unit that lacks the field, 0 elsewhere.
+    """
+
+    impute: float | Text
+    indicator: bool
+
+
 class Feature(Part):
     """One input: a contract field and how its value becomes numbers.
 
     `scale`: public bounds to [-1, 1]; `log`: log(1 + value - lower), scaled likewise; `edges`: a
     piecewise-linear code, one number in [0, 1] for each interval between the public edges;
     `onehot`: one number for each of `levels`, or, without them, for each category but the first.
+
+    Of a field that may be absent at a unit, `absent` says what happens: a constant is imputed at
+    the units that lack it, or the plan leaves those units out. With `missing_indicator` one more
+    input is 1 where the cell was empty, 0 elsewhere.
     """
 
     field: Text
     encoding: Literal["scale", "log", "edges", "onehot"]
     edges: Annotated[tuple[float, ...], Field(max_length=256)] = ()
     levels: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    absent: Imputation | Literal["leave_out"] | None = None
+    missing_indicator: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _rising_edges(self) -> Self:
@@ -43,17 +58,23 @@ class Feature(Part):
             raise ValueError(f"feature {self.field}: levels are distinct, and for onehot only")
         return self
 
+    @property
+    def absent_indicator(self) -> bool:
+        """Whether an input of its own says that the unit lacks the field."""
+        return isinstance(self.absent, Imputation) and self.absent.indicator
+
 
 class UnitTerms(Part):
     """A unit that takes part and the public number that stands for its size.
 
     `public_n` comes from the size band that the unit declared at enrolment, never from its rows;
     it is the denominator of the unit's updates and, divided by the sum over the cohort, its
-    weight.
+    weight. `absent` names the fields that the unit has declared to lack, whatever its rows hold.
     """
 
     unit: Name
     public_n: Annotated[int, Field(ge=2, le=2**40)]
+    absent: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2000)] | None = None
 
 
 class ModelSpec(Part):
@@ -104,7 +125,8 @@ class TrainingPlan(Record):
     `initial_model` is the digest of the public model that the first round starts from.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
-        unit; the minimum cohort is at least one and at most all units.
+        unit; the minimum cohort is at least one and at most all units; of every field that a unit
+        lacks, the plan imputes a constant, and one input says so.
     """
 
     schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")
@@ -140,9 +162,29 @@ class TrainingPlan(Record):
             raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
         return self
 
+    @model_validator(mode="after")
+    def _absences_are_said(self) -> Self:
+        for field in {feature.field for feature in self.features}:
+            _verify_one_rule([feature for feature in self.features if feature.field == field])
+        imputed = {f.field for f in self.features if isinstance(f.absent, Imputation)}
+        for unit in self.units:
+            lacking = unit.absent or ()
+            if len(set(lacking)) != len(lacking) or not set(lacking) <= imputed:
+                raise ValueError(
+                    f"units: {unit.unit} lacks, each once, only what the features impute"
+                )
+        return self
+
     def public_n(self, unit: str) -> int:
         """Return the unit's public size. Raises: KeyError for a unit that takes no part."""
         return {terms.unit: terms.public_n for terms in self.units}[unit]
+
+    def absent_at(self, unit: str) -> frozenset[str]:
+        """Return the fields that the plan imputes at a unit.
+
+        Raises: KeyError for a unit that takes no part.
+        """
+        return frozenset({terms.unit: terms.absent or () for terms in self.units}[unit])
 
     def round_event(self) -> PrivacyEvent:
         """Return what one round charges to each unit that answers it."""
@@ -163,3 +205,17 @@ class TrainingPlan(Record):
     def exchanges(self) -> int:
         """The most train orders that a unit answers in a run."""
         return self.rounds + self.spare_rounds
+
+
+def _verify_one_rule(features: list[Feature]) -> None:
+    """Hold the features of one field against each other: one rule, and each indicator once."""
+    field, first = features[0].field, features[0].absent
+    constant = first.impute if isinstance(first, Imputation) else None
+    for rule in (feature.absent for feature in features):
+        same = rule.impute == constant if isinstance(rule, Imputation) else rule == first
+        if not same:
+            raise ValueError(f"features: {field} has two rules for a unit that lacks it")
+    if constant is not None and sum(feature.absent_indicator for feature in features) != 1:
+        raise ValueError(f"features: {field} needs the indicator of its absence exactly once")
+    if sum(feature.missing_indicator is True for feature in features) > 1:
+        raise ValueError(f"features: {field} has two indicators of its empty cells")

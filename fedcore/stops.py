@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from fedcore.record import At, Digest, Name, Record, Text
 
-StopScope = Literal["all", "unit", "purpose", "dpia"]
+StopScope = Literal["all", "unit", "purpose", "task", "dpia"]
 
 
 class Stop(Record):
-    """Everything, or all that one unit, purpose or DPIA takes part in, is stopped.
+    """Everything, or all that one unit, purpose, task or DPIA takes part in, is stopped.
 
-    `subject` is the name of the unit, purpose (with all below it) or DPIA (all its versions);
+    `subject` is the name of the unit, purpose (with all below it), task or DPIA (all its versions);
     `sequence` counts the stops from 1.
     """
 

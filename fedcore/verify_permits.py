@@ -12,8 +12,9 @@ from fedcore.dpia_acts import (
     force_ends_at,
     participating_controllers,
 )
-from fedcore.dpia_record import AnyDpia
+from fedcore.dpia_record import AnyDpia, allowed_inputs
 from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
+from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
 from fedcore.record import Realm
@@ -77,7 +78,8 @@ def verify_permit_fits(documents: Documents) -> None:
 def verify_features(documents: Documents) -> None:
     """Hold the plan's inputs and purpose against the contract.
 
-    Raises: MismatchError `plan.field_not_allowed`, `plan.purpose_unknown`.
+    Raises: MismatchError `plan.field_not_allowed`, `plan.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`.
     """
     fields = documents.contract.field_by_name
     for feature in documents.plan.features:
@@ -87,6 +89,15 @@ def verify_features(documents: Documents) -> None:
             )
     if documents.plan.purpose not in {purpose.id for purpose in documents.contract.purposes}:
         raise MismatchError("plan.purpose_unknown", "the contract does not know the plan's purpose")
+    features, contract = documents.plan.features, documents.contract
+    if unsaid_absences(features, contract):
+        raise MismatchError(
+            "plan.absence_unsaid", "the plan takes a field that may be absent as if it were not"
+        )
+    if unfit_absences(features, contract):
+        raise MismatchError(
+            "plan.absence_unfit", "the plan's rule for an absent field does not fit the contract"
+        )
 
 
 def verify_bindings(documents: Documents) -> None:
@@ -96,7 +107,7 @@ def verify_bindings(documents: Documents) -> None:
         "task": permit.task == bindings.task,
         "purpose": permit.purpose in bindings.purposes,
         "contract": permit.contract == bindings.contract,
-        "features": {feature.field for feature in plan.features} <= set(bindings.features),
+        "features": {feature.field for feature in plan.features} <= allowed_inputs(documents.dpia),
         "units": {grant.unit for grant in permit.cohort} <= set(bindings.units),
         "privacy mode": plan.privacy.mode in bindings.privacy_modes,
         "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),

@@ -21,6 +21,7 @@ from governance.routes import (
     log,
     nodes,
     operations,
+    opt_outs,
     papers,
     runs,
     sessions,
@@ -29,6 +30,20 @@ from governance.routes import (
 )
 from governance.settings import GovernanceSettings
 from registry.database import Database
+
+_ROUTES = (
+    accounts,
+    sessions,
+    papers,
+    units,
+    runs,
+    stops,
+    incidents,
+    nodes,
+    opt_outs,
+    log,
+    operations,
+)
 
 
 def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> FastAPI:
@@ -55,18 +70,7 @@ def create_app(settings: GovernanceSettings, clock: Callable[[], datetime]) -> F
     problems.install(app)
     app.add_middleware(RequestLimits, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Observation, metrics=app.state.metrics)
-    for module in (
-        accounts,
-        sessions,
-        papers,
-        units,
-        runs,
-        stops,
-        incidents,
-        nodes,
-        log,
-        operations,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     examples.install(app)
     pages.install(app)

@@ -107,7 +107,7 @@ class GateDecisions(Part):
 class ReplayView(Part):
     """A kept decision and what the rules of today answer on the facts that were kept with it.
 
-    `agrees` is None when no facts were kept (version 0.2).
+    `agrees` is None when no facts were kept (version 0.2), or the DPIA that they name was erased.
     """
 
     decided_at: datetime
@@ -125,7 +125,7 @@ class Replays(Part):
 
 
 class StopRequest(Part):
-    """What is to be stopped and why; `subject` names the unit, purpose or DPIA."""
+    """What is to be stopped and why; `subject` names the unit, purpose, task or DPIA."""
 
     scope: StopScope = "all"
     subject: Name | None = None

@@ -12,6 +12,7 @@ from governance.commands import (
     handovers,
     incidents,
     notices,
+    opt_outs,
     papers,
     people,
     rules,
@@ -56,6 +57,7 @@ papers.dpia.command("schema")(drafts.schema)
 papers.dpia.command("criteria")(drafts.criteria)
 app.command()(notices.notify)
 app.add_typer(incidents.incident, name="incident")
+app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
 papers.dpia.command("export")(exchange.export_file)

@@ -11,7 +11,7 @@ from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, Tra
 from governance.bodies import ActRequest
 from governance.decisions.completeness import list_lacks
 from governance.decisions.dpia import decide_transition
-from governance.decisions.dpia_standing import is_expiring, standing_of, state_at
+from governance.decisions.dpia_standing import is_expiring, review_of, standing_of, state_at
 from governance.office import Desk
 from governance.permits import revoke
 from registry import documents, dpias, permits
@@ -70,6 +70,7 @@ def view_dpia(desk: Desk, stored: StoredDpia) -> DpiaView:
         expiring=is_expiring(standing, desk.now, notice),
         open_conditions=open_conditions(stored.acts),
         authority_due_at=authority_due_at(stored.acts),
+        review=review_of(standing, desk.now),
     )
 
 

@@ -12,9 +12,9 @@ from fedcore.stops import Stop
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_renewal
-from governance.dpias import find_dpia
 from governance.office import Desk, required
 from governance.plans import open_plan
+from registry import dpias
 from registry.permits import GateDecision
 
 
@@ -29,7 +29,8 @@ class Replay:
 
 
 def replay(desk: Desk, decision: GateDecision) -> Replay | None:
-    """Return the answer of today's rules, or None when no facts were kept with the decision.
+    """Return the answer of today's rules, or None when no facts were kept with the decision, or the
+    DPIA that they name was erased since.
 
     Guarantees: rests on the kept facts and on the signed documents that they name, on nothing that
         may have changed since.
@@ -37,22 +38,22 @@ def replay(desk: Desk, decision: GateDecision) -> Replay | None:
     if decision.document is None:
         return None
     document = json.loads(decision.document)
+    gate = _facts_of(desk, document.get("gate", document))
+    if gate is None:
+        return None
     if "gate" not in document:
-        facts = _facts_of(desk, document)
-        refusals = decide_permit(facts)
-        return Replay(tuple(code for code, _ in refusals), facts.digest)
-    renewal = RenewalFacts(
-        gate=_facts_of(desk, document["gate"]),
-        revoked=document["revoked"],
-        finished=document["finished"],
-    )
+        return Replay(tuple(code for code, _ in decide_permit(gate)), gate.digest)
+    renewal = RenewalFacts(gate=gate, revoked=document["revoked"], finished=document["finished"])
     refusals = decide_renewal(renewal)
     return Replay(tuple(code for code, _ in refusals), renewal.digest)
 
 
-def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts:
+def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts | None:
     plan, _ = open_plan(desk, document["plan"])
     contract, dpia = document["contract"], document["dpia"]
+    assessed = None if dpia is None else dpias.find(desk.session, dpia)
+    if dpia is not None and assessed is None:
+        return None  # erased
     wanted: dict[str, type[Record]] = {} if contract is None else {contract: Contract}
     wanted |= dict.fromkeys(document["certificates"].values(), UnitCertificate)
     opened = desk.open_each({**wanted, **dict.fromkeys(document["stops"], Stop)})
@@ -60,7 +61,7 @@ def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts:
         plan=plan,
         author_known=document["author_known"],
         contract=None if contract is None else required(opened, Contract, contract),
-        dpia=None if dpia is None else find_dpia(desk, dpia).record,
+        dpia=None if assessed is None else assessed.record,
         dpia_state=document["dpia_state"],
         certificates={
             unit: required(opened, UnitCertificate, digest)

@@ -16,7 +16,7 @@ from registry.accounts import Account
 def stop(
     desk: Desk, scope: StopScope, subject: str | None, reason: str, account: Account
 ) -> Envelope:
-    """Stop everything, or all that a unit, purpose or DPIA takes part in; return the signed stop.
+    """Stop everything, or all that a unit, purpose, task or DPIA takes part in; return the stop.
 
     Guarantees: in one transaction with the stop, every open permit that it concerns is revoked, so
         that the next bulletin of each node names its run; the gate gives no permit and no renewal
@@ -63,4 +63,5 @@ def _reach_of(desk: Desk, permit: Permit) -> Reach:
         units=frozenset(grant.unit for grant in permit.cohort),
         purposes=purposes_of(contract, permit.purpose),
         dpia_id=find_dpia(desk, permit.dpia).record.dpia_id,
+        task=permit.task,
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, delete
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -72,6 +72,14 @@ def set_decision(session: Session, digest: str, decision: str) -> None:
     row.decision = decision
     session.add(row)
     session.flush()
+
+
+def erase(session: Session, digest: str) -> None:
+    """Destroy a version and the acts on it; its document and log entry are for others."""
+    session.flush()
+    connection = session.connection()
+    connection.execute(delete(DpiaActRow).where(col(DpiaActRow.dpia) == digest))
+    connection.execute(delete(DpiaRow).where(col(DpiaRow.digest) == digest))
 
 
 def find(session: Session, digest: str) -> StoredDpia | None:

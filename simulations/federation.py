@@ -54,6 +54,7 @@ class UnitSetup:
     size_band: int
     epsilon_cap: float
     faulty_rows: str = "refuse"
+    absent_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,7 @@ class Federation:
                 "purposes": [purpose.id for purpose in self.contract.purposes],
                 "minimum_cohort": 2,
                 "faulty_rows": unit.setup.faulty_rows,
+                "absent_fields": list(unit.setup.absent_fields),
             },
         )
 

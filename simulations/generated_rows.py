@@ -1,5 +1,7 @@
 """Customers that never lived: rows within a contract's public bounds, and nothing else."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -12,8 +14,9 @@ _POSITIVE_SHARE = 0.3
 def generate_rows(contract: Contract, unit: str, count: int, seed: int) -> pl.DataFrame:
     """Return `count` sound rows of a unit as text cells, the same ones for the same seed.
 
-    Each number is uniform between its public bounds, each category as likely as the others, and
-    the label depends on nothing: what a rehearsal or a test needs, and nothing to learn from.
+    Each number is uniform between its public bounds, each category as likely as the others, the
+    label depends on nothing, and a row's day, where the contract has one, is today: what a
+    rehearsal or a test needs, and nothing to learn from.
     """
     draw = np.random.default_rng([seed, *unit.encode()])
     columns = {contract.subject.column: [f"{unit}-{number:06d}" for number in range(count)]}
@@ -21,6 +24,8 @@ def generate_rows(contract: Contract, unit: str, count: int, seed: int) -> pl.Da
     label = contract.label
     leaves = draw.uniform(size=count) < _POSITIVE_SHARE
     columns[label.name] = [label.positive if left else label.negative for left in leaves]
+    if contract.row_day is not None:
+        columns[contract.row_day.column] = [datetime.now(UTC).date().isoformat()] * count
     return pl.DataFrame(columns)
 
 

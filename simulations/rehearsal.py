@@ -128,7 +128,7 @@ def make_scenario(settings: "NodeSettings", contract: "Contract") -> "Scenario":
 
 
 def _terms(settings: "NodeSettings", contract: "Contract") -> "PlanTerms":
-    """Return terms of a plan that uses every field of the contract that may be an input."""
+    """Return terms of a plan that uses every field that may be an input and that the unit has."""
     from fedcore.plans import Algorithm, Feature, ModelSpec
     from simulations.scenario import PlanTerms
 
@@ -138,9 +138,13 @@ def _terms(settings: "NodeSettings", contract: "Contract") -> "PlanTerms":
         model=ModelSpec(kind="logistic"),
         algorithm=Algorithm(local_learning_rate=0.1),
         features=tuple(
-            Feature(field=field.name, encoding="scale" if field.kind == "numeric" else "onehot")
+            Feature(
+                field=field.name,
+                encoding="scale" if field.kind == "numeric" else "onehot",
+                absent=None if field.availability is None else "leave_out",
+            )
             for field in contract.fields
-            if field.sensitivity == "none"
+            if field.sensitivity == "none" and field.name not in settings.absent_fields
         ),
         minimum_units=max(2, settings.minimum_cohort),
         l2_clip_norm=1.0,

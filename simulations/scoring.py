@@ -4,6 +4,7 @@ Nodes send no metrics; nothing here exists in a deployment.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from clients.data import Examples, load_examples
+from clients.data import Examples, Inputs, load_examples
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
 from fedcore.contracts import Contract
@@ -72,7 +73,9 @@ def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch:
     scratch.parent.mkdir(parents=True, exist_ok=True)
     rows.write_csv(scratch)
     pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
-    return load_examples(Source(scratch), contract, plan.features, pseudonymiser, lambda _: False)
+    today = datetime.now(UTC).date()
+    source, inputs, nobody = Source(scratch), Inputs(plan.features), frozenset[str]()
+    return load_examples(source, contract, inputs, pseudonymiser, nobody.__contains__, today)
 
 
 def baselines(

@@ -25,6 +25,18 @@ settings.register_profile("ci", settings.get_profile("house"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "house")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one worker what shares a world: all deployments, otherwise the tests of one file.
+
+    `make test-slow` distributes by these groups; `make test` does not ask for them.
+    """
+    for item in items:
+        folder = item.path.parent
+        together = folder if folder.name == "deployment" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together)))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets that `FEDPACT_DATA` names; they are not in the repository."""

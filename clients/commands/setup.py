@@ -1,11 +1,15 @@
 """Before a node takes part: the check of its source, the line to governance."""
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import typer
 
 from clients.commands.options import ContractName, SettingsOption, contract_digest
 from clients.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from fedcore.contracts import Contract
 
 
 def check(settings: SettingsOption, contract: ContractName) -> None:
@@ -22,11 +26,30 @@ def check(settings: SettingsOption, contract: ContractName) -> None:
     with closing(Site(loaded)) as site:
         faults, fit = site.check(digest), site.contract(digest)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
-    unknown = source_of(loaded).mapping.unknown_names(fit)
+    _tell_retention(fit, faults.past_retention)
+    lacking = [name for name in fit.field_by_name if name in loaded.absent_fields]
+    if lacking:
+        typer.echo(
+            f"absent here, as declared: {', '.join(lacking)}; plans must say so of {loaded.unit}"
+        )
+    known = {purpose.id for purpose in fit.purposes}
+    unknown = [f"purposes.{name}" for name in loaded.purposes if name not in known]
+    unknown += source_of(loaded).mapping.unknown_names(fit)
     if unknown:
         typer.echo(f"the settings name what this contract does not have: {', '.join(unknown)}")
     if faults.counts:
         typer.echo(f"left out, as faulty_rows = 'drop' says: {faults.sentence()}")
+
+
+def _tell_retention(contract: "Contract", past: int) -> None:
+    days = contract.retention_days
+    if contract.row_day is None:
+        typer.echo(
+            f"the contract names no day of a row: keep the source within {days} days yourself, "
+            "nothing here does"
+        )
+    elif past:
+        typer.echo(f"{past} rows are past the retention of {days} days and are not read")
 
 
 def sync(settings: SettingsOption) -> None:

@@ -92,7 +92,7 @@ def _fitness(found: Circumstances, contract: Contract) -> Finding:
             f"{name} identifies customers by another rule",
             "another customer base needs another node",
         )
-    if not found.state.checked(contract.digest):
+    if not found.state.checked(contract.digest, found.settings.absent_fields):
         return passing(
             "node.unchecked",
             f"the source was not found fit for {name}",

@@ -116,8 +116,8 @@ def verify_fit(checked: TrainingPlan, contract: Contract) -> int:
     """Return the number of model inputs, after the plan was held against its contract.
 
     Raises: MismatchError `plan.other_contract`, `plan.field_unknown`, `plan.encoding_unfit`,
-        `plan.initial_model_differs`; RefusedError `contract.sensitive_input`,
-        `contract.purpose_unknown`; NotFoundError `task.unknown`.
+        `plan.absence_unsaid`, `plan.absence_unfit`, `plan.initial_model_differs`; RefusedError
+        `contract.sensitive_input`, `contract.purpose_unknown`; NotFoundError `task.unknown`.
     """
     if contract.digest != checked.contract:
         raise MismatchError(

@@ -99,7 +99,9 @@ def command_of(act: DpiaAct) -> Callable[..., None]:
         details = read_details(act, given)
         with open_line(url, ca, api_key_file) as gateway:
             seen, tag = gateway.see_dpia(digest)
-            typer.echo(f"{seen.record.dpia_id} version {seen.record.version} was {seen.state}")
+            review = "" if seen.review is None else f", under review by {seen.review.actor}"
+            version = f"{seen.record.dpia_id} version {seen.record.version}"
+            typer.echo(f"{version} was {seen.state}{review}")
             typer.echo(f"{digest} is {gateway.act_on_dpia(digest, act, note, details, tag)}")
 
     own = signature(command)

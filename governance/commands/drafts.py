@@ -16,6 +16,7 @@ from fedcore.errors import InvalidRecordError, RefusedError
 from fedcore.plans import TrainingPlan
 from fedcore.record import first_problem
 from governance.commands.options import Authority, open_line, parse_file, verify_absent
+from governance.contract_files import load_contract
 from governance.decisions.completeness import list_lacks
 from governance.decisions.dpia_changes import list_changes
 from governance.decisions.prefill import DraftTerms, prefill_dpia
@@ -48,7 +49,7 @@ class _Line(NamedTuple):
 
 
 def new(
-    from_contract: Annotated[Path, typer.Option(help="The plain contract.")],
+    from_contract: Annotated[Path, typer.Option(help="The plain contract: .yaml, .yml or .json.")],
     plan: Annotated[Path, typer.Option(help="The plain plan.")],
     out: Annotated[Path, typer.Option(help="Where the draft is written.")],
     language: Annotated[Language, typer.Option(help="The language of its sentences.")] = "en",
@@ -59,7 +60,7 @@ def new(
 ) -> None:
     """Draft a DPIA from a contract and a plan, and list what a person must still write."""
     verify_absent(out)
-    contract = Contract.from_json(parse_file(from_contract))
+    contract = load_contract(from_contract)
     terms = DraftTerms(
         version=version,
         language=language,
@@ -83,11 +84,13 @@ def show(path: DpiaFile, language: InLanguage = None) -> None:
 
 def check(
     path: DpiaFile,
-    contract: Annotated[Path | None, typer.Option(help="The plain contract.")] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="The plain contract: .yaml, .yml or .json.")
+    ] = None,
 ) -> None:
     """List what a DPIA lacks before it may be submitted. Exits 1 when there is something."""
     dpia = Dpia.from_json(parse_file(path))
-    published = None if contract is None else Contract.from_json(parse_file(contract))
+    published = None if contract is None else load_contract(contract)
     if count := _tell_what_is_left(dpia, published):
         raise RefusedError([("dpia.incomplete", f"{count} fields are still to be written")])
 

@@ -43,7 +43,7 @@ Stops = Annotated[
     list[str] | None,
     typer.Option(
         "--stop",
-        metavar="all|unit:U|purpose:P|dpia:D",
+        metavar="all|unit:U|purpose:P|task:T|dpia:D",
         help="Stop this at once, until another person lifts it; repeatable.",
     ),
 ]

@@ -13,8 +13,8 @@ Only = Annotated[
     str | None,
     typer.Option(
         "--only",
-        metavar="unit:U|purpose:P|dpia:D",
-        help="Stop only what this unit, purpose or DPIA takes part in.",
+        metavar="unit:U|purpose:P|task:T|dpia:D",
+        help="Stop only what this unit, purpose, task or DPIA takes part in.",
     ),
 ]
 
@@ -45,11 +45,13 @@ def lift_stop(
 
 
 def parse_scope(only: str) -> tuple[StopScope, str | None]:
-    """Return scope and subject of `unit:U`, `purpose:P` or `dpia:D`.
+    """Return scope and subject of `unit:U`, `purpose:P`, `task:T` or `dpia:D`.
 
     Raises: InvalidRecordError `request.invalid`.
     """
     scope, _, subject = only.partition(":")
     if scope not in set(get_args(StopScope)) - {"all"} or not subject:
-        raise InvalidRecordError("request.invalid", f"{only} is not unit:U, purpose:P, dpia:D")
+        raise InvalidRecordError(
+            "request.invalid", f"{only} is not unit:U, purpose:P, task:T, dpia:D"
+        )
     return cast("StopScope", scope), subject

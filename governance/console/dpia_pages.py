@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Path, Request, Response
 
 from fedcore.contracts import Contract
-from fedcore.dpia_acts import advice_is_unfavourable, open_conditions
+from fedcore.dpia_acts import advice_is_unfavourable, open_conditions, open_review
 from fedcore.dpia_record import AnyDpia, Dpia
 from fedcore.dpias import ActRecord, DpiaAct, DpiaState
 from fedcore.errors import InvalidRecordError, NotFoundError, TransitionError
@@ -38,7 +38,7 @@ from registry.dpias import StoredDpia
 
 ACTS: tuple[DpiaAct, ...] = get_args(DpiaAct)
 # These may be done at almost any time, and are never waited for.
-_UNASKED = frozenset({"suspend", "withdraw", "comment", "reject"})
+_UNASKED = frozenset({"suspend", "withdraw", "open_review", "comment", "reject"})
 # Reasons against an act of which its form has not said everything yet: the form asks for it.
 _ASKED_FOR = frozenset({"dpia.detail_missing", "dpia.advice_overruled"})
 _NOT_NOW = frozenset({"dpia.act_not_allowed", "dpia.expired"})
@@ -198,6 +198,8 @@ def _known_act(desk: Desk, stored: StoredDpia, act: DpiaAct, account: Account) -
     """
     if act == "fulfil_conditions" and not open_conditions(stored.acts):
         return None  # a form that could say nothing
+    if act == "close_review" and open_review(stored.acts) is None:
+        return None
     tried = ActRecord(act=act, actor=account.name, note="tried", acted_at=desk.now)
     try:
         return KnownAct(act, decide_transition(standing_of(stored), tried, account.role), ())

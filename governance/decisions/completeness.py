@@ -203,10 +203,10 @@ def _minimisation(dpia: Dpia, contract: Contract | None) -> Iterator[Lack]:
 def _bound_features(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
     verdicts = {review.field: review.verdict for review in dpia.minimisation}
     for feature in dpia.bindings.features:
-        if verdicts.get(feature) == "forbidden":
+        if verdicts.get(feature, "allowed") != "allowed":
             yield _lack(
                 "bindings.features",
-                "take {field} out: minimisation forbids it",
+                "take {field} out: minimisation does not allow it",
                 "Art. 5(1)(c)",
                 field=feature,
             )

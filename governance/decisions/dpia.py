@@ -5,6 +5,7 @@
     submitted -request_changes-> changes_requested -revise-> draft
     advised, pending_approval -consult_authority-> prior_consultation -> pending_approval
     in_force -suspend-> suspended -resume-> in_force      anything open -withdraw-> withdrawn
+    in_force, suspended -open_review-> -close_review-> the same
 
 The two requests may be left out: advice and approval need nobody's invitation. With several
 controllers, a DPIA stays in `dpo_review` until each of them has its advice, and in
@@ -28,6 +29,7 @@ _OPEN_STATES = tuple(
     state for state in get_args(DpiaState) if state not in FINAL_STATES and state != "expired"
 )
 _JUDGED: tuple[DpiaState, ...] = ("evaluated", "dpo_review", "advised", "pending_approval")
+_RUNNING: tuple[DpiaState, ...] = ("in_force", "suspended")
 _ALL = ("author", "evaluator", "dpo", "approver", "compliance")
 _Row = tuple[DpiaState, tuple[str, ...]]
 
@@ -63,6 +65,9 @@ TRANSITIONS: Mapping[tuple[DpiaState, DpiaAct], _Row] = {
     ("suspended", "fulfil_conditions"): ("suspended", ("approver",)),
     ("in_force", "suspend"): ("suspended", ("dpo", "compliance")),
     ("suspended", "resume"): ("in_force", ("approver",)),
+    # A review asks people to look again; what may run is decided by suspending, or not.
+    **{(state, "open_review"): (state, ("dpo", "compliance")) for state in _RUNNING},
+    **{(state, "close_review"): (state, ("dpo", "approver", "compliance")) for state in _RUNNING},
     **{(state, "withdraw"): ("withdrawn", ("author",)) for state in _OPEN_STATES},
     **{(state, "comment"): (state, _ALL) for state in _OPEN_STATES},
 }

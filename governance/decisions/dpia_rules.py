@@ -11,6 +11,7 @@ from fedcore.dpia_acts import (
     current_line,
     entities_without,
     open_conditions,
+    open_review,
 )
 from fedcore.dpias import ActRecord, DpiaAct
 from governance.decisions.dpia_standing import Standing
@@ -60,7 +61,8 @@ def reasons_against(standing: Standing, act: ActRecord, role: str, roles: Sequen
     `dpia.detail_missing`, `dpia.detail_unknown`, and of the act itself `dpia.incomplete` (or what
     `standing.lacks` says), `dpia.item_unacceptable`, `dpia.entity_done`, `dpia.advice_overruled`,
     `dpia.consultation_needed`, `dpia.condition_known`, `dpia.condition_overdue`,
-    `dpia.authority_pending` and `dpia.not_effective_yet`.
+    `dpia.authority_pending`, `dpia.not_effective_yet`, `dpia.review_open`, `dpia.no_review` and
+    `dpia.review_same_person`.
     """
     return [
         *_wrong_role(act, role, roles),
@@ -197,6 +199,24 @@ def _enter(standing: Standing, act: ActRecord) -> Reasons:
     return reasons
 
 
+def _open_review(standing: Standing, _act: ActRecord) -> Reasons:
+    opened = open_review(standing.acts)
+    if opened is None:
+        return []
+    return [("dpia.review_open", f"{opened.actor} has opened a review: add to it by a comment.")]
+
+
+def _close_review(standing: Standing, act: ActRecord) -> Reasons:
+    """Who asked for a look, and who wrote what is looked at, do not answer."""
+    opened = open_review(standing.acts)
+    if opened is None:
+        return [("dpia.no_review", "No review is open: there is nothing to close.")]
+    if act.actor not in {opened.actor, standing.author}:
+        return []
+    text = "The review is closed by neither who opened it nor the author: somebody else must."
+    return [("dpia.review_same_person", text)]
+
+
 _RULES: Mapping[DpiaAct, Callable[[Standing, ActRecord], Reasons]] = {
     "submit": _submit,
     "evaluate": _evaluate,
@@ -206,4 +226,6 @@ _RULES: Mapping[DpiaAct, Callable[[Standing, ActRecord], Reasons]] = {
     "close_consultation": _close,
     "resume": _resume,
     "enter_force": _enter,
+    "open_review": _open_review,
+    "close_review": _close_review,
 }

@@ -8,6 +8,7 @@ from typing import Protocol
 from fedcore.dpia_acts import (
     force_ends_at,
     has_high_residual_risk,
+    open_review,
     participating_controllers,
 )
 from fedcore.dpia_record import AnyDpia
@@ -94,6 +95,15 @@ def state_at(standing: Standing, now: datetime) -> DpiaState:
 def is_expiring(standing: Standing, now: datetime, notice: timedelta) -> bool:
     """Return whether a DPIA in force expires within the notice: a flag, not a state."""
     return state_at(standing, now) == "in_force" and now >= standing.valid_until - notice
+
+
+def review_of(standing: Standing, now: datetime) -> ActRecord | None:
+    """Return the act that opened the review which a DPIA that may still carry runs is under, or
+    None. Like `expiring` a flag, which no rule of the gate looks at.
+    """
+    if state_at(standing, now) not in ("in_force", "suspended"):
+        return None
+    return open_review(standing.acts)
 
 
 def _items_of(dpia: AnyDpia) -> frozenset[str]:

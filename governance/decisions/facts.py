@@ -62,6 +62,7 @@ class GateFacts:
             units=frozenset(terms.unit for terms in self.plan.units),
             purposes=purposes_of(self.contract, self.plan.purpose),
             dpia_id=self.dpia.dpia_id if self.dpia else None,
+            task=self.plan.task,
         )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedcore import canonical
+from fedcore.dpia_record import allowed_inputs
+from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
@@ -143,16 +145,16 @@ def _dpia_purpose_not_covered(facts: GateFacts) -> str | None:
 
 @_rule(
     "dpia.feature_not_covered",
-    "The DPIA covers every input of the plan.",
+    "The DPIA covers every input of the plan, and neither forbids it nor calls it a proxy.",
     "Art. 5(1)(c), 35(7)(b) GDPR",
 )
 def _dpia_feature_not_covered(facts: GateFacts) -> str | None:
     if facts.dpia is None:
         return None
-    beyond = {feature.field for feature in facts.plan.features} - set(facts.dpia.bindings.features)
+    beyond = {feature.field for feature in facts.plan.features} - allowed_inputs(facts.dpia)
     if not beyond:
         return None
-    return f"The DPIA does not cover: {_listed(beyond)}; leave it out."
+    return f"The DPIA does not cover, or does not allow: {_listed(beyond)}; leave it out."
 
 
 @_rule(
@@ -261,6 +263,36 @@ def _contract_purpose_unknown(facts: GateFacts) -> str | None:
 
 
 @_rule(
+    "plan.absence_unsaid",
+    "Of every input that may be absent at a unit, the plan says what happens there.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _absence_unsaid(facts: GateFacts) -> str | None:
+    if facts.contract is None:
+        return None
+    unsaid = set(unsaid_absences(facts.plan.features, facts.contract))
+    if not unsaid:
+        return None
+    return (
+        f"May be absent at a unit: {_listed(unsaid)}; impute a constant or leave those units out."
+    )
+
+
+@_rule(
+    "plan.absence_unfit",
+    "What the plan imputes is a sound value of a field that may be absent.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _absence_unfit(facts: GateFacts) -> str | None:
+    if facts.contract is None:
+        return None
+    unfit = set(unfit_absences(facts.plan.features, facts.contract))
+    if not unfit:
+        return None
+    return f"At every unit, or imputed outside its values: {_listed(unfit)}; mend `absent`."
+
+
+@_rule(
     "unit.not_enrolled",
     "Every unit of the plan is enrolled.",
     "Art. 32(1)(b) GDPR; internal control",
@@ -316,7 +348,7 @@ def _kind_not_served(facts: GateFacts) -> str | None:
 
 @_rule(
     "stop.in_force",
-    "No stop of everything, or of a unit, purpose or DPIA of the plan, is in force.",
+    "No stop of everything, or of a unit, purpose, task or DPIA of the plan, is in force.",
     "Art. 24(1), 32(1)(b), 35(11) GDPR",
 )
 def _stop_in_force(facts: GateFacts) -> str | None:
@@ -339,6 +371,8 @@ RULES: tuple[Rule, ...] = (
     _contract_field_unknown,
     _contract_sensitive_input,
     _contract_purpose_unknown,
+    _absence_unsaid,
+    _absence_unfit,
     _dpia_missing,
     _dpia_not_in_force,
     _dpia_expired,

@@ -33,6 +33,7 @@ from governance.decisions.prefill_risks import make_measures, make_risks
 
 _LONGEST_TEXT = 4000
 _NAMES_IN_A_SENTENCE = 20
+_ABSENCES = {"plan.absence_unsaid", "plan.absence_unfit"}
 _ASSETS: Mapping[str, tuple[Literal["software", "network"], str]] = {
     "customer-table": ("software", "table"),
     "node": ("software", "node"),
@@ -89,7 +90,8 @@ def prefill_dpia(
         that every level is the highest.
     Args: `texts` are the sentences in the draft's language.
     Raises: MismatchError `plan.other_contract`; RefusedError `contract.field_unknown`,
-        `contract.sensitive_input`, `contract.purpose_unknown`.
+        `contract.sensitive_input`, `contract.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`.
     """
     _verify_fits(contract, plan, terms.valid_until)
     run = _Run(contract, plan, texts)
@@ -138,7 +140,9 @@ def _verify_fits(contract: Contract, plan: TrainingPlan, now: datetime) -> None:
             "plan.other_contract", f"the plan names another contract than {contract.digest}"
         )
     against = decide_permit(GateFacts(plan, True, contract, None, None, {}, now))
-    reasons = [reason for reason in against if reason[0].startswith("contract.")]
+    reasons = [
+        reason for reason in against if reason[0].startswith("contract.") or reason[0] in _ABSENCES
+    ]
     if reasons:
         raise RefusedError(reasons)
 
@@ -236,13 +240,29 @@ def _review(run: _Run, field: ContractField) -> FeatureReview:
     encodings = [feature.encoding for feature in run.plan.features if feature.field == field.name]
     if encodings:
         reason = run.say("minimisation.input", encoding=", ".join(encodings))
-        return FeatureReview(field=field.name, verdict="allowed", reason=reason)
+        return FeatureReview(
+            field=field.name, verdict="allowed", reason=reason + _held_on(run, field)
+        )
     if field.sensitivity == "none":
         reason = run.say("minimisation.unused")
     else:
         sensitivity = run.say(f"sensitivity.{field.sensitivity}")
         reason = run.say("minimisation.sensitive", sensitivity=sensitivity)
-    return FeatureReview(field=field.name, verdict="forbidden", reason=reason)
+    return FeatureReview(
+        field=field.name, verdict="forbidden", reason=reason + _held_on(run, field)
+    )
+
+
+def _held_on(run: _Run, field: ContractField) -> str:
+    """Return the sentence about the field's legal basis, where the contract names one."""
+    if field.legal_basis is None:
+        return ""
+    basis = run.texts[f"basis.{field.legal_basis.basis}"]
+    said = " " + run.say("minimisation.basis", basis=basis)
+    if field.legal_basis.condition is not None:
+        condition = run.texts[f"condition.{field.legal_basis.condition}"]
+        said += " " + run.say("minimisation.condition", condition=condition)
+    return said
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -8,11 +8,12 @@ from fedcore.stops import Stop
 
 @dataclass(frozen=True)
 class Reach:
-    """What a run touches: its units, its purpose with all above it, and its DPIA."""
+    """What a run touches: its units, its purpose with all above it, its task and its DPIA."""
 
     units: frozenset[str]
     purposes: frozenset[str]
     dpia_id: str | None
+    task: str
 
 
 def concerns(stop: Stop, reach: Reach) -> bool:
@@ -21,6 +22,7 @@ def concerns(stop: Stop, reach: Reach) -> bool:
         stop.scope == "all"
         or (stop.scope == "unit" and stop.subject in reach.units)
         or (stop.scope == "purpose" and stop.subject in reach.purposes)
+        or (stop.scope == "task" and stop.subject == reach.task)
         or (stop.scope == "dpia" and stop.subject == reach.dpia_id)
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from clients import runtime
-from clients.data import Examples, load_examples
+from clients.data import Examples, Inputs, load_examples
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
 from clients.site import Site
@@ -62,6 +62,11 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def start() -> datetime:
     return START
+
+
+@pytest.fixture(scope="session")
+def today() -> date:
+    return START.date()
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +258,12 @@ def examples_of(
 
     def of(source: Path, excluded: frozenset[str] = frozenset()) -> Examples:
         return load_examples(
-            Source(source), contract, features, pseudonymiser, excluded.__contains__
+            Source(source),
+            contract,
+            Inputs(features),
+            pseudonymiser,
+            excluded.__contains__,
+            START.date(),
         )
 
     return of

@@ -170,6 +170,24 @@ def test_a_signed_contract_may_be_laid_out_for_reading(node, settings, contract_
     assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 0
 
 
+def test_the_operator_reads_what_is_declared_absent_and_which_purposes_mean_nothing(
+    node, settings, contract, governance, tmp_path
+):
+    plain = contract.to_json()
+    plain["fields"][0]["availability"] = "may_be_absent"
+    loose = sign_record(Contract.from_json(plain), governance, Realm.PRODUCTION)
+    path = tmp_path / "loose.json"
+    path.write_bytes(loose.to_bytes())
+    node.source.write_text(SOUND.replace("tenure", "months"))
+    assert "lacks the contract's columns: tenure" in fedpact("check", "-s", settings, "-c", path)[1]
+    text = settings.read_text().replace('["retention"]', '["retention", "retenton"]')
+    settings.write_text(text + 'absent_fields = ["tenure"]\n')
+    code, output = fedpact("check", "-s", settings, "-c", path)
+    assert code == 0, output
+    assert "absent here, as declared: tenure; plans must say so of north" in output
+    assert "what this contract does not have: purposes.retenton" in output
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from clients.data import Examples, Faults, check_source, load_examples, refuse_faults
+from clients.data import Examples, Faults, Inputs, check_source, load_examples, refuse_faults
 from clients.features import encode
 from clients.sources import Source
 from fedcore.errors import DataError, MismatchError
@@ -47,8 +47,8 @@ FAULTS = [
 
 
 @pytest.fixture(scope="session")
-def faults_of(contract, pseudonymiser):
-    return lambda path: check_source(Source(path), contract, pseudonymiser)
+def faults_of(contract, pseudonymiser, today):
+    return lambda path: check_source(Source(path), contract, pseudonymiser, today)
 
 
 def by_customer(examples, identifiers):
@@ -188,10 +188,14 @@ def test_a_missing_column_is_named(rows, written, faults_of, examples_of, column
         assert error.value.code == "data.column_missing"
 
 
-def test_a_plan_that_does_not_fit_the_contract_is_refused(rows, written, contract, pseudonymiser):
+def test_a_plan_that_does_not_fit_the_contract_is_refused(
+    rows, written, contract, pseudonymiser, today
+):
     features = (Feature(field="unknown", encoding="scale"),)
     with pytest.raises(MismatchError):
-        load_examples(Source(written(rows)), contract, features, pseudonymiser, lambda _: False)
+        load_examples(
+            Source(written(rows)), contract, Inputs(features), pseudonymiser, lambda _: False, today
+        )
 
 
 def test_the_operator_is_told_of_a_source_without_rows_and_nobody_else(

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,9 +11,14 @@ from clients.features import encode
 from fedcore.contracts import ContractField
 from fedcore.encodings import input_names
 from fedcore.errors import MismatchError
-from fedcore.plans import Feature
+from fedcore.plans import Feature, Imputation
 
 BOUNDS = st.floats(-1e300, 1e300)
+KINDS = (
+    Feature(field="x", encoding="scale"),
+    Feature(field="x", encoding="log"),
+    Feature(field="x", encoding="edges", edges=(0, 6, 24, 72)),
+)
 
 
 def row(**cells):
@@ -144,3 +150,106 @@ def test_a_feature_that_does_not_fit_the_contract_is_refused(contract, feature, 
     with pytest.raises(MismatchError) as error:
         encode(row(), (feature,), contract)
     assert error.value.code == code
+
+
+@pytest.fixture(scope="module")
+def loose(contract):
+    """The contract, of which tenure and plan may be absent, and plan may be empty."""
+    tenure, charges, plan, gender = contract.fields
+    absent = {"availability": "may_be_absent"}
+    fields = (
+        tenure.model_copy(update=absent),
+        charges,
+        plan.model_copy(update={**absent, "missing_category": "max"}),
+        gender,
+    )
+    return contract.model_copy(update={"fields": fields})
+
+
+def imputing(**constants):
+    """Return features of these fields, with what is imputed where a unit lacks them."""
+    kinds: dict[str, Any] = {"tenure": "scale", "plan": "onehot"}
+    return tuple(
+        Feature(
+            field=field,
+            encoding=kinds[field],
+            absent=Imputation(impute=constant, indicator=True),
+        )
+        for field, constant in constants.items()
+    )
+
+
+def test_an_absent_field_is_its_constant_and_its_indicator_says_so(loose):
+    features = imputing(tenure=36, plan="plus")
+    here = encode(row(), features, loose)
+    assert here.tolist() == [[2 * 12 / 72 - 1, 0, 0, 0, 0]]
+    away = encode(row().drop("tenure", "plan"), features, loose, frozenset({"tenure", "plan"}))
+    assert away.tolist() == [[0, 1, 1, 0, 1]]
+    assert here.shape[1] == len(input_names(features, loose))
+
+
+def test_what_the_source_holds_of_a_field_that_the_plan_calls_absent_is_not_looked_at(loose):
+    features, absent = imputing(tenure=36), frozenset({"tenure"})
+    held = [encode(row(tenure=value), features, loose, absent).tobytes() for value in (0.0, 72.0)]
+    assert held[0] == held[1] == encode(row().drop("tenure"), features, loose, absent).tobytes()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_absent_fields_change_no_shape(loose, rows):
+    features = imputing(tenure=36, plan="basic")
+    frame = pl.concat([row()] * 3)[:rows]
+    assert encode(frame, features, loose).shape == (rows, 5)
+    assert encode(frame, features, loose, frozenset({"tenure", "plan"})).shape == (rows, 5)
+
+
+def test_a_field_that_the_plan_does_not_impute_cannot_be_absent(loose):
+    features = (Feature(field="tenure", encoding="scale", absent="leave_out"),)
+    assert encode(row(), features, loose).shape == (1, 1)
+    with pytest.raises(MismatchError) as error:
+        encode(row(), features, loose, frozenset({"tenure"}))
+    assert error.value.code == "plan.absence_unsaid"
+
+
+def test_an_empty_cell_is_what_stands_for_it_and_its_indicator_says_so(loose):
+    features = (
+        Feature(field="charges", encoding="scale", missing_indicator=True),
+        Feature(field="plan", encoding="onehot", absent="leave_out", missing_indicator=True),
+    )
+    frame = row().with_columns(charges=pl.lit(None, pl.Float64), plan=pl.lit(None, pl.String))
+    assert encode(frame, features, loose).tolist() == [[-0.5, 1, 0, 1, 1]]
+    assert encode(row(plan="max"), features, loose).tolist() == [[-0.5, 0, 0, 1, 0]]
+
+
+@given(st.sampled_from(KINDS), st.floats(0, 72), st.booleans(), st.booleans())
+def test_imputed_numbers_and_indicators_lie_between_minus_one_and_one(
+    contract, kind, constant, lacks, is_empty
+):
+    bounded = with_field(
+        contract, lower=0, upper=72, missing_value=72 - constant, availability="may_be_absent"
+    )
+    rule = Imputation(impute=constant, indicator=True)
+    feature = kind.model_copy(update={"absent": rule, "missing_indicator": True})
+    frame = pl.DataFrame({"x": [None if is_empty else constant]}, schema={"x": pl.Float64})
+    found = encode(frame, (feature,), bounded, frozenset({"x"} if lacks else ()))
+    assert np.abs(found).max() <= 1
+    assert found[0, -2:].tolist() == [float(is_empty and not lacks), float(lacks)]
+
+
+@given(st.permutations(range(4)), st.integers(0, 4), st.sets(st.sampled_from(["tenure", "plan"])))
+def test_with_absent_and_empty_cells_too_numbers_do_not_depend_on_the_other_rows(
+    loose, order, count, absent
+):
+    marked = Feature(field="charges", encoding="log", missing_indicator=True)
+    features = (*imputing(tenure=36, plan="plus"), marked)
+    frame = pl.DataFrame(
+        {
+            "tenure": [0.0, 3.3, 17.7, 72.0],
+            "charges": [-10.0, None, 1 / 3, None],
+            "plan": ["basic", None, "max", "plus"],
+        }
+    )
+    lacks = frozenset(absent)
+    alone = [encode(frame[place], features, loose, lacks).tobytes() for place in range(4)]
+    chosen = order[:count]
+    together = encode(frame[chosen], features, loose, lacks)
+    assert [line.tobytes() for line in together] == [alone[place] for place in chosen]

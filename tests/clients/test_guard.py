@@ -196,8 +196,8 @@ def test_of_several_reasons_the_first_leaves_when_it_is_public(kind):
 
 def test_nothing_about_rows_files_or_keys_is_public():
     subjects = {code.split(".")[0] for code in PUBLIC_CODES}
-    public = {"budget", "bulletin", "log", "order", "permit", "policy", "signature", "weights"}
-    assert subjects == {*public, "wire"}
+    documents = {"bulletin", "contract", "order", "permit", "plan", "policy", "weights", "wire"}
+    assert subjects == {*documents, "budget", "log", "signature"}
     assert not {"bulletin.corrupt", "ledger.corrupt", UNAVAILABLE} & PUBLIC_CODES
 
 

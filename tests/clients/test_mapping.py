@@ -7,9 +7,9 @@ from fedcore.errors import DataError
 
 
 @pytest.fixture
-def faults(contract, pseudonymiser):
+def faults(contract, pseudonymiser, today):
     return lambda path, **mapping: (
-        check_source(Source(path, ColumnMapping(**mapping)), contract, pseudonymiser).counts
+        check_source(Source(path, ColumnMapping(**mapping)), contract, pseudonymiser, today).counts
     )
 
 

@@ -6,7 +6,7 @@ from clients.policy import verify_epoch, verify_not_revoked, verify_policy
 from fedcore.contracts import ContractField
 from fedcore.errors import ExpiredError, RefusedError
 from fedcore.optouts import Bulletin, LogPosition, WitnessedHead
-from fedcore.plans import Feature, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, Imputation, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 
 MONDAY_MORNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -67,6 +67,50 @@ def test_another_purpose_is_refused_and_a_child_does_not_cover_its_parent(
     above = replanned(plan, purpose="marketing")
     assert refusals(node_settings(), permit, above, contract) == ("policy.purpose_not_allowed",)
     assert refusals(node_settings(purposes=("marketing",)), permit, above, contract) == ()
+
+
+@pytest.mark.parametrize("purposes", [("survey",), ("survey", "marketing")])
+def test_a_purpose_outside_the_contracts_tree_is_refused_whatever_the_unit_allows(
+    node_settings, permit, plan, contract, purposes
+):
+    stray = replanned(plan, purpose="survey")
+    assert refusals(node_settings(purposes=purposes), permit, stray, contract) == (
+        "contract.purpose_unknown",
+        "policy.purpose_not_allowed",
+    )
+    known = replanned(plan, purpose="marketing")
+    assert refusals(node_settings(purposes=("marketing",)), permit, known, contract) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "codes"),
+    [
+        (None, ("plan.absence_unsaid",)),
+        (Imputation(impute="gold", indicator=True), ("plan.absence_unfit",)),
+        (Imputation(impute="max", indicator=True), ()),
+        ("leave_out", ()),
+    ],
+    ids=str,
+)
+def test_a_plan_says_what_happens_where_a_field_may_be_absent(
+    node_settings, permit, plan, contract, rule, codes
+):
+    loose = contract.model_copy(
+        update={
+            "fields": tuple(
+                field.model_copy(update={"availability": "may_be_absent"})
+                if field.name == "plan"
+                else field
+                for field in contract.fields
+            )
+        }
+    )
+    other = plan.features[-1].model_copy(update={"absent": rule})
+    ruled = plan.model_copy(update={"features": (*plan.features[:-1], other)})
+    assert refusals(node_settings(), permit, ruled, loose) == codes
+    if rule is not None:
+        found = refusals(node_settings(), permit, ruled, contract)
+        assert found == ("plan.absence_unfit",)
 
 
 @pytest.mark.parametrize(("minimum", "code"), [(2, ()), (3, ("policy.cohort_too_small",))])

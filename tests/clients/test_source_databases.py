@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from clients import sources
-from clients.data import check_source, load_examples
+from clients.data import Inputs, check_source, load_examples
 from clients.mapping import ColumnMapping
 from clients.settings import SqlSource
 from clients.sources import Source, load_rows, verify_readable
@@ -79,13 +79,15 @@ def refused(source, columns=("customer_id", "tenure")):
 
 
 @pytest.fixture
-def examples(contract, features, pseudonymiser):
-    return lambda source: load_examples(source, contract, features, pseudonymiser, lambda _: False)
+def examples(contract, features, pseudonymiser, today):
+    return lambda source: load_examples(
+        source, contract, Inputs(features), pseudonymiser, lambda _: False, today
+    )
 
 
 @pytest.fixture
-def faults(contract, pseudonymiser):
-    return lambda source: check_source(source, contract, pseudonymiser)
+def faults(contract, pseudonymiser, today):
+    return lambda source: check_source(source, contract, pseudonymiser, today)
 
 
 def same(left, right):

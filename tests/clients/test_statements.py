@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clients import intake
-from clients.data import load_examples
+from clients.data import Inputs, load_examples
 from clients.sources import source_of
 from clients.statements import Statement, parse_ground, parse_time, verify_statement
 from fedcore.errors import ConflictError, DataError
@@ -24,9 +24,10 @@ def read(site, contract, features, purpose="marketing"):
     examples = load_examples(
         source_of(site.settings),
         contract,
-        features,
+        Inputs(features),
         site.pseudonymiser(contract),
         site.opt_outs.left_out(contract, purpose),
+        site.runtime.clock.now().date(),
     )
     is_out = site.opt_outs.left_out(contract, purpose)
     pseudonym = site.pseudonymiser(contract).pseudonym

@@ -1,7 +1,15 @@
 import pytest
 from pydantic import ValidationError
 
-from fedcore.contracts import Contract, ContractField, Purpose, purpose_line
+from fedcore.contracts import (
+    Contract,
+    ContractField,
+    DayRule,
+    FieldBasis,
+    Purpose,
+    purpose_line,
+)
+from fedcore.errors import InvalidRecordError
 
 
 def purpose(name, parent=None):
@@ -48,11 +56,60 @@ def test_a_categorical_field_needs_two_distinct_categories(categories):
         ContractField(name="plan", kind="categorical", categories=categories)
 
 
+@pytest.mark.parametrize(
+    ("kind", "stand_in"),
+    [("categorical", "c"), ("categorical", ""), ("numeric", "a")],
+)
+def test_what_stands_for_an_empty_category_is_one_of_them(kind, stand_in):
+    public = {"lower": 0, "upper": 9} if kind == "numeric" else {"categories": ("a", "b")}
+    known = ContractField(name="x", kind="categorical", categories=("a", "b"), missing_category="b")
+    assert known.missing == "b"
+    with pytest.raises(ValidationError):
+        ContractField(name="x", kind=kind, missing_category=stand_in, **public)
+
+
+def test_only_a_special_field_says_what_art_9_allows_it_by():
+    both = FieldBasis(basis="consent", condition="explicit_consent")
+    plain = FieldBasis(basis="consent")
+    assert numeric(sensitivity="special", legal_basis=both).legal_basis == both
+    assert numeric(sensitivity="sensitive", legal_basis=plain).legal_basis == plain
+    for sensitivity, basis in (("special", plain), ("none", both), ("sensitive", both)):
+        with pytest.raises(ValidationError, match="legal_basis"):
+            numeric(sensitivity=sensitivity, legal_basis=basis)
+
+
+def test_what_a_contract_does_not_say_is_in_none_of_its_bytes(contract):
+    """So that contracts signed before keep their digests."""
+    new = (b"availability", b"missing_category", b"legal_basis", b"table")
+    assert not any(name in contract.to_bytes() for name in new)
+    with pytest.raises(InvalidRecordError):
+        Contract.from_bytes(contract.to_bytes().replace(b'"kind"', b'"availability":null,"kind"'))
+
+
+def test_a_field_holds_what_could_be_a_sound_cell():
+    assert [numeric().holds(value) for value in (0, 72.0, -0.1, 72.1, "3")] == [
+        *(True, True, False, False, False)
+    ]
+    plan = ContractField(name="plan", kind="categorical", categories=("a", "1"))
+    assert [plan.holds(value) for value in ("a", "1", "b", 1.0)] == [True, True, False, False]
+
+
 @pytest.mark.parametrize("name", ["tenure", "churn", "customer_id"])
 def test_no_column_is_named_twice(contract, name):
     with pytest.raises(ValidationError):
         Contract(**{**dict(contract), "fields": (*contract.fields, numeric(name=name))})
     Contract(**{**dict(contract), "fields": (*contract.fields, numeric(name="other"))})
+
+
+def test_a_day_of_rows_is_left_out_of_the_bytes_when_absent_and_no_other_column(contract):
+    assert b"row_day" not in contract.to_bytes()
+    dated = Contract(**{**dict(contract), "row_day": DayRule(column="seen", rule="iso-day/1")})
+    assert Contract.from_bytes(dated.to_bytes()) == dated
+    for column in ("tenure", "churn", "customer_id"):
+        with pytest.raises(ValidationError, match="twice"):
+            Contract(**{**dict(contract), "row_day": DayRule(column=column, rule="iso-day/1")})
+    with pytest.raises(ValidationError):
+        DayRule.model_validate({"column": "seen", "rule": "day-first/1"})
 
 
 def test_the_line_of_a_purpose_is_itself_and_its_ancestors():

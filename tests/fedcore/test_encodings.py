@@ -3,7 +3,7 @@ import pytest
 from fedcore.contracts import ContractField
 from fedcore.encodings import field_of, input_names, levels_of
 from fedcore.errors import MismatchError
-from fedcore.plans import Feature
+from fedcore.plans import Feature, Imputation
 
 
 @pytest.fixture
@@ -51,3 +51,76 @@ def test_a_feature_must_fit_the_contract(contract, feature, code):
         with pytest.raises(MismatchError) as error:
             reads()
         assert error.value.code == code
+
+
+@pytest.fixture
+def loose(contract):
+    """A contract of which tenure and plan may be absent at a unit, and plan may be empty."""
+    tenure, plan, gender = contract.fields
+    fields = (
+        tenure.model_copy(update={"availability": "may_be_absent", "missing_value": 0.0}),
+        plan.model_copy(update={"availability": "may_be_absent", "missing_category": "basic"}),
+        gender,
+    )
+    return contract.model_copy(update={"fields": fields})
+
+
+def test_indicators_are_inputs_after_those_of_the_value(loose):
+    features = (
+        Feature(
+            field="plan",
+            encoding="onehot",
+            absent=Imputation(impute="basic", indicator=True),
+            missing_indicator=True,
+        ),
+        Feature(field="tenure", encoding="scale", absent="leave_out", missing_indicator=True),
+    )
+    assert input_names(features, loose) == [
+        *("plan=plus", "plan missing", "plan absent"),
+        *("tenure", "tenure missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (None, "plan.absence_unsaid"),
+        (Imputation(impute=-1, indicator=True), "plan.absence_unfit"),
+        (Imputation(impute=72.5, indicator=True), "plan.absence_unfit"),
+        (Imputation(impute="3", indicator=True), "plan.absence_unfit"),
+    ],
+    ids=str,
+)
+def test_what_happens_where_a_field_is_absent_must_be_said_and_fit(loose, rule, code):
+    for good in ("leave_out", Imputation(impute=72, indicator=True)):
+        found = field_of(Feature(field="tenure", encoding="scale", absent=good), loose)
+        assert found.name == "tenure"
+    with pytest.raises(MismatchError) as error:
+        input_names((Feature(field="tenure", encoding="scale", absent=rule),), loose)
+    assert error.value.code == code
+
+
+def test_a_field_that_is_at_every_unit_has_no_rule_for_its_absence(contract, loose):
+    for rule in ("leave_out", Imputation(impute="plus", indicator=True)):
+        feature = Feature(field="plan", encoding="onehot", absent=rule)
+        assert field_of(feature, loose).name == "plan"
+        with pytest.raises(MismatchError) as error:
+            field_of(feature, contract)
+        assert error.value.code == "plan.absence_unfit"
+
+
+def test_an_imputed_category_is_one_of_the_contracts(loose):
+    feature = Feature(
+        field="plan", encoding="onehot", absent=Imputation(impute="gold", indicator=True)
+    )
+    with pytest.raises(MismatchError) as error:
+        field_of(feature, loose)
+    assert error.value.code == "plan.absence_unfit"
+
+
+def test_only_cells_that_may_be_empty_are_marked(contract, loose):
+    marked = Feature(field="tenure", encoding="scale", missing_indicator=True)
+    with pytest.raises(MismatchError) as error:
+        field_of(marked, contract)
+    assert error.value.code == "plan.encoding_unfit"
+    assert field_of(marked.model_copy(update={"absent": "leave_out"}), loose).name == "tenure"

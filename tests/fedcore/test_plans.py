@@ -1,7 +1,18 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
-from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import (
+    Feature,
+    Imputation,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
+
+CONSTANT = Imputation(impute=12, indicator=True)
 
 
 @pytest.fixture
@@ -96,3 +107,72 @@ def test_a_units_public_size_is_that_of_its_terms(plan):
     assert plan.public_n("north") == 1536
     with pytest.raises(KeyError):
         plan.public_n("east")
+
+
+def lacking(plan, absent, *rules):
+    """Return the plan with tenure in as many encodings as rules, and one unit that lacks fields."""
+    kinds: tuple[Any, ...] = ("scale", "log")
+    features = [
+        Feature(field="tenure", encoding=kinds[place], absent=rule)
+        for place, rule in enumerate(rules)
+    ]
+    units = (UnitTerms(unit="north", public_n=1536, absent=absent), *plan.units[1:])
+    return rebuilt(plan, features=(*features, plan.features[1]), units=units)
+
+
+def test_a_unit_may_lack_what_the_plan_imputes(plan):
+    made = lacking(plan, ("tenure",), CONSTANT)
+    assert TrainingPlan.from_bytes(made.to_bytes()) == made
+    assert made.absent_at("north") == {"tenure"}
+    assert made.absent_at("south") == frozenset()
+    with pytest.raises(KeyError):
+        made.absent_at("east")
+    assert b"absent" not in plan.to_bytes()
+    assert b"missing_indicator" not in plan.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("absent", "rules"),
+    [
+        (("tenure",), (None,)),
+        (("tenure",), ("leave_out",)),
+        (("plan",), (CONSTANT,)),
+        (("churn",), (CONSTANT,)),
+        (("tenure", "tenure"), (CONSTANT,)),
+        ((), (CONSTANT,)),
+        (("tenure",), (CONSTANT, CONSTANT)),
+        (("tenure",), (Imputation(impute=12, indicator=False),)),
+        (("tenure",), (CONSTANT, Imputation(impute=13, indicator=False))),
+        (None, (CONSTANT, None)),
+        (None, (CONSTANT, "leave_out")),
+        (None, ("leave_out", None)),
+        (None, ("leave_out", Imputation(impute="leave_out", indicator=False))),
+    ],
+    ids=str,
+)
+def test_what_a_unit_lacks_has_one_rule_and_one_indicator(plan, absent, rules):
+    lacking(plan, ("tenure",), CONSTANT, Imputation(impute=12, indicator=False))
+    lacking(plan, None, "leave_out", "leave_out")
+    with pytest.raises(ValidationError):
+        lacking(plan, absent, *rules)
+
+
+def test_empty_cells_of_a_field_have_one_indicator(plan):
+    marks = [
+        (
+            Feature(field="tenure", encoding="scale", missing_indicator=True),
+            Feature(field="tenure", encoding="log", missing_indicator=second),
+        )
+        for second in (None, True)
+    ]
+    rebuilt(plan, features=marks[0])
+    with pytest.raises(ValidationError):
+        rebuilt(plan, features=marks[1])
+
+
+def test_a_constant_keeps_its_kind_through_the_bytes(plan):
+    for constant in (12.0, "12"):
+        rule = Imputation(impute=constant, indicator=True)
+        [feature, _] = TrainingPlan.from_bytes(lacking(plan, None, rule).to_bytes()).features
+        assert isinstance(feature.absent, Imputation)
+        assert type(feature.absent.impute) is type(constant)

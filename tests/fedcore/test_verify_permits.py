@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fedcore.dpia_sections import LegalEntity
+from fedcore.dpia_sections import FeatureReview, LegalEntity
 from fedcore.dpias import Condition, DpiaV1
 from fedcore.permits import PermitRenewal, Revocation
-from fedcore.plans import Feature
+from fedcore.plans import Feature, Imputation
 
 
 def changed(**update):
@@ -90,6 +90,33 @@ def test_a_sensitive_input_fails(world, failures):
     assert "gender" in found["plan.features"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "available", "code"),
+    [
+        (None, None, None),
+        ("leave_out", "may_be_absent", None),
+        (None, "may_be_absent", "plan.absence_unsaid"),
+        ("leave_out", None, "plan.absence_unfit"),
+        (Imputation(impute=73, indicator=True), "may_be_absent", "plan.absence_unfit"),
+    ],
+    ids=str,
+)
+def test_what_happens_where_a_field_is_absent_is_held_against_the_contract(
+    world, failures, rule, available, code
+):
+    def ruled(plan):
+        first = plan.features[0].model_copy(update={"absent": rule})
+        return plan.model_copy(update={"features": (first, *plan.features[1:])})
+
+    def loosened(contract):
+        first = contract.fields[0].model_copy(update={"availability": available})
+        return contract.model_copy(update={"fields": (first, *contract.fields[1:])})
+
+    found = failures(world, world.evidence(plan=ruled, contract=loosened))
+    assert set(found) == (set() if code is None else {"plan.features"})
+    assert code is None or code in found["plan.features"]
+
+
 def test_a_purpose_that_the_contract_lacks_fails(world, failures):
     found = failures(
         world,
@@ -119,6 +146,18 @@ def test_a_run_beyond_its_dpia_fails_and_says_in_what(world, failures, update, n
     found = failures(world, world.evidence(dpia=changed_part("bindings", **update)))
     assert set(found) == {"dpia.bindings"}
     assert f"does not cover: {named} (" in found["dpia.bindings"]
+
+
+@pytest.mark.parametrize("verdict", ["proxy", "forbidden"])
+def test_an_input_that_the_dpias_review_does_not_allow_fails(world, failures, verdict):
+    def reviewed(verdict):
+        found = FeatureReview(field="tenure", verdict=verdict, reason="it tells of age")
+        return world.evidence(dpia=changed(minimisation=(found,)))
+
+    assert failures(world, reviewed("allowed")) == {}
+    found = failures(world, reviewed(verdict))
+    assert set(found) == {"dpia.bindings"}
+    assert "does not cover: features (" in found["dpia.bindings"]
 
 
 @pytest.mark.parametrize("state", ["suspended", "withdrawn", "expired", "advised"])

@@ -205,6 +205,17 @@ def test_a_lying_order_is_refused_uncharged_and_its_honest_twin_is_answered(serv
     assert kinds(server) == ["open", "reserve", "order", "reply"]
 
 
+@pytest.mark.parametrize("kind", ["evaluate", "score"])
+def test_a_permit_of_another_kind_is_refused_before_any_row_is_read(server, kind):
+    """The source is away: who gets as far as to read it cannot answer, as the honest twin shows."""
+    source = server.world.unit("north").source
+    away = source.rename(source.with_suffix(".away"))
+    assert server.train("north", permit_with(kind=kind)(server)) == "permit.other_kind"
+    assert server.train("north") == "node.unavailable"
+    away.rename(source)
+    assert answered(server.train("north", server.request(server.order("north", attempt=2))))
+
+
 @pytest.mark.parametrize(
     "content",
     [

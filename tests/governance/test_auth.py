@@ -62,6 +62,10 @@ ROUTES = {
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
+    ("get", "/v1/opt-outs/{unit}"): {"admin", "auditor", "compliance", "dpo", "unit_operator"},
+    ("get", "/v1/opt-outs/{unit}/{sequence}"): {
+        *("admin", "auditor", "compliance", "dpo", "unit_operator")
+    },
     ("post", "/v1/rotations"): "node",
     ("post", "/v1/leaves"): "node",
     ("get", "/v1/log/checkpoint"): set(ROLES),
@@ -105,6 +109,7 @@ def path_of(template):
         "unit": "nowhere",
         "version": "1",
         "number": "9",
+        "sequence": "9",
     }
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
 

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from fedcore import canonical, cli
-from fedcore.contracts import Contract
+from fedcore.contracts import Contract, DayRule
 from fedcore.errors import InvalidRecordError
 from governance.contract_files import (
     MAX_YAML_BYTES,
@@ -42,6 +42,13 @@ purposes:
     basis: legitimate_interests
 retention_days: 365
 """
+
+
+def test_the_day_of_a_row_is_named_in_yaml():
+    text = WRITTEN + "row_day: {column: last_seen, rule: iso-day/1}\n"
+    contract = parse_contract(text.encode(), "contract.yaml")
+    assert contract.row_day == DayRule(column="last_seen", rule="iso-day/1")
+    assert refused(text.replace("iso-day/1", "day-first/1")).code == "record.invalid"
 
 
 def fedpact(*arguments):

@@ -207,6 +207,47 @@ def test_a_run_under_a_condition_ends_in_evidence_that_verifies(world, model_byt
     assert verify_bundle(bundle, world.governance_key, Realm.SIMULATION).ok
 
 
+def test_a_review_stops_nothing_and_ends_in_evidence_that_verifies(world, model_bytes):
+    """Permits, renewals, the run and its bundle are what they are without a review."""
+    dpia = world.dpia().digest
+    permit = world.permit("run-0")
+    world.gateway("dpo").act_on_dpia(dpia, "open_review", "The gap between groups has grown.")
+    shown = world.gateway("auditor").fetch_dpia(dpia)
+    assert (shown.state, shown.review) == ("in_force", shown.acts[-1])
+    assert shown.review.note == "The gap between groups has grown."
+    assert world.bulletin("north").revoked_runs == ()
+    world.clock.tick(hours=1)
+    renewed = world.open(world.gateway("operator").renew_permit("run-0"), PermitRenewal)
+    assert renewed.permit == permit.digest
+    world.run()
+    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.cosign()
+    bundle = world.gateway("auditor").fetch_evidence("churn", 1)
+    assert verify_bundle(bundle, world.governance_key, Realm.SIMULATION).ok
+    assert codes(
+        lambda: world.gateway("dpo").act_on_dpia(dpia, "close_review", "No worse than noise.")
+    ) == ("dpia.review_same_person",)
+    close = world.gateway("approver").act_on_dpia
+    assert close(dpia, "close_review", "No worse than noise.") == "in_force"
+    shown = world.gateway("auditor").fetch_dpia(dpia)
+    assert (shown.review, shown.acts[-1].note) == (None, "No worse than noise.")
+
+
+@pytest.mark.parametrize("act", ["open_review", "close_review"])
+def test_a_review_is_opened_with_a_reason_and_closed_with_a_finding(world, act):
+    path = f"/v1/dpias/{world.dpia().digest}/acts"
+    role = {"open_review": "dpo", "close_review": "compliance"}[act]
+    if act == "close_review":
+        world.act(world.dpia().digest, "open_review", "dpo")
+
+    def send(note):
+        headers = {"Authorization": f"Bearer {world.api_keys[role]}", "If-Match": "*"}
+        return world.client.post(path, json={"act": act, "note": note}, headers=headers)
+
+    assert send("").status_code == 422
+    assert send("looked at every group").status_code == 200
+
+
 def test_each_controller_whose_unit_takes_part_advises_and_approves(world):
     entities = tuple(
         LegalEntity(id=f"{unit}-ltd", name="n", role="joint_controller", contact="c", units=(unit,))

@@ -5,11 +5,14 @@ from io import BytesIO
 import pytest
 
 from fedcore import merkle
+from fedcore.errors import RefusedError
 from fedcore.membership import Leave
 from fedcore.models import Checkpoint, Erasure
 from fedcore.record import Realm
 from fedcore.signing import Envelope
 from fedcore.verify import verify_log_export
+from governance.backups import back_up, restore
+from registry.backups import dump
 from registry.database import Database
 
 
@@ -50,6 +53,17 @@ def stored(world):
             rows += connection.exec_driver_sql(f"SELECT * FROM {table}").all()  # noqa: S608
     database.close()
     return repr(rows)
+
+
+def everything(world):
+    """Every row of every table, as a backup has them, and what its envelopes hold."""
+    database = Database(world.settings.database_url)
+    with database.reading() as session:
+        rows = b"".join(dump(session))
+        envelopes = session.connection().exec_driver_sql("SELECT envelope FROM documents").all()
+    database.close()
+    signed = [Envelope.from_bytes(envelope.encode()).payload_bytes for (envelope,) in envelopes]
+    return b"".join([rows, *signed]).decode()
 
 
 def exported(world, *seen):
@@ -163,6 +177,78 @@ def test_a_decision_under_which_a_permit_was_given_stays(world):
     [first] = decisions(world)
     world.gateway("dpo").act_on_dpia(world.dpia().digest, "suspend", "a complaint")
     assert erase(world, first).json()["code"] == "document.in_use"
+
+
+def taken_back(world):
+    """A version that came into force, refused a run after it was withdrawn, and carried none."""
+    dpia = world.dpia().digest
+    world.gateway("author").act_on_dpia(dpia, "withdraw", "Jane Doe has complained")
+    with pytest.raises(RefusedError, match=r"dpia\.not_in_force"):
+        world.permit()
+    return dpia
+
+
+def test_a_dpia_that_is_over_and_carried_no_permit_is_erased_with_its_acts(world, tmp_path):
+    world.cosign()
+    dpia = taken_back(world)
+    before = checkpoint(world)
+    for text in ("Jane Doe", world.dpia().description):
+        assert text in everything(world)
+    erasure = world.open(Envelope.from_json(erase(world, dpia).json()), Erasure)
+    assert erasure.kind == "dpia"
+    for decision in decisions(world):
+        assert erase(world, decision).status_code == 201
+    left_over = everything(world)
+    assert "Jane Doe" not in left_over
+    assert world.dpia().description not in left_over
+    assert dpia not in stored(world)
+    assert exported(world, before).ok
+    assert call(world, "GET", f"/v1/dpias/{dpia}", "auditor").json()["code"] == "dpia.unknown"
+    assert erase(world, dpia).json()["code"] == "document.unknown"
+    back_up(world.settings, tmp_path / "backup", world.clock.now)
+    restored = f"sqlite:///{tmp_path / 'restored.db'}"
+    restore(world.settings.model_copy(update={"database_url": restored}), tmp_path / "backup")
+
+
+def test_a_refusal_by_an_erased_dpia_is_kept_and_not_decided_once_more(world):
+    dpia = taken_back(world)
+
+    def replayed():
+        [shown] = world.get("/v1/permits/run-1/replays", "auditor")["replays"]
+        return shown["codes"], shown["codes_today"], shown["agrees"]
+
+    assert replayed() == (["dpia.not_in_force"], ["dpia.not_in_force"], True)
+    assert erase(world, dpia).status_code == 201
+    assert replayed() == (["dpia.not_in_force"], None, None)
+
+
+def test_the_next_version_takes_the_place_of_an_erased_one(world):
+    assert erase(world, taken_back(world)).status_code == 201
+    digest = world.gateway("author").create_dpia(world.dpia(version=2))
+    acts = {"submit": "author", "evaluate": "evaluator", "advise": "dpo", "approve": "approver"}
+    for act, role in acts.items():
+        world.act(digest, act, role)
+    assert world.permit("run-2").dpia == digest
+
+
+def test_a_dpia_that_carried_a_permit_is_evidence_though_the_permit_was_revoked(world):
+    world.permit()
+    world.gateway("author").act_on_dpia(world.dpia().digest, "withdraw", "n")
+    refused = erase(world, world.dpia().digest)
+    assert (refused.status_code, refused.json()["code"]) == (403, "document.carried_permits")
+    assert "Art. 17(3)" in refused.json()["detail"]
+    assert world.get(f"/v1/dpias/{world.dpia().digest}", "auditor")["state"] == "withdrawn"
+    assert exported(world).ok
+
+
+def test_a_dpia_is_not_erased_while_it_may_still_carry_a_permit(world):
+    dpia = world.dpia().digest
+    assert erase(world, dpia).json()["code"] == "document.in_use"
+    world.gateway("dpo").act_on_dpia(dpia, "suspend", "n")
+    assert erase(world, dpia).json()["code"] == "document.in_use"
+    world.clock.tick(days=400)
+    assert world.gateway("auditor").fetch_dpia(dpia).state == "expired"
+    assert erase(world, dpia).status_code == 201
 
 
 @pytest.mark.parametrize("size", [0, 1, 3])

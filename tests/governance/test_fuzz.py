@@ -108,9 +108,10 @@ class Sensible:
             "run_id": run_id,
             "name": name,
             "version": 1,
-            "unit": "spare",
+            "unit": "north" if operation.endswith(("opt_out", "opt_outs")) else "spare",
             "role": "auditor",
             "number": 1,
+            "sequence": 1,
         }
 
     def body(self, operation: str) -> Any:

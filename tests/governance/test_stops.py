@@ -21,9 +21,10 @@ SCOPES = [
     ("unit", "north"),
     ("purpose", "churn_prediction"),
     ("purpose", "marketing"),
+    ("task", "churn"),
     ("dpia", "churn-dpia"),
 ]
-OTHERS = [("unit", "west"), ("purpose", "survey"), ("dpia", "other-dpia")]
+OTHERS = [("unit", "west"), ("purpose", "survey"), ("task", "response"), ("dpia", "other-dpia")]
 
 
 @pytest.mark.parametrize(("scope", "subject"), SCOPES)

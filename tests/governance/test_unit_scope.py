@@ -26,6 +26,7 @@ NOTHING = {
     "unit": "nothing",
     "role": "auditor",
     "number": 99,
+    "sequence": 99,
 }
 QUERY = {"/v1/log/proof": "?document={plan}", "/v1/log/consistency": "?size=1"}
 BODY = {"/v1/units/{unit}/revocation": {"reason": "stolen"}}
@@ -40,6 +41,7 @@ def both(world: Any, model_bytes: bytes) -> Any:
     world.run("run-1")
     world.gateway("operator").register_model("run-1", "churn", model_bytes)
     world.cosign()
+    world.gateway().submit_opt_out(world.sign(world.opt_out(INSIDE, 1), INSIDE))
     facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
     world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
     for unit in (INSIDE, OUTSIDE):
@@ -73,6 +75,7 @@ def things(world, operation):
         "name": "churn",
         "unit": INSIDE,
         "number": 1,
+        "sequence": 1,
     }
 
 
@@ -180,7 +183,7 @@ def documents_of(world, named, signer):
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
         "/v1/bulletins": world.sign(world.bulletin_request(named), signer),
-        "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
+        "/v1/opt-outs": world.sign(world.opt_out(named, 2), signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }

@@ -1,11 +1,13 @@
 """Made-up rows are sound under any contract, and say nothing."""
 
+from datetime import UTC, date, datetime
+
 import pytest
 
-from clients.data import check_source
+from clients.data import Faults, check_source
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
-from fedcore.contracts import ContractField
+from fedcore.contracts import ContractField, DayRule
 from simulations.generated_rows import generate_rows
 from simulations.scenario import load_scenario
 
@@ -18,8 +20,18 @@ def contract():
 def test_the_nodes_reader_finds_no_fault_in_them(contract, tmp_path):
     path = tmp_path / "rows.csv"
     generate_rows(contract, "alpha", 300, seed=1).write_csv(path)
-    found = check_source(Source(path), contract, Pseudonymiser(bytes(KEY_BYTES), contract.subject))
+    pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
+    found = check_source(Source(path), contract, pseudonymiser, date(2026, 3, 2))
     assert found.counts == ()
+
+
+def test_where_the_contract_has_days_theirs_is_today(contract, tmp_path):
+    dated = contract.model_copy(update={"row_day": DayRule(column="seen", rule="iso-day/1")})
+    path = tmp_path / "rows.csv"
+    generate_rows(dated, "alpha", 300, seed=1).write_csv(path)
+    pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
+    today = datetime.now(UTC).date()
+    assert check_source(Source(path), dated, pseudonymiser, today) == Faults(())
 
 
 def test_bounds_that_are_no_whole_numbers_are_kept(contract):

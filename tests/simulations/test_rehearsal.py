@@ -45,6 +45,18 @@ def test_sensitive_fields_are_never_inputs_and_all_others_are(contract):
     assert names == {field.name for field in contract.fields if field.sensitivity == "none"}
 
 
+def test_a_field_that_the_unit_lacks_is_no_input_of_its_rehearsal(contract):
+    name = next(field.name for field in contract.fields if field.sensitivity == "none")
+    fields = [
+        field.model_copy(update={"availability": "may_be_absent"} if field.name == name else {})
+        for field in contract.fields
+    ]
+    loose = contract.model_copy(update={"fields": tuple(fields)})
+    for declared, is_input in (((), True), ((name,), False)):
+        plan = make_plan(make_scenario(settings(absent_fields=declared), loose))
+        assert (name in {feature.field for feature in plan.features}) is is_input
+
+
 def test_the_run_fits_into_the_units_caps(contract):
     assert make_scenario(settings(run_epsilon_cap=0.25), contract).epsilon == 0.25
     assert make_scenario(settings(epsilon_cap=0.5), contract).epsilon == 0.5

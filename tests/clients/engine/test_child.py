@@ -11,6 +11,7 @@ from fedcore.errors import InvalidRecordError
 
 TRAIN = """
 import io, json, os, select, sys, time
+from datetime import date
 from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.common.serde import context_to_proto
@@ -21,7 +22,7 @@ from clients.engine.child import fork_task, read_reply
 from clients.engine.tasks import Work
 
 warm_app()
-from clients.data import load_examples
+from clients.data import Inputs, load_examples
 from clients.pseudonyms import Pseudonymiser
 from clients.sources import Source
 from clients.training import train_locally
@@ -36,7 +37,9 @@ source = Source(Path(sys.argv[3]))
 
 def app(message, context):
     pseudonyms = Pseudonymiser(bytes(32), contract.subject)
-    examples = load_examples(source, contract, plan.features, pseudonyms, lambda subject: False)
+    today = date(2026, 3, 2)
+    nobody = lambda subject: False
+    examples = load_examples(source, contract, Inputs(plan.features), pseudonyms, nobody, today)
     task = load_task(plan.task)
     weights = initial_weights(task, plan.model, examples.features.shape[1])
     streams = (KeyStream(b"n" * 32), KeyStream(b"s" * 32))

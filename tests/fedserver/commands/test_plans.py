@@ -9,6 +9,7 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.plans import (
     Algorithm,
     Feature,
+    Imputation,
     ModelSpec,
     PrivacyTerms,
     TrainingPlan,
@@ -42,6 +43,9 @@ def contract():
         fields=(
             ContractField(name="tenure", kind="numeric", lower=0, upper=72),
             ContractField(name="age", kind="numeric", lower=0, upper=120, sensitivity="sensitive"),
+            ContractField(
+                name="calls", kind="numeric", lower=0, upper=9, availability="may_be_absent"
+            ),
         ),
         label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
         purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
@@ -142,6 +146,19 @@ def test_a_plan_is_held_against_its_contract_signed_or_plain(plan, contract, wri
         ({"features": (Feature(field="colour", encoding="scale"),)}, "plan.field_unknown"),
         ({"features": (Feature(field="tenure", encoding="onehot"),)}, "plan.encoding_unfit"),
         ({"features": (Feature(field="age", encoding="scale"),)}, "contract.sensitive_input"),
+        ({"features": (Feature(field="calls", encoding="scale"),)}, "plan.absence_unsaid"),
+        (
+            {
+                "features": (
+                    Feature(
+                        field="calls",
+                        encoding="scale",
+                        absent=Imputation(impute=10, indicator=True),
+                    ),
+                )
+            },
+            "plan.absence_unfit",
+        ),
         ({"purpose": "baking"}, "contract.purpose_unknown"),
         ({"initial_model": canonical.digest(b"mine")}, "plan.initial_model_differs"),
         ({"task": "weather"}, "task.unknown"),
@@ -153,6 +170,22 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_reason(
     other = write("plan.json", plan.model_copy(update=changes).to_json())
     code, output = fedpact("check", other, "-c", write("contract.json", contract.to_json()))
     assert (code, reason in output) == (1, True), output
+
+
+@pytest.mark.parametrize(
+    ("rule", "inputs"), [("leave_out", 1), (Imputation(impute=9, indicator=True), 2)], ids=str
+)
+def test_a_plan_that_says_what_happens_where_a_field_is_absent_fits(
+    plan, contract, write, rule, inputs
+):
+    first = encode_weights(initial_weights(load_task("churn"), plan.model, inputs))
+    changes = {
+        "features": (Feature(field="calls", encoding="scale", absent=rule),),
+        "initial_model": canonical.digest(first),
+    }
+    ruled = write("plan.json", plan.model_copy(update=changes).to_json())
+    code, output = fedpact("check", ruled, "-c", write("contract.json", contract.to_json()))
+    assert (code, f"fits its contract: {inputs} inputs" in output) == (0, True), output
 
 
 def test_a_signed_plan_opens_under_the_author_key_in_its_realm_only(plan, write, tmp_path):

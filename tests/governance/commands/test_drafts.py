@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
@@ -161,6 +162,24 @@ class TestNew:
         assert (exit_code, "file.exists" in output) == (1, True)
         assert desk.path("dpia.json").read_bytes() == before
         assert desk.new(out="other.json")[0] == 0
+
+    def test_a_contract_in_yaml_gives_the_same_draft_and_the_same_check(self, desk):
+        def said(name, out):
+            papers = ("--from-contract", name, "--plan", desk.path("plan.json"))
+            exit_code, output = desk.run("dpia", "new", *papers, "--out", desk.path(out))
+            assert exit_code == 0, output
+            checked = desk.run("dpia", "check", desk.path(out), "--contract", name)
+            draft = json.loads(Path(desk.path(out)).read_bytes())
+            return output.replace(out, ""), checked, {**draft, "valid_until": None}
+
+        yaml_file = Path(desk.path("contract.yaml"))
+        yaml_file.write_text(yaml.safe_dump(contract().to_json()), encoding="utf-8")
+        agreed = said(desk.path("contract.json"), "a.json")
+        assert said(str(yaml_file), "b.json") == agreed
+        yaml_file.write_text("schema: contract/1\nversion: 012\n", encoding="utf-8")
+        papers = ("--from-contract", str(yaml_file), "--plan", desk.path("plan.json"))
+        exit_code, output = desk.run("dpia", "new", *papers, "--out", desk.path("c.json"))
+        assert (exit_code, "record.ambiguous" in output) == (1, True)
 
     def test_a_plan_of_another_contract_is_refused(self, desk):
         desk.write("plan.json", plan(contract(("tenure", "other"))).to_json())
@@ -326,6 +345,10 @@ class TestActs:
         exit_code, output = act("paul", "fulfil-conditions", "--fulfilled", "report")
         assert (exit_code, "names report" in output) == (1, True)
         assert self.state(act("paul", "fulfil-conditions", "--fulfilled", "audit")) == "in_force"
+        assert self.state(act("dora", "open-review")) == "in_force"
+        exit_code, output = act("carla", "close-review")
+        assert (exit_code, self.state((exit_code, output))) == (0, "in_force")
+        assert "version 1 was in_force, under review by dora" in output.splitlines()[0]
         assert self.state(act("carla", "suspend")) == "suspended"
         assert self.state(act("paul", "resume")) == "in_force"
         assert self.state(act("anna", "withdraw")) == "withdrawn"

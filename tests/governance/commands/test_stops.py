@@ -18,7 +18,13 @@ def officers(service, run):
 
 @pytest.mark.parametrize(
     "only",
-    [(), ("--only", "unit:north"), ("--only", "purpose:churn"), ("--only", "dpia:d")],
+    [
+        (),
+        ("--only", "unit:north"),
+        ("--only", "purpose:churn"),
+        ("--only", "task:churn"),
+        ("--only", "dpia:d"),
+    ],
     ids=str,
 )
 def test_one_stops_and_another_lifts(run, officers, only):

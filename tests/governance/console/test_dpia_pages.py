@@ -199,6 +199,23 @@ def test_details_of_acts_are_asked_for_and_kept(world, browser_of, draft):
     assert "Open conditions" not in approver.get(f"/console/dpias/{draft}").text
 
 
+def test_a_review_is_shown_and_waits_for_those_who_may_close_it(world, browser_of):
+    dpia = world.dpia().digest
+    link = f"/console/dpias/{dpia}/acts/close_review"
+    dpo, approver = browser_of("dpo"), browser_of("approver")
+    assert link not in approver.get("/console").text
+    assert f"/console/dpias/{dpia}/acts/open_review" not in dpo.get("/console").text
+    assert dpo.act(dpia, "open_review", note="a fairness audit failed").status_code == 303
+    page = html.unescape(approver.get(f"/console/dpias/{dpia}").text)
+    assert "Under review" in page
+    assert "opened by dora" in page
+    assert link in approver.get("/console").text
+    assert link not in dpo.get("/console").text
+    assert "What was found" in approver.get(link).text
+    assert approver.act(dpia, "close_review", note="within the bounds").status_code == 303
+    assert "Under review" not in approver.get(f"/console/dpias/{dpia}").text
+
+
 def test_going_back_and_sending_again_repeats_nothing(world, browser_of, draft):
     browser = browser_of("author")
     assert browser.act(draft, "submit").status_code == 303

@@ -105,6 +105,10 @@ EDITS: list[tuple[Edit, list[str]]] = [
         ["bindings.features"],
     ),
     (
+        lambda v: item(v, "minimisation", "field", "tenure").update(verdict="proxy"),
+        ["bindings.features"],
+    ),
+    (
         lambda v: item(v, "minimisation", "field", "female").update(verdict="allowed"),
         ["minimisation.female"],
     ),
@@ -200,6 +204,18 @@ def test_a_purpose_stands_on_the_basis_that_the_contract_gives_it():
         wrong,
     )
     assert paths(repaired, right) == []
+
+
+def test_a_purpose_outside_the_contracts_tree_makes_no_complete_dpia():
+    def bound_to(purpose):
+        def bind(values):
+            values["bindings"]["purposes"] = [purpose]
+            values["purposes"][0].update(purpose=purpose)
+
+        return paths(edited(bind))
+
+    assert bound_to("survey") == ["purposes.survey.basis"]
+    assert bound_to(CONTRACT.purposes[1].id) == []
 
 
 def test_consent_is_explained_where_it_is_the_basis():

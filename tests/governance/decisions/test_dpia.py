@@ -1,5 +1,6 @@
 """The state machine of DPIAs, over every state, act and role."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -75,6 +76,16 @@ EXPECTED: dict[tuple[DpiaState, DpiaAct, str], DpiaState] = {
     ("approved_with_conditions", "withdraw", "author"): "withdrawn",
     ("in_force", "withdraw", "author"): "withdrawn",
     ("suspended", "withdraw", "author"): "withdrawn",
+    ("in_force", "open_review", "dpo"): "in_force",
+    ("in_force", "open_review", "compliance"): "in_force",
+    ("suspended", "open_review", "dpo"): "suspended",
+    ("suspended", "open_review", "compliance"): "suspended",
+    ("in_force", "close_review", "dpo"): "in_force",
+    ("in_force", "close_review", "approver"): "in_force",
+    ("in_force", "close_review", "compliance"): "in_force",
+    ("suspended", "close_review", "dpo"): "suspended",
+    ("suspended", "close_review", "approver"): "suspended",
+    ("suspended", "close_review", "compliance"): "suspended",
     **{(state, "comment", role): state for state in OPEN for role in COMMENTING},
 }
 AUDIT = Condition(id="audit", text="t", owner="o", due_at=NOW + timedelta(days=30))
@@ -107,6 +118,8 @@ def standing(state="draft", acts=(), **changes):
 
 
 def outcome(of, act, name, role, now=NOW, **details):
+    if act == "close_review":
+        of = replace(of, acts=[*of.acts, record("open_review", "past-dpo")])
     try:
         return decide_transition(
             of, record(act, name, now, **(details or DETAILS.get(act, {}))), role

@@ -8,7 +8,7 @@ from fedcore.dpia_acts import authority_due_at, open_conditions
 from fedcore.dpias import ActRecord, Condition, DpiaState, ItemEvaluation
 from fedcore.errors import TransitionError
 from governance.decisions.dpia import decide_transition
-from governance.decisions.dpia_standing import Standing, state_at
+from governance.decisions.dpia_standing import Standing, review_of, state_at
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 PEOPLE = {"author": "anna", "evaluator": "emil", "dpo": "dora", "approver": "paul"}
@@ -20,6 +20,7 @@ ROLE = {
     "answer_of_authority": "compliance",
     "close_consultation": "compliance",
     "enter_force": "compliance",
+    "open_review": "dpo",
 }
 
 
@@ -261,3 +262,50 @@ def test_a_draft_that_lacks_something_is_not_submitted():
     assert case.refused("submit") == ("dpia.incomplete",)
     case.values["lacks"] = ()
     assert case.act("submit") == "submitted"
+
+
+def in_force():
+    case = Case()
+    case.advised()
+    case.act("approve")
+    return case
+
+
+def test_a_review_is_a_flag_and_changes_no_state():
+    case = in_force()
+    assert review_of(case.standing, case.now) is None
+    assert case.refused("close_review") == ("dpia.no_review",)
+    assert case.act("open_review") == "in_force"
+    assert review_of(case.standing, case.now) == case.acts[-1]
+    assert case.refused("open_review") == ("dpia.review_open",)
+    case.state = "suspended"
+    assert review_of(case.standing, case.now) is not None
+    assert case.act("close_review") == "suspended"
+    assert review_of(case.standing, case.now) is None
+    assert case.refused("close_review") == ("dpia.no_review",)
+    assert case.act("open_review") == "suspended"
+
+
+@pytest.mark.parametrize("over", ["superseded", "expired"])
+def test_what_is_over_is_not_under_review(over):
+    case = in_force()
+    case.act("open_review")
+    if over == "expired":
+        case.now = case.standing.valid_until
+    else:
+        case.state = over
+    assert review_of(case.standing, case.now) is None
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("dora", False), ("anna", False), ("carla", True)])
+def test_neither_who_opened_a_review_nor_the_author_closes_it(name, allowed):
+    """A person may have several roles: the DPO who opened it, or the author, as compliance too."""
+    case = in_force()
+    case.act("open_review")
+    act = ActRecord(act="close_review", actor=name, note="n", acted_at=case.now)
+    if allowed:
+        assert decide_transition(case.standing, act, "compliance") == "in_force"
+        return
+    with pytest.raises(TransitionError) as caught:
+        decide_transition(case.standing, act, "compliance")
+    assert caught.value.codes == ("dpia.review_same_person",)

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
+from fedcore.dpia_sections import FeatureReview
 from fedcore.dpias import Bindings
 from fedcore.permits import UnitCertificate, public_n_of
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    Imputation,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
 from fedcore.stops import Stop
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
@@ -33,6 +42,9 @@ def contract(**changes):
         "fields": (
             ContractField(name="tenure", kind="numeric", lower=0, upper=72),
             ContractField(name="religion", kind="numeric", lower=0, upper=9, sensitivity="special"),
+            ContractField(
+                name="calls", kind="numeric", lower=0, upper=9, availability="may_be_absent"
+            ),
         ),
         "label": Label(name="churned", positive="Yes", negative="No", horizon_days=30),
         "purposes": (Purpose(id="churn", text="c", basis="consent"),),
@@ -46,7 +58,7 @@ def bindings(**changes):
         "task": "churn",
         "purposes": ("churn", "survey"),
         "contract": contract().digest,
-        "features": ("tenure", "religion", "shoe_size"),
+        "features": ("tenure", "religion", "shoe_size", "calls"),
         "units": UNITS,
         "privacy_modes": ("local",),
         "epsilon_cap": 3.0,
@@ -65,6 +77,16 @@ def dpia(**changes):
         "valid_until": NOW + timedelta(days=1),
     }
     return Dpia(**{**values, **changes})
+
+
+def reviewed(verdict):
+    """A DPIA that has looked at the plan's input, and at a field that is none."""
+    found = {"tenure": verdict, "shoe_size": "proxy"}
+    return dpia(
+        minimisation=tuple(
+            FeatureReview(field=field, verdict=said, reason="r") for field, said in found.items()
+        )
+    )
 
 
 def plan(**changes):
@@ -117,8 +139,12 @@ def privacy(**changes):
     return PrivacyTerms(**{**values, **changes})
 
 
-def features(field):
-    return (Feature(field=field, encoding="scale"),)
+def features(field, absent=None):
+    return (Feature(field=field, encoding="scale", absent=absent),)
+
+
+def imputed(constant):
+    return Imputation(impute=constant, indicator=True)
 
 
 @dataclass(frozen=True)
@@ -142,6 +168,15 @@ FAULTS = [
     Fault(("contract.field_unknown",), replace(good(), plan=plan(features=features("shoe_size")))),
     Fault(("contract.sensitive_input",), replace(good(), plan=plan(features=features("religion")))),
     Fault(("contract.purpose_unknown",), replace(good(), plan=plan(purpose="survey"))),
+    Fault(("plan.absence_unsaid",), replace(good(), plan=plan(features=features("calls")))),
+    Fault(
+        ("plan.absence_unfit",),
+        replace(good(), plan=plan(features=features("calls", imputed(9.5)))),
+    ),
+    Fault(
+        ("plan.absence_unfit",),
+        replace(good(), plan=plan(features=features("tenure", "leave_out"))),
+    ),
     Fault(("dpia.missing",), replace(good(), dpia=None, dpia_state=None)),
     Fault(("dpia.not_in_force",), replace(good(), dpia_state="advised")),
     Fault(("dpia.not_in_force",), replace(good(), dpia_state="suspended")),
@@ -160,6 +195,8 @@ FAULTS = [
         ("dpia.feature_not_covered",),
         replace(good(), dpia=dpia(bindings=bindings(features=("religion",)))),
     ),
+    Fault(("dpia.feature_not_covered",), replace(good(), dpia=reviewed("proxy"))),
+    Fault(("dpia.feature_not_covered",), replace(good(), dpia=reviewed("forbidden"))),
     Fault(
         ("dpia.unit_not_covered",),
         replace(good(), dpia=dpia(bindings=bindings(units=("north",)))),
@@ -198,8 +235,17 @@ def test_one_bad_fact_refuses_with_its_code_and_a_way_out(fault):
     assert all(sentence.endswith(".") for _, sentence in refusals)
 
 
+def test_a_proxy_that_is_no_input_and_an_allowed_input_refuse_nothing():
+    assert decide_permit(replace(good(), dpia=reviewed("allowed"))) == ()
+
+
 def test_a_revoked_unit_that_is_not_of_the_plan_refuses_nothing():
     assert decide_permit(replace(good(), revoked_units=frozenset({"elsewhere"}))) == ()
+
+
+@pytest.mark.parametrize("rule", ["leave_out", imputed(9)], ids=str)
+def test_a_field_that_may_be_absent_is_an_input_once_the_plan_says_what_happens(rule):
+    assert codes_of(replace(good(), plan=plan(features=features("calls", rule)))) == ()
 
 
 def test_every_rule_but_one_has_a_fault_that_trips_it():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.contracts import Contract, ContractField, FieldBasis, Label, Purpose, SubjectRule
 from fedcore.dpia_sections import FEARED_EVENTS, LegalEntity
 from fedcore.errors import MismatchError, RefusedError
 from fedcore.permits import UnitCertificate
@@ -176,6 +176,32 @@ class TestMinimisation:
             assert reasons[field].startswith("The contract marks it as")
             assert mark in reasons[field].partition(":")[0]
 
+    @pytest.mark.parametrize("language", LANGUAGES)
+    def test_the_legal_basis_of_a_field_is_said_where_the_contract_names_one(self, language):
+        tenure, charges, age, belief, income = contract().fields
+        based = contract(
+            fields=(
+                tenure.model_copy(update={"legal_basis": FieldBasis(basis="contract")}),
+                charges,
+                age,
+                belief.model_copy(
+                    update={
+                        "legal_basis": FieldBasis(basis="consent", condition="explicit_consent")
+                    }
+                ),
+                income,
+            )
+        )
+        made = prefill_dpia(based, plan(based), TERMS, load_texts(language))
+        reasons = {review.field: review.reason for review in made.minimisation}
+        assert "(b)" in reasons["tenure"]
+        assert [reasons["belief"].count(part) for part in ("(a)", "6", "9")] == [2, 1, 1]
+        plain = {review.field: review.reason for review in draft(language=language).minimisation}
+        assert {field for field, reason in reasons.items() if reason != plain[field]} == {
+            *("tenure", "belief")
+        }
+        assert all(reasons[field].startswith(plain[field]) for field in reasons)
+
 
 class TestRisks:
     def test_every_feared_event_and_every_standard_risk_is_there_with_its_measures(self):
@@ -291,6 +317,10 @@ class TestRefusals:
             ),
             ({"features": (Feature(field="shoe", encoding="scale"),)}, "contract.field_unknown"),
             ({"purpose": "survey"}, "contract.purpose_unknown"),
+            (
+                {"features": (Feature(field="tenure", encoding="log", absent="leave_out"),)},
+                "plan.absence_unfit",
+            ),
         ],
     )
     def test_a_plan_that_the_contract_forbids_makes_no_draft(self, changes, code):

@@ -12,7 +12,7 @@ from governance.decisions.stops import Reach, concerns, decide_lift, purposes_of
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 NAMES = st.sampled_from(["a", "b", "c"])
-REACHES = st.builds(Reach, st.frozensets(NAMES), st.frozensets(NAMES), st.none() | NAMES)
+REACHES = st.builds(Reach, st.frozensets(NAMES), st.frozensets(NAMES), st.none() | NAMES, NAMES)
 
 
 def stop(scope="all", subject=None, stopped_by="dora"):
@@ -30,6 +30,7 @@ def test_a_stop_of_everything_concerns_whatever_there_is(reach):
 def test_a_stop_concerns_exactly_what_it_names(reach, name):
     assert concerns(stop("unit", name), reach) == (name in reach.units)
     assert concerns(stop("purpose", name), reach) == (name in reach.purposes)
+    assert concerns(stop("task", name), reach) == (name == reach.task)
     assert concerns(stop("dpia", name), reach) == (name == reach.dpia_id)
 
 
