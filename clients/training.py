@@ -7,12 +7,14 @@ Guarantees: what is returned depends on customers only through clipped sums with
     is the same to the last bit whoever else is in the sample: a matrix product rounds a row
     differently in a batch of another length, and crafted weights amplify that until one customer's
     absence moves the gradients of others. Hence all batches have one shape, and products are
-    computed in the mode of MKL that rounds a row the same wherever it stands in them: which kernels
-    it takes otherwise, and whether they do so, depends on the processor.
+    computed in a mode of MKL that rounds a row the same wherever it stands in them. Which kernels
+    that takes depends on the processor, so that each training tries it out before it reads a
+    weight (ADR 0033).
 """
 
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -23,16 +25,24 @@ from torch import Tensor
 
 from clients.data import Examples
 from fedcore.plans import TrainingPlan
-from fedcore.privacy.engines import PerExample, Terms, engine_for
+from fedcore.privacy.engines import (
+    Engine,
+    Losses,
+    PerExample,
+    Terms,
+    engine_for,
+    require_separate_examples,
+)
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.task import Task, load_into
 from fedcore.weights import Weights
 
 log = structlog.get_logger("fedpact.node")
 
-MAX_BATCH_ROWS = 256
-# Read by MKL before a process's first product, whatever the operator's environment says.
-os.environ["MKL_CBWR"] = "COMPATIBLE"
+# Read by MKL before a process's first product, whatever the operator's environment says. Of the
+# modes that keep rows equal the other one, which every processor has, takes three times as long.
+_HAS_AVX2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+os.environ["MKL_CBWR"] = "AVX2" if _HAS_AVX2 else "COMPATIBLE"
 
 
 def train_locally(
@@ -46,37 +56,57 @@ def train_locally(
     """Return the update: weights after the plan's local steps minus the weights before.
 
     Args: `streams` are those of the noise and of the sampling, in this order.
+    Raises: InvalidRecordError `privacy.examples_mixed` for a model that mixes examples, or on a
+        machine that rounds a row by its place in a batch.
     """
     noise, sampling = streams
-    module = task.build(plan.model, examples.features.shape[1])
+    inputs = examples.features.shape[1]
+    module = task.build(plan.model, inputs)
     load_into(module, weights)
     engine = engine_for(module, _terms(plan, public_n, noise))
+    rows = batch_rows(plan.privacy.sampling_rate * public_n, engine.max_rows)
+    row = torch.sin(torch.arange(1, inputs + 1, dtype=torch.float64))
+    require_separate_examples(partial(task.build, plan.model, inputs), row, rows)
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
-    optimizer = engine.optimizer
     features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
-    rows = batch_rows(plan.privacy.sampling_rate * public_n)
     for _ in range(plan.privacy.local_steps):
-        picked = _poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
-        batches = torch.split(picked, rows)
-        for batch in batches:
-            optimizer.zero_grad()
-            inputs, targets = _padded(features[batch], rows), _padded(labels[batch], rows)
-            engine.backward(inputs, partial(_losses, task, targets), len(batch))
-            optimizer.signal_skip_step(do_skip=batch is not batches[-1])
-            optimizer.step()
+        picked = poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
+        take_step(engine, task.losses, (features, labels), picked, rows)
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
 
-def batch_rows(expected: float) -> int:
+def take_step(
+    engine: Engine,
+    losses: Callable[[Tensor, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    picked: Tensor,
+    rows: int,
+) -> None:
+    """Take one step with the picked examples, in batches of so many rows; none is a batch as well.
+
+    Args: `losses` gives one loss for each row of outputs and labels; `data` are features, labels.
+    """
+    features, labels = data
+    optimizer = engine.optimizer
+    batches = torch.split(picked, rows)
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        targets = _padded(labels[batch], rows)
+        engine.backward(_padded(features[batch], rows), _against(losses, targets), len(batch))
+        optimizer.signal_skip_step(do_skip=batch is not batches[-1])
+        optimizer.step()
+
+
+def batch_rows(expected: float, most: int) -> int:
     """Return the rows of every batch, of samples that have so many examples on average.
 
-    A public number, so that a batch's shape says nothing: a multiple of 16 that most samples fit
-    into, and at most MAX_BATCH_ROWS; a larger sample is taken in several batches.
+    A public number, so that a batch's shape says nothing: a multiple of 16, at most `most`, of
+    which the fewest that most samples fit into waste little.
     """
     likely = expected + 2 * math.sqrt(expected)
-    return min(MAX_BATCH_ROWS, 16 * math.ceil(likely / 16))
+    return 16 * math.ceil(likely / math.ceil(likely / most) / 16)
 
 
 def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
@@ -89,13 +119,13 @@ def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
     )
 
 
-def _poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
+def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     """Return the indices of a Poisson sample: each of `count` examples on its own, at `rate`."""
     return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
 
 
-def _losses(task: Task, targets: Tensor, outputs: Tensor) -> Tensor:
-    return task.losses(outputs, targets)
+def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:
+    return lambda outputs: losses(outputs, targets)
 
 
 def _padded(values: Tensor, rows: int) -> Tensor:

@@ -33,6 +33,11 @@ class _Uses:
     given: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+    def is_as_noted(self) -> bool:
+        noted = zip(self.given, self.outputs, strict=True)
+        return self.versions == [one._version for pair in noted for one in pair]  # noqa: SLF001
 
 
 class Books:
@@ -50,9 +55,13 @@ class Books:
         """Take the gradients of the first `count` examples' losses, shape (n,), at every layer.
 
         Nothing else is computed: no gradient of a parameter.
+        Raises: RuntimeError when the module changed in place what a layer was given or gave: what
+            was noted is no longer what was computed with.
         """
         self._count = count
         used = [uses for uses in self._uses.values() if uses.outputs]
+        if not all(uses.is_as_noted() for uses in used):
+            raise RuntimeError("the model changes a layer's input or output in place")
         outputs = list(chain.from_iterable(uses.outputs for uses in used))
         found = iter(torch.autograd.grad(losses.sum(), outputs, materialize_grads=True))
         for uses in used:
@@ -71,6 +80,12 @@ class Books:
             if uses.gradients:
                 squares = squares + _square_norms(layer, *_positions(layer, uses))
         return squares.sqrt()
+
+    def parts(self) -> Tensor:
+        """Return what norms and sums are made of, and the norms, shape (n, numbers)."""
+        uses = chain.from_iterable((*one.given, *one.gradients) for one in self._uses.values())
+        parts = [part.flatten(1) for part in uses]
+        return torch.cat([*parts, self.norms()[:, None]], dim=1)
 
     def sums(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
         """Return each trained parameter's sum of gradients, weighted by factors (n,), and forget
@@ -94,6 +109,7 @@ class Books:
         uses = self._uses[layer]
         uses.given.append(given[0].detach())
         uses.outputs.append(output)
+        uses.versions += (given[0]._version, output._version)  # noqa: SLF001
 
 
 def is_supported(module: nn.Module) -> bool:
@@ -116,7 +132,9 @@ def _trained_layers(module: nn.Module) -> list[nn.Module]:
 
 
 def _is_known(layer: nn.Module) -> bool:
-    # By exact type: a subclass may compute something else.
+    # By exact type: a subclass may compute something else, as may a weight made of another one.
+    if not {name for name, _ in layer.named_parameters(recurse=False)} <= {"weight", "bias"}:
+        return False
     if type(layer) is nn.Embedding:
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
     return type(layer) is nn.Linear or (

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.bookkeeping import Books
-from fedcore.privacy.noise import KeyStream
+from fedcore.privacy.noise import Floats, KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
 _MIN_CLIP_NORM = 1e-100
@@ -72,8 +72,9 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
     def add_noise(self) -> None:
         """Put clipped sum plus noise into each parameter's `grad`, from one flat noise vector."""
         scale = self.noise_multiplier * self.max_grad_norm
-        draws = torch.from_numpy(self._noise.normals(sum(p.numel() for p in self.params))) * scale
-        pieces = torch.split(draws, [p.numel() for p in self.params])
+        sizes = [p.numel() for p in self.params]
+        draws = torch.from_numpy(self._noise.normals(sum(sizes), _turn)).mul_(scale)
+        pieces = torch.split(draws, sizes)
         for parameter, piece in zip(self.params, pieces, strict=True):
             parameter.grad = (parameter.summed_grad + piece.view_as(parameter)).to(parameter.dtype)
 
@@ -123,6 +124,12 @@ def bounded_sum(gradients: Tensor, factors: Tensor) -> Tensor:
     """Return the weighted sum over the first axis; an example of factor zero adds exactly zero."""
     kept = factors > 0
     return (factors[kept] @ _rows(gradients[kept])).reshape(gradients.shape[1:])
+
+
+def _turn(angles: Floats) -> tuple[Floats, Floats]:
+    """Return cosines and sines: the same float64 as numpy's but for the last bits, and faster."""
+    found = torch.from_numpy(angles)
+    return found.cos().numpy(), found.sin().numpy()
 
 
 def _rows(gradients: Tensor) -> Tensor:

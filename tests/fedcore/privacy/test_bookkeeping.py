@@ -168,12 +168,14 @@ def test_parts_that_cancel_are_bounded_by_more_than_rounding():
     assert part.norm() <= CLIP
 
 
-def test_a_row_without_a_finite_gradient_leaves_the_others_as_they_are():
-    module = randomised(Table(3, [4], norm=False), 1)
-    rows = torch.tensor([[0.1, 0.2, 0.3], [float("inf"), 0.0, 0.0], [0.5, -0.5, 1.0]])
-    norms, total = booked(module, rows.double())
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), 1.7e308])
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_row_without_a_finite_gradient_leaves_the_others_as_they_are(bad, norm):
+    module = randomised(Table(3, [4], norm=norm), 1)
+    rows = torch.tensor([[0.1, 0.2, 0.3], [bad, 0.0, 0.0], [0.5, -0.5, 1.0]], dtype=torch.float64)
+    norms, total = booked(module, rows)
     assert norms.isfinite().tolist() == [True, False, True]
-    _, others = booked(module, rows[[0, 2]].double())
+    _, others = booked(module, rows[[0, 2]])
     assert torch.allclose(total, others, rtol=1e-12)
 
 
@@ -199,6 +201,7 @@ UNKNOWN = {
     "subclass": Doubled(2, 1).double(),
     "single precision": nn.Linear(2, 1),
     "tied weights": tied(),
+    "made weight": nn.utils.spectral_norm(nn.Linear(2, 2).double()),
     "renormed embedding": nn.Embedding(2, 2, max_norm=1.0).double(),
     "scaled embedding": nn.Embedding(2, 2, scale_grad_by_freq=True).double(),
     "two axes": nn.LayerNorm((2, 2)).double(),
