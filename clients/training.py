@@ -2,7 +2,8 @@
 
 Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
     one for each local step, an empty batch included; rate, number of steps and divisor are
-    constants of the plan. With one noise stream and full batches, removing one customer moves a
+    constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
+    one round to the next. With one noise stream and full batches, removing one customer moves a
     single step's update by at most learning rate * clip / (rate * public_n). A customer's gradient
     is the same to the last bit whoever else is in the sample: a matrix product rounds a row
     differently in a batch of another length, and crafted weights amplify that until one customer's
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.data import Examples
-from fedcore.plans import TrainingPlan
+from fedcore.plans import Adam, Momentum, TrainingPlan
 from fedcore.privacy.engines import (
     Engine,
     Losses,
@@ -70,9 +71,10 @@ def train_locally(
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
     features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
+    losses = _weighted(task, plan.algorithm.positive_weight)
     for _ in range(plan.privacy.local_steps):
         picked = poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
-        take_step(engine, task.losses, (features, labels), picked, rows)
+        take_step(engine, losses, (features, labels), picked, rows)
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
@@ -109,13 +111,25 @@ def batch_rows(expected: float, most: int) -> int:
     return 16 * math.ceil(likely / math.ceil(likely / most) / 16)
 
 
+def _weighted(task: Task, weight: float | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the task's losses, those of positive labels times the plan's public weight."""
+    if weight is None:
+        return task.losses
+    return lambda outputs, labels: (
+        task.losses(outputs, labels) * torch.where(labels > 0, weight, 1.0)
+    )
+
+
 def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
+    local = plan.algorithm.local_optimizer
     return Terms(
         learning_rate=plan.algorithm.local_learning_rate,
         noise_multiplier=plan.privacy.noise_multiplier,
         l2_clip_norm=plan.privacy.l2_clip_norm,
         divisor=plan.privacy.sampling_rate * public_n,
         noise=noise,
+        momentum=local.momentum if isinstance(local, Momentum) else 0.0,
+        adam=(local.beta1, local.beta2, local.stabiliser) if isinstance(local, Adam) else None,
     )
 
 

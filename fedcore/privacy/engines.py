@@ -25,7 +25,8 @@ Losses = Callable[[Tensor], Tensor]
 class Terms:
     """What a private step is made of; all but the noise are public constants.
 
-    `divisor`: what the noised sum is divided by.
+    `divisor`: what the noised sum is divided by. `momentum`, and instead of it `adam` (two decays
+    and what is added to the root), say what becomes of noised sums: it costs no privacy.
     """
 
     learning_rate: float
@@ -33,6 +34,8 @@ class Terms:
     l2_clip_norm: float
     divisor: float
     noise: KeyStream
+    momentum: float = 0.0
+    adam: tuple[float, float, float] | None = None
 
 
 class Engine(Protocol):
@@ -65,7 +68,7 @@ class BookKeeping:
     def __init__(self, module: nn.Module, terms: Terms) -> None:
         self._module, self._books = module, Books(module)
         self.optimizer: BoundedSumOptimizer = BookKeepingOptimizer(
-            _sgd(module, terms), self._books, **_privately(terms)
+            _stepping(module, terms), self._books, **_privately(terms)
         )
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
@@ -88,7 +91,7 @@ class PerExample:
 
     def __init__(self, module: nn.Module, terms: Terms) -> None:
         self._model = GradSampleModule(module, loss_reduction="sum")
-        self.optimizer = BoundedSumOptimizer(_sgd(module, terms), **_privately(terms))
+        self.optimizer = BoundedSumOptimizer(_stepping(module, terms), **_privately(terms))
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
         """Leave each example's gradient in its parameter."""
@@ -144,8 +147,12 @@ def _parts(module: nn.Module, inputs: Tensor) -> Tensor:
     return engine.parts()
 
 
-def _sgd(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
-    return torch.optim.SGD(module.parameters(), lr=terms.learning_rate)
+def _stepping(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
+    parameters, rate = module.parameters(), terms.learning_rate
+    if terms.adam is None:
+        return torch.optim.SGD(parameters, lr=rate, momentum=terms.momentum)
+    *betas, stabiliser = terms.adam
+    return torch.optim.Adam(parameters, lr=rate, betas=(betas[0], betas[1]), eps=stabiliser)
 
 
 def _privately(terms: Terms) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def setup_of(unit: str, rows: int = 150) -> UnitSetup:
 
 
 @contextmanager
-def prepared(root: Path, units: tuple[str, ...], **terms: int) -> Iterator[Deployment]:
+def prepared(root: Path, units: tuple[str, ...], **terms: Any) -> Iterator[Deployment]:
     """Yield a deployment whose units are enrolled and checked; SuperLink and nodes do not run."""
     with Deployment(root, scenario(units, 1).contract, terms=Terms(**terms)) as deployment:
         deployment.open_governance()
