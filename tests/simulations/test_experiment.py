@@ -5,7 +5,7 @@ import pytest
 
 from fedcore.errors import DataError, RefusedError
 from fedcore.models import ModelVersion
-from fedcore.plans import ModelSpec
+from fedcore.plans import Adam, Algorithm, ModelSpec
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
 from simulations.experiment import Experiment, Outcome, load_customers, open_world
@@ -26,7 +26,15 @@ def test_a_scenario_ends_in_a_model_whose_evidence_verifies(scenario, tmp_path):
 
 
 def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario, tmp_path):
-    terms = scenario.plan.model_copy(update={"task": "response"})
+    algorithm = Algorithm(
+        local_learning_rate=0.1,
+        average_decay=0.5,
+        positive_weight=2.0,
+        local_optimizer=Adam(kind="adam"),
+    )
+    terms = scenario.plan.model_copy(
+        update={"task": "response", "algorithm": algorithm, "local_steps": 2}
+    )
     outcome = carry_out(scenario.model_copy(update={"plan": terms}), tmp_path / "run")
     assert verify_bundle(outcome.bundle, outcome.governance_key).ok
     version = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes)
