@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
-from clients.training import batch_rows, poisson_sample, take_step
+from clients.training import batch_rows, poisson_sample, take_step, with_nobody
 from fedcore.privacy.engines import Terms, engine_for
 from fedcore.privacy.noise import KeyStream
 
@@ -73,7 +74,7 @@ class WithCategories(nn.Module):
 
 def dense(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
@@ -130,7 +131,8 @@ class Sides:
             self._module(), Terms(RATE, NOISE, CLIP, self._batch, KeyStream(bytes(32)))
         )
         rows = batch_rows(self._batch, engine.max_rows)
-        return lambda: take_step(engine, self._losses, self._data, self.sample(), rows)
+        data = with_nobody(self._data[0]), with_nobody(self._data[1])
+        return lambda: take_step(engine, self._losses, data, self.sample(), rows)
 
     def hooks(self, mode: str = "hooks") -> Step:
         module = self._module()
@@ -261,7 +263,7 @@ def missed(batch: int, figures: dict[str, float]) -> list[str]:
         "hooks": figures["hooks_ms"] / figures["ours_ms"] >= HOOKS_AT_LEAST[batch],
         "any_mode": figures["ours_ms"] <= fastest,
         "memory": figures["memory_ratio"] <= MEMORY_AT_MOST,
-        "sampling": batch != 256 or figures["sampling_share"] <= SAMPLING_AT_MOST,  # noqa: PLR2004
+        "sampling": batch != 256 or figures["sampling_share"] <= SAMPLING_AT_MOST,
     }
     return [name for name, is_met in met.items() if not is_met]
 
@@ -296,7 +298,7 @@ def main() -> None:
         ],
         "versions": versions(),
     }
-    print(json.dumps(result, indent=None if options.json else 2))
+    print(json.dumps(result, indent=None if options.json else 2))  # noqa: T201
 
 
 if __name__ == "__main__":
