@@ -48,6 +48,7 @@ COUNT = 20_000
 FIELDS, WORDS, WIDTH = 4, 12, 4
 CLIP, NOISE, RATE = 1.0, 1.0, 0.05
 OPACUS_ROWS = 256
+REPETITIONS = 7
 MODES = ("hooks", "ghost", "functorch")
 RATIO_AT_MOST = {64: 1.7, 256: 1.7, 1024: 1.5, 4096: 1.3}
 HOOKS_AT_LEAST = {64: 3.0, 256: 4.0, 1024: 4.0, 4096: 4.0}
@@ -216,12 +217,13 @@ def measure(model: str, batch: int, seconds: float) -> dict[str, float]:
         step()
     found: dict[str, list[float]] = {name: [] for name in steps}
     end = time.monotonic() + seconds
-    while time.monotonic() < end or len(found["plain"]) < 20:
+    while time.monotonic() < end or len(found["plain"]) < REPETITIONS:
         for name, step in steps.items():
             found[name].append(timed(step))
     figures = {f"{name}_ms": statistics.median(times) for name, times in found.items()}
     ratios = {name: paired(times, found["plain"]) for name, times in found.items()}
     figures |= {f"{name}_ratio": ratios[name] for name in ("ours", *MODES)}
+    figures["repetitions"] = len(found["plain"])
     figures["sampling_share"] = paired(found["sampling"], found["ours"])
     figures["memory_ratio"] = growth(model, batch, "ours") / growth(model, batch, "plain")
     return {name: round(figure, 3) for name, figure in figures.items()}
@@ -277,7 +279,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=list(RATIO_AT_MOST))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="torch|opacus")
+    warnings.filterwarnings("ignore", message="Full backward hook")
     figures = {
         f"{model}.{batch}": measure(model, batch, options.seconds)
         for model in options.models

@@ -64,10 +64,11 @@ def noise_multiplier_by_pld(
         return pld_epsilon([event], delta) <= epsilon
 
     # A PLD takes its time, and the more the less noise there is.
-    likely = enough * 3 // 4
+    likely = max(lowest, enough * 3 // 4)
     candidates = range(lowest if is_enough(likely) else likely, enough, max(1, enough // 4000))
     place = bisect.bisect_left(candidates, True, key=is_enough)
-    return [*candidates, enough][place] / NOISE_GRID
+    found: int = [*candidates, enough][place]
+    return found / NOISE_GRID
 
 
 def _event(noise_multiplier: float, steps: int, sampling_rate: float) -> PrivacyEvent:
