@@ -1,8 +1,9 @@
 """One private step against the same step of plain PyTorch, and against Opacus' own modes.
 
 All sides run in one process with one thread, in float64 with SGD, and take turns at every
-repetition: a busy machine is busy for all. Figures are medians over repetitions; a ratio is the
-median of the ratios to the plain step of the same turn. Ours is `take_step` of a node: padding,
+repetition. Times are the process's own processor time, so that others on the machine do not count
+but for its caches; figures are medians over repetitions, a ratio is the median of the ratios to
+the plain step of the same turn. Ours is `take_step` of a node: padding,
 clipping, noise from AES. Its sample is a Poisson sample of the stated mean; plain PyTorch and
 Opacus get as many rows as the mean. Hooks and functorch take a batch in parts of at most 256, as
 `BatchMemoryManager` would: whole ones are slower and do not fit into memory. Memory is how far a
@@ -203,9 +204,9 @@ class Criterion:
 
 
 def timed(step: Step) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     step()
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.process_time() - start)
 
 
 def measure(model: str, batch: int, seconds: float) -> dict[str, float]:
