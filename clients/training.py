@@ -70,10 +70,13 @@ def train_locally(
     require_separate_examples(partial(task.build, plan.model, inputs), row, rows)
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
-    features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
     losses = _weighted(task, plan.algorithm.positive_weight)
+    count = len(examples.labels)
+    features, labels = (
+        with_nobody(torch.from_numpy(values)) for values in (examples.features, examples.labels)
+    )
     for _ in range(plan.privacy.local_steps):
-        picked = poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
+        picked = poisson_sample(count, plan.privacy.sampling_rate, sampling)
         take_step(engine, losses, (features, labels), picked, rows)
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
@@ -88,17 +91,26 @@ def take_step(
 ) -> None:
     """Take one step with the picked examples, in batches of so many rows; none is a batch as well.
 
-    Args: `losses` gives one loss for each row of outputs and labels; `data` are features, labels.
+    Args: `losses` gives one loss for each row of outputs and labels; `data` are features and labels
+        `with_nobody`.
     """
     features, labels = data
+    nobody = len(labels) - 1
     optimizer = engine.optimizer
     batches = torch.split(picked, rows)
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        targets = _padded(labels[batch], rows)
-        engine.backward(_padded(features[batch], rows), _against(losses, targets), len(batch))
+        places = torch.full((rows,), nobody)
+        places[: len(batch)] = batch
+        against = _against(losses, labels.index_select(0, places))
+        engine.backward(features.index_select(0, places), against, len(batch))
         optimizer.signal_skip_step(do_skip=batch is not batches[-1])
         optimizer.step()
+
+
+def with_nobody(values: Tensor) -> Tensor:
+    """Return the values with a row of zeros below them, which fills batches up."""
+    return torch.cat([values, values.new_zeros((1, *values.shape[1:]))])
 
 
 def batch_rows(expected: float, most: int) -> int:
@@ -140,10 +152,3 @@ def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
 
 def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:
     return lambda outputs: losses(outputs, targets)
-
-
-def _padded(values: Tensor, rows: int) -> Tensor:
-    """Return the values with zeros below them, so that there are so many rows."""
-    padded = values.new_zeros((rows, *values.shape[1:]))
-    padded[: len(values)] = values
-    return padded

@@ -14,7 +14,7 @@ Reference: Goodfellow (2015), arXiv 1510.01799; Li et al. (2022), arXiv 2110.056
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -28,16 +28,23 @@ _CANCELLATION = 2.0**-15
 
 @dataclass
 class _Uses:
-    """What one layer was given and gave in a batch, for each use of it, and the gradients there."""
+    """What one layer was given and gave in a batch, for each use of it, and the gradients there;
+    then all uses beside each other. `weight` and `bias` are None where they are not trained.
+    """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     given: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
-    gradients: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    positions: tuple[Tensor, Tensor] | None = None
 
     def is_as_noted(self) -> bool:
         noted = zip(self.given, self.outputs, strict=True)
         return self.versions == [one._version for pair in noted for one in pair]  # noqa: SLF001
+
+    def forget(self) -> None:
+        self.given, self.outputs, self.versions, self.positions = [], [], [], None
 
 
 class Books:
@@ -45,7 +52,10 @@ class Books:
 
     def __init__(self, module: nn.Module) -> None:
         """Watch a module for which `is_supported` holds."""
-        self._uses = {layer: _Uses() for layer in _trained_layers(module)}
+        self._uses = {
+            layer: _Uses(_trained_of(layer, "weight"), _trained_of(layer, "bias"))
+            for layer in _trained_layers(module)
+        }
         for layer in self._uses:
             layer.register_forward_hook(self._note)
 
@@ -59,15 +69,16 @@ class Books:
             was noted is no longer what was computed with.
         """
         self._count = count
-        used = [uses for uses in self._uses.values() if uses.outputs]
-        if not all(uses.is_as_noted() for uses in used):
+        used = [(layer, uses) for layer, uses in self._uses.items() if uses.outputs]
+        if not all(uses.is_as_noted() for _, uses in used):
             raise RuntimeError("the model changes a layer's input or output in place")
-        outputs = list(chain.from_iterable(uses.outputs for uses in used))
+        outputs = list(chain.from_iterable(uses.outputs for _, uses in used))
         found = iter(torch.autograd.grad(losses.sum(), outputs, materialize_grads=True))
-        for uses in used:
-            uses.gradients = [next(found)[:count] for _ in uses.outputs]
-            uses.given = [given[:count] for given in uses.given]
-            uses.outputs = []
+        for layer, uses in used:
+            gradients = [next(found)[:count] for _ in uses.outputs]
+            given = [one[:count] for one in uses.given]
+            uses.forget()
+            uses.positions = _positions(layer, given, gradients)
 
     def norms(self) -> Tensor:
         """Return an upper bound of the norm of each example's gradient, shape (n,).
@@ -77,33 +88,30 @@ class Books:
         """
         squares = torch.zeros(self._count, dtype=torch.float64)
         for layer, uses in self._uses.items():
-            if uses.gradients:
-                squares = squares + _square_norms(layer, *_positions(layer, uses))
-        return squares.sqrt()
+            if uses.positions:
+                squares += _square_norms(layer, uses, *uses.positions)
+        return squares.sqrt_()
 
     def parts(self) -> Tensor:
         """Return what norms and sums are made of, and the norms, shape (n, numbers)."""
-        uses = chain.from_iterable((*one.given, *one.gradients) for one in self._uses.values())
-        parts = [part.flatten(1) for part in uses]
+        held = [uses.positions for uses in self._uses.values() if uses.positions]
+        parts = [part.reshape(self._count, -1) for part in chain.from_iterable(held)]
         return torch.cat([*parts, self.norms()[:, None]], dim=1)
 
-    def sums(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
-        """Return each trained parameter's sum of gradients, weighted by factors (n,), and forget
-        the batch. An example of factor zero adds exactly zero, whatever it holds.
+    def add_sums(self, factors: Tensor, totals: Mapping[nn.Parameter, Tensor]) -> None:
+        """Add each trained parameter's sum of gradients, weighted by factors (n,), to its total,
+        and forget the batch. An example of factor zero adds exactly zero, whatever it holds.
         """
         kept = factors > 0
-        total: dict[nn.Parameter, Tensor] = {}
+        if are_some_zero := not kept.all():  # zero times infinity is no number
+            factors = factors[kept]
         for layer, uses in self._uses.items():
-            if uses.gradients:
-                given, gradients = _positions(layer, uses)
-                weighted = gradients * factors[:, None, None]
-                if not kept.all():  # zero times infinity is no number
-                    given, weighted = given[kept], weighted[kept]
-                total |= _weighted_sums(layer, given, weighted)
-            else:
-                total |= {parameter: torch.zeros_like(parameter) for parameter in _trained(layer)}
-            self._uses[layer] = _Uses()
-        return total
+            if uses.positions:
+                given, gradients = uses.positions
+                if are_some_zero:
+                    given, gradients = given[kept], gradients[kept]
+                _add_sums(layer, uses, (given, gradients, factors), totals)
+            uses.forget()
 
     def _note(self, layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
         uses = self._uses[layer]
@@ -142,19 +150,30 @@ def _is_known(layer: nn.Module) -> bool:
     )
 
 
-def _positions(layer: nn.Module, uses: _Uses) -> tuple[Tensor, Tensor]:
-    """Return given (n, t, a) and gradients (n, t, g) of a layer, all its uses beside each other.
+def _trained_of(layer: nn.Module, name: str) -> nn.Parameter | None:
+    return next((p for p in _trained(layer) if p is getattr(layer, name, None)), None)
 
-    Given are, of an embedding, its indices (n, t); of a layer norm, its normalised input.
+
+def _positions(
+    layer: nn.Module, given: list[Tensor], gradients: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return given (n, a) and gradients (n, g) of a layer that an example uses once, else given
+    (n, t, a) and gradients (n, t, g), all uses beside each other.
+
+    Given are, of an embedding, its indices (n,) or (n, t); of a layer norm, its normalised input.
     """
-    given = [_given(layer, one) for one in uses.given]
-    gradients = [_wide(one) for one in uses.gradients]
+    if len(given) == 1 and gradients[0].ndim == 2 and isinstance(layer, nn.Linear):
+        return given[0], gradients[0]
+    gradients = [_wide(one) for one in gradients]
+    given = [_given(layer, one) for one in given]
     if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
         pairs = zip(given, gradients, strict=True)
         gradients = [g.masked_fill((i == layer.padding_idx)[..., None], 0.0) for i, g in pairs]
-    if len(given) == 1:
-        return given[0], gradients[0]
-    return torch.cat(given, dim=1), torch.cat(gradients, dim=1)
+    if len(given) > 1:
+        return torch.cat(given, dim=1), torch.cat(gradients, dim=1)
+    if gradients[0].shape[1] == 1:
+        return given[0][:, 0], gradients[0][:, 0]
+    return given[0], gradients[0]
 
 
 def _given(layer: nn.Module, given: Tensor) -> Tensor:
@@ -170,33 +189,33 @@ def _wide(values: Tensor) -> Tensor:
     return values.reshape(len(values), math.prod(values.shape[1:-1]), values.shape[-1])
 
 
-def _square_norms(layer: nn.Module, given: Tensor, gradients: Tensor) -> Tensor:
+def _square_norms(layer: nn.Module, uses: _Uses, given: Tensor, gradients: Tensor) -> Tensor:
     """Return the square of each example's bound over the layer's trained parameters, shape (n,)."""
-    parts = torch.linalg.vector_norm(gradients, dim=2)
-    squares = gradients.new_zeros(len(gradients))
-    if _trains(layer, "weight"):
+    parts = torch.linalg.vector_norm(gradients, dim=-1)
+    squares = torch.zeros((), dtype=gradients.dtype)
+    if uses.weight is not None:
         if isinstance(layer, nn.Linear):
-            parts_of_weight = parts * torch.linalg.vector_norm(given, dim=2)
-            squares = squares + _square(parts_of_weight, lambda: _products(given, gradients))
+            parts_of_weight = parts * torch.linalg.vector_norm(given, dim=-1)
+            squares = _square(parts_of_weight, lambda: _products(given, gradients))
         elif isinstance(layer, nn.Embedding):
-            squares = squares + _square(parts, lambda: _same(given, gradients))
+            squares = _square(parts, lambda: _same(given, gradients))
         else:
             scaled = gradients * given
-            squares = squares + _square(
-                torch.linalg.vector_norm(scaled, dim=2), lambda: _summed(scaled)
-            )
-    if _trains(layer, "bias"):
+            parts_of_weight = torch.linalg.vector_norm(scaled, dim=-1)
+            squares = _square(parts_of_weight, lambda: _summed(scaled))
+    if uses.bias is not None:
         squares = squares + _square(parts, lambda: _summed(gradients))
     return squares
 
 
 def _square(parts: Tensor, joint: Callable[[], Tensor]) -> Tensor:
-    """Return squared norms from those of the parts, shape (n, t), that add up to a gradient.
+    """Return squared norms from those of the parts that add up to a gradient, shape (n, t).
 
-    One part is the gradient; of several, `joint` computes the square, in which they may cancel.
+    Parts of shape (n,) are the gradients; of several, `joint` computes the square, in which they
+    may cancel.
     """
-    if parts.shape[1] == 1:
-        return parts[:, 0].square()
+    if parts.ndim == 1:
+        return parts.square()
     return joint().clamp(min=0.0) + (_CANCELLATION * parts.sum(dim=1)).square()
 
 
@@ -214,24 +233,23 @@ def _summed(parts: Tensor) -> Tensor:
     return parts.sum(dim=1).square().sum(dim=1)
 
 
-def _weighted_sums(layer: nn.Module, given: Tensor, weighted: Tensor) -> dict[nn.Parameter, Tensor]:
-    sums: dict[nn.Parameter, Tensor] = {}
-    flat = weighted.flatten(0, 1)
-    if _trains(layer, "weight"):
-        sums[layer.get_parameter("weight")] = _weight_sum(layer, given.flatten(0, 1), flat)
-    if _trains(layer, "bias"):
-        sums[layer.get_parameter("bias")] = flat.sum(dim=0)
-    return sums
-
-
-def _weight_sum(layer: nn.Module, given: Tensor, weighted: Tensor) -> Tensor:
-    if isinstance(layer, nn.Linear):
-        return weighted.mT @ given
-    if isinstance(layer, nn.Embedding):
-        return torch.zeros_like(layer.weight).index_add_(0, given, weighted)
-    return (weighted * given).sum(dim=0)
-
-
-def _trains(layer: nn.Module, name: str) -> bool:
-    parameter = getattr(layer, name, None)
-    return parameter is not None and parameter.requires_grad
+def _add_sums(
+    layer: nn.Module,
+    uses: _Uses,
+    batch: tuple[Tensor, Tensor, Tensor],
+    totals: Mapping[nn.Parameter, Tensor],
+) -> None:
+    given, gradients, factors = batch
+    if gradients.ndim > 2:
+        factors = factors.repeat_interleave(gradients.shape[1])
+        given, gradients = given.flatten(0, 1), gradients.flatten(0, 1)
+    if uses.weight is not None:
+        weighted = gradients * factors[:, None]
+        if isinstance(layer, nn.Linear):
+            totals[uses.weight].addmm_(weighted.mT, given)
+        elif isinstance(layer, nn.Embedding):
+            totals[uses.weight].index_add_(0, given, weighted)
+        else:
+            totals[uses.weight].add_((weighted * given).sum(dim=0))
+    if uses.bias is not None:
+        totals[uses.bias].addmv_(gradients.mT, factors)

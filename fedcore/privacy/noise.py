@@ -45,7 +45,7 @@ class KeyStream:
         Args: `turn` gives cosines and sines in float64; they take most of the time.
         """
         pairs = (count + 1) // 2
-        radius, angle = np.split(self.uniforms(2 * pairs), 2)
+        radius, angle = self.uniforms(2 * pairs).reshape(2, pairs)
         np.log(radius, out=radius)
         radius *= -2.0
         np.sqrt(radius, out=radius)

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from clients.training import batch_rows, take_step
+from clients.training import batch_rows, take_step, with_nobody
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.engines import (
     BookKeeping,
@@ -66,7 +66,7 @@ def terms(noise=NO_NOISE):
 def stepped(kind, module, features, labels, rows=ROWS, noise=NO_NOISE):
     """Return what a step adds to the weights, read before these swallow its last bits."""
     engine = kind(module, terms(noise))
-    data = torch.from_numpy(features), torch.from_numpy(labels)
+    data = with_nobody(torch.from_numpy(features)), with_nobody(torch.from_numpy(labels))
     take_step(engine, losses, data, torch.arange(len(labels)), rows)
     trained = [p for p in module.parameters() if p.requires_grad]
     return torch.cat([p.grad.flatten() for p in trained]).numpy()

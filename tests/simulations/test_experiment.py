@@ -10,7 +10,9 @@ from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
 from simulations.experiment import Experiment, Outcome, load_customers, open_world
 from simulations.paperwork import make_dpia, make_plan
+from simulations.report import make_report
 from simulations.scenario import Dropout, Scenario, load_scenario
+from simulations.second_process import Verification
 
 
 def carry_out(scenario: Scenario, root: Path) -> Outcome:
@@ -39,6 +41,9 @@ def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario
     assert verify_bundle(outcome.bundle, outcome.governance_key).ok
     version = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes)
     assert (version.task, version.name) == ("response", "response")
+    stated = make_report(outcome, [], Verification("", 0, {}), 1.0)["plan"]
+    said = {"average_decay": 0.5, "positive_weight": 2.0, "local_optimizer": "adam"}
+    assert stated == stated | said
 
 
 def test_a_dpia_about_response_permits_no_run_of_churn(scenario, tmp_path):
