@@ -2,33 +2,48 @@
 
 Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
     one for each local step, an empty batch included; rate, number of steps and divisor are
-    constants of the plan. With one noise stream and full batches, removing one customer moves a
+    constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
+    one round to the next. With one noise stream and full batches, removing one customer moves a
     single step's update by at most learning rate * clip / (rate * public_n). A customer's gradient
     is the same to the last bit whoever else is in the sample: a matrix product rounds a row
     differently in a batch of another length, and crafted weights amplify that until one customer's
     absence moves the gradients of others. Hence all batches have one shape, and products are
-    computed in the mode of MKL that rounds a row the same wherever it stands in them: which kernels
-    it takes otherwise, and whether they do so, depends on the processor.
+    computed in a mode of MKL that rounds a row the same wherever it stands in them. Which kernels
+    that takes depends on the processor, so that each training tries it out before it reads a
+    weight (ADR 0033).
 """
 
+import math
 import os
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from torch import Tensor
 
 from clients.data import Examples
-from fedcore.plans import TrainingPlan
-from fedcore.privacy.mechanisms import BoundedSumOptimizer
+from fedcore.plans import Adam, Momentum, TrainingPlan
+from fedcore.privacy.engines import (
+    Engine,
+    Losses,
+    PerExample,
+    Terms,
+    engine_for,
+    require_separate_examples,
+)
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.task import Task, load_into
 from fedcore.weights import Weights
 
-BATCH_ROWS = 256
-# Read by MKL before a process's first product, whatever the operator's environment says.
-os.environ["MKL_CBWR"] = "COMPATIBLE"
+log = structlog.get_logger("fedpact.node")
+
+# Read by MKL before a process's first product, whatever the operator's environment says. Of the
+# modes that keep rows equal the other one, which every processor has, takes three times as long.
+_HAS_AVX2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+os.environ["MKL_CBWR"] = "AVX2" if _HAS_AVX2 else "COMPATIBLE"
 
 
 def train_locally(
@@ -42,51 +57,98 @@ def train_locally(
     """Return the update: weights after the plan's local steps minus the weights before.
 
     Args: `streams` are those of the noise and of the sampling, in this order.
+    Raises: InvalidRecordError `privacy.examples_mixed` for a model that mixes examples, or on a
+        machine that rounds a row by its place in a batch.
     """
     noise, sampling = streams
-    module = task.build(plan.model, examples.features.shape[1])
+    inputs = examples.features.shape[1]
+    module = task.build(plan.model, inputs)
     load_into(module, weights)
-    model = GradSampleModule(module, loss_reduction="sum")
-    optimizer = _optimizer(model, plan, public_n, noise)
-    features, labels = torch.from_numpy(examples.features), torch.from_numpy(examples.labels)
+    engine = engine_for(module, _terms(plan, public_n, noise))
+    rows = batch_rows(plan.privacy.sampling_rate * public_n, engine.max_rows)
+    row = torch.sin(torch.arange(1, inputs + 1, dtype=torch.float64))
+    require_separate_examples(partial(task.build, plan.model, inputs), row, rows)
+    if isinstance(engine, PerExample):
+        log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
+    losses = _weighted(task, plan.algorithm.positive_weight)
+    count = len(examples.labels)
+    features, labels = (
+        with_nobody(torch.from_numpy(values)) for values in (examples.features, examples.labels)
+    )
     for _ in range(plan.privacy.local_steps):
-        picked = _poisson_sample(len(labels), plan.privacy.sampling_rate, sampling)
-        batches = torch.split(picked, BATCH_ROWS)
-        for batch in batches:
-            optimizer.zero_grad()
-            _backward(task, model, features[batch], labels[batch])
-            optimizer.signal_skip_step(do_skip=batch is not batches[-1])
-            optimizer.step()
+        picked = poisson_sample(count, plan.privacy.sampling_rate, sampling)
+        take_step(engine, losses, (features, labels), picked, rows)
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
 
-def _optimizer(
-    model: GradSampleModule, plan: TrainingPlan, public_n: int, noise: KeyStream
-) -> BoundedSumOptimizer:
-    terms = plan.privacy
-    return BoundedSumOptimizer(
-        torch.optim.SGD(model.parameters(), lr=plan.algorithm.local_learning_rate),
-        noise_multiplier=terms.noise_multiplier,
-        max_grad_norm=terms.l2_clip_norm,
-        expected_batch_size=terms.sampling_rate * public_n,
-        noise=noise,
+def take_step(
+    engine: Engine,
+    losses: Callable[[Tensor, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    picked: Tensor,
+    rows: int,
+) -> None:
+    """Take one step with the picked examples, in batches of so many rows; none is a batch as well.
+
+    Args: `losses` gives one loss for each row of outputs and labels; `data` are features and labels
+        `with_nobody`.
+    """
+    features, labels = data
+    nobody = len(labels) - 1
+    optimizer = engine.optimizer
+    batches = torch.split(picked, rows)
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        places = torch.full((rows,), nobody)
+        places[: len(batch)] = batch
+        against = _against(losses, labels.index_select(0, places))
+        engine.backward(features.index_select(0, places), against, len(batch))
+        optimizer.signal_skip_step(do_skip=batch is not batches[-1])
+        optimizer.step()
+
+
+def with_nobody(values: Tensor) -> Tensor:
+    """Return the values with a row of zeros below them, which fills batches up."""
+    return torch.cat([values, values.new_zeros((1, *values.shape[1:]))])
+
+
+def batch_rows(expected: float, most: int) -> int:
+    """Return the rows of every batch, of samples that have so many examples on average.
+
+    A public number, so that a batch's shape says nothing: a multiple of 16, at most `most`, of
+    which the fewest that most samples fit into waste little.
+    """
+    likely = expected + 2 * math.sqrt(expected)
+    return 16 * math.ceil(likely / math.ceil(likely / most) / 16)
+
+
+def _weighted(task: Task, weight: float | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the task's losses, those of positive labels times the plan's public weight."""
+    if weight is None:
+        return task.losses
+    return lambda outputs, labels: (
+        task.losses(outputs, labels) * torch.where(labels > 0, weight, 1.0)
     )
 
 
-def _poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
+def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
+    local = plan.algorithm.local_optimizer
+    return Terms(
+        learning_rate=plan.algorithm.local_learning_rate,
+        noise_multiplier=plan.privacy.noise_multiplier,
+        l2_clip_norm=plan.privacy.l2_clip_norm,
+        divisor=plan.privacy.sampling_rate * public_n,
+        noise=noise,
+        momentum=local.momentum if isinstance(local, Momentum) else 0.0,
+        adam=(local.beta1, local.beta2, local.stabiliser) if isinstance(local, Adam) else None,
+    )
+
+
+def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     """Return the indices of a Poisson sample: each of `count` examples on its own, at `rate`."""
     return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
 
 
-def _backward(task: Task, model: GradSampleModule, features: Tensor, labels: Tensor) -> None:
-    """Leave the gradient of each of at most BATCH_ROWS examples in its parameter."""
-    count = len(labels)
-    rows = features.new_zeros((BATCH_ROWS, features.shape[1]))
-    targets = labels.new_zeros(BATCH_ROWS)
-    rows[:count], targets[:count] = features, labels
-    # Opacus' hooks want an input that asks for gradients.
-    outputs = model(rows.requires_grad_())
-    task.losses(outputs, targets).sum().backward()  # type: ignore[no-untyped-call]
-    for parameter in model.parameters():
-        vars(parameter)["grad_sample"] = vars(parameter)["grad_sample"][:count]
+def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:
+    return lambda outputs: losses(outputs, targets)

@@ -27,6 +27,12 @@ def field_of(feature: Feature, contract: Contract) -> ContractField:
         raise MismatchError(
             "plan.encoding_unfit", f"feature {feature.field} names a level outside the contract"
         )
+    if any(not field.holds(edge) for edge in feature.edges):
+        raise MismatchError(
+            "plan.encoding_unfit",
+            f"feature {feature.field} has edges outside the field's public bounds: beyond them an "
+            "input never changes, leave them out",
+        )
     if feature.missing_indicator and field.missing is None:
         raise MismatchError(
             "plan.encoding_unfit",

@@ -10,6 +10,7 @@ from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
 Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TaskSpec(Part):
@@ -90,16 +91,52 @@ class ModelSpec(Part):
         return self
 
 
+class Momentum(Part):
+    """Local steps along a decaying sum of the noised gradients.
+
+    Reference: Polyak (1964).
+    """
+
+    kind: Literal["momentum"]
+    momentum: Share
+
+
+class Adam(Part):
+    """Local steps along the noised gradients' mean over the root of their mean square.
+
+    Under noise that root is mostly the noise's own: steps are as long in each coordinate.
+    Reference: Kingma & Ba (2015), arXiv 1412.6980; Tang et al. (2024), arXiv 2312.14334.
+    """
+
+    kind: Literal["adam"]
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-8
+
+
 class Algorithm(Part):
     """Federated averaging of local DP-SGD updates.
 
-    `average_last`: the released model is the mean of the last so many rounds' aggregates.
+    `average_last`: the released model is the mean of the last so many rounds' aggregates; with
+    `average_decay` instead, the mean of all rounds' aggregates, each of which counts by so much
+    less than the next one. `positive_weight`: what the loss of an example with the positive label
+    is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
+    round's local steps become; it begins anew in each round.
     """
 
     name: Literal["fedavg"] = "fedavg"
     local_learning_rate: Positive
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average_last: Annotated[int, Field(ge=1)] = 1
+    average_decay: Share | None = None
+    positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
+    local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if self.average_decay is not None and self.average_last > 1:
+            raise ValueError("average_decay: leave out average_last, there is one average")
+        return self
 
 
 class PrivacyTerms(Part):
@@ -157,6 +194,11 @@ class TrainingPlan(Record):
             raise ValueError("minimum_units: more than there are units")
         if self.algorithm.average_last > self.rounds:
             raise ValueError("algorithm.average_last: more than there are rounds")
+        if self.algorithm.local_optimizer and self.privacy.local_steps == 1:
+            raise ValueError(
+                "algorithm.local_optimizer: begins anew in each round, so it needs two or more "
+                "privacy.local_steps; or leave it out and say server_momentum"
+            )
         largest = max(unit.public_n for unit in self.units)
         if self.privacy.delta > 1 / (10 * largest):
             raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")

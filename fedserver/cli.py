@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from fedserver.commands import plans, runs, server
+from fedserver.commands import calibrate, plans, runs, server
 
 app = typer.Typer(
     help="Run the federation server: plans, nodes, runs.",
@@ -24,6 +24,7 @@ app.command("runs")(runs.list_runs)
 app.command()(runs.stop)
 app.command()(runs.resume)
 plan.command()(plans.check)
+plan.command("calibrate")(calibrate.write_calibrated)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)
 plan.command()(plans.register)

@@ -15,7 +15,7 @@ from fedcore.weights import Weights
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The model, the server's momentum, and the sum of the late models that the release
+    """The model, the server's momentum, and the weighted sum of the models that the release
     averages.
     """
 
@@ -40,7 +40,7 @@ def apply_round(
     """
     total = sum(plan.public_n(unit) for unit in updates)
     momentum, model, late_sum = {}, {}, {}
-    is_late = round_ > plan.rounds - plan.algorithm.average_last
+    kept, added = _averaging(plan, round_)
     for name, before in state.model.items():
         mean = sum(
             (
@@ -51,11 +51,24 @@ def apply_round(
         )
         momentum[name] = plan.algorithm.server_momentum * state.momentum[name] + mean
         model[name] = np.clip(before + momentum[name], -plan.max_abs_weight, plan.max_abs_weight)
-        late_sum[name] = state.late_sum[name] + model[name] if is_late else state.late_sum[name]
+        late_sum[name] = kept * state.late_sum[name] + added * model[name]
     return Aggregate(model=model, momentum=momentum, late_sum=late_sum)
 
 
 def release(state: Aggregate, plan: TrainingPlan) -> Weights:
-    """Return the model that the run hands over: the mean of the last rounds' models."""
-    count = plan.algorithm.average_last
-    return {name: array / count for name, array in state.late_sum.items()}
+    """Return the model that the run hands over: the mean of the last rounds' models, or with
+    `average_decay` that of all rounds' models, whose weights are brought to a sum of one.
+
+    Reference: Kingma & Ba (2015), arXiv 1412.6980, section 3, for the sum of the weights.
+    """
+    decay = plan.algorithm.average_decay
+    total = plan.algorithm.average_last if decay is None else 1.0 - decay**plan.rounds
+    return {name: array / total for name, array in state.late_sum.items()}
+
+
+def _averaging(plan: TrainingPlan, round_: int) -> tuple[float, float]:
+    """Return what a round's sum of models keeps of the one before, and adds of its own model."""
+    decay = plan.algorithm.average_decay
+    if decay is not None:
+        return decay, 1.0 - decay
+    return 1.0, float(round_ > plan.rounds - plan.algorithm.average_last)

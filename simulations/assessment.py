@@ -24,7 +24,7 @@ from fedcore.dpia_sections import (
 )
 
 _APPLYING = {
-    "evaluation_or_scoring": "Customers are scored by how likely they are to leave.",
+    "evaluation_or_scoring": "Customers are scored by how likely the contract's label is for them.",
     "large_scale": "All customers of every unit are trained on.",
     "innovative_technology": "Federated learning with differential privacy is not yet common.",
 }

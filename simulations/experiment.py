@@ -15,7 +15,7 @@ from fedcore.plans import TrainingPlan
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import RoundReport
 from simulations.clock import ManualClock
-from simulations.federation import MODEL_NAME, Federation, Terms, Unit, UnitSetup
+from simulations.federation import Federation, Terms, Unit, UnitSetup
 from simulations.noise import SeededNoise
 from simulations.paperwork import make_dpia, make_plan
 from simulations.population import Population, export_telco, load_population
@@ -108,7 +108,7 @@ class Experiment:
         federation.run(digest, run_id, lambda r, model: self._watch(watching, r, model))
         self._lap("train under the permit", start)
         start = time.perf_counter()
-        bundle = federation.offices["compliance"].fetch_evidence(MODEL_NAME, 1)
+        bundle = federation.offices["compliance"].fetch_evidence(scenario.plan.task, 1)
         evidence = read_bundle(bundle)
         reference = baselines(population, plan, scenario.contract, scratch, test)
         scratch.unlink()
@@ -232,9 +232,8 @@ def open_world(scenario: Scenario, population: Population, root: Path) -> Federa
     Raises: DataError when a unit's rows break the contract.
     """
     clock = ManualClock(datetime.now(UTC).replace(microsecond=0))
-    federation = Federation(
-        root, scenario.contract, clock, SeededNoise(scenario.seed), Terms(delta=scenario.delta)
-    )
+    terms = Terms(delta=scenario.delta, model_name=scenario.plan.task)
+    federation = Federation(root, scenario.contract, clock, SeededNoise(scenario.seed), terms)
     try:
         for unit in scenario.units:
             setup = UnitSetup(

@@ -59,14 +59,16 @@ class UnitSetup:
 
 @dataclass(frozen=True)
 class Terms:
-    """The world's constants: the ledgers' delta, how long bulletins and permits count, and where
-    governance's database is; a file of the world, when that is not said.
+    """The world's constants: the ledgers' delta, how long bulletins and permits count, where
+    governance's database is (a file of the world, when that is not said), and the name that its
+    models are registered under.
     """
 
     delta: float = 1e-5
     bulletin_valid_s: int = 900
     permit_valid_s: int = 86_400
     database_url: str | None = None
+    model_name: str = MODEL_NAME
 
 
 class Unit:
@@ -266,7 +268,7 @@ class Federation:
                 "governance_key": self.governance_key.public,
                 "api_key_file": str(home / "api.key"),
                 "signing_key": str(home / "server.pem"),
-                "model_name": MODEL_NAME,
+                "model_name": self.terms.model_name,
                 "poll_interval_s": 0.01,
             },
         )

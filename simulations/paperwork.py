@@ -94,9 +94,9 @@ def make_dpia(plan: TrainingPlan, contract: Contract, epsilon_cap: float, now: d
     """
     bindings = _bindings(plan, epsilon_cap)
     return Dpia(
-        dpia_id="churn-prevention",
+        dpia_id=plan.purpose,
         version=1,
-        title="Federated, differentially private churn prediction",
+        title=plan.title,
         entities=(
             LegalEntity(
                 id="company",

@@ -11,6 +11,7 @@ from fedcore import canonical
 from fedcore.dpias import DpiaDecision
 from fedcore.encodings import input_names
 from fedcore.models import Checkpoint, ModelVersion
+from fedcore.plans import Algorithm
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 from fedcore.record import Realm, Record
 from fedcore.rounds import Cosignature
@@ -115,10 +116,19 @@ def _plan(outcome: Outcome) -> dict[str, Any]:
         "learning_rate": plan.algorithm.local_learning_rate,
         "server_momentum": plan.algorithm.server_momentum,
         "average_last": plan.algorithm.average_last,
+        **_said_besides(plan.algorithm),
         "delta": plan.privacy.delta,
         "features": len(plan.features),
         "inputs": len(input_names(plan.features, outcome.scenario.contract)),
     }
+
+
+def _said_besides(algorithm: Algorithm) -> dict[str, Any]:
+    """Return the optional terms that a plan states."""
+    said = algorithm.model_dump(include={"average_decay", "positive_weight"}, exclude_none=True)
+    if algorithm.local_optimizer is not None:
+        said["local_optimizer"] = algorithm.local_optimizer.kind
+    return said
 
 
 def _auc(outcome: Outcome) -> dict[str, Any]:

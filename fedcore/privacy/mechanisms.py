@@ -8,17 +8,20 @@ Reference: Abadi et al. (2016), arXiv 1607.00133, algorithm 1, with the sum divi
 """
 
 import math
+from typing import Any
 
 import torch
 from opacus.optimizers import DPOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedcore.errors import InvalidRecordError
-from fedcore.privacy.noise import KeyStream
+from fedcore.privacy.bookkeeping import Books
+from fedcore.privacy.noise import Floats, KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
 _MIN_CLIP_NORM = 1e-100
+_MIN_PRODUCT_CLIP_NORM = 1e-6
 
 
 class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -69,8 +72,9 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
     def add_noise(self) -> None:
         """Put clipped sum plus noise into each parameter's `grad`, from one flat noise vector."""
         scale = self.noise_multiplier * self.max_grad_norm
-        draws = torch.from_numpy(self._noise.normals(sum(p.numel() for p in self.params))) * scale
-        pieces = torch.split(draws, [p.numel() for p in self.params])
+        sizes = [p.numel() for p in self.params]
+        draws = torch.from_numpy(self._noise.normals(sum(sizes), _turn)).mul_(scale)
+        pieces = torch.split(draws, sizes)
         for parameter, piece in zip(self.params, pieces, strict=True):
             parameter.grad = (parameter.summed_grad + piece.view_as(parameter)).to(parameter.dtype)
 
@@ -80,16 +84,75 @@ class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
             parameter.grad /= self.expected_batch_size
 
 
+class BookKeepingOptimizer(BoundedSumOptimizer):
+    """The same step from the books of a module, without the gradient of any one example.
+
+    Guarantees: as `BoundedSumOptimizer`.
+    Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-6: the norms of
+        gradients at outputs that small would vanish before they are multiplied.
+    """
+
+    def __init__(self, optimizer: Optimizer, books: Books, **terms: Any) -> None:
+        super().__init__(optimizer, **terms)
+        if self.max_grad_norm < _MIN_PRODUCT_CLIP_NORM:
+            raise InvalidRecordError(
+                "privacy.clip_norm_invalid", "the clip norm must be at least 1e-6"
+            )
+        self._books = books
+        self._trained = list(self.params)
+        self._sum, self._noised = (
+            torch.zeros(sum(p.numel() for p in self._trained), dtype=torch.float64)
+            for _ in range(2)
+        )
+        self._totals = self._pieces(self._sum)
+        for parameter, piece in self._pieces(self._noised).items():
+            parameter.grad = piece
+
+    @property
+    def grad_samples(self) -> list[Tensor]:
+        """What Opacus' step asks only whether there is any of: the trained parameters."""
+        return list(self._trained)
+
+    def zero_grad(self, set_to_none: bool = False) -> None:  # noqa: ARG002
+        """Begin a step, unless the last one has further batches; no `grad` is ever None."""
+        if not self._is_last_step_skipped:
+            self._sum.zero_()
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped sum of the batch in the books to the step's."""
+        self._books.add_sums(clip_factors(self._books.norms(), self.max_grad_norm), self._totals)
+
+    def add_noise(self) -> None:
+        """Put clipped sum plus noise into each parameter's `grad`, from one flat noise vector."""
+        draws = torch.from_numpy(self._noise.normals(len(self._sum), _turn))
+        scale = self.noise_multiplier * self.max_grad_norm
+        torch.add(self._sum, draws, alpha=scale, out=self._noised)
+
+    def scale_grad(self) -> None:
+        """Divide each `grad` by the public constant."""
+        self._noised.div_(self.expected_batch_size)
+
+    def _pieces(self, flat: Tensor) -> dict[nn.Parameter, Tensor]:
+        pieces = torch.split(flat, [p.numel() for p in self._trained])
+        return {p: piece.view_as(p) for p, piece in zip(self._trained, pieces, strict=True)}
+
+
 def clip_factors(norms: Tensor, l2_clip_norm: float) -> Tensor:
     """Return each example's factor, shape (n,): at most one, zero where the norm is not finite."""
-    factors = (l2_clip_norm * _SAFETY / norms.clamp(min=1e-300)).clamp(max=1.0)
-    return torch.where(norms.isfinite(), factors, torch.zeros_like(factors))
+    limit = l2_clip_norm * _SAFETY
+    return (limit / norms.clamp(min=limit)).nan_to_num_(nan=0.0)  # of an infinite norm it is zero
 
 
 def bounded_sum(gradients: Tensor, factors: Tensor) -> Tensor:
     """Return the weighted sum over the first axis; an example of factor zero adds exactly zero."""
     kept = factors > 0
     return (factors[kept] @ _rows(gradients[kept])).reshape(gradients.shape[1:])
+
+
+def _turn(angles: Floats) -> tuple[Floats, Floats]:
+    """Return cosines and sines: the same float64 as numpy's but for the last bits, and faster."""
+    found = torch.from_numpy(angles)
+    return found.cos().numpy(), found.sin().numpy()
 
 
 def _rows(gradients: Tensor) -> Tensor:

@@ -12,10 +12,12 @@ from scipy import stats
 from clients import training
 from clients.data import Examples
 from clients.training import train_locally
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.plans import Adam, Algorithm, ModelSpec, Momentum
+from fedcore.privacy import engines
+from fedcore.privacy.mechanisms import BookKeepingOptimizer
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.churn import task
-from fedcore.tasks.task import shapes_of
+from fedcore.tasks.task import load_into, shapes_of
 
 PUBLIC_N = 48
 MODELS = {
@@ -142,26 +144,28 @@ def test_an_examples_gradient_is_the_same_to_the_last_bit_whoever_stands_beside_
     plan_of, model, monkeypatch
 ):
     seen = []
-    original = training._backward
 
-    def watched(task_, module, features, labels):
-        original(task_, module, features, labels)
-        found = [
-            parameter.grad_sample.reshape(len(labels), -1) for parameter in module.parameters()
-        ]
-        seen.append(torch.cat(found, dim=1).numpy())
+    class Watched(BookKeepingOptimizer):
+        def clip_and_accumulate(self):
+            seen.append(self._books.parts().detach().numpy())
+            super().clip_and_accumulate()
 
-    monkeypatch.setattr(training, "_backward", watched)
+    monkeypatch.setattr(engines, "BookKeepingOptimizer", Watched)
     plan = plan_of(model)
-    weights, everyone = weights_of(plan, seed=1), customers(300)
-    trained(plan, weights, everyone)
+    weights, everyone = weights_of(plan, seed=1), customers(600)
+    trained(plan, weights, everyone, public_n=1000)
     together = np.concatenate(seen)
-    assert [len(batch) for batch in seen] == [256, 44]
-    for place in (0, 1, 100, 255, 256, 299):
+    assert [len(batch) for batch in seen] == [544, 56]
+    for place in (0, 1, 100, 543, 544, 599):
         seen.clear()
         alone = Examples(everyone.features[place : place + 1], everyone.labels[place : place + 1])
-        trained(plan, weights, alone)
+        trained(plan, weights, alone, public_n=1000)
         assert np.array_equal(seen[0][0], together[place])
+
+
+def test_the_shape_of_a_batch_is_a_public_number():
+    found = [training.batch_rows(expected, 256) for expected in (0.5, 9, 48, 64, 200, 256, 1e9)]
+    assert found == [16, 16, 64, 80, 240, 144, 256]
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])
@@ -173,6 +177,111 @@ def test_a_step_is_the_sum_over_all_customers_plus_noise_once(plan_of, count):
     noise = stream("noise").normals(5)  # weight first, as the module holds its parameters
     expected = -0.5 * (gradient + np.concatenate([noise[4:], noise[:4]])) / PUBLIC_N
     assert trained(plan, weights_of(plan), examples) == pytest.approx(expected, abs=1e-12)
+
+
+# What becomes of the noised sums
+
+
+class Silent(KeyStream):
+    """A noise stream without noise."""
+
+    def normals(self, count, *_turn):
+        return np.zeros(count)
+
+
+OPTIMIZERS = {
+    "plain": None,
+    "momentum": Momentum(kind="momentum", momentum=0.8),
+    "adam": Adam(kind="adam", beta1=0.8, beta2=0.95, stabiliser=1e-3),
+}
+
+
+def stepping(plan, local, weight=None):
+    algorithm = Algorithm(local_learning_rate=0.3, positive_weight=weight, local_optimizer=local)
+    return plan.model_copy(update={"algorithm": algorithm})
+
+
+def by_torch(module, local, weight, examples, steps):
+    """Train without privacy, in torch's own words."""
+    momentum = 0.8 if isinstance(local, Momentum) else 0.0
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(
+        module.parameters(), lr=0.3, momentum=momentum
+    )
+    if isinstance(local, Adam):
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.3, betas=(0.8, 0.95), eps=1e-3)
+    loss = torch.nn.BCEWithLogitsLoss(reduction="sum", pos_weight=torch.tensor(weight or 1.0))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        found = module(torch.from_numpy(examples.features)).squeeze(1)
+        (loss(found, torch.from_numpy(examples.labels)) / PUBLIC_N).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("weight", [None, 7.0, 0.25])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_without_noise_and_with_a_wide_clip_training_is_torchs_own(plan_of, model, name, weight):
+    local, examples = OPTIMIZERS[name], customers(40)
+    plan = stepping(plan_of(model, l2_clip_norm=1e4, local_steps=6), local, weight)
+    weights = weights_of(plan, seed=3)
+    streams = Silent(bytes(32)), stream("sampling")
+    update = train_locally(task, plan, PUBLIC_N, weights, examples, streams)
+    module = task.build(plan.model, 4)
+    load_into(module, weights)
+    by_torch(module, local, weight, examples, steps=6)
+    for key, value in module.named_parameters():
+        after = value.detach().numpy()
+        assert update[key] + weights[key] == pytest.approx(after, rel=1e-5, abs=1e-8)
+
+
+def by_numpy(local, weight, examples, noise, clip, sigma):
+    """Train a logistic model in numpy, (weight, bias) in one vector; one line of noise a step."""
+    model, mean, square = np.zeros(5), np.zeros(5), np.zeros(5)
+    rows = np.hstack([examples.features, np.ones((len(examples.labels), 1))])
+    for step, drawn in enumerate(noise, start=1):
+        residual = 1 / (1 + np.exp(-rows @ model)) - examples.labels
+        gradients = rows * (residual * np.where(examples.labels > 0, weight, 1.0))[:, None]
+        norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+        total = (gradients * np.minimum(1, clip / norms)).sum(axis=0)
+        noised = (total + sigma * clip * drawn) / PUBLIC_N
+        if local is None:
+            model = model - 0.3 * noised
+        elif isinstance(local, Momentum):
+            mean = 0.8 * mean + noised
+            model = model - 0.3 * mean
+        else:
+            mean, square = 0.8 * mean + 0.2 * noised, 0.95 * square + 0.05 * noised**2
+            root = np.sqrt(square / (1 - 0.95**step))
+            model = model - 0.3 * mean / (1 - 0.8**step) / (root + 1e-3)
+    return model
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_works_on_the_noised_clipped_sums_of_weighted_losses(plan_of, name):
+    local, examples = OPTIMIZERS[name], customers(40)
+    terms = {"l2_clip_norm": 0.5, "noise_multiplier": 2.0, "local_steps": 5}
+    plan = stepping(plan_of(**terms), local, weight=3.0)
+    noise = stream("noise")
+    drawn = [noise.normals(5) for _ in range(5)]
+    expected = by_numpy(local, 3.0, examples, drawn, 0.5, 2.0)
+    update = trained(plan, weights_of(plan), examples)  # bias first
+    assert np.roll(update, -1) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [1e-3, 1e3])
+def test_one_customer_counts_for_no_more_than_the_clip_whatever_the_loss_weight(plan_of, weight):
+    plan = stepping(plan_of(l2_clip_norm=0.1), None, weight)
+    weights, examples = weights_of(plan, seed=1), customers(12)
+    whole = trained(plan, weights, examples)
+    for place in range(12):
+        moved = np.linalg.norm(whole - trained(plan, weights, without(examples, place)))
+        assert moved <= 0.3 * 0.1 / PUBLIC_N + 1e-12
+
+
+def test_an_optimiser_keeps_nothing_from_one_round_to_the_next(plan_of):
+    plan = stepping(plan_of(local_steps=3), OPTIMIZERS["adam"])
+    first, second = (trained(plan, weights_of(plan), customers(9)) for _ in range(2))
+    assert np.array_equal(first, second)
 
 
 # Public constants
@@ -201,9 +310,9 @@ def test_the_number_of_steps_is_the_plans(plan_of):
     asked = []
 
     class Counted(KeyStream):
-        def normals(self, count):
+        def normals(self, count, *turn):
             asked.append(count)
-            return super().normals(count)
+            return super().normals(count, *turn)
 
     plan = plan_of(local_steps=5, sampling_rate=0.01)
     for examples in (NOBODY, customers(3), customers(700)):
@@ -260,7 +369,7 @@ def test_sampling_is_poisson_in_size_and_in_pairs():
     source = stream("poisson")
     taken = np.zeros((draws, count))
     for draw in range(draws):
-        taken[draw, training._poisson_sample(count, rate, source).numpy()] = 1
+        taken[draw, training.poisson_sample(count, rate, source).numpy()] = 1
     sizes = taken.sum(axis=1)
     mean, variance = count * rate, count * rate * (1 - rate)
     assert abs(sizes.mean() - mean) < 5 * np.sqrt(variance / draws)
@@ -281,7 +390,7 @@ def test_sampling_is_poisson_in_size_and_in_pairs():
 
 def test_sample_sizes_vary_as_those_of_independent_coins():
     source = stream("sizes")
-    sizes = [len(training._poisson_sample(50, 0.3, source)) for _ in range(2000)]
+    sizes = [len(training.poisson_sample(50, 0.3, source)) for _ in range(2000)]
     assert np.mean(sizes) == pytest.approx(15, abs=0.4)
     assert np.var(sizes) == pytest.approx(10.5, rel=0.2)
 

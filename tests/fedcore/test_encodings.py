@@ -44,6 +44,8 @@ def test_onehot_names_the_plans_levels_or_all_categories_but_the_first(contract)
         (Feature(field="plan", encoding="edges", edges=(0, 1)), "plan.encoding_unfit"),
         (Feature(field="tenure", encoding="onehot"), "plan.encoding_unfit"),
         (Feature(field="plan", encoding="onehot", levels=("gold",)), "plan.encoding_unfit"),
+        (Feature(field="tenure", encoding="edges", edges=(0, 73)), "plan.encoding_unfit"),
+        (Feature(field="tenure", encoding="edges", edges=(-0.5, 72)), "plan.encoding_unfit"),
     ],
 )
 def test_a_feature_must_fit_the_contract(contract, feature, code):

@@ -3,7 +3,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fedcore.errors import InvalidRecordError
 from fedcore.plans import (
+    Adam,
+    Algorithm,
     Feature,
     Imputation,
     ModelSpec,
@@ -72,6 +75,40 @@ def test_no_more_rounds_are_averaged_than_there_are(plan):
     rebuilt(plan, algorithm=plan.algorithm.model_copy(update={"average_last": 3}))
     with pytest.raises(ValidationError):
         rebuilt(plan, algorithm=plan.algorithm.model_copy(update={"average_last": 4}))
+
+
+def test_a_model_outside_its_bounds_is_refused_by_field_and_rule(plan):
+    value = plan.to_json()
+    value["model"] = {"kind": "mlp", "hidden": [1024, 1025]}
+    with pytest.raises(InvalidRecordError, match=r"model\.hidden\.1: .*less than.* 1024"):
+        TrainingPlan.from_json(value)
+    value["model"] = {"kind": "mlp", "hidden": [1024, 1024]}
+    TrainingPlan.from_json(value)
+
+
+def test_a_local_optimiser_needs_steps_to_look_back_on(plan):
+    algorithm = Algorithm(local_learning_rate=0.1, local_optimizer=Adam(kind="adam"))
+    rebuilt(plan, algorithm=algorithm)
+    once = plan.privacy.model_copy(update={"local_steps": 1})
+    with pytest.raises(ValidationError, match="local_steps"):
+        rebuilt(plan, algorithm=algorithm, privacy=once)
+    rebuilt(plan, privacy=once)
+
+
+def test_the_released_model_is_averaged_in_one_way():
+    Algorithm(local_learning_rate=0.1, average_decay=0.9)
+    Algorithm(local_learning_rate=0.1, average_last=2)
+    with pytest.raises(ValidationError, match="average_last"):
+        Algorithm(local_learning_rate=0.1, average_decay=0.9, average_last=2)
+
+
+def test_what_an_algorithm_does_not_say_is_in_no_byte(plan):
+    assert plan.to_json()["algorithm"].keys() == {
+        "name",
+        "local_learning_rate",
+        "server_momentum",
+        "average_last",
+    }
 
 
 @pytest.mark.parametrize("edges", [(), (1.0,), (1.0, 1.0), (2.0, 1.0)], ids=str)

@@ -63,6 +63,24 @@ def constant(value):
     return {name: np.full(shape, float(value)) for name, shape in SHAPES.items()}
 
 
+@hypothesis_settings(max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([1e-3, 0.5, 0.9, 1 - 1e-9]), st.sampled_from([1, 7]))
+def test_with_a_decay_the_release_is_the_mean_of_all_rounds_each_counting_less_than_the_next(
+    plan, seed, decay, rounds
+):
+    rng = np.random.default_rng(seed)
+    plan = replanned(plan, average_decay=decay, average_last=1).model_copy(
+        update={"rounds": rounds}
+    )
+    state, models = strategy.start(weights(rng)), []
+    for number in range(1, rounds + 1):
+        state = strategy.apply_round(state, plan, number, {"north": weights(rng)})
+        models.append(flat(state.model))
+    shares = decay ** np.arange(rounds)[::-1]
+    expected = shares @ np.array(models) / shares.sum()
+    assert flat(strategy.release(state, plan)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
 def test_a_units_weight_is_its_public_size_over_those_that_answered(plan):
     plan = replanned(plan, server_momentum=0.0)
     state = strategy.start(constant(0))

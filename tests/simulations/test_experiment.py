@@ -1,14 +1,18 @@
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fedcore.errors import DataError
+from fedcore.errors import DataError, RefusedError
 from fedcore.models import ModelVersion
-from fedcore.plans import ModelSpec
+from fedcore.plans import Adam, Algorithm, ModelSpec
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
-from simulations.experiment import Experiment, Outcome
+from simulations.experiment import Experiment, Outcome, load_customers, open_world
+from simulations.paperwork import make_dpia, make_plan
+from simulations.report import make_report
 from simulations.scenario import Dropout, Scenario, load_scenario
+from simulations.second_process import Verification
 
 
 def carry_out(scenario: Scenario, root: Path) -> Outcome:
@@ -21,6 +25,39 @@ def test_a_scenario_ends_in_a_model_whose_evidence_verifies(scenario, tmp_path):
     assert report.ok
     assert len(outcome.auc_by_round) == scenario.rounds
     assert set(outcome.baselines.alone) == {"east", "north", "west"}
+
+
+def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario, tmp_path):
+    algorithm = Algorithm(
+        local_learning_rate=0.1,
+        average_decay=0.5,
+        positive_weight=2.0,
+        local_optimizer=Adam(kind="adam"),
+    )
+    terms = scenario.plan.model_copy(
+        update={"task": "response", "algorithm": algorithm, "local_steps": 2}
+    )
+    outcome = carry_out(scenario.model_copy(update={"plan": terms}), tmp_path / "run")
+    assert verify_bundle(outcome.bundle, outcome.governance_key).ok
+    version = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes)
+    assert (version.task, version.name) == ("response", "response")
+    stated = make_report(outcome, [], Verification("", 0, {}), 1.0)["plan"]
+    said = {"average_decay": 0.5, "positive_weight": 2.0, "local_optimizer": "adam"}
+    assert stated == stated | said
+
+
+def test_a_dpia_about_response_permits_no_run_of_churn(scenario, tmp_path):
+    churn = make_plan(scenario)
+    terms = scenario.plan.model_copy(update={"task": "response"})
+    response = make_plan(scenario.model_copy(update={"plan": terms}))
+    population = load_customers(scenario, tmp_path / "rows")
+    with closing(open_world(scenario, population, tmp_path / "world")) as federation:
+        dpia = make_dpia(response, scenario.contract, 4.0, federation.clock.now())
+        federation.put_in_force(dpia)
+        with pytest.raises(RefusedError) as refused:
+            federation.run(federation.register(churn), "run-churn")
+        assert "dpia.task_differs" in refused.value.codes
+        federation.run(federation.register(response), "run-response")
 
 
 def test_epsilon_of_each_ledger_is_the_one_asked_for_and_the_model_states_it(scenario, tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcore.errors import InvalidRecordError
-from fedcore.privacy.accounting import decide_within, renyi_epsilon
-from fedcore.privacy.calibration import noise_multiplier_for
+from fedcore.privacy.accounting import decide_within, pld_epsilon, renyi_epsilon
+from fedcore.privacy.calibration import noise_multiplier_by_pld, noise_multiplier_for
 from fedcore.privacy.events import PrivacyEvent
 
 
@@ -37,6 +37,18 @@ def test_noise_is_enough_and_a_thousandth_less_is_not(
     assert renyi_epsilon([event(noise, steps, rate)], 1e-5) <= epsilon
     assert renyi_epsilon([event(noise * 0.999, steps, rate)], 1e-5) > epsilon
     assert noise == round(noise, 4)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "steps", "rate"),
+    [(3.0, 40, 1.0), pytest.param(8.0, 200, 0.1, marks=pytest.mark.slow)],
+)
+def test_noise_by_pld_is_never_over_the_target_nor_half_a_percent_below(epsilon, steps, rate):
+    noise = noise_multiplier_by_pld(epsilon, 1e-5, steps, rate)
+    assert epsilon * 0.995 < pld_epsilon([event(noise, steps, rate)], 1e-5) <= epsilon
+    assert pld_epsilon([event(noise * 0.995, steps, rate)], 1e-5) > epsilon
+    assert 0.8 * noise_multiplier_for(epsilon, 1e-5, steps, rate) < noise
+    assert renyi_epsilon([event(noise, steps, rate)], 1e-5) > epsilon
 
 
 @settings(max_examples=3, deadline=None)

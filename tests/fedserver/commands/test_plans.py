@@ -216,3 +216,33 @@ def test_an_invalid_plan_is_not_signed(plan, write, tmp_path):
     )
     assert (code, "key.unreadable" in output) == (1, True)
     assert not out.exists()
+
+
+# Noise for a wished epsilon
+
+
+@pytest.mark.parametrize(("option", "measure"), [((), renyi_epsilon), (("--pld",), pld_epsilon)])
+def test_a_plan_gets_the_least_noise_for_an_epsilon_and_nothing_else_changes(
+    plan, write, tmp_path, option, measure
+):
+    out = tmp_path / "calibrated.json"
+    path = write("plan.json", plan.to_json())
+    code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", out, *option)
+    assert code == 0, output
+    found = TrainingPlan.from_json(json.loads(out.read_text()))
+    noise = found.privacy.noise_multiplier
+    assert f"noise multiplier {noise:g} for 6 steps" in output
+    assert 3 * 0.995 < measure([found.run_event()], found.privacy.delta) <= 3
+    same = found.privacy.model_copy(update={"noise_multiplier": plan.privacy.noise_multiplier})
+    assert found.model_copy(update={"privacy": same}) == plan
+
+
+def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(plan, write, tmp_path):
+    path = write("plan.json", plan.to_json())
+    code, output = fedpact("calibrate", path, "--epsilon", 1e9, "--out", tmp_path / "no.json")
+    assert code == 1
+    assert "privacy.unreachable_epsilon" in output
+    assert not (tmp_path / "no.json").exists()
+    code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", tmp_path)
+    assert code == 1
+    assert "plan.unwritable" in output

@@ -1,0 +1,164 @@
+"""How each example's part of a sum is found: from books where a module allows it, else by hooks.
+
+Guarantees: whichever engine it is, a step is that of `BoundedSumOptimizer`; what that asks of its
+    caller, gradients of examples that do not depend on each other, is tried out beforehand by
+    `require_separate_examples`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from opacus import GradSampleModule
+from torch import Tensor, nn
+
+from fedcore.errors import InvalidRecordError
+from fedcore.privacy.bookkeeping import Books, is_supported
+from fedcore.privacy.mechanisms import BookKeepingOptimizer, BoundedSumOptimizer
+from fedcore.privacy.noise import KeyStream
+
+Losses = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a private step is made of; all but the noise are public constants.
+
+    `divisor`: what the noised sum is divided by. `momentum`, and instead of it `adam` (two decays
+    and what is added to the root), say what becomes of noised sums: it costs no privacy.
+    """
+
+    learning_rate: float
+    noise_multiplier: float
+    l2_clip_norm: float
+    divisor: float
+    noise: KeyStream
+    momentum: float = 0.0
+    adam: tuple[float, float, float] | None = None
+
+
+class Engine(Protocol):
+    """One module with its optimiser, and how a batch goes backward.
+
+    `max_rows`: how many rows a batch may have before it costs more than several smaller ones.
+    """
+
+    max_rows: int
+
+    @property
+    def optimizer(self) -> BoundedSumOptimizer:
+        """What steps, after a batch went backward."""
+
+    def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
+        """Run a batch forward and backward; examples after the first `count` are padding.
+
+        `losses` gives one loss for each row of the module's outputs.
+        """
+
+    def parts(self) -> Tensor:
+        """Return all that was found of each example that went backward, shape (count, numbers)."""
+
+
+class BookKeeping:
+    """Needs `is_supported`; costs little more than a step without privacy."""
+
+    max_rows = 1024
+
+    def __init__(self, module: nn.Module, terms: Terms) -> None:
+        self._module, self._books = module, Books(module)
+        self.optimizer: BoundedSumOptimizer = BookKeepingOptimizer(
+            _stepping(module, terms), self._books, **_privately(terms)
+        )
+
+    def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
+        """Fill the books."""
+        self._books.backward(losses(self._module(inputs)), count)
+
+    def parts(self) -> Tensor:
+        """Return what the books hold, and the norms."""
+        return self._books.parts()
+
+
+class PerExample:
+    """Opacus' hooks: any module whose examples do not depend on each other, and much slower.
+
+    Its memory is that of all gradients in a batch: hence small ones, as of Opacus' own
+    `BatchMemoryManager`.
+    """
+
+    max_rows = 256
+
+    def __init__(self, module: nn.Module, terms: Terms) -> None:
+        self._model = GradSampleModule(module, loss_reduction="sum")
+        self.optimizer = BoundedSumOptimizer(_stepping(module, terms), **_privately(terms))
+
+    def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
+        """Leave each example's gradient in its parameter."""
+        # The hooks want an input that asks for gradients.
+        asking = inputs.requires_grad_() if inputs.is_floating_point() else inputs
+        losses(self._model(asking)).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in self.optimizer.params:
+            found = vars(parameter)["grad_sample"]  # none of a layer that was not used
+            unused = found is None
+            vars(parameter)["grad_sample"] = (
+                parameter.new_zeros((count, *parameter.shape)) if unused else found[:count]
+            )
+
+    def parts(self) -> Tensor:
+        """Return the gradients."""
+        return torch.cat([sample.flatten(1) for sample in self.optimizer.grad_samples], dim=1)
+
+
+def engine_for(module: nn.Module, terms: Terms) -> Engine:
+    """Return the fastest engine that the module allows."""
+    return BookKeeping(module, terms) if is_supported(module) else PerExample(module, terms)
+
+
+def require_separate_examples(build: Callable[[], nn.Module], row: Tensor, rows: int) -> None:
+    """Refuse a module in which an example's gradient depends on its place in a batch of so many
+    rows, or on who else is in it.
+
+    Guarantees: a function of the module's kind, the public `row`, `rows` and this machine's
+        arithmetic; weights are public ones whose sums have to be rounded. What is compared is
+        compared to the last bit: batches of the same row everywhere, and of another one below.
+    Raises: InvalidRecordError `privacy.examples_mixed`.
+    """
+    same = row.expand(rows, *row.shape).clone()
+    other = same.clone()
+    other[-1] = row.flip(0)
+    alone, beside = _parts(build(), same), _parts(build(), other)
+    if not (
+        torch.equal(alone, alone[:1].expand_as(alone)) and torch.equal(alone[:-1], beside[:-1])
+    ):
+        raise InvalidRecordError(
+            "privacy.examples_mixed",
+            "an example's gradient depends on the others in its batch, or on its place there",
+        )
+
+
+def _parts(module: nn.Module, inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            waves = torch.sin(torch.arange(1, parameter.numel() + 1, dtype=parameter.dtype))
+            parameter.copy_(waves.view_as(parameter))
+    engine = engine_for(module, Terms(1.0, 1.0, 1.0, 1.0, KeyStream(bytes(32))))
+    engine.backward(inputs, lambda outputs: outputs.flatten(1).square().sum(dim=1), len(inputs))
+    return engine.parts()
+
+
+def _stepping(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
+    parameters, rate = module.parameters(), terms.learning_rate
+    if terms.adam is None:
+        return torch.optim.SGD(parameters, lr=rate, momentum=terms.momentum)
+    *betas, stabiliser = terms.adam
+    return torch.optim.Adam(parameters, lr=rate, betas=(betas[0], betas[1]), eps=stabiliser)
+
+
+def _privately(terms: Terms) -> dict[str, Any]:
+    return {
+        "noise_multiplier": terms.noise_multiplier,
+        "max_grad_norm": terms.l2_clip_norm,
+        "expected_batch_size": terms.divisor,
+        "noise": terms.noise,
+    }
