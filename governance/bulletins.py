@@ -25,6 +25,8 @@ from governance.opt_out_groups import group_part
 from governance.reissues import verify_repeat
 from registry import bulletins, log, opt_out_sets, optouts, permits
 
+NODE_OUTDATED = ("bulletin.node_outdated", "this unit's opt-outs need a newer node: upgrade it")
+
 
 def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     """Store a node's opt-out event; the same event again changes nothing.
@@ -137,19 +139,18 @@ def _bulletin(desk: Desk, request: BulletinRequest, head: WitnessedHead) -> AnyB
         "valid_until": desk.now + timedelta(seconds=desk.settings.bulletin_valid_s),
     }
     part = group_part(desk, request)
-    if request.answer is None:
+    if request.answer is None and part is None:
         return _first_version(desk, request, common)
+    if request.answer is None:
+        raise RefusedError([NODE_OUTDATED])
     digest = digest_of_buckets(opt_out_sets.load_buckets(desk.session, request.unit))
     return Bulletin(**common, set_digest=digest, group=part)
 
 
 def _first_version(desk: Desk, request: BulletinRequest, common: Mapping[str, Any]) -> BulletinV1:
-    """Return the bulletin that nodes of version 0.2 read, who know no batches."""
-    in_group = request.group_seen is not None
-    if in_group or optouts.has_batch_after(desk.session, request.unit, request.after_sequence):
-        raise RefusedError(
-            [("bulletin.node_outdated", "this unit's opt-outs need a newer node: upgrade it")]
-        )
+    """Return the bulletin that nodes of version 0.2 read, who know neither batches nor groups."""
+    if optouts.has_batch_after(desk.session, request.unit, request.after_sequence):
+        raise RefusedError([NODE_OUTDATED])
     found = optouts.documents_after(desk.session, request.unit, request.after_sequence)
     digest = set_digest(optouts.load_pairs(desk.session, request.unit))
     return BulletinV1(**common, events=tuple(envelope for envelope, _ in found), set_digest=digest)

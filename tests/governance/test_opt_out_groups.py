@@ -72,7 +72,7 @@ def test_a_unit_is_in_one_group_and_must_be_enrolled(world):
         declare(world, "east", "nowhere", name="other")
     with pytest.raises(ForbiddenError, match=r"auth\.wrong_role"):
         declare(world, "north", "east", role="operator")
-    assert world.bulletin("east").group is None
+    assert world.newest_bulletin("east").group is None
 
 
 def test_opt_outs_of_a_group_are_gapless_and_of_its_units_only(world):
@@ -101,11 +101,11 @@ def test_each_unit_is_handed_what_it_lacks_of_all_and_nobody_else_anything(world
     hand_over(world, "south", 1)
     with pytest.raises(RefusedError, match=r"group\.not_joined"):
         world.bulletin("south")
-    assert world.bulletin("east").group is None
+    assert world.newest_bulletin("east").group is None
 
     def handed(*seen):
         names = tuple(GroupSeen(unit=unit, sequence=sequence) for unit, sequence in seen)
-        part = world.bulletin("south", group_seen=names).group
+        part = world.newest_bulletin("south", group_seen=names).group
         opened = [GroupOptOut.from_bytes(each.payload_bytes) for each in part.events]
         assert {s.unit: s.last_sequence for s in part.sources} == {"north": 2, "south": 1}
         return [(one.unit, one.sequence) for one in opened]
@@ -114,6 +114,8 @@ def test_each_unit_is_handed_what_it_lacks_of_all_and_nobody_else_anything(world
     assert handed(("north", 1), ("south", 1)) == [("north", 2)]
     with pytest.raises(RollbackError, match=r"bulletin\.rollback"):
         handed(("north", 3))
+    with pytest.raises(RefusedError, match=r"bulletin\.node_outdated"):
+        world.bulletin("south", group_seen=())
 
 
 def test_a_purpose_that_the_contract_does_not_know_counts_as_all_purposes():
