@@ -106,7 +106,7 @@ class HttpGateway:
     ) -> Envelope:
         """Make a group of units, or add units to it, and return the signed OptOutGroup."""
         body = {"units": list(units), "normaliser": normaliser, "key_check": key_check}
-        return self._envelope("PUT", f"/v1/opt-out-groups/{_step(name)}", body)
+        return self._envelope("POST", f"/v1/opt-out-groups/{_step(name)}", body)
 
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the

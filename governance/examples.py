@@ -117,6 +117,18 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
     "lift_stop": {"reason": "the incident is closed"},
     "submit_round": {"report": _ENVELOPE, "receipts": [_ENVELOPE]},
     "register_model": {"run_id": "churn-2026-03", "name": "churn", "artifact_base64": "e30="},
+    "decide_model": {
+        "unit": "north",
+        "up_to": 12,
+        "outcome": "retrain_due",
+        "due_at": "2026-06-30T00:00:00Z",
+        "reason": "the next training is in June",
+    },
+    "declare_group": {
+        "units": ["north", "south"],
+        "normaliser": "trim-upper/1",
+        "key_check": _KEY,
+    },
     "submit_cosignatures": {"cosignatures": [_ENVELOPE]},
 }
 

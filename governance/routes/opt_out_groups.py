@@ -12,7 +12,7 @@ from governance.routes.callers import NODE, Compliance, Desks
 router = APIRouter(prefix="/v1")
 
 
-@router.put("/opt-out-groups/{name}", summary="Make a group of units, or add to it")
+@router.post("/opt-out-groups/{name}", summary="Make a group of units, or add to it")
 def declare_group(name: Name, body: GroupRequest, office: Desks, caller: Compliance) -> Envelope:
     """Return the signed group; a group only grows, and again it changes nothing."""
     with office.writing() as desk:

@@ -56,6 +56,7 @@ def test_every_example_is_read_by_its_route(world):
             headers = {"Authorization": f"Bearer {world.api_keys[roles[0]]}"} if roles else {}
             example = operation["requestBody"]["content"]["application/json"]["example"]
             values = {"run_id": "run-1", "unit": "north", "name": "a", "role": "dpo", "number": 1}
+            values |= {"version": 1, "sequence": 1}
             url = path.format(digest="sha256:" + "0" * 64, **values)
             response = world.client.request(method, url, json=example, headers=headers)
             assert response.status_code < 500

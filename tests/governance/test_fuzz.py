@@ -9,6 +9,7 @@ import base64
 import io
 import itertools
 import json
+import secrets
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from fedcore.gateway_http import HttpGateway
 from fedcore.incidents import IncidentFacts, IncidentOpening
+from fedcore.ledgers import LedgerRequest
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 from governance.problems import MEDIA_TYPE
@@ -200,6 +202,18 @@ class Sensible:
 
     def submit_opt_out(self) -> Any:
         return _plain(self.world.sign(self.world.opt_out("north", next(self._opt_outs)), "north"))
+
+    def submit_opt_outs(self) -> Any:
+        batch = self.world.batch("north", next(self._opt_outs), 1)
+        return _plain(self.world.sign(batch, "north"))
+
+    def fetch_opt_outs(self) -> Any:
+        return _plain(self.world.sign(self.world.history_request("north"), "north"))
+
+    def fetch_ledger_history(self) -> Any:
+        now, nonce = self.world.clock.now, secrets.token_hex(32)
+        request = LedgerRequest(unit="north", nonce=nonce, requested_at=now)
+        return _plain(self.world.sign(request, "north"))
 
     def rotate_key(self) -> Any:
         return self._rotation

@@ -93,7 +93,7 @@ def test_the_journal_has_no_name_pseudonym_note_token_key_or_address(world, line
 def test_a_defect_is_written_down_by_kind_and_place_and_quotes_nothing(world, backend, lines):
     engine = create_engine(world.settings.database_url)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE models"))
+        connection.execute(text("ALTER TABLE models RENAME TO elsewhere"))
     engine.dispose()
     response = get(world, "/v1/models/anna/1")
     assert response.status_code == 500

@@ -196,7 +196,9 @@ def documents_of(world, named, signer):
     asked = LedgerRequest(unit=named, nonce="ab" * 32, requested_at=world.clock.now)
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
-        "/v1/bulletins": world.sign(world.bulletin_request(named, group_seen=()), signer),
+        "/v1/bulletins": world.sign(
+            world.bulletin_request(named, answer="bulletin/2", group_seen=()), signer
+        ),
         "/v1/opt-outs": world.sign(world.opt_out(named, 1), signer),
         "/v1/ledger-histories": world.sign(asked, signer),
         "/v1/opt-out-batches": world.sign(world.batch(named, 2), signer),

@@ -164,6 +164,7 @@ def misused(words):
     while isinstance(command, click.Group):
         command, left = command.commands[left[0]], left[1:]
     given, surplus, _ = command.make_parser(click.Context(command)).parse_args(list(left))
+    given = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
     # What is asked for when it is left out may be left out.
     needed = [p.name for p in command.params if p.required and not getattr(p, "prompt", None)]
     return surplus + [name for name in needed if not isinstance(given.get(name), str | list)]
