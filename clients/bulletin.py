@@ -250,6 +250,16 @@ class BulletinStore:
         """Return the pseudonyms that an objection keeps out of any of these purposes."""
         return excluded_from(states_of(self.entries()), purposes)
 
+    def newest_key_version(self) -> int | None:
+        """Return the version of the key under which something was said last; None before that."""
+        query = "SELECT envelope FROM events ORDER BY sequence DESC"
+        with _damage():
+            for (data,) in self._connection.execute(query):
+                document = self._open(Envelope.from_bytes(bytes(data)))
+                if isinstance(document, OptOutBatch) or document.act != "reissued":
+                    return document.key_version
+        return None
+
     def left_out(self, contract: Contract, purpose: str | None) -> LeftOut:
         """Return what says of a customer's pseudonyms whether they must not be read for a purpose.
 
@@ -260,12 +270,13 @@ class BulletinStore:
         Raises: ValueError for a purpose that is not in the contract.
         """
         versions: set[int] = set()
-        states = states_of(_noting(versions, self.entries()))
+        with snapshot(self._connection):  # both looks see the same events
+            states = states_of(_noting(versions, self.entries()))
+            if len(versions) > 1:
+                versions = set(live_versions(self.entries(), states))
         line, consents = purpose_line(contract.purposes, purpose) if purpose else (), None
         if purpose and basis_of(contract.purposes, purpose) == "consent":
             consents = consenting_to(states, purpose)
-        if len(versions) > 1:
-            versions = set(live_versions(self.entries(), states))
         return LeftOut(excluded_from(states, line), consents, frozenset(versions))
 
     def _verify_newer(self, bulletin: Bulletin) -> None:

@@ -45,6 +45,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS events (unit TEXT NOT NULL, sequence INTEGER NOT NULL, "
     "envelope BLOB NOT NULL, PRIMARY KEY (unit, sequence))"
 )
+_FORGOTTEN = "the bulletin forgets that the unit is in a group"
 
 
 class GroupStore:
@@ -95,10 +96,13 @@ class GroupStore:
             InvalidRecordError `group.key_lost`. Nothing changes in these cases.
         """
         _verify_follows(part, before)
+        held = self._held()
+        if part is None and held:
+            # The bulletin in force may be lost, what it brought is not.
+            raise RollbackError("group.withheld", _FORGOTTEN)
         if part is None:
             return True
         self._verify_key(part)
-        held = self._held()
         for source in part.sources:
             if source.unit != self._unit and held.get(source.unit, 0) > source.last_sequence:
                 raise RollbackError("bulletin.rollback", "the bulletin forgets group opt-outs")
@@ -266,7 +270,7 @@ def _verify_follows(part: GroupPart | None, before: GroupPart | None) -> None:
     if before is None:
         return
     if part is None:
-        raise RollbackError("group.withheld", "the bulletin forgets that the unit is in a group")
+        raise RollbackError("group.withheld", _FORGOTTEN)
     if (part.group, part.key_check, part.normaliser) != (
         before.group,
         before.key_check,

@@ -9,8 +9,9 @@ Guarantees:
       other way round;
     - no identifier is kept, and no pseudonym that governance knows: 64 bits of an HMAC under a key
       of the run's own, whatever becomes of the unit's pseudonym keys;
-    - marks and key are destroyed once a run's last reading is as long ago as the contract lets a
-      row be kept; that there was a reading, and of how many exchanges, stays;
+    - a sweep destroys marks and key once a run's last reading is as long ago as the contract lets
+      a row be kept, unless a legal hold keeps them; that there was a reading, and of how many
+      exchanges, stays;
     - a damaged file is refused.
 """
 
@@ -18,7 +19,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ from clients.durable import connect, damage_named, exclusive, has_table, transac
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from fedcore.contracts import Contract, SubjectRule
 from fedcore.errors import TrustError
+from fedcore.permits import Permit
 from fedcore.rounds import Order
 from fedcore.signing import Envelope
 
@@ -112,12 +114,10 @@ def note_reading(
 ) -> None:
     """Write down who is in the data of an order, before anything is computed from it.
 
-    Guarantees: marks of runs whose time is over are destroyed in the same transaction.
     Raises: as `keep_run`; TrustError `readings.corrupt` also for a run that was not kept.
     """
     until = at + timedelta(days=customers.contract.retention_days)
     with _opened(path) as connection, transaction(connection):
-        _erase_past(connection, at)
         version = _mark(connection, order.permit, customers)
         connection.execute(
             "UPDATE runs SET marks_until = ? WHERE permit = ?", (until.isoformat(), order.permit)
@@ -136,16 +136,31 @@ def note_reading(
         )
 
 
-def erase_past(path: Path, now: datetime) -> None:
-    """Destroy marks and keys of runs whose time is over.
+def erase_past(path: Path, now: datetime, is_held: Callable[[str], bool]) -> int:
+    """Destroy marks and keys of runs whose time is over, and return of how many.
 
+    Args: `is_held` says of a run's name whether a legal hold keeps it.
     Raises: as `keep_run`.
     """
-    if path.exists():
-        with _opened(path) as connection:
-            if has_table(connection, "runs"):
-                with transaction(connection):
-                    _erase_past(connection, now)
+    if not path.exists():
+        return 0
+    with _opened(path) as connection:
+        if not has_table(connection, "runs"):
+            return 0
+        with transaction(connection):
+            rows = connection.execute(
+                "SELECT permit, permit_envelope FROM runs "
+                "WHERE key IS NOT NULL AND marks_until < ?",
+                (now.isoformat(),),
+            ).fetchall()
+            over = [(permit,) for permit, data in rows if not is_held(_run_of(bytes(data)))]
+            connection.executemany("DELETE FROM marks WHERE permit = ?", over)
+            connection.executemany("UPDATE runs SET key = NULL WHERE permit = ?", over)
+    return len(over)
+
+
+def _run_of(permit: bytes) -> str:
+    return Permit.from_bytes(Envelope.from_bytes(permit).payload_bytes).run_id
 
 
 def load_runs(path: Path) -> list[KeptRun]:
@@ -263,14 +278,6 @@ def _bytes(marks: Marks) -> bytes:
 
 def _digest(added: bytes, removed: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(added).digest() + removed).digest()
-
-
-def _erase_past(connection: Any, now: datetime) -> None:
-    over = connection.execute(
-        "SELECT permit FROM runs WHERE key IS NOT NULL AND marks_until < ?", (now.isoformat(),)
-    ).fetchall()
-    connection.executemany("DELETE FROM marks WHERE permit = ?", over)
-    connection.executemany("UPDATE runs SET key = NULL WHERE permit = ?", over)
 
 
 @contextmanager

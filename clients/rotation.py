@@ -29,10 +29,12 @@ class Reissued:
 def rotate_key(site: Site) -> int:
     """Make a fresh pseudonym key the present one and return its version.
 
-    Guarantees: former keys go on matching.
+    Guarantees: former keys go on matching; all that governance has of the unit is here before, so
+        that no key is made anew under the version of one that an older backup does not list.
     Raises: InvalidRecordError `pseudonym.key_lost` when opt-outs need a key that is not listed: a
-        fresh one might take its place.
+        fresh one might take its place; as `Site.synchronise`.
     """
+    site.synchronise()
     with exclusive(site.state.lock):
         site.state.pseudonym_keys().verify_has(frozenset(site.key_versions()))
         return add_key(site.state.root)
@@ -55,10 +57,15 @@ def reissue_events(site: Site, contract: Contract) -> Reissued:
 def retire_key(site: Site, version: int) -> None:
     """Remove a former key that no objection and no consent needs any more; for ever.
 
-    Raises: ConflictError `pseudonym.key_needed`, and as `remove_key`.
+    Guarantees: all that governance has of the unit is looked at.
+    Raises: ConflictError `pseudonym.key_needed`; InvalidRecordError `pseudonym.key_lost`; as
+        `remove_key` and `Site.synchronise`.
     """
+    site.synchronise()
     with exclusive(site.state.lock):
-        needed = site.key_versions().get(version, 0)
+        versions = site.key_versions()
+        site.state.pseudonym_keys().verify_has(frozenset(versions))
+        needed = versions.get(version, 0)
         if needed:
             raise ConflictError(
                 "pseudonym.key_needed",

@@ -188,6 +188,8 @@ class Site:
         self, statements: Sequence[Statement], contract: Contract, seen: Seen | None
     ) -> Draft:
         ring, histories = self.state.pseudonym_keys(), None
+        newest = self.opt_outs.newest_key_version()
+        ring.verify_has(frozenset() if newest is None else frozenset({newest}))
         if seen is not None:
             seen.catch_up(self.opt_outs.entries(seen.sequence))
         if ring.has_former:

@@ -18,7 +18,7 @@ from clients.groups import GroupStore, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry
-from clients.readings import KeptRun, Reading, erase_past, find_customer, load_runs
+from clients.readings import KeptRun, Reading, find_customer, load_runs
 from clients.settings import NodeSettings
 from clients.sources import source_of
 from clients.state import StateDir
@@ -26,7 +26,7 @@ from clients.statements import verify_identifier
 from fedcore.bulletins import Bulletin
 from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import DataError
-from fedcore.group_opt_outs import GroupPart
+from fedcore.group_opt_outs import GroupOptOut
 from fedcore.handovers import GovernanceKeys
 from fedcore.opt_out_batches import event_of
 from fedcore.optouts import EFFECTS, OptOutEvent, State, Subject, excludes, states_of
@@ -52,6 +52,19 @@ class Word:
     channel: str
     state: str
     told: bool
+
+
+@dataclass(frozen=True)
+class GroupWord:
+    """What the customer said for all units of the group, at the unit that is named."""
+
+    unit: str
+    sequence: int
+    received_at: datetime
+    purpose: str
+    ground: str
+    act: str | None
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,7 @@ class SubjectReport:
     made_at: datetime
     rows: Mapping[str, str]
     words: tuple[Word, ...]
+    group_words: tuple[GroupWord, ...]
     runs: tuple[RunReport, ...]
 
 
@@ -124,7 +138,6 @@ def make_report(settings: NodeSettings, identifier: str, now: datetime) -> Subje
     cap = Cap(epsilon=settings.epsilon_cap, delta=settings.delta)
     with closing(Ledger(state.ledger, settings.unit, settings.subject_namespace, cap)) as ledger:
         entries = ledger.entries()
-    erase_past(state.readings, now)
     asked = _Asked(settings, state.readings, identifier, contracts, events, others)
     return SubjectReport(
         unit=settings.unit,
@@ -134,6 +147,10 @@ def make_report(settings: NodeSettings, identifier: str, now: datetime) -> Subje
             for digest, contract in contracts.items()
         },
         words=_words(events, confirmed),
+        group_words=tuple(
+            GroupWord(e.unit, e.sequence, e.received_at, e.purpose, e.ground, e.act, e.channel)
+            for e in others
+        ),
         runs=tuple(asked.runs(entries)),
     )
 
@@ -147,7 +164,7 @@ class _Asked:
     identifier: str
     contracts: Mapping[str, Contract]
     events: tuple[OptOutEvent, ...]
-    group_purposes: frozenset[str]
+    others: tuple[GroupOptOut, ...]
 
     def runs(self, entries: list[Entry]) -> Iterable[RunReport]:
         kept = {run.permit.digest: run for run in load_runs(self.readings)}
@@ -237,9 +254,7 @@ class _Asked:
             if reading.version in found:
                 customer = "in" if found[reading.version] else "out"
             why, objection = (
-                self._why(plan, reading.last_opt_out)
-                if plan and customer == "out"
-                else (None, None)
+                self._why(plan, reading) if plan and customer == "out" else (None, None)
             )
             answered = orders[reading.order][1] if reading.order in orders else None
             place = (reading.round, reading.attempt, reading.at.isoformat())
@@ -251,10 +266,10 @@ class _Asked:
                 made.append(Exchange(*place, "not_recorded", None, None, answered))
         return tuple(sorted(made, key=lambda one: (one.round, one.attempt)))
 
-    def _why(self, plan: TrainingPlan, last_opt_out: int) -> tuple[Why, int | None]:
-        """Return why no row was in the data, as far as events up to a number tell it."""
+    def _why(self, plan: TrainingPlan, reading: Reading) -> tuple[Why, int | None]:
+        """Return why no row was in the data, as far as what was known at a reading tells it."""
         contract = self._contract(plan)
-        events = [event for event in self.events if event.sequence <= last_opt_out]
+        events = [event for event in self.events if event.sequence <= reading.last_opt_out]
         line = purpose_line(contract.purposes, plan.purpose)
         since = [
             number
@@ -263,14 +278,15 @@ class _Asked:
         ]
         if since:
             return "objection", min(since)
-        known = {purpose.id for purpose in contract.purposes}
-        if any(purpose in line or purpose not in known for purpose in self.group_purposes):
-            return "group_objection", None
         if basis_of(contract.purposes, plan.purpose) == "consent" and not any(
             state == "consented" and purpose == plan.purpose
             for (_, purpose, _), state in _states_of(events).items()
         ):
             return "no_consent", None
+        known = {purpose.id for purpose in contract.purposes}
+        before = (event.purpose for event in self.others if event.received_at <= reading.at)
+        if any(purpose in line or purpose not in known for purpose in before):
+            return "group_objection", None
         return "no_usable_row", None
 
 
@@ -315,9 +331,9 @@ def _contracts(settings: NodeSettings, state: StateDir) -> dict[str, Contract]:
 
 def _events(
     settings: NodeSettings, state: StateDir, contracts: Iterable[Contract], identifier: str
-) -> tuple[tuple[OptOutEvent, ...], frozenset[str], int]:
-    """Return the customer's events, the purposes of the customer's group opt-outs, and up to which
-    number governance has confirmed the unit's events.
+) -> tuple[tuple[OptOutEvent, ...], tuple[GroupOptOut, ...], int]:
+    """Return the customer's events, the customer's group opt-outs, and up to which number
+    governance has confirmed the unit's events.
     """
     node_key, rules = state.signing_key().public, {one.subject for one in contracts}
     former = state.former_keys()
@@ -332,7 +348,9 @@ def _events(
             name for maker in makers for name in maker.former(identifier)
         }
         found = _events_of(store, settings.unit, own)
-        return found, _group_purposes(group, part, own), store.confirmed_sequence()
+        others = () if part is None or group.key is None else tuple(group.events(part))
+        of_group = tuple(event for event in others if event.pseudonym in own)
+        return found, of_group, store.confirmed_sequence()
 
 
 def _events_of(store: BulletinStore, unit: str, own: set[str]) -> tuple[OptOutEvent, ...]:
@@ -348,12 +366,6 @@ def _events_of(store: BulletinStore, unit: str, own: set[str]) -> tuple[OptOutEv
         for sequence, entry in enumerate(store.entries(), start=1)
         if entry.pseudonym in names
     )
-
-
-def _group_purposes(group: GroupStore, part: GroupPart | None, own: set[str]) -> frozenset[str]:
-    if part is None or group.key is None:
-        return frozenset()
-    return frozenset(event.purpose for event in group.events(part) if event.pseudonym in own)
 
 
 def _words(events: tuple[OptOutEvent, ...], confirmed: int) -> tuple[Word, ...]:

@@ -23,6 +23,7 @@ from clients.bulletin import BulletinStore
 from clients.clock import Clock
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry
+from clients.readings import erase_past
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.holds import Holds, open_holds
@@ -80,13 +81,14 @@ def decide_due(
 
 
 def sweep(settings: NodeSettings, clock: Clock, *, dry_run: bool) -> tuple[datetime, list[Answers]]:
-    """Delete the answers whose time is over; return by which time that was judged, and what was
-    found before it. A `dry_run` deletes nothing.
+    """Delete the answers whose time is over, and the marks of customers in readings whose time is;
+    return by which time that was judged, and what answers were found before it. A `dry_run` deletes
+    nothing.
 
     Raises: TrustError of ledger, bulletin or holds.
     """
     state, at = StateDir(settings.state_dir), clock.now()
-    now = min(at, _newest_signed(settings, state) or at.replace(year=1))
+    now = min(at, _newest_signed(settings, state) or at.replace(year=1, month=1, day=1))
     found: list[Answers] = []
     with open_holds(state.holds) as holds, closing(_ledger(settings, state)) as ledger:
 
@@ -99,6 +101,7 @@ def sweep(settings: NodeSettings, clock: Clock, *, dry_run: bool) -> tuple[datet
             decide(ledger.entries())
         else:
             ledger.sweep(decide)
+            erase_past(state.readings, now, holds.holds)
     return now, found
 
 

@@ -87,6 +87,8 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
     Raises: RefusedError `group.not_joined`; RollbackError `bulletin.rollback`.
     """
     digest = opt_out_groups.find_of_unit(desk.session, request.unit)
+    if digest is None and request.group_seen:
+        raise RollbackError("bulletin.rollback", "governance knows no group of this unit")
     if digest is None:
         return None
     if request.group_seen is None:

@@ -114,7 +114,9 @@ def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict
         inside = missing[
             bisect_left(missing, batch.sequence) : bisect_right(missing, batch.last_sequence)
         ]
-        found |= {number: StoredEvent(batch.event(number), at) for number in inside}
+        wanted = set(inside)
+        events = (event for event in batch.events() if event.sequence in wanted)
+        found |= {event.sequence: StoredEvent(event, at) for event in events}
     return found
 
 

@@ -9,7 +9,7 @@ from clients.commands.options import SettingsOption
 from clients.settings import NodeSettings
 
 if TYPE_CHECKING:
-    from clients.subject_reports import Exchange, RunReport, SubjectReport, Word
+    from clients.subject_reports import Exchange, GroupWord, RunReport, SubjectReport, Word
 
 _ROWS = {
     "none": "no row of this customer",
@@ -97,7 +97,8 @@ def _lines(made: "SubjectReport") -> list[str]:
     for contract, row in made.rows.items():
         found.append(f"  {_ROWS.get(row, f'not readable now ({row})')} (contract {contract})")
     found += ["", "What the customer has said, and what became of it:"]
-    found += [_word(word) for word in made.words] or ["  nothing"]
+    words = [_word(word) for word in made.words] + [_group_word(w) for w in made.group_words]
+    found += words or ["  nothing"]
     found += ["", "Runs that this unit took part in:"]
     for run in made.runs:
         found += _run(run)
@@ -111,6 +112,14 @@ def _word(word: "Word") -> str:
     return (
         f"  no. {word.sequence}, received {word.received_at.isoformat()} by {word.channel}: {act} "
         f"on ground {word.ground}, purpose {word.purpose}; since then {word.state}{told}"
+    )
+
+
+def _group_word(word: "GroupWord") -> str:
+    return (
+        f"  no. {word.sequence} of unit {word.unit} for its group, received "
+        f"{word.received_at.isoformat()} by {word.channel}: {word.act or 'objection'} on ground "
+        f"{word.ground}, purpose {word.purpose}"
     )
 
 

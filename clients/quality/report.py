@@ -35,8 +35,8 @@ def keep_report(
 ) -> Report:
     """Make the report on what was read, and keep it in place of the one before.
 
-    Guarantees: customers whose data are to be erased or only stored are in no figure of it; the
-        file is its owner's alone; nothing is sent, logged or charged.
+    Guarantees: customers whose data are to be erased or only stored are in no figure of it but how
+        many they are; the file is its owner's alone; nothing is sent, logged or charged.
     """
     report = {
         "notice": NOTICE,

@@ -4,7 +4,7 @@ The trainings are found again in the receipts: nothing is lost on the way down b
 places, whose documents stay.
 
 Revision: 0013
-Follows: 0010
+Follows: 0015
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Groups of units, and the opt-outs that act at all of a group.
 
 Revision: 0015
-Follows: 0010
+Follows: 0012
 """
 
 import sqlalchemy as sa

@@ -313,6 +313,24 @@ def test_a_lie_of_governance_about_the_group_is_caught_and_changes_nothing(pair,
     assert pair.read("south") == EVERYBODY - {"C1", "C2", "C3", "C4"}
 
 
+def test_a_unit_that_lost_its_bulletin_takes_none_that_forgets_the_group(pair):
+    pair.say("north", "C1")
+    pair.sync("north")
+    pair.sync("south")
+    for path in StateDir(pair.world.units["south"].state_dir).root.glob("bulletin.db*"):
+        path.unlink()
+    honest = pair.world.surroundings
+
+    def lying(settings):
+        return Liar(honest.gateway(settings), pair.world.governance_key, lambda _: None)
+
+    pair.world.surroundings = runtime.Runtime(honest.clock, honest.noise, lying)
+    assert code_of(lambda: pair.sync("south")) == "group.withheld"
+    pair.world.surroundings = honest
+    pair.sync("south")
+    assert pair.read("south") == EVERYBODY - {"C1"}
+
+
 def test_nobody_without_the_key_makes_a_seal(pair):
     pair.say("north", "C2")
     with pair.site("north") as site:

@@ -1,6 +1,7 @@
 """A change of pseudonym keys, and what the one reader yields then, against a real governance."""
 
 import itertools
+import shutil
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,41 @@ def test_nobody_is_read_while_a_key_that_opt_outs_need_is_not_listed(site, contr
     (site.state.root / LIST).write_bytes(newest)
     assert read(site, contract, features) == EVERYBODY - {"C2"}
     assert rotate_key(site) == 3
+
+
+def test_over_an_older_backup_no_key_is_made_anew_and_none_is_retired(
+    tmp_path_factory, made_federation, opened, contract, features
+):
+    """Keys and opt-outs of one moment: the list fits the store, and both lack the newest key."""
+    with made_federation(tmp_path_factory.mktemp("world")) as world:
+        with opened(world) as site:
+            say(site, contract, "C1", "art21_2")
+            site.synchronise()
+            root, backup = site.state.root, tmp_path_factory.mktemp("backup") / "state"
+        shutil.copytree(root, backup)
+        with opened(world) as site:
+            rotate_key(site)
+            reissue_events(site, contract)
+            say(site, contract, "C2", "art21_2")
+            site.synchronise()
+        newest = root.rename(root.with_name("newest"))
+        shutil.copytree(backup, root)
+        with opened(world) as site:
+            acts: list[Any] = [
+                rotate_key,
+                lambda site: retire_key(site, 1),
+                lambda site: say(site, contract, "C1", "gpc"),
+                lambda site: read(site, contract, features),
+            ]
+            for act in acts:
+                with pytest.raises(InvalidRecordError) as error:
+                    act(site)
+                assert error.value.code == "pseudonym.key_lost"
+        shutil.rmtree(root)
+        newest.rename(root)
+        with opened(world) as site:
+            assert read(site, contract, features) == EVERYBODY - {"C1", "C2"}
+            assert rotate_key(site) == 3
 
 
 def test_a_rotation_moves_nobody(site, contract, features):

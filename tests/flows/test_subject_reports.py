@@ -14,8 +14,10 @@ from clients import runtime
 from clients.sent import journal_path, load_departures
 from clients.settings import NodeSettings
 from clients.subject_reports import make_report
+from clients.sweeps import sweep
 from fedcore import cli
 from fedcore.errors import DataError, TrustError
+from fedcore.holds import open_holds
 
 
 def report_on(world, identifier, unit="north", **later):
@@ -23,6 +25,11 @@ def report_on(world, identifier, unit="north", **later):
     with runtime.SEAM.bound(world.federation.surroundings):
         settings = NodeSettings.load(found.settings)
         return make_report(settings, identifier, world.clock.now() + timedelta(**later))
+
+
+def swept(world, clock):
+    with runtime.SEAM.bound(world.federation.surroundings):
+        sweep(NodeSettings.load(world.unit("north").settings), clock, dry_run=False)
 
 
 def told(report):
@@ -112,8 +119,19 @@ def test_marks_and_key_of_a_run_are_destroyed_once_a_row_could_be_kept_no_longer
             for (cell,) in connection.execute(query)
         ]
     assert [len(one) for one in secrets] == [32, 40 * 8]
-    assert told(report_on(world, "N001", days=365)) == [IN, IN]
-    assert told(report_on(world, "N001", days=366)) == [("erased", None, None)] * 2
+    swept(world, world.clock)
+    world.clock.tick(timedelta(days=366))
+    swept(world, world.clock)  # by the newest time that governance has signed: too early
+    assert told(report_on(world, "N001")) == [IN, IN]
+    with world.unit("north").node() as node:
+        node.synchronise()
+    with open_holds(node.state.holds) as holds:
+        number = holds.add("run-1", "legal", "a claim", world.clock.now())
+    swept(world, world.clock)
+    assert told(report_on(world, "N001")) == [IN, IN]
+    with open_holds(node.state.holds) as holds:
+        holds.release(number, "legal", "settled", world.clock.now())
+    swept(world, world.clock)
     assert told(report_on(world, "N001")) == [("erased", None, None)] * 2
     assert not [one for one in secrets if one in stored(world)]
 

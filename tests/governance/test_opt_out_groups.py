@@ -114,6 +114,9 @@ def test_each_unit_is_handed_what_it_lacks_of_all_and_nobody_else_anything(world
     assert handed(("north", 1), ("south", 1)) == [("north", 2)]
     with pytest.raises(RollbackError, match=r"bulletin\.rollback"):
         handed(("north", 3))
+    held = (GroupSeen(unit="north", sequence=1),)
+    with pytest.raises(RollbackError, match=r"bulletin\.rollback"):  # as a restored database would
+        world.newest_bulletin("east", group_seen=held)
     with pytest.raises(RefusedError, match=r"bulletin\.node_outdated"):
         world.bulletin("south", group_seen=())
 
