@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from clients import runtime
 from clients.budget import Cap, Reservation
 from clients.bulletin import BulletinStore
+from clients.keyring import key_path
 from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
@@ -101,6 +102,19 @@ purposes = ["retention"]
 def node(settings):
     assert fedpact("init", "-s", settings)[0] == 0
     return NodeSettings.load(settings)
+
+
+@pytest.fixture
+def world(tmp_path, contract):
+    """A real governance, and one unit that is enrolled there."""
+    clock = ManualClock(datetime(2026, 11, 21, tzinfo=UTC))
+    federation = Federation(tmp_path / "world", contract, clock, SeededNoise(1))
+    try:
+        rows = pl.read_csv(SOUND.encode(), infer_schema=False)
+        federation.enrol(UnitSetup("north", rows, 1024, 4.0))
+        yield federation
+    finally:
+        federation.close()
 
 
 def charge(node):
@@ -300,25 +314,35 @@ def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
     assert b"customer-2023-nobody" not in StateDir(node.state_dir).bulletin.read_bytes()
 
 
-def test_a_pseudonym_key_is_changed_and_the_former_one_goes_when_nothing_needs_it(
-    node, settings, contract_file
-):
-    asked = ["opt-out", "add", "-s", settings, "-c", contract_file, "--purpose", "retention"]
-    customer = Path(node.source).read_text().splitlines()[1].split(",")[0]
-    assert fedpact(*asked, "--ground", "art21_2", answers=f"{customer}\n" * 2)[0] == 0
-    code, output = fedpact("pseudonym", "rotate", "-s", settings)
-    assert (code, "key 2 makes all new pseudonyms" in output) == (0, True)
-    _, output = fedpact("pseudonym", "show", "-s", settings)
-    assert ("key 1  former  needed by 1" in output, "key 2  present" in output) == (True, True)
+def test_a_pseudonym_key_is_changed_and_the_former_one_goes_when_nothing_needs_it(world, contract):
+    unit = world.units["north"]
+    settings, state = unit.settings, StateDir(unit.state_dir)
+    source = Path(NodeSettings.load(settings).source)
+    customer = source.read_text().splitlines()[1].split(",")[0]
     retire = ("pseudonym", "retire", "1", "-s", settings)
-    code, output = fedpact(*retire, "--yes")
-    assert (code, "pseudonym.key_needed" in output) == (1, True)
-    code, output = fedpact("pseudonym", "reissue", "-s", settings, "-c", contract_file)
-    assert (code, "1 customers were carried over" in output) == (0, True)
-    assert fedpact(*retire, answers="n\n")[0] == 1
+    with runtime.SEAM.bound(world.surroundings):
+        asked = ["-s", settings, "-c", contract.digest, "--purpose", "retention"]
+        assert fedpact("opt-out", "add", *asked, "--ground", "gpc", "--customer", customer)[0] == 0
+        code, output = fedpact("pseudonym", "rotate", "-s", settings)
+        assert (code, "key 2 makes all new pseudonyms" in output) == (0, True), output
+        _, output = fedpact("pseudonym", "show", "-s", settings)
+        assert ("key 1  former  needed by 1" in output, "key 2  present" in output) == (True, True)
+        code, output = fedpact(*retire, "--yes")
+        assert (code, "pseudonym.key_needed" in output) == (1, True)
+        code, output = fedpact("pseudonym", "reissue", "-s", settings, "-c", contract.digest)
+        assert (code, "1 customers were carried over" in output) == (0, True)
+        assert fedpact(*retire, answers="n\n")[0] == 1
+        assert key_path(state.root, 1).exists()
+        assert fedpact(*retire, answers="y\n")[0] == 0
+        assert not key_path(state.root, 1).exists()
+
+
+def test_a_pseudonym_key_is_not_changed_while_governance_is_out_of_reach(node, settings):
+    """It may know of opt-outs under a key that an older backup does not have."""
+    for act in (("rotate",), ("retire", "1", "--yes")):
+        code, output = fedpact("pseudonym", *act, "-s", settings)
+        assert (code, "governance.unreachable" in output) == (1, True)
     assert (node.state_dir / "pseudonym.key").exists()
-    assert fedpact(*retire, answers="y\n")[0] == 0
-    assert not (node.state_dir / "pseudonym.key").exists()
 
 
 @pytest.mark.parametrize(
@@ -450,18 +474,12 @@ def test_synchronising_without_governance_says_so_and_keeps_what_is_pending(
     assert "opt-out 2 of retention" in output
 
 
-def test_synchronising_hands_opt_outs_over_and_has_the_ledger_witnessed(tmp_path, contract):
-    clock = ManualClock(datetime(2026, 11, 21, tzinfo=UTC))
-    federation = Federation(tmp_path / "world", contract, clock, SeededNoise(1))
-    try:
-        rows = pl.read_csv(SOUND.encode(), infer_schema=False)
-        settings = federation.enrol(UnitSetup("north", rows, 1024, 4.0)).settings
-        asked = ["-s", settings, "-c", contract.digest, "--purpose", "retention"]
-        with runtime.SEAM.bound(federation.surroundings):
-            fedpact("opt-out", "add", *asked, "--ground", "art21_2", "--customer", "C2")
-            code, output = fedpact("sync", "-s", settings)
-    finally:
-        federation.close()
+def test_synchronising_hands_opt_outs_over_and_has_the_ledger_witnessed(world, contract):
+    settings = world.units["north"].settings
+    asked = ["-s", settings, "-c", contract.digest, "--purpose", "retention"]
+    with runtime.SEAM.bound(world.surroundings):
+        fedpact("opt-out", "add", *asked, "--ground", "art21_2", "--customer", "C2")
+        code, output = fedpact("sync", "-s", settings)
     assert code == 0, output
     assert "opt-outs confirmed up to number 1" in output
     assert "ledger witnessed up to entry 1" in output
