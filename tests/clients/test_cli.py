@@ -317,7 +317,8 @@ def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
 def test_a_pseudonym_key_is_changed_and_the_former_one_goes_when_nothing_needs_it(world, contract):
     unit = world.units["north"]
     settings, state = unit.settings, StateDir(unit.state_dir)
-    source = Path(NodeSettings.load(settings).source)
+    source = NodeSettings.load(settings).source
+    assert isinstance(source, Path)
     customer = source.read_text().splitlines()[1].split(",")[0]
     retire = ("pseudonym", "retire", "1", "-s", settings)
     with runtime.SEAM.bound(world.surroundings):
