@@ -388,12 +388,11 @@ def act_on(pair, expected, unit, name, *details):
             if name == "own":
                 site.opt_out(*details, "marketing", pair.contract, "art21_2")
                 expected.own[unit] |= set(details)
-            elif name == "rotate":
-                rotate_key(site)
             elif name == "reissue":
                 reissue_events(site, pair.contract)
-            else:
-                retire_all(site)
+            else:  # both look first what governance has of the unit
+                rotate_key(site) if name == "rotate" else retire_all(site)
+                expected.sync(unit)
 
 
 def retire_all(site):

@@ -229,8 +229,8 @@ def do_everything(world: Any, journal: Journal) -> None:
     if not journal.read("forgotten"):
         _import(world)
         _rotate(world)
-    _join(world)
     if not journal.read("lost"):
+        _join(world)
         world.run()
         _lose(world, journal)
     _rebuild(world)
