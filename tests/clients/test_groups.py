@@ -18,6 +18,7 @@ from clients.site import Site
 from clients.sources import source_of
 from clients.state import StateDir
 from clients.statements import Statement
+from clients.subject_reports import make_report
 from fedcore.bulletins import Bulletin
 from fedcore.errors import ConflictError, DataError, FedError
 from fedcore.group_opt_outs import GroupOptOut, sealed
@@ -329,6 +330,20 @@ def test_a_unit_that_lost_its_bulletin_takes_none_that_forgets_the_group(pair):
     pair.world.surroundings = honest
     pair.sync("south")
     assert pair.read("south") == EVERYBODY - {"C1"}
+
+
+def test_a_customer_who_asks_is_told_what_was_said_for_the_group(pair):
+    pair.say("north", "C2")
+    pair.sync("north")
+    pair.sync("south")
+    for unit in UNITS:
+        with pair.site(unit) as site:
+            site.contract(pair.contract.digest)  # kept, as by the operator's check
+        settings = NodeSettings.load(pair.world.units[unit].settings)
+        with runtime.SEAM.bound(pair.world.surroundings):
+            asked = [make_report(settings, name, pair.world.clock.now()) for name in ("C2", "C3")]
+        told = [[(w.unit, w.sequence, w.purpose) for w in one.group_words] for one in asked]
+        assert told == [[("north", 1, "marketing")], []]
 
 
 def test_nobody_without_the_key_makes_a_seal(pair):
