@@ -20,6 +20,7 @@ from clients.durable import (
 from clients.keyring import KeyRing
 from clients.pseudonyms import Pseudonymiser, check_of, create_key, load_key
 from clients.state import StateDir
+from fedcore.bulletins import AnyBulletin, Bulletin
 from fedcore.contracts import Contract, SubjectRule, purpose_line
 from fedcore.errors import (
     ConflictError,
@@ -151,6 +152,10 @@ class GroupStore:
             for envelope in self._envelopes(self._unit, _last(part, self._unit))
         ]
 
+    def count_pending(self, part: GroupPart | None) -> int:
+        """Return how many of this unit's own governance has not confirmed."""
+        return max(self._held().get(self._unit, 0) - _last(part, self._unit), 0)
+
     def add(self, event: GroupOptOut, envelope: Envelope) -> None:
         """Store one of this unit's own; it acts here from now on, and is numbered as the next."""
         with _storage(), transaction(self._opened()):
@@ -219,6 +224,11 @@ class GroupStore:
         with _damage():
             rows = self._opened().execute(query, (unit, unit, after)).fetchall()
             return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+
+
+def part_of(bulletin: AnyBulletin | None) -> GroupPart | None:
+    """Return what a bulletin says of the unit's group; None where there is none."""
+    return bulletin.group if isinstance(bulletin, Bulletin) else None
 
 
 def verify_rule(part: GroupPart, contract: Contract) -> None:

@@ -12,7 +12,7 @@ from clients.budget import Cap
 from clients.bulletin import BulletinStore, LeftOut
 from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
-from clients.groups import GroupStore, reading_with
+from clients.groups import GroupStore, part_of, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
 from clients.pseudonyms import Pseudonymiser
@@ -377,5 +377,4 @@ class Site:
 
     def group_part(self) -> GroupPart | None:
         """Return what the bulletin in force says of the unit's group; None where there is none."""
-        latest = self.opt_outs.latest()
-        return latest.group if isinstance(latest, Bulletin) else None
+        return part_of(self.opt_outs.latest())

@@ -12,6 +12,7 @@ from clients.budget import Cap
 from clients.bulletin import BulletinStore
 from clients.clock import Clock
 from clients.doctor.lines import shake_hands, superlink_line
+from clients.groups import GroupStore, part_of
 from clients.ledger import Ledger
 from clients.settings import NodeSettings
 from clients.state import StateDir
@@ -121,6 +122,8 @@ def load_bulletin(settings: NodeSettings, clock: Clock) -> BulletinView | None:
         except ExpiredError:
             fresh = False
         waiting = store.count_pending()
+    with closing(GroupStore(state, settings.unit, (key, *former), settings.realm)) as group:
+        waiting += group.count_pending(part_of(bulletin))
     return BulletinView(bulletin.issued_at, bulletin.valid_until, fresh, waiting)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from clients.budget import Cap
 from clients.bulletin import BulletinStore
 from clients.data import RowFound, find_row
-from clients.groups import GroupStore, reading_with
+from clients.groups import GroupStore, part_of, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry
@@ -23,7 +23,6 @@ from clients.settings import NodeSettings
 from clients.sources import source_of
 from clients.state import StateDir
 from clients.statements import verify_identifier
-from fedcore.bulletins import Bulletin
 from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import DataError
 from fedcore.group_opt_outs import GroupOptOut
@@ -341,8 +340,7 @@ def _events(
     store = BulletinStore(state.bulletin, settings.unit, node_key, settings.realm, former)
     group = GroupStore(state, settings.unit, (node_key, *former), settings.realm)
     with closing(store), closing(group):
-        latest = store.latest()
-        part = latest.group if isinstance(latest, Bulletin) else None
+        part = part_of(store.latest())
         makers = [reading_with(ring, group, part, rule) for rule in rules]
         own = {m.pseudonym(identifier) for m in makers} | {
             name for maker in makers for name in maker.former(identifier)

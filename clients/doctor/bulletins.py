@@ -5,6 +5,7 @@ from contextlib import closing
 
 from clients.bulletin import BulletinStore
 from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
+from clients.groups import GroupStore, part_of
 from fedcore.errors import ExpiredError, FedError
 
 _SYNC = "fedpact node sync; the node does it by itself while governance is reachable"
@@ -16,8 +17,10 @@ def check_bulletin(found: Circumstances) -> Iterator[Finding]:
         return
     try:
         with closing(_opened(found)) as store:
-            pending = store.count_pending()
+            pending, part = store.count_pending(), part_of(store.latest())
             yield from _freshness(found, store)
+        with closing(_group(found)) as group:
+            pending += group.count_pending(part)
     except FedError as error:
         yield refused(error)
         return
@@ -44,3 +47,9 @@ def _opened(found: Circumstances) -> BulletinStore:
     settings = found.settings
     key, former = found.state.node_key().public, found.state.former_keys()
     return BulletinStore(found.state.bulletin, settings.unit, key, settings.realm, former)
+
+
+def _group(found: Circumstances) -> GroupStore:
+    settings = found.settings
+    keys = (found.state.node_key().public, *found.state.former_keys())
+    return GroupStore(found.state, settings.unit, keys, settings.realm)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from clients import runtime
 from clients.data import Inputs, load_examples
+from clients.doctor.bulletins import check_bulletin
+from clients.doctor.findings import Circumstances
 from clients.group_intake import take_in_for_group
 from clients.groups import create_group_key, join_group
 from clients.rotation import reissue_events, retire_key, rotate_key
@@ -18,6 +20,7 @@ from clients.site import Site
 from clients.sources import source_of
 from clients.state import StateDir
 from clients.statements import Statement
+from clients.status import load_bulletin
 from clients.subject_reports import make_report
 from fedcore.bulletins import Bulletin
 from fedcore.errors import ConflictError, DataError, FedError
@@ -344,6 +347,20 @@ def test_a_customer_who_asks_is_told_what_was_said_for_the_group(pair):
             asked = [make_report(settings, name, pair.world.clock.now()) for name in ("C2", "C3")]
         told = [[(w.unit, w.sequence, w.purpose) for w in one.group_words] for one in asked]
         assert told == [[("north", 1, "marketing")], []]
+
+
+def test_what_governance_has_not_heard_of_is_counted_until_it_has(pair):
+    def waiting(unit):
+        settings, clock = NodeSettings.load(pair.world.units[unit].settings), pair.world.clock
+        view = load_bulletin(settings, clock)
+        found = Circumstances(settings, clock)
+        said = [one.sentence for one in check_bulletin(found) if "not heard of" in one.sentence]
+        return (view.waiting_opt_outs if view else None), [sentence.split()[0] for sentence in said]
+
+    pair.say("north", "C2")
+    assert (waiting("north"), waiting("south")) == ((1, ["1"]), (0, []))
+    pair.sync("north")
+    assert waiting("north") == (0, [])
 
 
 def test_nobody_without_the_key_makes_a_seal(pair):
