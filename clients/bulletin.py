@@ -246,10 +246,6 @@ class BulletinStore:
         boot_id, boot_s = clock.boot()
         return timedelta(seconds=boot_s - row[1]) if row and row[0] == boot_id else None
 
-    def excluded(self, purposes: tuple[str, ...]) -> frozenset[str]:
-        """Return the pseudonyms that an objection keeps out of any of these purposes."""
-        return excluded_from(states_of(self.entries()), purposes)
-
     def newest_key_version(self) -> int | None:
         """Return the version of the key under which something was said last; None before that."""
         query = "SELECT envelope FROM events ORDER BY sequence DESC"

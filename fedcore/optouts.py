@@ -300,16 +300,6 @@ def live_versions(entries: Iterable[Entry], states: States) -> Mapping[int, int]
     return CountOf(versions.values())
 
 
-def standing(states: States) -> frozenset[tuple[str, str]]:
-    """Return the (pseudonym, purpose) pairs with an objection that excludes."""
-    return frozenset(
-        (pseudonym, purpose)
-        for (purpose, _), group in states.items()
-        for pseudonym, state in group.items()
-        if excludes(state)
-    )
-
-
 def excluded_from(states: States, purposes: tuple[str, ...]) -> frozenset[str]:
     """Return the pseudonyms that are excluded from a purpose, given with all its ancestors."""
     return frozenset(

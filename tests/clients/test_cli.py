@@ -19,6 +19,7 @@ from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore import canonical, cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.optouts import excluded_from, states_of
 from fedcore.permits import Enrolment
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.accounting import renyi_epsilon
@@ -309,7 +310,7 @@ def test_an_opt_out_acts_here_at_once_and_its_identifier_is_not_shown(
     assert "customer-2023-nobody" not in output
     key = StateDir(node.state_dir).node_key().public
     store = BulletinStore(StateDir(node.state_dir).bulletin, "north", key, Realm.PRODUCTION)
-    assert len(store.excluded(("retention",))) == 1
+    assert len(excluded_from(states_of(store.entries()), ("retention",))) == 1
     store.close()
     assert b"customer-2023-nobody" not in StateDir(node.state_dir).bulletin.read_bytes()
 

@@ -10,6 +10,7 @@ from clients import intake
 from clients.intake import BATCH, MAX_LINE, import_consents, import_objections
 from clients.statements import Seen, Statement
 from fedcore.errors import DataError
+from fedcore.optouts import excluded_from, states_of
 
 HEADER = "identifier,purpose,channel,ground,received_at"
 AT = "2026-03-01T09:00:00Z"
@@ -26,7 +27,7 @@ def written_file(tmp_path):
 
 
 def excluded(site):
-    return site.opt_outs.excluded(("marketing",))
+    return excluded_from(states_of(site.opt_outs.entries()), ("marketing",))
 
 
 def line(customer, ground="art21_2", at=AT):

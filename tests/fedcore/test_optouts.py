@@ -20,13 +20,22 @@ from fedcore.optouts import (
     excludes,
     live_versions,
     next_state,
-    standing,
     states_of,
 )
 
 GROUNDS, ACTS, STATES = get_args(Ground), get_args(Act), get_args(State)
 AGAIN = {"rejected", "lifted", "withdrawn", "consented"}
 HEIR = 2
+
+
+def standing(states):
+    """The (pseudonym, purpose) pairs with an objection that excludes."""
+    return frozenset(
+        (pseudonym, purpose)
+        for (purpose, _), group in states.items()
+        for pseudonym, state in group.items()
+        if excludes(state)
+    )
 
 
 def event(ground="art21_2", act=None, sequence=1, customer=1, purpose="marketing", **changes):
