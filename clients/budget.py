@@ -5,7 +5,8 @@ a part is written into the reservation; an entry that does not say it counts to 
 
 Guarantees:
     - a bound that a reservation was made under stays in force for its part, whatever the settings
-      say later: it can be tightened, not widened (ADR 0024);
+      say later: it can be tightened, not widened; a ledger that was lost and rebuilt no longer
+      knows such bounds (ADR 0024);
     - the cap over the whole history is held besides, always.
 """
 
