@@ -12,9 +12,8 @@ Guarantees:
     - a damaged file is refused.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -29,6 +28,7 @@ from clients.durable import (
     storage_named,
     transaction,
 )
+from clients.left_out import LeftOut
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin, Bulletin, BulletinV1, LogPosition
 from fedcore.contracts import Contract, basis_of, purpose_line
@@ -36,6 +36,7 @@ from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustErro
 from fedcore.merkle import verify_consistency
 from fedcore.opt_out_batches import (
     OptOutBatch,
+    documents_of,
     entries_of,
     events_of,
     last_sequence_of,
@@ -60,27 +61,6 @@ _SCHEMA = (
     "bulletin BLOB NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL, "
     "confirmed INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Whom the reader must not yield for one purpose.
-
-    Attributes:
-        excluded: the pseudonyms that an objection keeps out.
-        consenting: those with a current consent; None where the purpose does not rest on consent.
-        key_versions: the keys without which not all of them can be told.
-    """
-
-    excluded: frozenset[str]
-    consenting: frozenset[str] | None
-    key_versions: frozenset[int]
-
-    def __call__(self, *pseudonyms: str) -> bool:
-        """Return whether the customer of these pseudonyms, one for each key, is left out."""
-        if not self.excluded.isdisjoint(pseudonyms):
-            return True
-        return self.consenting is not None and self.consenting.isdisjoint(pseudonyms)
 
 
 class BulletinStore:
@@ -181,6 +161,37 @@ class BulletinStore:
             said = {entry.said for _, document in opened for entry in entries_of(document)}
             if not known_open and not all(each.is_always_open for each in said):
                 states_of(self.entries())
+
+    def reach(self, envelopes: Sequence[Envelope]) -> int:
+        """Return up to which sequence documents of this unit reach. Raises: as `give_way`."""
+        return max(last_sequence_of(self._open(envelope)) for envelope in envelopes)
+
+    def give_way(self, known: Sequence[Envelope], key: SigningKey) -> None:
+        """Put the events that governance has not confirmed behind those that it has and the store
+        lacks, which are `known`; each that is among them counts once.
+
+        Parts of a re-issue go: they name others by their numbers, and what they carried over still
+        acts under its former key.
+        Raises: SignatureError of what none of the unit's keys has signed; MismatchError
+            `opt_out.sequence_gap`, `opt_out.other_unit`; ConflictError `opt_out.act_not_open` when
+            an act would have nothing to act on. Nothing changes in these cases.
+        """
+        after = self.confirmed_sequence()
+        with _storage(), transaction(self._connection):
+            own = [e for e in self.entries(after) if e.successor is None and e.repeats is None]
+            self._connection.execute("DELETE FROM events WHERE sequence > ?", (after,))
+            number = after + 1
+            for envelope in known:
+                document = self._open(envelope)
+                if document.sequence != number:
+                    raise MismatchError("opt_out.sequence_gap", "governance leaves out opt-outs")
+                self._insert(number, envelope)
+                number = last_sequence_of(document) + 1
+            there = {(e.pseudonym, e.said, e.received_us) for e in self.entries(after)}
+            left = [e for e in own if (e.pseudonym, e.said, e.received_us) not in there]
+            for document in documents_of(self._unit, number, left):
+                self._insert(document.sequence, sign_record(document, key, self._realm))
+            states_of(self.entries())
 
     def latest(self) -> AnyBulletin | None:
         """Return the bulletin that was applied last, or None."""

@@ -9,12 +9,14 @@ import structlog
 
 from clients import runtime
 from clients.budget import Cap
-from clients.bulletin import BulletinStore, LeftOut
+from clients.bulletin import BulletinStore
 from clients.data import Faults, Reading, check_source, holds_customer, refuse_faults
 from clients.durable import exclusive
 from clients.groups import GroupStore, part_of, reading_with
 from clients.handovers import KeyStore
 from clients.ledger import Ledger
+from clients.left_out import LeftOut
+from clients.opt_out_line import OptOutLine
 from clients.pseudonyms import Pseudonymiser
 from clients.reissue import Draft, Histories
 from clients.sent import open_gateway
@@ -25,11 +27,10 @@ from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
 from fedcore.bulletins import AnyBulletin, Bulletin, BulletinRequest
 from fedcore.contracts import Contract
-from fedcore.errors import DataError, MismatchError, RefusedError, RollbackError, UnreachableError
+from fedcore.errors import ConflictError, DataError, MismatchError, RefusedError, UnreachableError
 from fedcore.group_opt_outs import GroupPart
 from fedcore.handovers import GovernanceKeys
-from fedcore.opt_out_batches import documents_of, is_batch
-from fedcore.opt_out_history import HistoryRequest, unpack
+from fedcore.opt_out_batches import documents_of
 from fedcore.optouts import microseconds
 from fedcore.plans import TrainingPlan
 from fedcore.record import Record
@@ -222,11 +223,7 @@ class Site:
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
-        for document in self.opt_outs.pending_signed_by(self.key):
-            if is_batch(document, self.settings.realm):
-                self._gateway.submit_opt_outs(document)
-            else:
-                self._gateway.submit_opt_out(document)
+        self._hand_over()
         for event in self.group.pending(self.group_part(), self.key):
             self._gateway.submit_group_opt_out(event)
         with exclusive(self.state.lock):
@@ -234,10 +231,22 @@ class Site:
             bulletin = self._fetch_bulletin()
             while not self.group.take(bulletin.group, before):
                 bulletin = self._fetch_bulletin()
-            self._fetch_missing(bulletin.last_sequence)
+            self._line().fetch_missing(bulletin.last_sequence)
             self.opt_outs.apply(bulletin, asked)
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
+
+    def _hand_over(self) -> None:
+        try:
+            self._line().hand_over()
+        except ConflictError as error:
+            if error.code != "opt_out.sequence_known":
+                raise
+            log.warning("opt_outs.renumbered", unit=self.settings.unit)
+            with exclusive(self.state.lock):
+                self._line().give_way()
+                self._histories = Histories()
+            self._line().hand_over()
 
     def governance_keys(self, signer: str) -> GovernanceKeys:
         """Return governance's keys, learned anew when this signer is not one of them.
@@ -277,21 +286,8 @@ class Site:
         verify_bulletin_time(bulletin, self.runtime.clock.now())
         return bulletin
 
-    def _fetch_missing(self, last_sequence: int) -> None:
-        """Take back the unit's own events up to a sequence, as far as the store lacks them.
-
-        Raises: as `synchronise`; RollbackError `bulletin.rollback` when governance leaves some out.
-        """
-        while (held := self.opt_outs.next_sequence() - 1) < last_sequence:
-            request = HistoryRequest(
-                unit=self.settings.unit,
-                after_sequence=held,
-                requested_at=self.runtime.clock.now(),
-            )
-            part = self._gateway.fetch_opt_outs(sign_record(request, self.key, self.settings.realm))
-            self.opt_outs.add(*unpack(part, self.settings.realm))
-            if self.opt_outs.next_sequence() - 1 <= held:
-                raise RollbackError("bulletin.rollback", "governance leaves out opt-outs")
+    def _line(self) -> OptOutLine:
+        return OptOutLine(self.opt_outs, self._gateway, self.settings, self.key, self.runtime.clock)
 
     def bulletin_in_force(self) -> AnyBulletin:
         """Return a fresh bulletin, pulling a new one when half of the old one's life is over."""

@@ -9,8 +9,8 @@ from clients.commands.options import ContractName, SettingsOption, contract_dige
 from clients.settings import NodeSettings
 
 if TYPE_CHECKING:
-    from clients.bulletin import LeftOut
     from clients.data import Reading
+    from clients.left_out import LeftOut
     from fedcore.contracts import Contract
 
 

@@ -137,3 +137,75 @@ def test_a_batch_that_was_handed_over_before_a_crash_is_handed_over_again(
         other = sign_record(forged, site.key, site.settings.realm)
         with pytest.raises(ConflictError, match=r"opt_out\.sequence_known"):
             site._gateway.submit_opt_outs(other)
+
+
+def test_what_is_taken_in_over_a_lost_store_acts_and_gives_way(
+    federation, opened, contract, handed_over, emptied
+):
+    """The customer's system goes on sending, the last of what it sent before included."""
+    said = [Statement("C8", "marketing", "gpc"), Statement("C9", "marketing", "art21_2")]
+    assert emptied.take_in(said, contract) == [1, 2]
+    emptied.take_in([Statement("C9", "marketing", "art21_2", act="withdrawn")], contract)
+    (known, *_), out = handed_over
+    again = Statement("C7", "marketing", "art18", received_at=known.received_at)
+    emptied.take_in([again], contract)
+    named = {emptied.pseudonymiser(contract).pseudonym(name): name for name in ("C8", "C9")}
+    assert {named.get(one) for one in held(emptied)[1]} == {"C8", None}
+    assert emptied.synchronise().last_sequence == 10
+    with opened(federation) as site:
+        events, excluded = held(site)
+        assert events[:7] == handed_over[0]
+        assert [(e.sequence, named[e.pseudonym], e.act) for e in events[7:]] == [
+            (8, "C8", None),
+            (9, "C9", None),
+            (10, "C9", "withdrawn"),
+        ]
+        assert excluded == out | {one for one, name in named.items() if name == "C8"}
+        assert site.opt_outs.count_pending() == 0
+        assert site.synchronise().last_sequence == 10
+
+
+def test_over_an_older_copy_of_the_store_nothing_is_lost_either(
+    federation, opened, contract, handed_over
+):
+    with opened(federation) as site:
+        path = site.state.bulletin
+        site.opt_out("C10", "marketing", contract, "gpc")
+    copy = path.read_bytes()
+    with opened(federation) as site:
+        site.opt_out("C11", "marketing", contract, "gpc")
+        site.synchronise()
+        before = held(site)
+    path.write_bytes(copy)
+    with opened(federation) as site:
+        site.opt_out("C12", "marketing", contract, "gpc")
+        assert site.opt_outs.next_sequence() == 10
+        assert site.synchronise().last_sequence == 10
+        events, excluded = held(site)
+        assert events[:9] == before[0]
+        assert excluded == before[1] | {site.pseudonymiser(contract).pseudonym("C12")}
+
+
+def test_nothing_gives_way_to_what_the_unit_has_not_signed(
+    federation, contract, handed_over, emptied
+):
+    emptied.opt_out("C8", "marketing", contract, "gpc")
+    kept = held(emptied)
+    stranger = SigningKey.generate()
+    realm = emptied.settings.realm
+    forged = handed_over[0][0].model_copy(update={"act": "withdrawn"})
+    lies = {
+        "signed by a stranger": [sign_record(forged, stranger, realm)],
+        "not the next": [sign_record(handed_over[0][1], emptied.key, realm)],
+    }
+    for documents in lies.values():
+        with pytest.raises((SignatureError, MismatchError)):
+            emptied.opt_outs.give_way(documents, emptied.key)
+        assert held(emptied) == kept
+
+
+def test_it_gives_way_to_all_parts_of_the_history(contract, handed_over, emptied):
+    emptied.opt_out("C8", "marketing", contract, "gpc")
+    lie(emptied, lambda found: found[:1])
+    assert emptied.synchronise().last_sequence == 8
+    assert emptied.opt_outs.events()[:7] == handed_over[0]
