@@ -15,7 +15,7 @@ Guarantees:
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clients.budget import Cap
@@ -28,6 +28,8 @@ from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore.holds import Holds, open_holds
 
+# The newest time that governance has signed, as long as it has signed none: nothing is past.
+NEVER = datetime.min.replace(tzinfo=UTC)
 # Ledgers of before version 0.3 do not say until when an order could be repeated.
 _REPEATABLE = timedelta(days=1)
 
@@ -88,7 +90,7 @@ def sweep(settings: NodeSettings, clock: Clock, *, dry_run: bool) -> tuple[datet
     Raises: TrustError of ledger, bulletin or holds.
     """
     state, at = StateDir(settings.state_dir), clock.now()
-    now = min(at, _newest_signed(settings, state) or at.replace(year=1, month=1, day=1))
+    now = min(at, _newest_signed(settings, state))
     found: list[Answers] = []
     with open_holds(state.holds) as holds, closing(_ledger(settings, state)) as ledger:
 
@@ -132,13 +134,13 @@ def _ends_at(order: dict[str, Any], answered_at: datetime, days: int) -> datetim
     return max(answered_at + timedelta(days=days), needed)
 
 
-def _newest_signed(settings: NodeSettings, state: StateDir) -> datetime | None:
-    """Return when the newest bulletin was issued; None before the first."""
+def _newest_signed(settings: NodeSettings, state: StateDir) -> datetime:
+    """Return when the newest bulletin was issued; `NEVER` before the first."""
     key = state.signing_key().public
     store = BulletinStore(state.bulletin, settings.unit, key, settings.realm, state.former_keys())
     with closing(store):
         latest = store.latest()
-    return latest.issued_at if latest else None
+    return latest.issued_at if latest else NEVER
 
 
 def _ledger(settings: NodeSettings, state: StateDir) -> Ledger:

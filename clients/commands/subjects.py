@@ -96,9 +96,11 @@ def _lines(made: "SubjectReport") -> list[str]:
     found.append("Now in this unit's source:")
     for contract, row in made.rows.items():
         found.append(f"  {_ROWS.get(row, f'not readable now ({row})')} (contract {contract})")
+    if not made.rows:
+        found.append("  not known: no contract is kept here, which says what identifies a customer")
     found += ["", "What the customer has said, and what became of it:"]
     words = [_word(word) for word in made.words] + [_group_word(w) for w in made.group_words]
-    found += words or ["  nothing"]
+    found += words or ["  nothing" if made.rows else "  not known, for the same reason"]
     found += ["", "Runs that this unit took part in:"]
     for run in made.runs:
         found += _run(run)

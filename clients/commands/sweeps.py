@@ -32,7 +32,9 @@ def sweep(
         )
     gone = sum(len(answers.due) for answers in found if not answers.held)
     typer.echo(f"{'would delete' if dry_run else 'deleted'}: {gone} answers")
-    if judged_at < clock.now():
+    if judged_at == NEVER:
+        typer.echo("governance has signed no time here yet, so nothing is past: fedpact node sync")
+    elif judged_at < clock.now():
         typer.echo(f"by the newest time that governance has signed, {judged_at.isoformat()}")
 
 
