@@ -38,7 +38,8 @@ def sweep(
     judged_at, found = sweep_now(loaded, gateway, at, dry_run=dry_run)
     for one in found:
         days = "no retention is said" if one.days is None else f"kept for {one.days} days"
-        typer.echo(f"{one.run_id}: {_TOLD[one.state]}, {days}")
+        said = "" if one.state in {"swept", "damaged"} else f", {days}"
+        typer.echo(f"{one.run_id}: {_TOLD[one.state]}{said}")
     gone = sum(one.state == "due" for one in found)
     typer.echo(f"{'would delete' if dry_run else 'deleted'}: {gone} checkpoints")
     if judged_at < at:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+import typer
 
 from fedcore import models
 from fedcore.errors import (
@@ -23,6 +24,7 @@ from fedcore.permits import Permit
 from fedcore.record import Realm
 from fedcore.rounds import Order, RoundReport
 from fedcore.signing import SigningKey, sign_record
+from fedserver import runtime
 from fedserver.checkpoints import (
     Checkpoint,
     Papers,
@@ -31,7 +33,9 @@ from fedserver.checkpoints import (
     load_papers,
     save_checkpoint,
 )
+from fedserver.commands import sweeps
 from fedserver.engine.outcome import Journal
+from fedserver.runtime import Runtime
 from fedserver.settings import ServerSettings
 from fedserver.strategy import start
 from fedserver.sweeps import decide_end, opened_holds, sweep
@@ -152,7 +156,7 @@ def test_a_run_that_was_interrupted_can_go_on_until_it_is_swept_and_is_then_refu
     world.run("run-2")
     world.clock.tick(LATER)
     assert swept(world, days=0)[1:] == [("run-2", "due"), ("run-3", "due")]
-    with pytest.raises(ConflictError, match=r"checkpoint\.swept.*|another run id"):
+    with pytest.raises(ConflictError, match=r"checkpoint\.swept"):
         world.run("run-3")
     assert swept(world)[2] == ("run-3", "swept")
 
@@ -213,10 +217,10 @@ class Line:
     """A line to governance that says another thing of the time, or nothing."""
 
     def __init__(self, world, answer):
-        self._gateway, self._answer = gateway_of(world), answer
+        self._handovers, self._answer = gateway_of(world).fetch_handovers(), answer
 
     def fetch_handovers(self):
-        return self._gateway.fetch_handovers()
+        return self._handovers
 
     def fetch_checkpoint(self):
         return self._answer()
@@ -254,8 +258,32 @@ def test_a_damaged_checkpoint_is_told_and_holds_up_no_other(world):
         load_checkpoint(place_of(world))
 
 
+def test_what_a_sweep_does_is_told_and_damage_is_an_exit_code(world, capsys):
+    path = world.federation.root / "server" / "server.toml"
+    path.write_text(path.read_text() + "checkpoint_retention_days = 2\n")
+    world.run("run-2")
+    world.clock.tick(LATER)
+    surroundings = Runtime(world.clock.now, lambda _: gateway_of(world), lambda *_: None)
+    with runtime.SEAM.bound(surroundings):
+        sweeps.sweep(path, dry_run=True)
+        sweeps.sweep(path)
+        place_of(world).write_bytes(b"{}")
+        with pytest.raises(typer.Exit) as ended:
+            sweeps.sweep(path)
+    said = capsys.readouterr().out.splitlines()
+    past = [f"{run_id}: past, kept for 2 days" for run_id in ("run-1", "run-2")]
+    assert said[:3] == [*past, "would delete: 2 checkpoints"]
+    assert said[3:6] == [*past, "deleted: 2 checkpoints"]
+    assert (ended.value.exit_code, said[-1]) == (1, "deleted: 0 checkpoints")
+    assert "run-1: damaged (checkpoint.corrupt)" in said[6]
+
+
 def killed_before(world, number):
-    """Sweep in a process that dies before the file of this number takes its place."""
+    """Sweep in a process that dies before the file of this number takes its place. Returns: whether
+    it died.
+    """
+    signed = gateway_of(world).fetch_checkpoint()  # governance's threads do not live on in a child
+    line = Line(world, lambda: signed)
     child = os.fork()
     if child == 0:
         renames = []
@@ -267,8 +295,10 @@ def killed_before(world, number):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(look)
-        swept(world)
-        os._exit(0)
+        try:
+            swept(world, gateway=line)
+        finally:
+            os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
