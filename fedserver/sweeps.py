@@ -1,5 +1,8 @@
 """What a server no longer may keep of its runs, and its deletion.
 
+The updates as such are in messages, which Flower removes when a run's process has ended; what a
+crash left of them goes with the checkpoint.
+
 A checkpoint holds what was made of the units' updates: the model, the momentum, the sum of late
 rounds. It is kept for `update_retention_days` of the run's permit or `checkpoint_retention_days` of
 the settings, the lesser of them, from the run's last round on; that of a run that has not finished
@@ -15,12 +18,12 @@ Guarantees:
       deleted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fedcore import models
 from fedcore.chains import Chain
@@ -77,12 +80,17 @@ def decide_end(
 
 
 def sweep(
-    settings: ServerSettings, gateway: ServerGateway, at: datetime, *, dry_run: bool
+    settings: ServerSettings,
+    gateway: ServerGateway,
+    at: datetime,
+    forget: Callable[[str], None] | None,
 ) -> tuple[datetime, list[Kept]]:
     """Delete the checkpoints whose time is over; return by which time that was judged, and what was
-    found before it. A `dry_run` deletes nothing.
+    found before it.
 
-    Args: `at` is the machine's time.
+    Args:
+        at: the machine's time.
+        forget: has the messages of a run removed; None to delete nothing at all.
     Raises: UnreachableError; TrustError of governance's answer, the holds or the record;
         ConflictError `run.running` when a run is begun meanwhile.
     """
@@ -94,10 +102,18 @@ def sweep(
         runs = [name for name in names if is_run_id(name)]
         found = [_look(settings, (holds, record), run_id, now) for run_id in runs]
         for kept in found:
-            if kept.state == "due" and not dry_run:
-                body = {"kind": "swept", "run_id": kept.run_id, "checkpoint": kept.digest}
-                said = {"days": kept.days, "judged_at": now.isoformat(), "holds": holds.head}
-                _delete(settings, record, kept, body | said | {"at": at.isoformat()})
+            if kept.state == "due" and forget is not None:
+                forget(kept.run_id)
+                body = {
+                    "kind": "swept",
+                    "run_id": kept.run_id,
+                    "checkpoint": kept.digest,
+                    "days": kept.days,
+                    "judged_at": now.isoformat(),
+                    "holds": holds.head,
+                    "at": at.isoformat(),
+                }
+                _delete(settings.work_dir, record, body)
     return now, found
 
 
@@ -148,18 +164,19 @@ def _look(settings: ServerSettings, books: tuple[Holds, Chain], run_id: str, now
     return Kept(run_id, state, days, papers.digest)
 
 
-def _delete(settings: ServerSettings, record: Chain, kept: Kept, body: dict[str, object]) -> None:
+def _delete(work_dir: Path, record: Chain, body: dict[str, Any]) -> None:
     """Note that a checkpoint's weights go, and delete them; a crash in between leaves a note that
     the next sweep makes true.
     """
-    path = checkpoint_path(settings.work_dir, kept.run_id)
-    with kept_still(settings.work_dir, kept.run_id):
-        if load_papers(path).digest != kept.digest:
+    run_id, digest = body["run_id"], body["checkpoint"]
+    path = checkpoint_path(work_dir, run_id)
+    with kept_still(work_dir, run_id):
+        if load_papers(path).digest != digest:
             return  # the run went on since it was looked at
         noted = [
             entry
             for entry, known in zip(record.hashes[1:], record.bodies, strict=True)
-            if (known["run_id"], known["checkpoint"]) == (kept.run_id, kept.digest)
+            if (known["run_id"], known["checkpoint"]) == (run_id, digest)
         ]
         if not noted:
             record.append(body)

@@ -1,5 +1,6 @@
 """Delete what may no longer be kept; keep what the law wants kept."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -30,12 +31,14 @@ def sweep(
     Exit codes: 0 done; 1 refused, or a checkpoint is damaged.
     """
     from fedserver import runtime
+    from fedserver.engine.following import forget_messages
     from fedserver.sweeps import sweep as sweep_now
 
     loaded = ServerSettings.load(settings)
     surroundings = runtime.SEAM.current(loaded.realm)
     gateway, at = surroundings.gateway(loaded), surroundings.now()
-    judged_at, found = sweep_now(loaded, gateway, at, dry_run=dry_run)
+    forget = None if dry_run else partial(forget_messages, loaded)
+    judged_at, found = sweep_now(loaded, gateway, at, forget)
     for one in found:
         days = "no retention is said" if one.days is None else f"kept for {one.days} days"
         said = "" if one.state in {"swept", "damaged"} else f", {days}"
