@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from base64 import b64encode
 from datetime import timedelta
 
 import numpy as np
@@ -24,6 +25,7 @@ from fedcore.permits import Permit
 from fedcore.record import Realm
 from fedcore.rounds import Order, RoundReport
 from fedcore.signing import SigningKey, sign_record
+from fedcore.weights import encode_weights
 from fedserver import runtime
 from fedserver.checkpoints import (
     Checkpoint,
@@ -102,7 +104,10 @@ def test_weights_go_when_their_days_are_over_and_the_papers_and_a_record_stay(wo
     world.clock.tick(LATER)
     assert swept(world, forget=None) == [("run-1", "due")]
     assert load_papers(path) == papers
+    weights = [b64encode(encode_weights(part)) for part in vars(before.state).values()]
+    assert all(part in path.read_bytes() for part in weights)
     assert swept(world) == [("run-1", "due")]
+    assert not any(part in path.read_bytes() for part in weights)
     after = load_papers(path)
     assert (after.permit, after.report, after.orders) == (before.permit, before.report, ())
     assert before.receipts
@@ -180,7 +185,7 @@ def test_a_hold_keeps_a_checkpoint_and_its_release_lets_it_go(world):
     world.clock.tick(LATER)
     with holds_of(world) as holds:
         holds.add("run-1", "ada, counsel", "case 7", world.clock.now())
-    forgotten = []
+    forgotten: list[str] = []
     assert swept(world, forget=forgotten.append) == [("run-1", "held"), ("run-2", "due")]
     assert forgotten == ["run-2"]
     assert load_checkpoint(place_of(world))
