@@ -118,6 +118,9 @@ class ServerGateway(Protocol):
     def submit_cosignatures(self, cosignatures: Sequence[Envelope]) -> None:
         """Hand over nodes' signed Cosignatures."""
 
+    def fetch_checkpoint(self) -> Envelope:
+        """Return the signed Checkpoint of the log as it is now."""
+
 
 class OfficeGateway(Protocol):
     """What people ask of governance, each under their own API key."""

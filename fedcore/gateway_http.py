@@ -169,6 +169,10 @@ class HttpGateway:
         body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
         self._call("POST", "/v1/cosignatures", body)
 
+    def fetch_checkpoint(self) -> Envelope:
+        """Return the signed Checkpoint of the log as it is now."""
+        return self._envelope("GET", "/v1/log/checkpoint")
+
     def claim(self, code: str, name: str, kept: tuple[str, str]) -> None:
         """Make the first administrator by the one-time code; the same claim again changes nothing.
 

@@ -1,7 +1,6 @@
 """Legal holds: what a sweep must not delete, who said so and why, and who has let it go.
 
-One file, written whole: `schema` (`holds/1`), `entries`, each a hold or the release of one, and
-`head`, the hash of the newest. Entry i has the hash sha256(hash[i-1] || sha256(body[i])).
+One file of `fedcore.chains`, of schema `holds/1`; each entry is a hold or the release of one.
 
 Guarantees:
     - an entry that was altered, removed or added by hand, and a file that was cut, are refused;
@@ -13,20 +12,16 @@ shows it.
 """
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from fedcore import canonical
-from fedcore.atomic import write_atomically
+from fedcore.chains import Chain
 from fedcore.errors import (
     ConflictError,
-    FedError,
     InvalidRecordError,
     NotFoundError,
     RollbackError,
@@ -34,7 +29,6 @@ from fedcore.errors import (
 )
 
 SCHEMA = "holds/1"
-_GENESIS = bytes(32).hex()
 _LONGEST_TEXT = 500
 
 
@@ -64,17 +58,24 @@ class Holds:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._bodies, self._hashes = _read(path)
+        try:
+            self._chain = Chain(path, SCHEMA)
+        except ValueError as error:
+            raise TrustError(
+                "holds.corrupt",
+                f"{path.name} is damaged: restore it from its backup, do not delete it",
+                str(error),
+            ) from error
 
     @property
     def head(self) -> str:
         """The hash of the newest entry; zeros before the first."""
-        return self._hashes[-1]
+        return self._chain.head
 
     def all(self) -> list[Hold]:
         """Return all holds that ever were, oldest first."""
         found: list[Hold] = []
-        for body in self._bodies:
+        for body in self._chain.bodies:
             at = datetime.fromisoformat(body["at"])
             if body["kind"] == "hold":
                 run_id, who, reason = body["run_id"], body["who"], body["reason"]
@@ -96,7 +97,7 @@ class Holds:
 
         Raises: RollbackError `holds.rollback`.
         """
-        if not set(heads) <= set(self._hashes):
+        if not set(heads) <= set(self._chain.hashes):
             raise RollbackError(
                 "holds.rollback",
                 f"{self._path.name} lacks holds that an earlier sweep has seen: restore it from "
@@ -108,7 +109,7 @@ class Holds:
 
         Raises: InvalidRecordError `hold.incomplete`.
         """
-        self._append({"kind": "hold", "run_id": run_id} | _said(who, reason, at))
+        self._chain.append({"kind": "hold", "run_id": run_id} | _said(who, reason, at))
         return len(self.all())
 
     def release(self, number: int, who: str, reason: str, at: datetime) -> None:
@@ -120,14 +121,7 @@ class Holds:
             raise NotFoundError("hold.unknown", f"there is no hold {number} here")
         if found.released is not None:
             raise ConflictError("hold.released", f"the hold {number} was released already")
-        self._append({"kind": "release", "number": number} | _said(who, reason, at))
-
-    def _append(self, body: dict[str, Any]) -> None:
-        bodies = [*self._bodies, body]
-        hashes = [*self._hashes, _chained(self.head, body)]
-        value = {"schema": SCHEMA, "entries": bodies, "head": hashes[-1]}
-        write_atomically(self._path, canonical.encode(value))
-        self._bodies, self._hashes = bodies, hashes
+        self._chain.append({"kind": "release", "number": number} | _said(who, reason, at))
 
 
 @contextmanager
@@ -152,36 +146,6 @@ def _said(who: str, reason: str, at: datetime) -> dict[str, str]:
                 f"say who and why, each in at most {_LONGEST_TEXT} characters",
             )
     return {"who": who, "reason": reason, "at": at.isoformat()}
-
-
-def _chained(previous: str, body: dict[str, Any]) -> str:
-    inner = hashlib.sha256(canonical.encode(body)).digest()
-    return hashlib.sha256(bytes.fromhex(previous) + inner).hexdigest()
-
-
-def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the entries and all hashes, that of the empty chain first."""
-    try:
-        value = canonical.decode(path.read_bytes(), canonical.MAX_LOCAL_BYTES)
-        bodies, hashes = list[dict[str, Any]](value["entries"]), [_GENESIS]
-        for body in bodies:
-            hashes.append(_chained(hashes[-1], body))
-        is_whole = (value["schema"], value["head"]) == (SCHEMA, hashes[-1])
-    except FileNotFoundError:
-        return [], [_GENESIS]
-    except (FedError, KeyError, TypeError, ValueError) as error:
-        raise _corrupt(path, str(error)) from error
-    if not is_whole:
-        raise _corrupt(path, "the entries do not lead to the head")
-    return bodies, hashes
-
-
-def _corrupt(path: Path, detail: str) -> TrustError:
-    return TrustError(
-        "holds.corrupt",
-        f"{path.name} is damaged: restore it from its backup, do not delete it",
-        detail,
-    )
 
 
 def lines_of(holds: Sequence[Hold]) -> list[str]:

@@ -64,7 +64,7 @@ class Permit(Record):
     Guarantees: names one run and kind, one plan, one DPIA version, the exact cohort with its keys
         and minimum, the server's and the author's key, and a time window in one realm.
     `ledger_caps` are those that the DPIA binds the units' ledgers to; `update_retention_days` says
-    for how long it lets a node keep an update that it has sent.
+    for how long it lets a node keep an update that it has sent, and the server what it made of it.
     """
 
     schema_name: Literal["permit/1"] = Field(default="permit/1", alias="schema")

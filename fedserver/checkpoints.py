@@ -1,10 +1,13 @@
 """Where a run stands, on disk, so that it goes on at the next round after a crash.
 
 Written whole and atomically: before a round's orders are sent (so that the very same orders can be
-sent again) and after each report.
+sent again) and after each report. When its retention is over it is written once more, without what
+was made of updates (`strip_checkpoint`): permit, orders, receipts and report stay.
 """
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,12 @@ from safetensors.numpy import load
 
 from fedcore import canonical
 from fedcore.atomic import write_atomically
-from fedcore.errors import FedError, InvalidRecordError
+from fedcore.errors import ConflictError, FedError, InvalidRecordError
 from fedcore.signing import Envelope
 from fedcore.weights import Weights, encode_weights
 from fedserver.strategy import Aggregate
+
+_WEIGHTS = ("model", "momentum", "late_sum")
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Checkpoint:
 
     `orders` are the signed orders of that attempt when they may have been sent already. `report`
     is the last one, with its `receipts`; governance may not have it yet, and takes it twice
-    without harm.
+    without harm. `permit` is the run's; a checkpoint of before version 0.3 has none.
     """
 
     round: int
@@ -35,6 +40,27 @@ class Checkpoint:
     report: Envelope | None = None
     receipts: tuple[Envelope, ...] = field(default=())
     orders: tuple[Envelope, ...] = field(default=())
+    permit: Envelope | None = None
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What a checkpoint says besides its weights.
+
+    `digest` is that of the whole place; `swept` is the hash of the entry in the record of sweeps
+    that says why the weights are gone, None while they are there.
+    """
+
+    digest: str
+    swept: str | None
+    permit: Envelope | None
+    report: Envelope | None
+    orders: tuple[Envelope, ...]
+
+
+def checkpoint_path(work_dir: Path, run_id: str) -> Path:
+    """Return where the checkpoint of a run is kept."""
+    return work_dir / f"{run_id}.json"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -43,39 +69,73 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     value = {
         "round": checkpoint.round,
         "attempt": checkpoint.attempt,
-        "model": _packed(state.model),
-        "momentum": _packed(state.momentum),
-        "late_sum": _packed(state.late_sum),
+        **{name: _packed(getattr(state, name)) for name in _WEIGHTS},
+        "permit": _plain(checkpoint.permit) if checkpoint.permit else None,
         "report": _plain(checkpoint.report) if checkpoint.report else None,
         "receipts": [_plain(receipt) for receipt in checkpoint.receipts],
         "orders": [_plain(order) for order in checkpoint.orders],
     }
-    stored = {"digest": canonical.digest_of(value), "place": value}
-    write_atomically(path, canonical.encode(stored))
+    _write(path, value)
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint of a file, or None when there is none.
 
     Raises: InvalidRecordError `checkpoint.corrupt`: delete the file to start the run's server side
-        anew; nodes will refuse what they answered before.
+        anew; nodes will refuse what they answered before. ConflictError `checkpoint.swept`.
     """
     if not path.exists():
         return None
-    try:
+    with _naming(path):
         value = _undamaged(path.read_bytes())
+        papers = _papers(value)
+    if papers.swept is not None:
+        raise ConflictError(
+            "checkpoint.swept",
+            f"the weights of {path.name} were deleted when their retention was over, and the run "
+            "cannot go on: start one with another run id",
+        )
+    with _naming(path):
         return Checkpoint(
             round=value["round"],
             attempt=value["attempt"],
-            state=Aggregate(
-                model=_unpacked(value["model"]),
-                momentum=_unpacked(value["momentum"]),
-                late_sum=_unpacked(value["late_sum"]),
-            ),
-            report=Envelope.from_json(value["report"]) if value["report"] else None,
+            state=Aggregate(**{name: _unpacked(value[name]) for name in _WEIGHTS}),
+            report=papers.report,
             receipts=tuple(Envelope.from_json(receipt) for receipt in value["receipts"]),
-            orders=tuple(Envelope.from_json(order) for order in value["orders"]),
+            orders=papers.orders,
+            permit=papers.permit,
         )
+
+
+def load_papers(path: Path) -> Papers:
+    """Return what a file says besides its weights. Raises: InvalidRecordError
+    `checkpoint.corrupt`.
+    """
+    with _naming(path):
+        return _papers(_undamaged(path.read_bytes()))
+
+
+def strip_checkpoint(path: Path, entry: str) -> None:
+    """Delete a checkpoint's weights; after a crash all of them are there or none.
+
+    Args: `entry` is the hash of the entry in the record of sweeps that says why.
+    """
+    with _naming(path):
+        value = _undamaged(path.read_bytes())
+        kept = {name: part for name, part in value.items() if name not in _WEIGHTS}
+    _write(path, {**kept, "swept": entry})
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    stored = {"digest": canonical.digest_of(value), "place": value}
+    write_atomically(path, canonical.encode(stored))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever shows that a file is no checkpoint into `checkpoint.corrupt`."""
+    try:
+        yield
     except (FedError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InvalidRecordError(
             "checkpoint.corrupt", f"the checkpoint {path.name} is damaged", str(error)
@@ -89,6 +149,17 @@ def _undamaged(data: bytes) -> dict[str, Any]:
     if canonical.digest_of(value) != stored["digest"]:
         raise InvalidRecordError("checkpoint.corrupt", "the checkpoint's digest differs")
     return value
+
+
+def _papers(value: dict[str, Any]) -> Papers:
+    permit = value.get("permit")
+    return Papers(
+        digest=canonical.digest_of(value),
+        swept=value.get("swept"),
+        permit=Envelope.from_json(permit) if permit else None,
+        report=Envelope.from_json(value["report"]) if value["report"] else None,
+        orders=tuple(Envelope.from_json(order) for order in value["orders"]),
+    )
 
 
 def _packed(weights: Weights) -> str:

@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from fedserver.commands import calibrate, plans, runs, server
+from fedserver.commands import calibrate, plans, runs, server, sweeps
 
 app = typer.Typer(
     help="Run the federation server: plans, nodes, runs.",
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 plan = typer.Typer(help="Check, sign and register training plans.", no_args_is_help=True)
+hold = typer.Typer(help="Keep what a sweep would delete.", no_args_is_help=True)
 
 app.command()(server.init)
 app.command("certificate")(server.renew_certificate)
@@ -23,9 +24,14 @@ app.command()(runs.run)
 app.command("runs")(runs.list_runs)
 app.command()(runs.stop)
 app.command()(runs.resume)
+app.command()(sweeps.sweep)
 plan.command()(plans.check)
 plan.command("calibrate")(calibrate.write_calibrated)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)
 plan.command()(plans.register)
+hold.command("add")(sweeps.add_hold)
+hold.command("release")(sweeps.release_hold)
+hold.command("show")(sweeps.show_holds)
+app.add_typer(hold, name="hold")
 app.add_typer(plan, name="plan")

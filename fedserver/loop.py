@@ -18,7 +18,12 @@ from fedcore.signing import Envelope, sign_record
 from fedcore.version import VERSION
 from fedcore.weights import encode_weights
 from fedserver import strategy
-from fedserver.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedserver.checkpoints import (
+    Checkpoint,
+    checkpoint_path,
+    load_checkpoint,
+    save_checkpoint,
+)
 from fedserver.exchanges import UNAVAILABLE, exchange
 from fedserver.orders import (
     Accepted,
@@ -61,7 +66,7 @@ class Run:
         self._runtime = runtime
         self._gateway = gateway
         self._window = Window(session, gateway, runtime.now)
-        self._path = settings.work_dir / f"{session.permit.run_id}.json"
+        self._path = checkpoint_path(settings.work_dir, session.permit.run_id)
 
     def finish(self) -> Envelope:
         """Do all remaining rounds and return the registered, signed ModelVersion.
@@ -97,7 +102,8 @@ class Run:
         if not place.orders:
             now, ends_at = self._runtime.now(), self._window.ends_at
             orders = sign_orders(self._session, place, roll, now, ends_at)
-            place = replace(place, orders=orders)
+            permit = self._session.permit_envelope
+            place = replace(place, orders=orders, permit=permit)
             save_checkpoint(self._path, place)
         accepted, refusals = self._answers(place, roll)
         self._window.heed(refusals)
@@ -113,6 +119,7 @@ class Run:
             state=state,
             report=sign_record(report, self._session.key, self._session.permit.realm),
             receipts=tuple(found.receipt for found in accepted.values()),
+            permit=self._session.permit_envelope,
         )
         save_checkpoint(self._path, after)
         self._submit(_present(after.report), after.receipts)

@@ -18,7 +18,8 @@ class ServerSettings(BaseSettings):
 
     Attributes:
         realm: `production` or `simulation`; nothing of one is accepted in the other.
-        work_dir: where runs are checkpointed; all of it can be rebuilt.
+        work_dir: where runs are checkpointed; all of it but `retention/`, the legal holds and the
+            record of sweeps, can be rebuilt.
         governance_url: where governance answers.
         governance_key: governance's public key, 64 hex digits.
         api_key_file: the file of the operator account's API key.
@@ -27,6 +28,8 @@ class ServerSettings(BaseSettings):
         poll_interval_s: how often replies are asked for.
         patience_s: how long a run waits for governance, or for enough units, before it ends and can
             be resumed.
+        checkpoint_retention_days: for how long checkpoints are kept at most; None for as long as
+            the run's permit says.
         governance_ca: the authority of governance's certificate; the system's own without it.
         host: the address that nodes connect to is listened on here.
         port: the port of the nodes' side, under TLS.
@@ -53,6 +56,7 @@ class ServerSettings(BaseSettings):
     model_name: Name
     poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 0.2
     patience_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    checkpoint_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
     governance_ca: Path | None = None
     host: str = "0.0.0.0"  # noqa: S104 - nodes come from other machines
     port: Port = 9092

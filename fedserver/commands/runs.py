@@ -50,6 +50,7 @@ def run(
 
 def resume(run_id: _RunName, settings: SettingsOption, detach: _Detach = False) -> None:
     """Go on with a run at its next round, under the same run id and permit."""
+    from fedserver.checkpoints import checkpoint_path, load_checkpoint
     from fedserver.engine.control import Control
     from fedserver.engine.following import settled
     from fedserver.engine.runs import load_run, verify_resumable
@@ -58,6 +59,7 @@ def resume(run_id: _RunName, settings: SettingsOption, detach: _Detach = False) 
     with Control.connected(loaded) as control:
         status = settled(load_run(loaded.work_dir, run_id), control)
         verify_resumable(status)
+        load_checkpoint(checkpoint_path(loaded.work_dir, run_id))  # what it refuses, it refuses now
         if status.flower_run is not None:
             control.stop_run(status.flower_run)
         _submit(loaded, control, run_id, status.submission)

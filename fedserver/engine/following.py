@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fedcore.errors import ConflictError, FedError, RefusedError, UnreachableError
+from fedcore.errors import ConflictError, FedError, NotFoundError, RefusedError, UnreachableError
 from fedserver.engine.control import Control
 from fedserver.engine.outcome import (
     Outcome,
@@ -19,6 +19,7 @@ from fedserver.engine.outcome import (
     run_folder,
 )
 from fedserver.engine.runs import RunStatus, Submission, load_run, save_submission
+from fedserver.settings import ServerSettings
 
 _LOOK_S = 0.2
 _ASK_S = 1.0
@@ -116,6 +117,21 @@ def stop_and_wait(work_dir: Path, run_id: str, control: Control) -> None:
         raise ConflictError(
             "run.not_ending", f"the run {run_id} was told to stop and has not yet: look again"
         )
+
+
+def forget_messages(settings: ServerSettings, run_id: str) -> None:
+    """Have Flower remove what it still keeps of a run's messages, with the updates in them; those
+    of a Flower run that goes on stay.
+
+    Raises: UnreachableError `superlink.unreachable`.
+    """
+    try:
+        numbers = load_run(settings.work_dir, run_id).submission.flower_runs
+    except NotFoundError:
+        return  # a run of a simulation, which has no SuperLink
+    with Control.connected(settings) as control:
+        for number in numbers:
+            control.has_finished(number)  # whoever asks after an ended run makes Flower do it
 
 
 def _has_ended(folder: Path, patience_s: float) -> bool:

@@ -8,6 +8,8 @@ import fcntl
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -155,9 +157,14 @@ class Journal:
         write_atomically(self._folder / OUTCOME, self._outcome.model_dump_json().encode())
 
 
+def is_run_id(name: str) -> bool:
+    """Return whether a run can be called so."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
 def run_folder(work_dir: Path, run_id: str) -> Path:
     """Return where a run is kept. Raises: NotFoundError `run.unknown` for what is no run id."""
-    if not _RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise NotFoundError(
             "run.unknown", "a run id has small letters, digits and ._- only: `fedpact server runs`"
         )
@@ -182,6 +189,15 @@ def is_running(folder: Path) -> bool:
     except OSError:
         pass
     return False
+
+
+@contextmanager
+def kept_still(work_dir: Path, run_id: str) -> Iterator[None]:
+    """Let no process do a run meanwhile. Raises: ConflictError `run.running`."""
+    folder = run_folder(work_dir, run_id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(folder / LOCK, run_id):
+        yield
 
 
 def holder(folder: Path) -> int | None:

@@ -39,7 +39,7 @@ def state_of(seed):
 
 
 def same(left, right):
-    plain = ("round", "attempt", "report", "receipts", "orders")
+    plain = ("round", "attempt", "report", "receipts", "orders", "permit")
     return all(getattr(left, name) == getattr(right, name) for name in plain) and all(
         {name: array.tobytes() for name, array in one.items()}
         == {name: array.tobytes() for name, array in other.items()}
@@ -54,7 +54,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def full(envelopes):
-    return Checkpoint(3, 2, state_of(1), envelopes[0], envelopes[1:], envelopes[:2])
+    return Checkpoint(3, 2, state_of(1), envelopes[0], envelopes[1:], envelopes[:2], envelopes[2])
 
 
 def test_a_checkpoint_is_the_same_after_a_restart(path, full):

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fedcore.contracts import Contract
 from fedcore.errors import NotFoundError, RefusedError, TransitionError
 from fedcore.gateway import NodeGateway, OfficeGateway, ServerGateway
-from fedcore.models import ModelVersion
+from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import Permit
 from fedcore.record import Realm
 from fedcore.verify import verify_bundle
@@ -63,6 +63,11 @@ class TestGateway:
         server: ServerGateway = any_world.gateway("operator")
         permit = server.request_permit(any_world.plan().digest, "run-1")
         assert any_world.open(permit, Permit).run_id == "run-1"
+
+    def test_the_server_is_told_a_time_that_governance_has_signed(self, any_world):
+        server: ServerGateway = any_world.gateway("operator")
+        signed = any_world.open(server.fetch_checkpoint(), Checkpoint)
+        assert signed.issued_at == any_world.clock.now
 
     def test_a_refusal_arrives_with_all_its_codes(self, any_world):
         bad = any_world.plan(task="response", purpose="marketing")

@@ -3,6 +3,7 @@ import re
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -10,10 +11,12 @@ from fedcore import cli
 from fedcore.errors import InvalidRecordError
 from fedcore.record import Realm
 from fedcore.signing import sign_record
+from fedserver.checkpoints import Checkpoint, save_checkpoint, strip_checkpoint
 from fedserver.commands.runs import aligned, new_run_id, plan_digest
 from fedserver.engine.outcome import Journal, Outcome
 from fedserver.engine.provision import SETTINGS_FILE, Wishes, provision
 from fedserver.engine.runs import Submission, save_submission
+from fedserver.strategy import start
 
 PLAN = "sha256:" + "a" * 64
 
@@ -126,7 +129,32 @@ def test_a_finished_run_is_neither_run_nor_resumed_again(settings, work_dir):
         assert (code, "(run.finished)" in output) == (1, True), output
 
 
-@pytest.mark.parametrize("command", [("run", PLAN), ("admit",)])
+def test_a_run_whose_checkpoint_was_swept_is_not_resumed(settings, work_dir):
+    save_submission(work_dir, "run-1", Submission(plan=PLAN, flower_runs=(1,)))
+    with pytest.raises(KeyboardInterrupt), Journal(work_dir, "run-1", 1):
+        raise KeyboardInterrupt
+    save_checkpoint(work_dir / "run-1.json", Checkpoint(1, 1, start({"w": np.ones(2)})))
+    code, output = fedpact("resume", "run-1", "-s", settings)
+    assert (code, "(superlink.unreachable)" in output) == (1, True), output
+    strip_checkpoint(work_dir / "run-1.json", "0" * 64)
+    code, output = fedpact("resume", "run-1", "-s", settings)
+    assert (code, "(checkpoint.swept)" in output) == (1, True), output
+    assert "another run id" in output
+
+
+def test_holds_are_set_shown_and_released_with_who_and_why(settings):
+    said = ("--who", "ada, counsel", "--reason", "case 7", "-s", settings)
+    assert fedpact("hold", "show", "-s", settings) == (0, "there are no holds\n")
+    assert fedpact("hold", "add", "--run", "run-1", *said) == (0, "hold 1: run-1 is kept\n")
+    assert fedpact("hold", "add", *said) == (0, "hold 2: everything is kept\n")
+    assert fedpact("hold", "release", 2, *said) == (0, "hold 2 is released\n")
+    code, shown = fedpact("hold", "show", "-s", settings)
+    assert (code, ["released" in line for line in shown.splitlines()]) == (0, [False, True])
+    code, refused = fedpact("hold", "release", 2, *said)
+    assert (code, "(hold.released)" in refused) == (1, True)
+
+
+@pytest.mark.parametrize("command", [("run", PLAN), ("admit",), ("sweep",)])
 def test_without_a_superlink_the_way_out_is_said(settings, command):
     api_key = settings.parent / "api.key"
     api_key.touch(mode=0o600)

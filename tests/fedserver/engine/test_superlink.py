@@ -1,7 +1,9 @@
 """What a real SuperLink behind our doors answers, over the network."""
 
+import sqlite3
 import ssl
 from base64 import b64encode
+from contextlib import closing
 
 import httpx
 import pytest
@@ -24,8 +26,11 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from fedcore.errors import ConflictError, ForbiddenError
 from fedserver.engine import control as control_module
 from fedserver.engine.control import UNREGISTERED, Control
+from fedserver.engine.following import forget_messages
 from fedserver.engine.gate import CONTROL, RUNTIME, start_request
+from fedserver.engine.runs import Submission, save_submission
 from fedserver.engine.secret import load_secret
+from fedserver.engine.superlink import DATABASE
 
 pytestmark = pytest.mark.slow
 PROTOBUF = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
@@ -192,3 +197,23 @@ def test_messages_of_finished_runs_are_swept(control):
     control.stop_run(number)
     control.sweep()
     assert control.has_finished(number)
+
+
+def test_what_flower_keeps_of_a_run_goes_when_it_is_to_be_forgotten(running, control):
+    number = control.start_run(PLAN, "run-old")
+    control.stop_run(number)
+    work_dir = running.settings.work_dir
+    save_submission(work_dir, "run-old", Submission(plan=PLAN, flower_runs=(number,)))
+    signed = number - 2**64 if number >= 2**63 else number
+    with closing(sqlite3.connect(work_dir / DATABASE, timeout=30)) as database:
+        object_row = (
+            "INSERT INTO objects (object_id, content, is_available, ref_count) VALUES (?, ?, 1, 0)"
+        )
+        database.execute(object_row, ("an-update", b"weights"))
+        database.execute("INSERT INTO run_objects VALUES (?, 'an-update')", (signed,))
+        database.commit()
+        forget_messages(running.settings, "run-never-submitted")
+        kept = "SELECT content FROM objects WHERE object_id = 'an-update'"
+        assert database.execute(kept).fetchone() == (b"weights",)
+        forget_messages(running.settings, "run-old")
+        assert database.execute(kept).fetchone() is None
