@@ -114,6 +114,20 @@ class Adam(Part):
     stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-8
 
 
+class ServerAdam(Part):
+    """The server's steps along the rounds' mean over the root of their mean square, both unbiased.
+
+    The units' noise is in that square too. Reference: Reddi et al. (2021), arXiv 2003.00295; the
+    first rounds are brought to scale as by Kingma & Ba (2015), arXiv 1412.6980.
+    """
+
+    kind: Literal["adam"]
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)]
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-3
+
+
 class Algorithm(Part):
     """Federated averaging of local DP-SGD updates.
 
@@ -121,7 +135,8 @@ class Algorithm(Part):
     `average_decay` instead, the mean of all rounds' aggregates, each of which counts by so much
     less than the next one. `positive_weight`: what the loss of an example with the positive label
     is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
-    round's local steps become; it begins anew in each round.
+    round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
+    aggregates become, instead of `server_momentum`.
     """
 
     name: Literal["fedavg"] = "fedavg"
@@ -131,11 +146,18 @@ class Algorithm(Part):
     average_decay: Share | None = None
     positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
     local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
+    server_optimizer: ServerAdam | None = None
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
         if self.average_decay is not None and self.average_last > 1:
             raise ValueError("average_decay: leave out average_last, there is one average")
+        return self
+
+    @model_validator(mode="after")
+    def _one_momentum(self) -> Self:
+        if self.server_optimizer is not None and self.server_momentum > 0:
+            raise ValueError("server_optimizer: leave out server_momentum, its own is beta1")
         return self
 
 

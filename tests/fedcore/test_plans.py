@@ -11,6 +11,7 @@ from fedcore.plans import (
     Imputation,
     ModelSpec,
     PrivacyTerms,
+    ServerAdam,
     TrainingPlan,
     UnitTerms,
 )
@@ -100,6 +101,14 @@ def test_the_released_model_is_averaged_in_one_way():
     Algorithm(local_learning_rate=0.1, average_last=2)
     with pytest.raises(ValidationError, match="average_last"):
         Algorithm(local_learning_rate=0.1, average_decay=0.9, average_last=2)
+
+
+def test_the_server_looks_back_on_earlier_rounds_in_one_way():
+    adam = ServerAdam(kind="adam", learning_rate=0.1)
+    Algorithm(local_learning_rate=0.1, server_optimizer=adam)
+    Algorithm(local_learning_rate=0.1, server_momentum=0.9)
+    with pytest.raises(ValidationError, match="server_optimizer: leave out server_momentum"):
+        Algorithm(local_learning_rate=0.1, server_momentum=0.9, server_optimizer=adam)
 
 
 def test_what_an_algorithm_does_not_say_is_in_no_byte(plan):
