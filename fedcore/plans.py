@@ -128,6 +128,51 @@ class ServerAdam(Part):
     stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-3
 
 
+class Median(Part):
+    """Each coordinate's median over the units, whatever their sizes: fewer than half may lie.
+
+    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option I.
+    """
+
+    kind: Literal["median"]
+
+    @property
+    def fewest_units(self) -> int:
+        """The fewest units of which one may lie."""
+        return 3
+
+
+class TrimmedMean(Part):
+    """Each coordinate's mean over the units without the `trim` largest and the `trim` smallest,
+    whatever their sizes: `trim` units may lie.
+
+    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option II.
+    """
+
+    kind: Literal["trimmed_mean"]
+    trim: Annotated[int, Field(ge=1, le=499)]
+
+    @property
+    def fewest_units(self) -> int:
+        """The fewest units of which one is left."""
+        return 2 * self.trim + 1
+
+
+class NormBound(Part):
+    """The mean by public sizes of updates that are scaled down to `l2_bound` where they are longer.
+
+    Reference: Sun et al. (2019), arXiv 1911.07963, section 4.
+    """
+
+    kind: Literal["norm_bound"]
+    l2_bound: Annotated[float, Field(ge=1e-100, le=1e100)]
+
+    @property
+    def fewest_units(self) -> int:
+        """A single unit is bounded as well."""
+        return 1
+
+
 class Algorithm(Part):
     """Federated averaging of local DP-SGD updates.
 
@@ -136,7 +181,8 @@ class Algorithm(Part):
     less than the next one. `positive_weight`: what the loss of an example with the positive label
     is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
     round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
-    aggregates become, instead of `server_momentum`.
+    aggregates become, instead of `server_momentum`. `robust`: how updates are aggregated, so that a
+    unit that lies moves the aggregate by a bounded amount only; without it, by their mean.
     """
 
     name: Literal["fedavg"] = "fedavg"
@@ -147,6 +193,7 @@ class Algorithm(Part):
     positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
     local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
     server_optimizer: ServerAdam | None = None
+    robust: Annotated[Median | TrimmedMean | NormBound, Field(discriminator="kind")] | None = None
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
@@ -224,6 +271,16 @@ class TrainingPlan(Record):
         largest = max(unit.public_n for unit in self.units)
         if self.privacy.delta > 1 / (10 * largest):
             raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_to_outvote(self) -> Self:
+        robust = self.algorithm.robust
+        if robust is not None and self.minimum_units < robust.fewest_units:
+            raise ValueError(
+                f"algorithm.robust: {robust.kind} needs minimum_units of {robust.fewest_units} or "
+                "more, as a round may have so few answers; or say norm_bound"
+            )
         return self
 
     @model_validator(mode="after")

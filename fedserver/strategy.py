@@ -7,13 +7,14 @@ Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedcore.plans import Algorithm, ServerAdam, TrainingPlan
 from fedcore.weights import Weights
+from fedserver.aggregation import aggregate
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,9 @@ def apply_round(
 ) -> Aggregate:
     """Return the state after a round.
 
-    Each unit's update counts by its public size over the sum of those of the accepted units.
     Weights are kept within the plan's `max_abs_weight`, which nodes insist on.
     """
-    moved = _moved(state, plan.algorithm, round_, _mean(plan, updates))
+    moved = _moved(state, plan.algorithm, round_, aggregate(plan, updates))
     kept, added = _averaging(plan, round_)
     model, late_sum = {}, {}
     for name, before in state.model.items():
@@ -69,22 +69,6 @@ def _averaging(plan: TrainingPlan, round_: int) -> tuple[float, float]:
     if decay is not None:
         return decay, 1.0 - decay
     return 1.0, float(round_ > plan.rounds - plan.algorithm.average_last)
-
-
-def _mean(plan: TrainingPlan, updates: Mapping[str, Weights]) -> Weights:
-    """Return the mean of the updates by the units' public sizes."""
-    shares = _shares(plan, updates)
-    first = next(iter(updates.values()))
-    return {
-        name: sum((shares[unit] * updates[unit][name] for unit in shares), np.zeros_like(array))
-        for name, array in first.items()
-    }
-
-
-def _shares(plan: TrainingPlan, units: Iterable[str]) -> dict[str, float]:
-    """Return the units' public sizes over their sum, in the order of their names."""
-    sizes = {unit: plan.public_n(unit) for unit in sorted(units)}
-    return {unit: size / sum(sizes.values()) for unit, size in sizes.items()}
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ def _said_besides(algorithm: Algorithm) -> dict[str, Any]:
     kinds = {
         "local_optimizer": algorithm.local_optimizer,
         "server_optimizer": algorithm.server_optimizer,
+        "robust": algorithm.robust,
     }
     return said | {name: part.kind for name, part in kinds.items() if part is not None}
 
