@@ -183,6 +183,8 @@ class Algorithm(Part):
     round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
     aggregates become, instead of `server_momentum`. `robust`: how updates are aggregated, so that a
     unit that lies moves the aggregate by a bounded amount only; without it, by their mean.
+    `proximal`: how much each local step is pulled back to the model that the round began with.
+    Reference: Li et al. (2020), arXiv 1812.06127 (FedProx).
     """
 
     name: Literal["fedavg"] = "fedavg"
@@ -194,11 +196,21 @@ class Algorithm(Part):
     local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
     server_optimizer: ServerAdam | None = None
     robust: Annotated[Median | TrimmedMean | NormBound, Field(discriminator="kind")] | None = None
+    proximal: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
         if self.average_decay is not None and self.average_last > 1:
             raise ValueError("average_decay: leave out average_last, there is one average")
+        return self
+
+    @model_validator(mode="after")
+    def _pulled_no_further_than_back(self) -> Self:
+        if self.proximal is not None and self.local_learning_rate * self.proximal > 1:
+            raise ValueError(
+                "proximal: times local_learning_rate is above 1, which pulls past the model that "
+                "the round began with; say less"
+            )
         return self
 
     @model_validator(mode="after")
@@ -263,14 +275,25 @@ class TrainingPlan(Record):
             raise ValueError("minimum_units: more than there are units")
         if self.algorithm.average_last > self.rounds:
             raise ValueError("algorithm.average_last: more than there are rounds")
-        if self.algorithm.local_optimizer and self.privacy.local_steps == 1:
+        largest = max(unit.public_n for unit in self.units)
+        if self.privacy.delta > 1 / (10 * largest):
+            raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_to_look_back_on(self) -> Self:
+        if self.privacy.local_steps > 1:
+            return self
+        if self.algorithm.local_optimizer:
             raise ValueError(
                 "algorithm.local_optimizer: begins anew in each round, so it needs two or more "
                 "privacy.local_steps; or leave it out and say server_momentum"
             )
-        largest = max(unit.public_n for unit in self.units)
-        if self.privacy.delta > 1 / (10 * largest):
-            raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        if self.algorithm.proximal:
+            raise ValueError(
+                "algorithm.proximal: pulls back from a round's second step on, so it needs two or "
+                "more privacy.local_steps; or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -99,6 +99,16 @@ def test_a_local_optimiser_needs_steps_to_look_back_on(plan):
     rebuilt(plan, privacy=once)
 
 
+def test_a_proximal_term_needs_steps_to_pull_back_and_pulls_no_further_than_back(plan):
+    algorithm = Algorithm(local_learning_rate=0.5, proximal=2.0)
+    rebuilt(plan, algorithm=algorithm)
+    once = plan.privacy.model_copy(update={"local_steps": 1})
+    with pytest.raises(ValidationError, match=r"proximal: .*local_steps; or leave it out"):
+        rebuilt(plan, algorithm=algorithm, privacy=once)
+    with pytest.raises(ValidationError, match=r"proximal: times local_learning_rate .*say less"):
+        Algorithm(local_learning_rate=0.5, proximal=2.1)
+
+
 def test_the_released_model_is_averaged_in_one_way():
     Algorithm(local_learning_rate=0.1, average_decay=0.9)
     Algorithm(local_learning_rate=0.1, average_last=2)

@@ -35,6 +35,7 @@ def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario
         local_optimizer=Adam(kind="adam"),
         server_optimizer=ServerAdam(kind="adam", learning_rate=0.1),
         robust=TrimmedMean(kind="trimmed_mean", trim=1),
+        proximal=0.5,
     )
     changes = {"task": "response", "algorithm": algorithm, "local_steps": 2, "minimum_units": 3}
     terms = scenario.plan.model_copy(update=changes)
@@ -44,7 +45,7 @@ def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario
     assert (version.task, version.name) == ("response", "response")
     stated = make_report(outcome, [], Verification("", 0, {}), 1.0)["plan"]
     said = {"average_decay": 0.5, "positive_weight": 2.0, "local_optimizer": "adam"}
-    said |= {"server_optimizer": "adam", "robust": "trimmed_mean"}
+    said |= {"server_optimizer": "adam", "robust": "trimmed_mean", "proximal": 0.5}
     assert stated == stated | said
 
 
