@@ -3,14 +3,14 @@
 Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
     one for each local step, an empty batch included; rate, number of steps and divisor are
     constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
-    one round to the next. With one noise stream and full batches, removing one customer moves a
-    single step's update by at most learning rate * clip / (rate * public_n). A customer's gradient
-    is the same to the last bit whoever else is in the sample: a matrix product rounds a row
-    differently in a batch of another length, and crafted weights amplify that until one customer's
-    absence moves the gradients of others. Hence all batches have one shape, and products are
-    computed in a mode of MKL that rounds a row the same wherever it stands in them. Which kernels
-    that takes depends on the processor, so that each training tries it out before it reads a
-    weight (ADR 0033).
+    one round to the next; a proximal term sees weights only. With one noise stream and full
+    batches, removing one customer moves a single step's update by at most
+    learning rate * clip / (rate * public_n). A customer's gradient is the same to the last bit
+    whoever else is in the sample: a matrix product rounds a row differently in a batch of another
+    length, and crafted weights amplify that until one customer's absence moves the gradients of
+    others. Hence all batches have one shape, and products are computed in a mode of MKL that
+    rounds a row the same wherever it stands in them. Which kernels that takes depends on the
+    processor, so that each training tries it out before it reads a weight (ADR 0033).
 """
 
 import math
@@ -142,6 +142,7 @@ def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
         noise=noise,
         momentum=local.momentum if isinstance(local, Momentum) else 0.0,
         adam=(local.beta1, local.beta2, local.stabiliser) if isinstance(local, Adam) else None,
+        proximal=plan.algorithm.proximal or 0.0,
     )
 
 

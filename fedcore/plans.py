@@ -114,6 +114,65 @@ class Adam(Part):
     stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-8
 
 
+class ServerAdam(Part):
+    """The server's steps along the rounds' mean over the root of their mean square, both unbiased.
+
+    The units' noise is in that square too. Reference: Reddi et al. (2021), arXiv 2003.00295; the
+    first rounds are brought to scale as by Kingma & Ba (2015), arXiv 1412.6980.
+    """
+
+    kind: Literal["adam"]
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)]
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-3
+
+
+class Median(Part):
+    """Each coordinate's median over the units, whatever their sizes: fewer than half may lie.
+
+    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option I.
+    """
+
+    kind: Literal["median"]
+
+    @property
+    def fewest_units(self) -> int:
+        """The fewest units of which one may lie."""
+        return 3
+
+
+class TrimmedMean(Part):
+    """Each coordinate's mean over the units without the `trim` largest and the `trim` smallest,
+    whatever their sizes: `trim` units may lie.
+
+    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option II.
+    """
+
+    kind: Literal["trimmed_mean"]
+    trim: Annotated[int, Field(ge=1, le=499)]
+
+    @property
+    def fewest_units(self) -> int:
+        """The fewest units of which one is left."""
+        return 2 * self.trim + 1
+
+
+class NormBound(Part):
+    """The mean by public sizes of updates that are scaled down to `l2_bound` where they are longer.
+
+    Reference: Sun et al. (2019), arXiv 1911.07963, section 4.
+    """
+
+    kind: Literal["norm_bound"]
+    l2_bound: Annotated[float, Field(ge=1e-100, le=1e100)]
+
+    @property
+    def fewest_units(self) -> int:
+        """A single unit is bounded as well."""
+        return 1
+
+
 class Algorithm(Part):
     """Federated averaging of local DP-SGD updates.
 
@@ -121,7 +180,11 @@ class Algorithm(Part):
     `average_decay` instead, the mean of all rounds' aggregates, each of which counts by so much
     less than the next one. `positive_weight`: what the loss of an example with the positive label
     is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
-    round's local steps become; it begins anew in each round.
+    round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
+    aggregates become, instead of `server_momentum`. `robust`: how updates are aggregated, so that a
+    unit that lies moves the aggregate by a bounded amount only; without it, by their mean.
+    `proximal`: how much each local step is pulled back to the model that the round began with.
+    Reference: Li et al. (2020), arXiv 1812.06127 (FedProx).
     """
 
     name: Literal["fedavg"] = "fedavg"
@@ -131,11 +194,29 @@ class Algorithm(Part):
     average_decay: Share | None = None
     positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
     local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
+    server_optimizer: ServerAdam | None = None
+    robust: Annotated[Median | TrimmedMean | NormBound, Field(discriminator="kind")] | None = None
+    proximal: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
         if self.average_decay is not None and self.average_last > 1:
             raise ValueError("average_decay: leave out average_last, there is one average")
+        return self
+
+    @model_validator(mode="after")
+    def _pulled_no_further_than_back(self) -> Self:
+        if self.proximal is not None and self.local_learning_rate * self.proximal > 1:
+            raise ValueError(
+                "proximal: times local_learning_rate is above 1, which pulls past the model that "
+                "the round began with; say less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_momentum(self) -> Self:
+        if self.server_optimizer is not None and self.server_momentum > 0:
+            raise ValueError("server_optimizer: leave out server_momentum, its own is beta1")
         return self
 
 
@@ -194,14 +275,35 @@ class TrainingPlan(Record):
             raise ValueError("minimum_units: more than there are units")
         if self.algorithm.average_last > self.rounds:
             raise ValueError("algorithm.average_last: more than there are rounds")
-        if self.algorithm.local_optimizer and self.privacy.local_steps == 1:
+        largest = max(unit.public_n for unit in self.units)
+        if self.privacy.delta > 1 / (10 * largest):
+            raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_to_look_back_on(self) -> Self:
+        if self.privacy.local_steps > 1:
+            return self
+        if self.algorithm.local_optimizer:
             raise ValueError(
                 "algorithm.local_optimizer: begins anew in each round, so it needs two or more "
                 "privacy.local_steps; or leave it out and say server_momentum"
             )
-        largest = max(unit.public_n for unit in self.units)
-        if self.privacy.delta > 1 / (10 * largest):
-            raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")
+        if self.algorithm.proximal:
+            raise ValueError(
+                "algorithm.proximal: pulls back from a round's second step on, so it needs two or "
+                "more privacy.local_steps; or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_to_outvote(self) -> Self:
+        robust = self.algorithm.robust
+        if robust is not None and self.minimum_units < robust.fewest_units:
+            raise ValueError(
+                f"algorithm.robust: {robust.kind} needs minimum_units of {robust.fewest_units} or "
+                "more, as a round may have so few answers; or say norm_bound"
+            )
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from fedcore.signing import Envelope
 from fedcore.weights import Weights, encode_weights
 from fedserver.strategy import Aggregate
 
-_WEIGHTS = ("model", "momentum", "late_sum")
+_WEIGHTS = ("model", "momentum", "late_sum", "root")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         return Checkpoint(
             round=value["round"],
             attempt=value["attempt"],
-            state=Aggregate(**{name: _unpacked(value[name]) for name in _WEIGHTS}),
+            # Checkpoints of before version 0.3 have no `root`; without one of the others there is
+            # no aggregate.
+            state=Aggregate(**{name: _unpacked(value[name]) for name in _WEIGHTS if name in value}),
             report=papers.report,
             receipts=tuple(Envelope.from_json(receipt) for receipt in value["receipts"]),
             orders=papers.orders,

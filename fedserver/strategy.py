@@ -1,27 +1,32 @@
 """Federated averaging as two pure steps on a frozen state.
 
+Guarantees: what comes out is a function of plan, state and updates, which are noised already; it
+    is the same to the last bit in whichever order they came; no finite update makes it infinite.
 Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. (2019), arXiv
-    1909.06335.
+    1909.06335; FedAdam: Reddi et al. (2021), arXiv 2003.00295.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedcore.plans import TrainingPlan
+from fedcore.plans import Algorithm, ServerAdam, TrainingPlan
 from fedcore.weights import Weights
+from fedserver.aggregation import aggregate
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The model, the server's momentum, and the weighted sum of the models that the release
-    averages.
+    """The model, the server's momentum, the weighted sum of the models that the release averages,
+    and, when the plan says `server_optimizer`, the root of the mean square of the rounds.
     """
 
     model: Weights
     momentum: Weights
     late_sum: Weights
+    root: Weights = field(default_factory=dict)
 
 
 def start(model: Weights) -> Aggregate:
@@ -35,24 +40,16 @@ def apply_round(
 ) -> Aggregate:
     """Return the state after a round.
 
-    Each unit's update counts by its public size over the sum of those of the accepted units.
     Weights are kept within the plan's `max_abs_weight`, which nodes insist on.
     """
-    total = sum(plan.public_n(unit) for unit in updates)
-    momentum, model, late_sum = {}, {}, {}
+    moved = _moved(state, plan.algorithm, round_, aggregate(plan, updates))
     kept, added = _averaging(plan, round_)
+    model, late_sum = {}, {}
     for name, before in state.model.items():
-        mean = sum(
-            (
-                plan.public_n(unit) / total * update[name]
-                for unit, update in sorted(updates.items())
-            ),
-            start=np.zeros_like(before),
-        )
-        momentum[name] = plan.algorithm.server_momentum * state.momentum[name] + mean
-        model[name] = np.clip(before + momentum[name], -plan.max_abs_weight, plan.max_abs_weight)
+        after = before + moved.step[name]
+        model[name] = np.clip(after, -plan.max_abs_weight, plan.max_abs_weight)
         late_sum[name] = kept * state.late_sum[name] + added * model[name]
-    return Aggregate(model=model, momentum=momentum, late_sum=late_sum)
+    return Aggregate(model=model, momentum=moved.momentum, late_sum=late_sum, root=moved.root)
 
 
 def release(state: Aggregate, plan: TrainingPlan) -> Weights:
@@ -72,3 +69,36 @@ def _averaging(plan: TrainingPlan, round_: int) -> tuple[float, float]:
     if decay is not None:
         return decay, 1.0 - decay
     return 1.0, float(round_ > plan.rounds - plan.algorithm.average_last)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A step of the model, and what the next one looks back on."""
+
+    step: Weights
+    momentum: Weights
+    root: Weights
+
+
+def _moved(state: Aggregate, algorithm: Algorithm, round_: int, change: Weights) -> _Moved:
+    """Return what the server makes of a round's aggregate."""
+    if algorithm.server_optimizer is not None:
+        return _moved_by_adam(state, algorithm.server_optimizer, round_, change)
+    momentum = {
+        name: algorithm.server_momentum * state.momentum[name] + array
+        for name, array in change.items()
+    }
+    return _Moved(step=momentum, momentum=momentum, root={})
+
+
+def _moved_by_adam(state: Aggregate, adam: ServerAdam, round_: int, change: Weights) -> _Moved:
+    """Return Adam's step. Roots are kept, not squares: the square of a huge update is infinite."""
+    step, momentum, root = {}, {}, {}
+    for name, array in change.items():
+        before = state.root.get(name, np.zeros_like(array))
+        momentum[name] = adam.beta1 * state.momentum[name] + (1 - adam.beta1) * array
+        root[name] = np.hypot(math.sqrt(adam.beta2) * before, math.sqrt(1 - adam.beta2) * array)
+        mean = momentum[name] / (1 - adam.beta1**round_)
+        scale = root[name] / math.sqrt(1 - adam.beta2**round_) + adam.stabiliser
+        step[name] = adam.learning_rate * (mean / scale)
+    return _Moved(step=step, momentum=momentum, root=root)

@@ -125,10 +125,14 @@ def _plan(outcome: Outcome) -> dict[str, Any]:
 
 def _said_besides(algorithm: Algorithm) -> dict[str, Any]:
     """Return the optional terms that a plan states."""
-    said = algorithm.model_dump(include={"average_decay", "positive_weight"}, exclude_none=True)
-    if algorithm.local_optimizer is not None:
-        said["local_optimizer"] = algorithm.local_optimizer.kind
-    return said
+    numbers = {"average_decay", "positive_weight", "proximal"}
+    said = algorithm.model_dump(include=numbers, exclude_none=True)
+    kinds = {
+        "local_optimizer": algorithm.local_optimizer,
+        "server_optimizer": algorithm.server_optimizer,
+        "robust": algorithm.robust,
+    }
+    return said | {name: part.kind for name, part in kinds.items() if part is not None}
 
 
 def _auc(outcome: Outcome) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def sweep(
     ] = False,
 ) -> None:
     """Delete the stored answers whose retention is over; the ledger says which, and stays."""
+    from clients.sweeps import NEVER
     from clients.sweeps import sweep as sweep_now
 
     loaded = NodeSettings.load(settings)

@@ -36,6 +36,7 @@ class Terms:
     noise: KeyStream
     momentum: float = 0.0
     adam: tuple[float, float, float] | None = None
+    proximal: float = 0.0
 
 
 class Engine(Protocol):
@@ -148,11 +149,34 @@ def _parts(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _stepping(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
+    optimizer = _by_torch(module, terms)
+    if terms.proximal > 0:
+        optimizer.register_step_pre_hook(_pull_back(module, terms.proximal))
+    return optimizer
+
+
+def _by_torch(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
     parameters, rate = module.parameters(), terms.learning_rate
     if terms.adam is None:
         return torch.optim.SGD(parameters, lr=rate, momentum=terms.momentum)
     *betas, stabiliser = terms.adam
     return torch.optim.Adam(parameters, lr=rate, betas=(betas[0], betas[1]), eps=stabiliser)
+
+
+def _pull_back(module: nn.Module, proximal: float) -> Callable[..., None]:
+    """Return what adds the proximal term's gradient to `grad`: after clip, noise and division.
+
+    It depends on the weights alone, which are public at first and noised ever after.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    first = [parameter.detach().clone() for parameter in trained]
+
+    def add(*_: object) -> None:
+        for parameter, before in zip(trained, first, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - before, alpha=proximal)
+
+    return add
 
 
 def _privately(terms: Terms) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One step of a node, by each engine: what one customer may do to it, whoever the others are."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,26 @@ def test_frozen_and_unused_layers_stay_as_they_are_and_the_others_learn(kind):
     stepped(kind, module, *customers(9, INPUTS))
     moved = {name for name, value in module.named_parameters() if not value.equal(before[name])}
     assert moved == {"2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_a_proximal_term_adds_the_same_whoever_the_customers_are(kind, count):
+    found = []
+    for proximal in (0.0, 3.0):
+        module = filled(table(5), [1.0])
+        module[0].bias.requires_grad_(requires_grad=False)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        engine = kind(module, replace(terms(noise=1.0), proximal=proximal))
+        with torch.no_grad():
+            for place, parameter in enumerate(trained):
+                parameter.add_(place + 0.5)
+        data = [with_nobody(torch.from_numpy(values)) for values in customers(count, INPUTS)]
+        take_step(engine, losses, (data[0], data[1]), torch.arange(count), ROWS)
+        assert module[0].bias.grad is None
+        found.append([p.grad for p in trained])
+    for place, (plain, pulled) in enumerate(zip(*found, strict=True)):
+        assert (pulled - plain).numpy() == pytest.approx(3.0 * (place + 0.5), rel=1e-12)
 
 
 def test_small_batches_are_the_slow_engines_and_batches_of_most_samples_fit_evenly():

@@ -196,13 +196,16 @@ OPTIMIZERS = {
 }
 
 
-def stepping(plan, local, weight=None):
-    algorithm = Algorithm(local_learning_rate=0.3, positive_weight=weight, local_optimizer=local)
+def stepping(plan, local, weight=None, proximal=None):
+    algorithm = Algorithm(
+        local_learning_rate=0.3, positive_weight=weight, local_optimizer=local, proximal=proximal
+    )
     return plan.model_copy(update={"algorithm": algorithm})
 
 
-def by_torch(module, local, weight, examples, steps):
+def by_torch(module, local, weight, examples, steps, proximal=0.0):
     """Train without privacy, in torch's own words."""
+    first = [value.detach().clone() for value in module.parameters()]
     momentum = 0.8 if isinstance(local, Momentum) else 0.0
     optimizer: torch.optim.Optimizer = torch.optim.SGD(
         module.parameters(), lr=0.3, momentum=momentum
@@ -213,29 +216,36 @@ def by_torch(module, local, weight, examples, steps):
     for _ in range(steps):
         optimizer.zero_grad()
         found = module(torch.from_numpy(examples.features)).squeeze(1)
-        (loss(found, torch.from_numpy(examples.labels)) / PUBLIC_N).backward()
+        mean = loss(found, torch.from_numpy(examples.labels)) / PUBLIC_N
+        moved = [(p - q).square().sum() for p, q in zip(module.parameters(), first, strict=True)]
+        (mean + proximal / 2 * sum(moved)).backward()
         optimizer.step()
 
 
-@pytest.mark.parametrize("weight", [None, 7.0, 0.25])
+@pytest.mark.parametrize(
+    ("weight", "proximal"), [(None, None), (7.0, None), (0.25, None), (None, 2.0)]
+)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
-def test_without_noise_and_with_a_wide_clip_training_is_torchs_own(plan_of, model, name, weight):
+def test_without_noise_and_with_a_wide_clip_training_is_torchs_own(
+    plan_of, model, name, weight, proximal
+):
     local, examples = OPTIMIZERS[name], customers(40)
-    plan = stepping(plan_of(model, l2_clip_norm=1e4, local_steps=6), local, weight)
+    plan = stepping(plan_of(model, l2_clip_norm=1e4, local_steps=6), local, weight, proximal)
     weights = weights_of(plan, seed=3)
     streams = Silent(bytes(32)), stream("sampling")
     update = train_locally(task, plan, PUBLIC_N, weights, examples, streams)
     module = task.build(plan.model, 4)
     load_into(module, weights)
-    by_torch(module, local, weight, examples, steps=6)
+    by_torch(module, local, weight, examples, 6, proximal or 0.0)
     for key, value in module.named_parameters():
         after = value.detach().numpy()
         assert update[key] + weights[key] == pytest.approx(after, rel=1e-5, abs=1e-8)
 
 
-def by_numpy(local, weight, examples, noise, clip, sigma):
-    """Train a logistic model in numpy, (weight, bias) in one vector; one line of noise a step."""
+def by_numpy(local, weight, examples, noise, clip, sigma, *, proximal=0.0):
+    """Train a logistic model from zero in numpy, (weight, bias) in one vector; one line of noise a
+    step."""
     model, mean, square = np.zeros(5), np.zeros(5), np.zeros(5)
     rows = np.hstack([examples.features, np.ones((len(examples.labels), 1))])
     for step, drawn in enumerate(noise, start=1):
@@ -243,7 +253,7 @@ def by_numpy(local, weight, examples, noise, clip, sigma):
         gradients = rows * (residual * np.where(examples.labels > 0, weight, 1.0))[:, None]
         norms = np.linalg.norm(gradients, axis=1, keepdims=True)
         total = (gradients * np.minimum(1, clip / norms)).sum(axis=0)
-        noised = (total + sigma * clip * drawn) / PUBLIC_N
+        noised = (total + sigma * clip * drawn) / PUBLIC_N + proximal * model
         if local is None:
             model = model - 0.3 * noised
         elif isinstance(local, Momentum):
@@ -256,14 +266,15 @@ def by_numpy(local, weight, examples, noise, clip, sigma):
     return model
 
 
+@pytest.mark.parametrize("proximal", [None, 2.0])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimiser_works_on_the_noised_clipped_sums_of_weighted_losses(plan_of, name):
+def test_an_optimiser_works_on_the_noised_clipped_sums_of_weighted_losses(plan_of, name, proximal):
     local, examples = OPTIMIZERS[name], customers(40)
     terms = {"l2_clip_norm": 0.5, "noise_multiplier": 2.0, "local_steps": 5}
-    plan = stepping(plan_of(**terms), local, weight=3.0)
+    plan = stepping(plan_of(**terms), local, 3.0, proximal)
     noise = stream("noise")
     drawn = [noise.normals(5) for _ in range(5)]
-    expected = by_numpy(local, 3.0, examples, drawn, 0.5, 2.0)
+    expected = by_numpy(local, 3.0, examples, drawn, 0.5, 2.0, proximal=proximal or 0.0)
     update = trained(plan, weights_of(plan), examples)  # bias first
     assert np.roll(update, -1) == pytest.approx(expected, rel=1e-4)
 

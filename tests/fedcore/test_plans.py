@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -9,9 +9,13 @@ from fedcore.plans import (
     Algorithm,
     Feature,
     Imputation,
+    Median,
     ModelSpec,
+    NormBound,
     PrivacyTerms,
+    ServerAdam,
     TrainingPlan,
+    TrimmedMean,
     UnitTerms,
 )
 
@@ -95,11 +99,50 @@ def test_a_local_optimiser_needs_steps_to_look_back_on(plan):
     rebuilt(plan, privacy=once)
 
 
+def test_a_proximal_term_needs_steps_to_pull_back_and_pulls_no_further_than_back(plan):
+    algorithm = Algorithm(local_learning_rate=0.5, proximal=2.0)
+    rebuilt(plan, algorithm=algorithm)
+    once = plan.privacy.model_copy(update={"local_steps": 1})
+    with pytest.raises(ValidationError, match=r"proximal: .*local_steps; or leave it out"):
+        rebuilt(plan, algorithm=algorithm, privacy=once)
+    with pytest.raises(ValidationError, match=r"proximal: times local_learning_rate .*say less"):
+        Algorithm(local_learning_rate=0.5, proximal=2.1)
+
+
 def test_the_released_model_is_averaged_in_one_way():
     Algorithm(local_learning_rate=0.1, average_decay=0.9)
     Algorithm(local_learning_rate=0.1, average_last=2)
     with pytest.raises(ValidationError, match="average_last"):
         Algorithm(local_learning_rate=0.1, average_decay=0.9, average_last=2)
+
+
+def test_the_server_looks_back_on_earlier_rounds_in_one_way():
+    adam = ServerAdam(kind="adam", learning_rate=0.1)
+    Algorithm(local_learning_rate=0.1, server_optimizer=adam)
+    Algorithm(local_learning_rate=0.1, server_momentum=0.9)
+    with pytest.raises(ValidationError, match="server_optimizer: leave out server_momentum"):
+        Algorithm(local_learning_rate=0.1, server_momentum=0.9, server_optimizer=adam)
+
+
+@pytest.mark.parametrize(
+    ("robust", "fewest"),
+    [(Median(kind="median"), 3), (TrimmedMean(kind="trimmed_mean", trim=2), 5)],
+    ids=["median", "trimmed mean"],
+)
+def test_a_vote_needs_more_units_than_may_lie_in_every_round(plan, robust, fewest):
+    units = tuple(UnitTerms(unit=f"unit-{place}", public_n=48) for place in range(6))
+    algorithm = plan.algorithm.model_copy(update={"robust": robust})
+    rebuilt(plan, units=units, algorithm=algorithm, minimum_units=fewest)
+    too_few = {"units": units, "minimum_units": fewest - 1}
+    with pytest.raises(ValidationError, match=rf"algorithm\.robust: .* minimum_units of {fewest}"):
+        rebuilt(plan, algorithm=algorithm, **too_few)
+    bounded = algorithm.model_copy(update={"robust": NormBound(kind="norm_bound", l2_bound=1)})
+    rebuilt(plan, algorithm=bounded, **too_few)
+
+
+def test_rules_that_look_at_single_updates_meet_no_mode_that_hides_them():
+    """Whoever adds a mode in which the server sees a sum only refuses `robust` beside it."""
+    assert get_args(PrivacyTerms.model_fields["mode"].annotation) == ("local",)
 
 
 def test_what_an_algorithm_does_not_say_is_in_no_byte(plan):

@@ -32,9 +32,11 @@ def envelopes(keys, start, digest):
     return tuple(sign_record(order, keys["server"], Realm.PRODUCTION) for order in orders)
 
 
-def state_of(seed):
+def state_of(seed, parts=3):
     rng = np.random.default_rng(seed)
-    parts = [{"0.weight": rng.normal(size=(2, 3)), "0.bias": rng.normal(size=2)} for _ in range(3)]
+    parts = [
+        {"0.weight": rng.normal(size=(2, 3)), "0.bias": rng.normal(size=2)} for _ in range(parts)
+    ]
     return Aggregate(*parts)
 
 
@@ -58,7 +60,8 @@ def full(envelopes):
 
 
 def test_a_checkpoint_is_the_same_after_a_restart(path, full):
-    for checkpoint in (Checkpoint(1, 1, state_of(0)), full):
+    of_adam = Checkpoint(2, 1, state_of(2, parts=4))
+    for checkpoint in (Checkpoint(1, 1, state_of(0)), of_adam, full):
         save_checkpoint(path, checkpoint)
         assert same(load_checkpoint(path), checkpoint)
     assert [found.name for found in path.parent.iterdir()] == ["run-1.json"]

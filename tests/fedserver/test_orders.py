@@ -163,6 +163,14 @@ def test_weights_of_another_shape_do_not_count(session, ordered, reply_of):
         open_answer(session, reply_of(order, update={"w": np.zeros(3)}), order)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e300])
+def test_an_update_that_no_sum_can_hold_does_not_count(session, ordered, reply_of, value):
+    order = ordered[1]["north"]
+    with pytest.raises(FedError, match=r"weights\.(not_finite|out_of_bounds)"):
+        open_answer(session, reply_of(order, update={"w": np.array([1.0, value])}), order)
+    open_answer(session, reply_of(order, update={"w": np.array([1.0, 1e300])}), order)
+
+
 def test_a_report_names_who_answered_who_was_asked_and_who_was_not_there(
     session, ordered, reply_of, start
 ):

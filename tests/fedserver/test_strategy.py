@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedcore.plans import Algorithm
+from fedcore.plans import Algorithm, ServerAdam
 from fedserver import strategy
 
 SIZES = {"north": 48, "south": 96, "west": 768}
@@ -79,6 +79,60 @@ def test_with_a_decay_the_release_is_the_mean_of_all_rounds_each_counting_less_t
     shares = decay ** np.arange(rounds)[::-1]
     expected = shares @ np.array(models) / shares.sum()
     assert flat(strategy.release(state, plan)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def plain_adam(first, rounds, adam, bound):
+    """FedAdam in a few lines of numpy over one flat vector."""
+    model, mean, square = first, np.zeros_like(first), np.zeros_like(first)
+    for count, updates in enumerate(rounds, start=1):
+        total = sum(SIZES[unit] for unit in updates)
+        change = sum(SIZES[unit] / total * update for unit, update in updates.items())
+        mean = adam.beta1 * mean + (1 - adam.beta1) * change
+        square = adam.beta2 * square + (1 - adam.beta2) * change**2
+        root = np.sqrt(square / (1 - adam.beta2**count))
+        step = adam.learning_rate * mean / (1 - adam.beta1**count) / (root + adam.stabiliser)
+        model = np.clip(model + step, -bound, bound)
+    return model
+
+
+@hypothesis_settings(max_examples=40)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.sets(st.sampled_from(sorted(SIZES)), min_size=1), min_size=5, max_size=5),
+    st.builds(
+        ServerAdam,
+        kind=st.just("adam"),
+        learning_rate=st.sampled_from([0.01, 1.0, 20.0]),
+        beta1=st.sampled_from([0.0, 0.9]),
+        beta2=st.sampled_from([0.0, 0.99]),
+        stabiliser=st.sampled_from([1e-8, 1e-3]),
+    ),
+)
+def test_with_a_server_optimizer_a_run_is_plain_fedadam(plan, seed, cohorts, adam):
+    rng = np.random.default_rng(seed)
+    plan = replanned(plan, server_momentum=0.0, server_optimizer=adam, average_last=1)
+    state = strategy.start(weights(rng))
+    first = flat(state.model)
+    rounds = [{unit: weights(rng, 0.1) for unit in cohort} for cohort in cohorts]
+    for number, updates in enumerate(rounds, start=1):
+        state = strategy.apply_round(state, plan, number, updates)
+    flattened = [{unit: flat(update) for unit, update in updates.items()} for updates in rounds]
+    expected = plain_adam(first, flattened, adam, plan.max_abs_weight)
+    assert flat(strategy.release(state, plan)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e300])
+def test_an_update_as_large_as_a_node_may_send_leaves_everything_finite(plan, huge):
+    adam = ServerAdam(kind="adam", learning_rate=0.1)
+    for plain_or_adam in ({}, {"server_momentum": 0.0, "server_optimizer": adam}):
+        changed = replanned(plan, **plain_or_adam)
+        state = strategy.start(constant(0))
+        for number in range(1, 4):
+            state = strategy.apply_round(state, changed, number, {"north": constant(huge)})
+        parts = [part for part in vars(state).values() if part]
+        assert len(parts) == 3 + bool(plain_or_adam)
+        assert all(np.isfinite(flat(part)).all() for part in parts)
+        assert (np.abs(flat(state.model)) <= plan.max_abs_weight).all()
 
 
 def test_a_units_weight_is_its_public_size_over_those_that_answered(plan):

@@ -3,15 +3,18 @@
 import base64
 import dataclasses
 
+import numpy as np
 import pytest
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
+from safetensors.numpy import load, save
 from structlog.testing import capture_logs
 
-from fedcore import wire
+from fedcore import canonical, wire
 from fedcore.bundle import read_bundle
 from fedcore.errors import FedError, RefusedError
 from fedcore.models import ModelVersion
+from fedcore.plans import Median, NormBound
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Receipt
@@ -128,6 +131,74 @@ def test_a_receipt_of_other_terms_is_refused_although_the_node_signed_it(build, 
         world.run()
     assert refused(logs) == {("north", CODES[name])}
     assert world.reports[0].unavailable == ("north",)
+
+
+def under_its_own_signature(world, sent, lie):
+    """Return a tap under which north signs a lie in the place of its update; `sent` gets all."""
+    with world.unit("north").node() as node:
+        key = node.key
+
+    def tap(to, request, reply):
+        def change(honest):
+            if to != NORTH:
+                sent.append(load(honest.update))
+                return honest
+            update = save({name: lie(value) for name, value in load(honest.update).items()})
+            receipt = Receipt.from_bytes(honest.receipt.payload_bytes)
+            told = receipt.model_copy(update={"update": canonical.digest(update)})
+            return wire.TrainReply(sign_record(told, key, Realm.SIMULATION), update)
+
+        return train_replies(change, node=to)(to, request, reply)
+
+    return tap
+
+
+def moved(world, worlds):
+    first, last = load(worlds.first_model(world.plan)), load(read_bundle(world.bundle()).artifact)
+    return {name: last[name] - first[name] for name in first}
+
+
+LARGE = 1e300
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [lambda v: np.full_like(v, LARGE), lambda v: np.full_like(v, -LARGE), lambda v: -100 * v],
+    ids=["huge", "hugely negative", "sign-flipped"],
+)
+def test_a_unit_that_lies_under_its_own_signature_is_outvoted_in_each_coordinate(
+    build, worlds, lie
+):
+    algorithm = once(worlds).model_copy(update={"robust": Median(kind="median")})
+    world = build(worlds.make_plan(rounds=1, minimum_units=3, algorithm=algorithm))
+    sent: list[dict[str, np.ndarray]] = []
+    world.federation.grid.tap = under_its_own_signature(world, sent, lie)
+    world.run()
+    assert {answer.unit for answer in world.reports[0].answered} == {"north", "south", "west"}
+    for name, change in moved(world, worlds).items():
+        south, west = (update[name] for update in sent)
+        assert (np.minimum(south, west) <= change + 1e-12).all()
+        assert (change - 1e-12 <= np.maximum(south, west)).all()
+
+
+def test_a_bound_holds_a_liar_to_its_share_of_it_and_what_is_not_finite_does_not_count(
+    build, worlds
+):
+    bound = 0.25
+    robust = NormBound(kind="norm_bound", l2_bound=bound)
+    algorithm = once(worlds).model_copy(update={"robust": robust})
+    for lie, answered in (
+        (lambda v: np.full_like(v, LARGE), 3),
+        (lambda v: np.full_like(v, np.nan), 2),
+    ):
+        world = build(worlds.make_plan(rounds=1, algorithm=algorithm))
+        world.federation.grid.tap = under_its_own_signature(world, [], lie)
+        with capture_logs() as logs:
+            world.run()
+        assert len(world.reports[0].answered) == answered
+        assert refused(logs) == ({("north", "weights.not_finite")} if answered == 2 else set())
+        length = np.sqrt(sum(np.square(change).sum() for change in moved(world, worlds).values()))
+        assert length <= bound * (1 + 1e-9)
 
 
 def test_answers_of_a_void_round_are_reported_and_their_epsilon_is_stated(build, worlds):

@@ -19,6 +19,8 @@ from fedcore import cli
 from fedcore.errors import DataError, TrustError
 from fedcore.holds import open_holds
 
+NODE = cli.RootCommand({"node": EntryPoint("node", "clients.cli:app [node]", cli.COMMANDS_GROUP)})
+
 
 def report_on(world, identifier, unit="north", **later):
     found = world.unit(unit)
@@ -147,6 +149,19 @@ def test_what_was_never_recorded_is_said_to_be_unknown(build, worlds, pair):
     assert all(one.answered for one in made.runs[0].exchanges)
 
 
+def test_a_unit_that_keeps_no_contract_says_that_it_does_not_know(build, pair):
+    world = build(pair)
+    for path in (world.unit("north").state_dir / "contracts").iterdir():
+        path.unlink()
+    with runtime.SEAM.bound(world.federation.surroundings):
+        words = ["node", "subject", "report", "-s", str(world.unit("north").settings), "-"]
+        done = CliRunner().invoke(NODE, words, input="N001\n")
+    assert done.exit_code == 0, done.output
+    source, said, _, _ = done.stdout.split("\n\n")[1:5]
+    assert "no contract is kept here" in source
+    assert said.splitlines()[1:] == ["  not known, for the same reason"]
+
+
 def test_nothing_leaves_for_a_report_and_nobody_is_named_in_it_or_in_the_record(
     build, worlds, pair
 ):
@@ -160,14 +175,11 @@ def test_nothing_leaves_for_a_report_and_nobody_is_named_in_it_or_in_the_record(
     (state / "left.json").write_text("{}")  # a unit that has left still owes an answer
     world.federation.cut_off = True
     with runtime.SEAM.bound(world.federation.surroundings):
-        root = cli.RootCommand(
-            {"node": EntryPoint("node", "clients.cli:app [node]", cli.COMMANDS_GROUP)}
-        )
         words = ["node", "subject", "report", "-s", str(world.unit("north").settings)]
         runs = [
-            CliRunner().invoke(root, [*words, "--json", "-"], input="N020\n"),
-            CliRunner().invoke(root, [*words, "-"], input="N020\n"),
-            CliRunner().invoke(root, words, input="N020\nN020\n"),
+            CliRunner().invoke(NODE, [*words, "--json", "-"], input="N020\n"),
+            CliRunner().invoke(NODE, [*words, "-"], input="N020\n"),
+            CliRunner().invoke(NODE, words, input="N020\nN020\n"),
         ]
     assert [done.exit_code for done in runs] == [0, 0, 0]
     plain = json.loads(runs[0].stdout)

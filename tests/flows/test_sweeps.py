@@ -6,8 +6,10 @@ import signal
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from importlib.metadata import EntryPoint
 
 import pytest
+from click.testing import CliRunner
 
 from clients import runtime
 from clients.ledger_entries import Entry
@@ -16,6 +18,7 @@ from clients.replies import decode_reply
 from clients.settings import NodeSettings
 from clients.state import StateDir
 from clients.sweeps import decide_due, sweep
+from fedcore import cli
 from fedcore.errors import ConflictError, RollbackError, TrustError
 from fedcore.holds import open_holds
 from fedcore.rounds import Order
@@ -115,6 +118,18 @@ def test_where_nobody_says_how_long_nothing_goes(world):
     world.clock.tick(LATER)
     synchronise(world)
     assert swept(world, days=None) == [("run-1", 2, 0, False)]
+
+
+def test_before_the_first_bulletin_nothing_is_past_and_the_command_says_so(build, pair):
+    world = build(pair)
+    node = cli.RootCommand(
+        {"node": EntryPoint("node", "clients.cli:app [node]", cli.COMMANDS_GROUP)}
+    )
+    words = ["node", "sweep", "-s", str(world.unit("north").settings)]
+    with runtime.SEAM.bound(world.federation.surroundings):
+        assert "governance has signed no time here yet" in CliRunner().invoke(node, words).stdout
+        synchronise(world)
+        assert "signed no time" not in CliRunner().invoke(node, words).stdout
 
 
 def test_a_run_gets_its_answer_again_until_the_orders_deadline(build, worlds, pair):

@@ -5,7 +5,7 @@ import pytest
 
 from fedcore.errors import DataError, RefusedError
 from fedcore.models import ModelVersion
-from fedcore.plans import Adam, Algorithm, ModelSpec
+from fedcore.plans import Adam, Algorithm, ModelSpec, ServerAdam, TrimmedMean
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
 from simulations.experiment import Experiment, Outcome, load_customers, open_world
@@ -33,16 +33,19 @@ def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario
         average_decay=0.5,
         positive_weight=2.0,
         local_optimizer=Adam(kind="adam"),
+        server_optimizer=ServerAdam(kind="adam", learning_rate=0.1),
+        robust=TrimmedMean(kind="trimmed_mean", trim=1),
+        proximal=0.5,
     )
-    terms = scenario.plan.model_copy(
-        update={"task": "response", "algorithm": algorithm, "local_steps": 2}
-    )
+    changes = {"task": "response", "algorithm": algorithm, "local_steps": 2, "minimum_units": 3}
+    terms = scenario.plan.model_copy(update=changes)
     outcome = carry_out(scenario.model_copy(update={"plan": terms}), tmp_path / "run")
     assert verify_bundle(outcome.bundle, outcome.governance_key).ok
     version = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes)
     assert (version.task, version.name) == ("response", "response")
     stated = make_report(outcome, [], Verification("", 0, {}), 1.0)["plan"]
     said = {"average_decay": 0.5, "positive_weight": 2.0, "local_optimizer": "adam"}
+    said |= {"server_optimizer": "adam", "robust": "trimmed_mean", "proximal": 0.5}
     assert stated == stated | said
 
 
