@@ -12,8 +12,8 @@ Guarantees:
     - a damaged file is refused.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from clients.durable import (
     transaction,
 )
 from clients.left_out import LeftOut
+from clients.opt_out_states import KeptStates
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin, Bulletin, BulletinV1, LogPosition
 from fedcore.contracts import Contract, basis_of, purpose_line
@@ -49,7 +50,6 @@ from fedcore.optouts import (
     consenting_to,
     excluded_from,
     live_versions,
-    states_of,
 )
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
@@ -83,6 +83,7 @@ class BulletinStore:
         self._own_keys = {node_key, *former_keys}
         with _damage():
             self._connection = connect(path)
+            self._states = KeptStates(self._connection, self._documents)
             with closed_on_error(self._connection):
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
@@ -149,7 +150,7 @@ class BulletinStore:
             ConflictError `opt_out.act_not_open`.
         """
         opened = [(envelope, self._open(envelope)) for envelope in envelopes]
-        with _storage(), transaction(self._connection):
+        with self._writing():
             number = self.next_sequence()
             for envelope, document in opened:
                 if document.sequence != number:
@@ -160,7 +161,7 @@ class BulletinStore:
                 number = last_sequence_of(document) + 1
             said = {entry.said for _, document in opened for entry in entries_of(document)}
             if not known_open and not all(each.is_always_open for each in said):
-                states_of(self.entries())
+                self._states.current()
 
     def reach(self, envelopes: Sequence[Envelope]) -> int:
         """Return up to which sequence documents of this unit reach. Raises: as `give_way`."""
@@ -177,9 +178,10 @@ class BulletinStore:
             an act would have nothing to act on. Nothing changes in these cases.
         """
         after = self.confirmed_sequence()
-        with _storage(), transaction(self._connection):
+        with self._writing():
             own = [e for e in self.entries(after) if e.successor is None and e.repeats is None]
             self._connection.execute("DELETE FROM events WHERE sequence > ?", (after,))
+            self._states.forget()
             number = after + 1
             for envelope in known:
                 document = self._open(envelope)
@@ -191,7 +193,7 @@ class BulletinStore:
             left = [e for e in own if (e.pseudonym, e.said, e.received_us) not in there]
             for document in documents_of(self._unit, number, left):
                 self._insert(document.sequence, sign_record(document, key, self._realm))
-            states_of(self.entries())
+            self._states.current()
 
     def latest(self) -> AnyBulletin | None:
         """Return the bulletin that was applied last, or None."""
@@ -210,12 +212,12 @@ class BulletinStore:
         Raises: RollbackError `bulletin.rollback`; MismatchError `bulletin.set_mismatch`,
             `log.consistency_failed`. Nothing changes in these cases.
         """
-        with _storage(), transaction(self._connection):
+        with self._writing():
             self._verify_newer(bulletin)
             last = bulletin.last_sequence
             if not self.confirmed_sequence() <= last < self.next_sequence():
                 raise RollbackError("bulletin.rollback", "the bulletin leaves out opt-outs")
-            if set_digest_of(states_of(islice(self.entries(), last))) != bulletin.set_digest:
+            if set_digest_of(self._states.after(last)) != bulletin.set_digest:
                 raise MismatchError(
                     "bulletin.set_mismatch", "governance holds another set of opt-outs"
                 )
@@ -276,9 +278,8 @@ class BulletinStore:
             so is everybody without a current consent to it.
         Raises: ValueError for a purpose that is not in the contract.
         """
-        versions: set[int] = set()
         with snapshot(self._connection):  # both looks see the same events
-            states = states_of(_noting(versions, self.entries()))
+            states, versions = self._states.current(), self._states.key_versions
             if len(versions) > 1:
                 versions = set(live_versions(self.entries(), states))
         line, consents = purpose_line(contract.purposes, purpose) if purpose else (), None
@@ -303,19 +304,24 @@ class BulletinStore:
         )
 
     def _verify(self) -> None:
-        stored = self._connection.execute("SELECT sequence FROM events ORDER BY sequence")
-        number = 1
-        for document, (sequence,) in zip(self._documents(), stored, strict=True):
-            if not document.sequence == sequence == number:
-                raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
-            number = last_sequence_of(document) + 1
+        self._states.current()
         row = self._connection.execute("SELECT * FROM latest").fetchone()
         if row is None:
             return
         if row[-1] != _row_digest(row[1:-1]):
             raise TrustError("bulletin.corrupt", "the bulletin in force was altered")
-        if number <= row[-2]:
+        if self._states.last < row[-2]:
             raise TrustError("bulletin.corrupt", "the opt-out store lacks confirmed events")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write all of it or nothing."""
+        try:
+            with _storage(), transaction(self._connection):
+                yield
+        except BaseException:
+            self._states.forget()  # they may hold what was not written
+            raise
 
     def _insert(self, sequence: int, envelope: Envelope) -> None:
         self._connection.execute(
@@ -324,28 +330,35 @@ class BulletinStore:
 
     def _documents(self, after: int = 0) -> Iterator[OptOutEvent | OptOutBatch]:
         """Yield the documents with events after a sequence, in sequence."""
-        for envelope in self._stored(after):
+        number = None
+        for sequence, envelope in self._stored(after):
             document = self._open(envelope)
-            if last_sequence_of(document) > after:
+            is_next = sequence == number if number else sequence <= after + 1
+            if document.sequence != sequence or not is_next:
+                raise TrustError("bulletin.corrupt", "the opt-out store lacks events")
+            number = last_sequence_of(document) + 1
+            if number > after + 1:
                 yield document
 
     def _envelopes(self, after: int) -> list[Envelope]:
         return [
             envelope
-            for envelope in self._stored(after)
+            for _, envelope in self._stored(after)
             if last_sequence_of(self._open(envelope)) > after
         ]
 
-    def _stored(self, after: int) -> Iterator[Envelope]:
-        """Yield the documents after a sequence, and the one before it, which may reach beyond."""
+    def _stored(self, after: int) -> Iterator[tuple[int, Envelope]]:
+        """Yield the documents after a sequence with the numbers of their first events, and the one
+        before it, which may reach beyond.
+        """
         query = (
-            "SELECT envelope FROM events WHERE sequence >= "
+            "SELECT sequence, envelope FROM events WHERE sequence >= "
             "(SELECT COALESCE(MAX(sequence), 0) FROM events WHERE sequence <= ?) ORDER BY sequence"
         )
         with _damage():
             rows = self._connection.execute(query, (after + 1,))
-            for row in rows:
-                yield Envelope.from_bytes(bytes(row[0]))
+            for sequence, data in rows:
+                yield sequence, Envelope.from_bytes(bytes(data))
 
     def _row(self, query: str, *values: int) -> Any:
         with _storage():
@@ -357,13 +370,6 @@ class BulletinStore:
         if document.unit != self._unit:
             raise MismatchError("opt_out.other_unit", "the opt-out belongs to another unit")
         return document
-
-
-def _noting(versions: set[int], entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield the entries, and note under which keys they are."""
-    for entry in entries:
-        versions.add(entry.key_version)
-        yield entry
 
 
 def _row_digest(row: tuple[bytes, str, float, int]) -> str:

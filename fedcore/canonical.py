@@ -15,7 +15,8 @@ MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_LOCAL_BYTES = 1024 * 1024 * 1024
 _MAX_SAFE_INTEGER = 2**53 - 1
 # What a float of 2^53 and above looks like, which `parse` would refuse; hits in texts do no harm.
-_LONG_INTEGER = re.compile(rb"[:\[,]-?\d{16,}[,\]}]")
+# One pattern for each sign before it: what begins with one certain byte is found faster.
+_LONG_INTEGERS = tuple(re.compile(sign + rb"-?\d{16,}[,\]}]") for sign in (rb":", rb"\[", rb","))
 _WHOLE_LONG_INTEGER = re.compile(rb"-?\d{16,}")
 
 
@@ -35,7 +36,7 @@ def encode(value: Any) -> bytes:
             "the value has no canonical JSON form (finite numbers, integers below 2^53, text keys)",
             str(error),
         ) from error
-    if _LONG_INTEGER.search(data) or _WHOLE_LONG_INTEGER.fullmatch(data):
+    if any(long.search(data) for long in _LONG_INTEGERS) or _WHOLE_LONG_INTEGER.fullmatch(data):
         parse(data, MAX_LOCAL_BYTES)
     return data
 

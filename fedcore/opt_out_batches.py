@@ -9,7 +9,7 @@ import binascii
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import count, groupby, islice, repeat
+from itertools import compress, count, groupby, islice, repeat
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -21,6 +21,9 @@ from fedcore.optouts import (
     OptOutEvent,
     Reason,
     Said,
+    States,
+    advance,
+    advance_by_one,
     moment_of,
     refuse_other_acts,
 )
@@ -114,12 +117,29 @@ class OptOutBatch(Record):
 
     def entries(self) -> Iterator[Entry]:
         """Yield the events in sequence, each in a line."""
-        digits = _decoded("pseudonyms", self.pseudonyms).hex()
-        pseudonyms = (digits[at : at + _HEX] for at in range(0, len(digits), _HEX))
+        pseudonyms = self._pseudonyms()
         said = [part.said for part in self.said]
         places = map(said.__getitem__, _decoded("places", self.places))
         times = _times(_decoded("received", self.received))
         return map(Entry, pseudonyms, places, times, repeat(self.key_version))
+
+    def advance(self, states: States) -> None:
+        """Take the events into the states. Raises: as `fedcore.optouts.advance`."""
+        acts = {(part.purpose, part.ground): part.act for part in self.said}
+        if not all(
+            part.said.is_always_open and acts[part.purpose, part.ground] == part.act
+            for part in self.said
+        ):
+            advance(states, self.entries())
+            return
+        # Of customers who say the same, it plays no part who says it first.
+        pseudonyms, places = list(self._pseudonyms()), _decoded("places", self.places)
+        for place, part in enumerate(self.said):
+            advance_by_one(states, part.said, compress(pseudonyms, map(place.__eq__, places)))
+
+    def _pseudonyms(self) -> Iterator[str]:
+        digits = _decoded("pseudonyms", self.pseudonyms).hex()
+        return (digits[at : at + _HEX] for at in range(0, len(digits), _HEX))
 
     def event(self, sequence: int) -> OptOutEvent:
         """Return one event as a single one would be. Raises: ValueError for a number of none."""
@@ -225,6 +245,14 @@ def entries_of(document: OptOutEvent | OptOutBatch) -> Iterator[Entry]:
 def events_of(document: OptOutEvent | OptOutBatch) -> Iterator[OptOutEvent]:
     """Yield the events of a document in sequence, each as a single one would be."""
     return document.events() if isinstance(document, OptOutBatch) else iter((document,))
+
+
+def take(states: States, document: OptOutEvent | OptOutBatch) -> None:
+    """Take the events of a document into the states. Raises: as `fedcore.optouts.advance`."""
+    if isinstance(document, OptOutBatch):
+        document.advance(states)
+    else:
+        advance(states, (document.entry,))
 
 
 def last_sequence_of(document: OptOutEvent | OptOutBatch) -> int:

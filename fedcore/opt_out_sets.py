@@ -70,7 +70,11 @@ def _sorted_entries(classes: Classes) -> NDArray[np.uint8]:
         parts.append(np.hstack([pseudonyms, tags]))
     entries = np.vstack(parts)
     words = entries[:, :_PSEUDONYM_BYTES].copy().view(">u8").astype(np.uint64)
-    return entries[np.lexsort(words.T[::-1])]
+    order = np.argsort(words[:, 0], kind="stable")
+    alike = np.flatnonzero(np.diff(words[order, 0]) == 0)
+    if (words[order[alike]] != words[order[alike + 1]]).any():  # two pseudonyms begin alike
+        order = np.lexsort(words.T[::-1])
+    return entries[order]
 
 
 @lru_cache(maxsize=1024)

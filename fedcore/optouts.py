@@ -288,6 +288,15 @@ def advance(states: States, entries: Iterable[Entry]) -> None:
         group[pseudonym] = next_state(said, group.get(pseudonym), heir)
 
 
+def advance_by_one(states: States, said: Said, pseudonyms: Iterable[str]) -> None:
+    """Take in that many customers say one thing which is always open: as `advance` does, faster."""
+    group = states.setdefault((said.purpose, said.ground), {})
+    reached = dict.fromkeys(pseudonyms, next_state(said, None))
+    for pseudonym in group.keys() & reached.keys():
+        reached[pseudonym] = next_state(said, group[pseudonym])
+    group.update(reached)
+
+
 def live_versions(entries: Iterable[Entry], states: States) -> Mapping[int, int]:
     """Return the key versions that are needed still, each with how many objections and consents
     are known under it and were not re-issued.

@@ -169,6 +169,27 @@ def test_an_opt_out_covers_its_purpose_and_all_below_it(store, opt_out, contract
     assert out_of("analytics") == {pseudonym(3)}
 
 
+def test_who_is_left_out_is_right_whoever_wrote_since_and_whatever_was_refused(
+    path, store, opt_out, contract
+):
+    def out():
+        is_out = store.left_out(contract, "retention")
+        return [number for number in range(1, 6) if is_out(pseudonym(number))]
+
+    assert out() == []
+    store.add(opt_out(1))
+    assert out() == [1]
+    with opened(path) as other:
+        other.add(opt_out(2), opt_out(3, ground="art21_1"))
+    assert out() == [1, 2, 3]
+    act = opt_out(5, pseudonym=pseudonym(5), ground="art21_1", act="accepted")
+    refuses(store, "opt_out.act_not_open", ConflictError, store.add, opt_out(4), act)
+    assert out() == [1, 2, 3]
+    said = {"ground": "art21_1", "act": "rejected", "reason": "legal_claims"}
+    store.add(opt_out(4, pseudonym=pseudonym(3), **said))
+    assert out() == [1, 2]
+
+
 def test_opt_outs_are_gapless(store, opt_out):
     store.add(opt_out(1))
     for sequence in (1, 3):

@@ -1,6 +1,7 @@
 """Batches of opt-outs, the history in which they come back, and the digest of the set they make."""
 
 import base64
+import copy
 import hashlib
 import zlib
 from datetime import UTC, datetime
@@ -19,10 +20,21 @@ from fedcore.opt_out_batches import (
     entries_of,
     is_batch,
     open_document,
+    take,
 )
 from fedcore.opt_out_history import pack, unpack
 from fedcore.opt_out_sets import BUCKETS, bucket_digests, digest_of_buckets, set_digest_of
-from fedcore.optouts import EFFECTS, Entry, OptOutEvent, Said, microseconds, moment_of, states_of
+from fedcore.optouts import (
+    EFFECTS,
+    Entry,
+    OptOutEvent,
+    Said,
+    States,
+    advance,
+    microseconds,
+    moment_of,
+    states_of,
+)
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
 
@@ -98,6 +110,23 @@ FORGED = {
     "other base64": lambda j: j | {"places": j["places"][:-1] + "B="},
     "another field": lambda j: j | {"scope": "group"},
 }
+
+
+@settings(max_examples=60)
+@given(st.lists(ENTRIES, max_size=4))
+def test_a_document_leads_to_the_states_that_its_events_lead_to_one_by_one(batches):
+    states, expected = States(), States()
+    for entries in batches:
+        before = copy.deepcopy(expected)
+        try:
+            advance(expected, entries)
+        except ConflictError:
+            with pytest.raises(ConflictError):
+                take(states, batch_of("north", 1, 1, entries))
+            states, expected = copy.deepcopy(before), before
+        else:
+            take(states, batch_of("north", 1, 1, entries))
+        assert states == expected
 
 
 @pytest.mark.parametrize("case", FORGED)
