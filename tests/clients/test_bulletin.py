@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -172,22 +173,30 @@ def test_an_opt_out_covers_its_purpose_and_all_below_it(store, opt_out, contract
 def test_who_is_left_out_is_right_whoever_wrote_since_and_whatever_was_refused(
     path, store, opt_out, contract
 ):
+    says = partial(opt_out, purpose="marketing")
+
     def out():
-        is_out = store.left_out(contract, "retention")
+        is_out = store.left_out(contract, "marketing")
         return [number for number in range(1, 6) if is_out(pseudonym(number))]
 
     assert out() == []
-    store.add(opt_out(1))
+    store.add(says(1))
     assert out() == [1]
     with opened(path) as other:
-        other.add(opt_out(2), opt_out(3, ground="art21_1"))
+        other.add(says(2), says(3, ground="art21_1"))
     assert out() == [1, 2, 3]
-    act = opt_out(5, pseudonym=pseudonym(5), ground="art21_1", act="accepted")
-    refuses(store, "opt_out.act_not_open", ConflictError, store.add, opt_out(4), act)
+    act = says(5, pseudonym=pseudonym(5), ground="art21_1", act="upheld")
+    refuses(store, "opt_out.act_not_open", ConflictError, store.add, says(4), act)
     assert out() == [1, 2, 3]
     said = {"ground": "art21_1", "act": "rejected", "reason": "legal_claims"}
-    store.add(opt_out(4, pseudonym=pseudonym(3), **said))
+    store.add(says(4, pseudonym=pseudonym(3), **said))
     assert out() == [1, 2]
+    with opened(path) as other:
+        other.give_way([says(1, pseudonym=pseudonym(5))], NODE)
+    assert out() == [1, 2, 5]
+    with opened(path) as other:
+        other.give_way([says(1, pseudonym=pseudonym(4))], NODE)
+    assert out() == [1, 2, 4, 5]
 
 
 def test_opt_outs_are_gapless(store, opt_out):
@@ -511,6 +520,8 @@ def filled(path, opt_out, bulletin_of):
         "UPDATE events SET sequence = 9 WHERE sequence = 6",
         "DELETE FROM events WHERE sequence = 4",
         "UPDATE events SET envelope = (SELECT envelope FROM events WHERE sequence = 1)",
+        "UPDATE events SET envelope = (SELECT envelope FROM events WHERE sequence = 4) "
+        "WHERE sequence = 6",
         "UPDATE events SET envelope = x'00' WHERE sequence = 2",
         "UPDATE events SET envelope = 7 WHERE sequence = 2",
         "UPDATE latest SET boot_s = 9e9",

@@ -112,8 +112,20 @@ FORGED = {
 }
 
 
-@settings(max_examples=60)
-@given(st.lists(ENTRIES, max_size=4))
+# Few customers and kinds, so that one follows another.
+_ACTS = {"art21_1": (None, "upheld"), "art7_3": (None, "consented")}
+FOLLOWING = st.builds(
+    lambda customer, ground, is_act: entry(
+        customer, Said("marketing", "web", ground, _ACTS[ground][is_act])
+    ),
+    st.integers(0, 1),
+    st.sampled_from(sorted(_ACTS)),
+    st.booleans(),
+)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.one_of(st.lists(FOLLOWING, min_size=1, max_size=6), ENTRIES), max_size=8))
 def test_a_document_leads_to_the_states_that_its_events_lead_to_one_by_one(batches):
     states, expected = States(), States()
     for entries in batches:
