@@ -83,7 +83,7 @@ class BulletinStore:
         self._own_keys = {node_key, *former_keys}
         with _damage():
             self._connection = connect(path)
-            self._states = KeptStates(self._connection, self._documents)
+            self._states = KeptStates(self._data_version, self._documents)
             with closed_on_error(self._connection):
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
@@ -359,6 +359,9 @@ class BulletinStore:
             rows = self._connection.execute(query, (after + 1,))
             for sequence, data in rows:
                 yield sequence, Envelope.from_bytes(bytes(data))
+
+    def _data_version(self) -> int:
+        return int(self._row("PRAGMA data_version")[0])
 
     def _row(self, query: str, *values: int) -> Any:
         with _storage():

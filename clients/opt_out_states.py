@@ -1,6 +1,5 @@
 """The states that a store's events lead to, worked out once for as long as nobody else writes."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -16,14 +15,14 @@ class KeptStates:
     To be asked in a transaction.
     Guarantees: they are those of the events that the transaction sees, if whoever writes through
         this connection calls `forget` when events were deleted or a transaction failed. What other
-        processes write is noticed by SQLite's number of it.
+        processes write is noticed by SQLite's number of it, `PRAGMA data_version`.
     Attributes: `last` is the number of the last event, `key_versions` are those of the keys under
         which the events are.
     """
 
-    def __init__(self, connection: sqlite3.Connection, documents: Documents) -> None:
-        """Take a store's connection, and what yields its documents after an event's number."""
-        self._connection, self._documents = connection, documents
+    def __init__(self, data_version: Callable[[], int], documents: Documents) -> None:
+        """Take what returns SQLite's number, and what yields documents after an event's number."""
+        self._number_now, self._documents = data_version, documents
         self.forget()
 
     def forget(self) -> None:
@@ -36,7 +35,7 @@ class KeptStates:
 
         Raises: ConflictError `opt_out.act_not_open`.
         """
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        version = self._number_now()
         if version != self._data_version:
             self.forget()
             self._data_version = version

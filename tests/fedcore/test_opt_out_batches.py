@@ -7,7 +7,7 @@ import zlib
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedcore import canonical, opt_out_history
@@ -112,6 +112,7 @@ FORGED = {
 }
 
 
+CONSENT = Said("marketing", "web", "art7_3", "consented")
 # Few customers and kinds, so that one follows another.
 _ACTS = {"art21_1": (None, "upheld"), "art7_3": (None, "consented")}
 FOLLOWING = st.builds(
@@ -126,6 +127,7 @@ FOLLOWING = st.builds(
 
 @settings(max_examples=80)
 @given(st.lists(st.one_of(st.lists(FOLLOWING, min_size=1, max_size=6), ENTRIES), max_size=8))
+@example([[entry(0, CONSENT), entry(0, CONSENT._replace(act=None)), entry(0, CONSENT)]])
 def test_a_document_leads_to_the_states_that_its_events_lead_to_one_by_one(batches):
     states, expected = States(), States()
     for entries in batches:
