@@ -15,6 +15,7 @@ from clients.padding import PaddedRows, PaddedTargets, mean_of_rows
 from clients.sources import Source
 from clients.training import take_step, train_locally, with_nobody
 from fedcore.contracts import RowsRule
+from fedcore.errors import InvalidRecordError
 from fedcore.plans import Algorithm, ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping, PerExample, Terms
@@ -261,6 +262,22 @@ def test_no_shape_and_no_last_bit_says_how_many_rows_others_have(plan_of, monkey
         trained(plan, weights, alone, public_n=200)
         assert np.array_equal(seen[0][0], together[place])
     assert shapes == {(128, 8, INPUTS)}
+
+
+def test_a_machine_that_rounds_by_how_many_customers_there_are_is_refused(plan_of, monkeypatch):
+    class Counting(BookKeeping):
+        """Norms are found for the customers without the padding: nobody may notice."""
+
+        def parts(self):
+            found = super().parts()
+            return found * (1 + 2.0**-50 * len(found))
+
+    plan, some = plan_of("mlp"), customers([2, 5], most=8)
+    trained(plan, weights_of(plan), some)
+    monkeypatch.setattr(engines, "BookKeeping", Counting)
+    with pytest.raises(InvalidRecordError) as error:
+        trained(plan, weights_of(plan), some)
+    assert error.value.code == "privacy.examples_mixed"
 
 
 def test_a_unit_without_customers_answers_with_noise_like_any_other(plan_of):
