@@ -18,12 +18,7 @@ from simulations.clock import ManualClock
 from simulations.federation import Federation, Terms, Unit, UnitSetup
 from simulations.noise import SeededNoise
 from simulations.paperwork import make_dpia, make_plan
-from simulations.population import (
-    Population,
-    export_telco,
-    identifiers_of,
-    load_population,
-)
+from simulations.population import Population, customers_of, export_telco, load_population
 from simulations.scenario import Scenario
 from simulations.scoring import Baselines, HeldOut, baselines
 
@@ -167,7 +162,7 @@ class Experiment:
 
     def _customers_of(self, unit: Unit) -> list[str]:
         column = self._scenario.contract.subject.column
-        return sorted(identifiers_of(unit.setup.rows, column).unique())
+        return customers_of(unit.setup.rows, column)
 
     def _connect(self, federation: Federation, next_round: int) -> None:
         federation.grid.down = {

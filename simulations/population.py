@@ -76,8 +76,12 @@ def telco_units(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(unit.alias(UNIT))
 
 
-def identifiers_of(rows: pl.DataFrame, column: str) -> pl.Series:
-    """Return whose each row is, as the nodes tell customers apart."""
+def customers_of(rows: pl.DataFrame, column: str) -> list[str]:
+    """Return the identifiers of customers, each once, as the nodes tell them apart; sorted."""
+    return sorted(_whose(rows, column).unique())
+
+
+def _whose(rows: pl.DataFrame, column: str) -> pl.Series:
     return pl.Series([normalise(cell or "") for cell in rows[column]], dtype=pl.String)
 
 
@@ -110,7 +114,7 @@ def load_population(
     if customer is None:
         train, test = _split(labels, seed, test_share)
         return Population(train=frame[train], test=frame[test])
-    rows = pl.DataFrame({"customer": identifiers_of(frame, customer), "label": labels})
+    rows = pl.DataFrame({"customer": _whose(frame, customer), "label": labels})
     customers = rows.group_by("customer").max().sort("customer")
     _, test = _split(customers["label"], seed, test_share)
     is_test = rows["customer"].is_in(customers["customer"][test].to_list())

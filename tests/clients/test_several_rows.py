@@ -1,5 +1,6 @@
 """Several rows of one customer: which of them count, and that nobody else's have a say in it."""
 
+import hashlib
 import hmac
 from dataclasses import replace
 from datetime import date, timedelta
@@ -109,6 +110,15 @@ def test_rows_of_one_day_and_rows_without_an_order_are_drawn_by_what_they_say(re
         assert {tenure for found in drawn[rule] for tenure in found} == set(range(6))
         assert len(drawn[rule]) > 10
     assert drawn["newest/1"] == drawn["drawn/1"]
+
+
+def test_the_rule_of_drawn_rows_can_be_followed_by_hand(read):
+    """A vector: whoever changes what it gives has made another rule, which needs another name."""
+    rows = [row("a ", tenure, tenure, charges="") for tenure in range(40, 46)]
+    lists = [f'["A", 1.0, {tenure}.0, null, "basic", "male"]' for tenure in range(40, 46)]
+    drawn = sorted(range(6), key=lambda place: hashlib.sha256(lists[place].encode()).digest())
+    expected = [40 + place for place in drawn[:MOST]]
+    assert tenures(read(rows, "drawn/1")) == expected == [44, 40, 45]
 
 
 def test_equal_rows_stay_as_many_as_they_are(read):

@@ -13,7 +13,7 @@ from fedcore.weights import decode_weights, encode_weights
 from simulations.experiment import Experiment, load_customers
 from simulations.generated_rows import generate_rows
 from simulations.paperwork import make_plan
-from simulations.population import identifiers_of, load_population
+from simulations.population import customers_of, load_population
 from simulations.scenario import load_scenario
 from simulations.scoring import HeldOut, baselines, encoded
 
@@ -66,15 +66,14 @@ def test_the_same_table_is_refused_under_a_contract_of_one_row(contact_file, tmp
 
 def test_all_rows_of_a_customer_are_in_one_part_of_the_split(scenario, contact_file, tmp_path):
     population = load_customers(scenario, tmp_path / "rows")
-    parts = [set(identifiers_of(part, "id")) for part in (population.train, population.test)]
-    assert parts[0] & parts[1] == set()
-    assert [len(part) for part in parts] == [192, 48]
+    train, test = (customers_of(part, "id") for part in (population.train, population.test))
+    assert sorted(train + test) == sorted(f"K{number}" for number in range(240))
+    assert (len(train), len(test)) == (192, 48)
     rows = population.train.height + population.test.height
     assert rows == len(contacts())
     table = contact_file.with_name("customers.csv")
     by_row = load_population(table, ("left", "branch"), scenario.seed, 0.2)
-    split = [set(identifiers_of(part, "id")) for part in (by_row.train, by_row.test)]
-    assert split[0] & split[1] != set()
+    assert set(customers_of(by_row.train, "id")) & set(customers_of(by_row.test, "id"))
 
 
 def test_customers_too_few_to_split_are_refused_however_many_rows_they_have(tmp_path):
