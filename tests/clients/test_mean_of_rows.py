@@ -93,11 +93,11 @@ def clipped_mean_gradients(plan, weights, examples, weight):
     for count in examples.counts:
         rows = []
         for place in range(first, first + count):
-            module.zero_grad()
             output = module(torch.from_numpy(examples.features[place : place + 1])).squeeze(1)
-            loss(output, torch.from_numpy(examples.labels[place : place + 1])).backward()
-            gradients = {name: p.grad.numpy().copy() for name, p in module.named_parameters()}
-            rows.append(flat(gradients))
+            of_row = loss(output, torch.from_numpy(examples.labels[place : place + 1]))
+            names, parameters = zip(*module.named_parameters(), strict=True)
+            gradients = torch.autograd.grad(of_row, parameters)
+            rows.append(flat({n: g.numpy() for n, g in zip(names, gradients, strict=True)}))
         mean = np.mean(rows, axis=0)
         found.append(mean * min(1.0, clip * (1 - 2.0**-20) / np.linalg.norm(mean)))
         first += count

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients.data import Inputs, check_source, load_examples, refuse_faults
+from clients.data import Inputs, Reading, check_source, load_examples, refuse_faults
 from clients.quality.report import examine
 from clients.sources import Source
 from fedcore.contracts import Contract, DayRule, RowsRule
@@ -38,11 +38,11 @@ def row(customer, tenure=5, age=1, **cells):
 @pytest.fixture(scope="module")
 def contracts(contract):
     """By rule, the contract with days and at most three rows of a customer; `none` says of one."""
-    rules = {rule: RowsRule(most=MOST, rule=rule) for rule in RULES} | {"none": None}
+    rules = {rule: RowsRule.model_validate({"most": MOST, "rule": rule}) for rule in RULES}
     day = DayRule(column=DAY, rule="iso-day/1")
     return {
         name: Contract(**{**dict(contract), "row_day": day, "rows_per_customer": rule})
-        for name, rule in rules.items()
+        for name, rule in {**rules, "none": None}.items()
     }
 
 
@@ -101,7 +101,7 @@ def test_of_more_rows_the_newest_count_whatever_their_places_in_the_file(read):
 
 def test_rows_of_one_day_and_rows_without_an_order_are_drawn_by_what_they_say(read):
     """No place in the file, no label and no value comes first: every row counts for somebody."""
-    drawn = {rule: set() for rule in RULES}
+    drawn = {}
     for rule in RULES:
         rows = [row(f"C{number}", tenure) for number in range(40) for tenure in range(6)]
         taken = tenures(read(rows, rule))
@@ -177,22 +177,21 @@ def test_the_operator_hears_how_many_customers_have_more_rows_than_count(
     rows = [row("A", tenure) for tenure in range(5)] + [row("B", tenure) for tenure in range(3)]
     assert (faults_of(rows).crowded, faults_of(rows[1:]).crowded) == (1, 1)
     assert faults_of(rows[2:]).crowded == faults_of(rows[:1], "none").crowded == 0
-    found = {}
+    found, without_a = {}, pseudonymiser.pseudonym("A")
     for rule in ("newest/1", "none"):
-        under, reports = contracts[rule], []
-
-        def watch(reading, under=under, reports=reports):
-            gone = pseudonymiser.pseudonym("A")
-            reports += [examine(reading, under, who) for who in (nobody, lambda *n: gone in n)]
-
-        check_source(Source(written(rows, COLUMNS)), under, pseudonymiser, TODAY, watch)
+        seen: list[Reading] = []
+        source = Source(written(rows, COLUMNS))
+        check_source(source, contracts[rule], pseudonymiser, TODAY, seen.append)
+        made = [
+            examine(seen[0], contracts[rule], who) for who in (nobody, lambda *n: without_a in n)
+        ]
         found[rule] = [
             [
                 (one["code"], one["rows"], one["measures"])
-                for one in made["findings"]
+                for one in report["findings"]
                 if one["code"].startswith("customer.")
             ]
-            for made in reports
+            for report in made
         ]
     assert found["newest/1"] == [[("customer.crowded", 5, {"customers": 1})], []]
     doubled = ("customer.doubled", 8, {"rule": "one customer has several rows"})
