@@ -1,17 +1,18 @@
 """The only reader of raw customer rows: contract, retention, opt-outs and duplicates are applied
 here, once.
 
-Guarantees: one Example for each customer; no excluded customer is ever yielded; a row past
-    retention is as if it were not there; a faulty row drops its customer and is counted locally,
-    and never changes what the others yield; the order of Examples is that of the customers'
-    identifiers, so that it does not depend on the file's.
+Guarantees: one Example for each customer, also where the contract lets a customer have several
+    rows; no excluded customer is ever yielded; a row past retention is as if it were not there; a
+    faulty row drops its customer and is counted locally, and never changes what the others yield;
+    the order of Examples is that of the customers' identifiers, so that it does not depend on the
+    file's.
 """
 
 import hashlib
 import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
@@ -19,11 +20,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from clients.customer_rows import CUSTOMER, DAY, rows_of_crowded, take_rows, whole_customers
 from clients.features import encode
 from clients.pseudonyms import Pseudonymiser, normalise
 from clients.row_days import split_by_age
 from clients.sources import Rows, Source, load_rows
-from fedcore.contracts import Contract, ContractField
+from fedcore.contracts import Contract, ContractField, RowsRule
 from fedcore.errors import DataError
 from fedcore.plans import Feature
 
@@ -37,12 +39,13 @@ _DECIMAL = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$|^[+-]?\d+[.,]\d+$"
 
 @dataclass(frozen=True)
 class Faults:
-    """How many rows break which rule in which column, and how many are past retention, which is no
-    fault. Stays on the node.
+    """How many rows break which rule in which column; and, which are no faults, how many rows are
+    past retention and how many customers have more rows than count. Stays on the node.
     """
 
     counts: tuple[tuple[str, str, int], ...]
     past_retention: int = 0
+    crowded: int = 0
 
     def sentence(self) -> str:
         """Return columns, rules and counts, never values."""
@@ -117,14 +120,29 @@ class Reading:
 
 @dataclass(frozen=True, repr=False)
 class Examples:
-    """What a model may learn from: features (n, d), labels (n,), and a commitment to both.
+    """What a model may learn from: features (rows, d), labels (rows,), and a commitment to them.
 
-    `identifiers` are the customers', in the same order, for the unit's own record of readings.
+    Attributes:
+        identifiers: the customers', in the same order, for the unit's own record of readings.
+        counts: how many rows each customer has, beside each other; None where all have one.
+        most: the contract's most rows of a customer.
     """
 
     features: NDArray[np.float64]
     labels: NDArray[np.float64]
     identifiers: tuple[str, ...] = ()
+    counts: NDArray[np.int64] | None = None
+    most: int = 1
+
+    @property
+    def customers(self) -> int:
+        """How many there are: each is one Example, and is sampled and clipped as one."""
+        return len(self.labels if self.counts is None else self.counts)
+
+    @property
+    def shares(self) -> NDArray[np.float64] | None:
+        """What each row counts in its customer's mean, shape (rows,); None where all have one."""
+        return None if self.counts is None else np.repeat(1.0 / self.counts, self.counts)
 
     def commitment(self) -> tuple[str, bytes]:
         """Return an HMAC-SHA256 of the examples and its fresh 256-bit key, which stays at the unit.
@@ -133,7 +151,8 @@ class Examples:
         """
         key = os.urandom(32)
         mac = hmac.new(key, digestmod=hashlib.sha256)
-        for part in (self.features, self.labels):
+        counts = () if self.counts is None else (self.counts,)
+        for part in (self.features, self.labels, *counts):
             mac.update(repr(part.shape).encode())
             mac.update(part.tobytes())
         return mac.hexdigest(), key
@@ -158,7 +177,8 @@ def check_source(
     """
     reading = _read(source, contract, pseudonymiser, today)
     watch(reading)
-    faults = reading.faults()
+    crowded = len(rows_of_crowded(reading.subject, contract))
+    faults = replace(reading.faults(), crowded=crowded)
     if reading.label.is_empty() and not faults.counts:
         within = " within retention" if faults.past_retention else ""
         raise DataError("data.empty", f"the source {source.name} has no rows{within}")
@@ -185,15 +205,38 @@ def load_examples(
     """
     source.mapping.verify_has(inputs.fields)
     reading = _read(source, contract, pseudonymiser, today)
+    usable = reading.sound() & reading.kept(is_excluded)
+    if contract.rows_per_customer is not None:
+        return _examples_of_several(reading, contract, contract.rows_per_customer, inputs, usable)
     identifiers = reading.rows.frame[contract.subject.column]
     named = {_IDENTIFIER: identifiers, _ORDER: identifiers.str.to_uppercase()}
     table = pl.DataFrame({**named, _LABEL: reading.label, **reading.cells})
-    rows = table.filter(reading.sound() & reading.kept(is_excluded)).sort(_ORDER)
-    labels = rows[_LABEL].to_numpy().astype(np.float64)
+    rows = table.filter(usable).sort(_ORDER)
     return Examples(
         features=encode(rows, inputs.features, contract, inputs.absent),
-        labels=labels,
+        labels=rows[_LABEL].to_numpy().astype(np.float64),
         identifiers=tuple(rows[_IDENTIFIER]),
+    )
+
+
+def _examples_of_several(
+    reading: Reading, contract: Contract, rule: RowsRule, inputs: Inputs, usable: pl.Series
+) -> Examples:
+    """Return the Examples of customers all of whose rows are usable."""
+    frame = reading.rows.frame
+    named = {CUSTOMER: [normalise(cell or "") for cell in frame[contract.subject.column]]}
+    if contract.row_day is not None:
+        named[DAY] = frame[contract.row_day.column].str.slice(0, 10).to_list()
+    table = pl.DataFrame({**named, _LABEL: reading.label, **reading.cells})
+    content = [_LABEL, *(name for name in reading.cells if name not in inputs.absent)]
+    whole = table.filter(whole_customers(reading.subject, usable))
+    rows, counts = take_rows(whole, rule, content)
+    return Examples(
+        features=encode(rows, inputs.features, contract, inputs.absent),
+        labels=rows[_LABEL].to_numpy().astype(np.float64),
+        identifiers=tuple(rows[CUSTOMER].unique(maintain_order=True)),
+        counts=counts,
+        most=rule.most,
     )
 
 
@@ -266,11 +309,10 @@ def refuse_faults(faults: Faults) -> None:
         return
     rules = {rule for _, rule, _ in faults.counts}
     code = "data.duplicate_subject" if rules == {_DUPLICATE} else "data.contract_broken"
-    raise DataError(
-        code,
-        f"the source breaks the contract: {faults.sentence()}. Mend the source, or set "
-        "faulty_rows = 'drop' to leave these customers out",
-    )
+    way_out = "Mend the source, or set faulty_rows = 'drop' to leave these customers out"
+    if code == "data.duplicate_subject":
+        way_out += "; where customers do have several rows, the contract says `rows_per_customer`"
+    raise DataError(code, f"the source breaks the contract: {faults.sentence()}. {way_out}")
 
 
 def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser, today: date) -> Reading:
@@ -289,6 +331,8 @@ def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser, toda
     broken[contract.label.name, "not one of the two labels"] = unknown
     identifiers = frame[contract.subject.column]
     subject, rules = _subjects(identifiers, pseudonymiser)
+    if contract.rows_per_customer is not None:
+        del rules[_DUPLICATE]
     former = [pseudonymiser.former(cell) if normalise(cell or "") else () for cell in identifiers]
     broken |= {(contract.subject.column, rule): found for rule, found in rules.items()}
     return Reading(Rows(frame, rows.malformed), cells, label, subject, former, broken, past)

@@ -235,6 +235,7 @@ class _Asked:
             "contract_version": contract.version,
             "horizon_days": contract.label.horizon_days,
             "retention_days": contract.retention_days,
+            "rows_per_customer": rule.most if (rule := contract.rows_per_customer) else 1,
             "dpia": permit.dpia,
             "dpia_decision": permit.dpia_decision,
             "permitted_from": permit.not_before.isoformat(),

@@ -3,7 +3,8 @@
 Guarantees: what is returned depends on customers only through clipped sums with Gaussian noise,
     one for each local step, an empty batch included; rate, number of steps and divisor are
     constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
-    one round to the next; a proximal term sees weights only. With one noise stream and full
+    one round to the next; a proximal term sees weights only. A customer's loss is the mean over
+    the customer's rows, and is clipped as one. With one noise stream and full
     batches, removing one customer moves a single step's update by at most
     learning rate * clip / (rate * public_n). A customer's gradient is the same to the last bit
     whoever else is in the sample: a matrix product rounds a row differently in a batch of another
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.data import Examples
+from clients.padding import ByCustomer, PaddedRows, PaddedTargets, mean_of_rows
 from fedcore.plans import Adam, Momentum, TrainingPlan
 from fedcore.privacy.engines import (
     Engine,
@@ -44,6 +46,7 @@ log = structlog.get_logger("fedpact.node")
 # modes that keep rows equal the other one, which every processor has, takes three times as long.
 _HAS_AVX2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 os.environ["MKL_CBWR"] = "AVX2" if _HAS_AVX2 else "COMPATIBLE"
+_MULTIPLE = 16
 
 
 def train_locally(
@@ -61,23 +64,22 @@ def train_locally(
         machine that rounds a row by its place in a batch.
     """
     noise, sampling = streams
-    inputs = examples.features.shape[1]
+    inputs, most = examples.features.shape[1], examples.most
     module = task.build(plan.model, inputs)
     load_into(module, weights)
     engine = engine_for(module, _terms(plan, public_n, noise))
-    rows = batch_rows(plan.privacy.sampling_rate * public_n, engine.max_rows)
-    row = torch.sin(torch.arange(1, inputs + 1, dtype=torch.float64))
-    require_separate_examples(partial(task.build, plan.model, inputs), row, rows)
+    expected = plan.privacy.sampling_rate * public_n
+    rows = batch_rows(expected, max(_MULTIPLE, engine.max_rows // most))
+    row = torch.sin(torch.arange(1, most * inputs + 1, dtype=torch.float64))
+    one = row if examples.counts is None else row.view(most, inputs)
+    require_separate_examples(partial(task.build, plan.model, inputs), one, rows)
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
-    losses = _weighted(task, plan.algorithm.positive_weight)
-    count = len(examples.labels)
-    features, labels = (
-        with_nobody(torch.from_numpy(values)) for values in (examples.features, examples.labels)
-    )
+    losses = _losses(task, plan.algorithm.positive_weight, examples)
+    data = _by_customer(examples)
     for _ in range(plan.privacy.local_steps):
-        picked = poisson_sample(count, plan.privacy.sampling_rate, sampling)
-        take_step(engine, losses, (features, labels), picked, rows)
+        picked = poisson_sample(examples.customers, plan.privacy.sampling_rate, sampling)
+        take_step(engine, losses, data, picked, rows)
     after = {name: value.detach().numpy() for name, value in module.named_parameters()}
     return {name: after[name] - weights[name] for name in weights}
 
@@ -85,14 +87,14 @@ def train_locally(
 def take_step(
     engine: Engine,
     losses: Callable[[Tensor, Tensor], Tensor],
-    data: tuple[Tensor, Tensor],
+    data: tuple[ByCustomer, ByCustomer],
     picked: Tensor,
     rows: int,
 ) -> None:
-    """Take one step with the picked examples, in batches of so many rows; none is a batch as well.
+    """Take one step with the picked examples, in batches of so many; none is a batch as well.
 
-    Args: `losses` gives one loss for each row of outputs and labels; `data` are features and labels
-        `with_nobody`.
+    Args: `losses` gives one loss for each example of outputs and labels; `data` are features and
+        labels, and nobody's at the end: tensors `with_nobody`, or padded ones.
     """
     features, labels = data
     nobody = len(labels) - 1
@@ -113,14 +115,35 @@ def with_nobody(values: Tensor) -> Tensor:
     return torch.cat([values, values.new_zeros((1, *values.shape[1:]))])
 
 
+def _by_customer(examples: Examples) -> tuple[ByCustomer, ByCustomer]:
+    features, labels = (
+        with_nobody(torch.from_numpy(values)) for values in (examples.features, examples.labels)
+    )
+    if examples.counts is None:
+        return features, labels
+    counts = with_nobody(torch.from_numpy(examples.counts))
+    return (
+        PaddedRows(features, counts, examples.most),
+        PaddedTargets(labels, counts, examples.most),
+    )
+
+
 def batch_rows(expected: float, most: int) -> int:
-    """Return the rows of every batch, of samples that have so many examples on average.
+    """Return the examples of every batch, of samples that have so many on average.
 
     A public number, so that a batch's shape says nothing: a multiple of 16, at most `most`, of
     which the fewest that most samples fit into waste little.
     """
     likely = expected + 2 * math.sqrt(expected)
-    return 16 * math.ceil(likely / math.ceil(likely / most) / 16)
+    return _MULTIPLE * math.ceil(likely / math.ceil(likely / most) / _MULTIPLE)
+
+
+def _losses(
+    task: Task, weight: float | None, examples: Examples
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the losses of customers: of several rows each, their mean."""
+    of_rows = _weighted(task, weight)
+    return of_rows if examples.counts is None else mean_of_rows(of_rows)
 
 
 def _weighted(task: Task, weight: float | None) -> Callable[[Tensor, Tensor], Tensor]:

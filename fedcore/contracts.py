@@ -49,7 +49,7 @@ class SubjectRule(Part):
 
 class Table(Part):
     """What the one table of customers is called, and what it holds; its key is the subject's
-    column: one row for each customer.
+    column: one row for each customer, unless the contract says `rows_per_customer`.
     """
 
     name: Text
@@ -155,13 +155,27 @@ class DayRule(Part):
     rule: Literal["iso-day/1"]
 
 
+class RowsRule(Part):
+    """How many rows of a customer count, and of more which: they become one Example, by their mean.
+
+    `newest/1`: those with the latest days by `row_day`, and of one day as `drawn/1` has it.
+    `drawn/1`: those with the least SHA-256 of the identifier with the row's label and fields, which
+    is to say any, and always the same ones. Neither looks at where a row stands, or at others'.
+    """
+
+    most: Annotated[int, Field(ge=2, le=64)]
+    rule: Literal["newest/1", "drawn/1"]
+
+
 class Contract(Record):
     """What every unit's rows look like. All constants come from public sources, never from rows.
 
     Guarantees: field names are unique; the purposes form a forest (known parents, no cycle); the
-        label, the subject and the day column are no fields.
+        label, the subject and the day column are no fields; rows are taken by their days only
+        where they have some.
     With `row_day` a row that is more than `retention_days` old is read by no node; without it the
-    unit itself keeps its source within them.
+    unit itself keeps its source within them. Without `rows_per_customer` a customer has one row,
+    and a second one is a fault.
     """
 
     schema_name: Literal["contract/1"] = Field(default="contract/1", alias="schema")
@@ -176,6 +190,7 @@ class Contract(Record):
     purposes: Annotated[tuple[Purpose, ...], Field(min_length=1, max_length=500)]
     retention_days: Annotated[int, Field(ge=1, le=36600)]
     row_day: DayRule | None = None
+    rows_per_customer: RowsRule | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -185,6 +200,9 @@ class Contract(Record):
             raise ValueError("a column is named twice among fields, label, subject and day")
         for purpose in self.purposes:
             purpose_line(self.purposes, purpose.id)
+        rows = self.rows_per_customer
+        if rows is not None and rows.rule == "newest/1" and self.row_day is None:
+            raise ValueError("rows_per_customer: newest/1 needs row_day; or say drawn/1")
         return self
 
     @property

@@ -18,7 +18,7 @@ from simulations.clock import ManualClock
 from simulations.federation import Federation, Terms, Unit, UnitSetup
 from simulations.noise import SeededNoise
 from simulations.paperwork import make_dpia, make_plan
-from simulations.population import Population, export_telco, load_population
+from simulations.population import Population, customers_of, export_telco, load_population
 from simulations.scenario import Scenario
 from simulations.scoring import Baselines, HeldOut, baselines
 
@@ -149,19 +149,20 @@ class Experiment:
         for unit in world.federation.units.values():
             if unit_opt_outs(unit):
                 with unit.node() as node:
-                    kept = len(node.examples(world.plan).labels)
-                self._left_out[unit.name][round_] = unit.setup.rows.height - kept
+                    kept = node.examples(world.plan).customers
+                self._left_out[unit.name][round_] = len(self._customers_of(unit)) - kept
 
     def _take_opt_outs(self, federation: Federation, after_round: int) -> None:
         for wish in self._scenario.opt_outs:
             if wish.after_round == after_round:
                 unit = federation.units[wish.unit]
                 taken = len(unit_opt_outs(unit))
-                customers = sorted(
-                    unit.setup.rows[self._scenario.contract.subject.column].to_list()
-                )
-                for customer in customers[taken : taken + wish.customers]:
+                for customer in self._customers_of(unit)[taken : taken + wish.customers]:
                     unit.opt_out(customer, wish.purpose)
+
+    def _customers_of(self, unit: Unit) -> list[str]:
+        column = self._scenario.contract.subject.column
+        return customers_of(unit.setup.rows, column)
 
     def _connect(self, federation: Federation, next_round: int) -> None:
         federation.grid.down = {
@@ -214,9 +215,10 @@ def load_customers(scenario: Scenario, root: Path) -> Population:
     if scenario.data == "telco":
         source = root / "telco.csv"
         export_telco(source)
-    label = scenario.contract.label.name
-    columns = (label, scenario.unit_column)
-    population = load_population(source, columns, scenario.seed, scenario.test_share)
+    contract = scenario.contract
+    columns = (contract.label.name, scenario.unit_column)
+    customer = contract.subject.column if contract.rows_per_customer else None
+    population = load_population(source, columns, scenario.seed, scenario.test_share, customer)
     named, found = {unit.unit for unit in scenario.units}, set(population.units)
     if named != found:
         raise InvalidRecordError(

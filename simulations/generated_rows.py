@@ -14,12 +14,15 @@ _POSITIVE_SHARE = 0.3
 def generate_rows(contract: Contract, unit: str, count: int, seed: int) -> pl.DataFrame:
     """Return `count` sound rows of a unit as text cells, the same ones for the same seed.
 
+    Where the contract lets a customer have several rows, each has two, and the last may have one.
     Each number is uniform between its public bounds, each category as likely as the others, the
     label depends on nothing, and a row's day, where the contract has one, is today: what a
     rehearsal or a test needs, and nothing to learn from.
     """
     draw = np.random.default_rng([seed, *unit.encode()])
-    columns = {contract.subject.column: [f"{unit}-{number:06d}" for number in range(count)]}
+    each = 1 if contract.rows_per_customer is None else 2
+    customers = [f"{unit}-{number // each:06d}" for number in range(count)]
+    columns = {contract.subject.column: customers}
     columns |= {field.name: _cells(field, draw, count) for field in contract.fields}
     label = contract.label
     leaves = draw.uniform(size=count) < _POSITIVE_SHARE

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 from sklearn.model_selection import train_test_split
 
+from clients.pseudonyms import normalise
 from fedcore.errors import DataError, InvalidRecordError
 
 # The data package's licence asks that no product module imports it: it runs in a process of its
@@ -75,13 +76,28 @@ def telco_units(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(unit.alias(UNIT))
 
 
+def customers_of(rows: pl.DataFrame, column: str) -> list[str]:
+    """Return the identifiers of customers, each once, as the nodes tell them apart; sorted."""
+    return sorted(_whose(rows, column).unique())
+
+
+def _whose(rows: pl.DataFrame, column: str) -> pl.Series:
+    return pl.Series([normalise(cell or "") for cell in rows[column]], dtype=pl.String)
+
+
 def load_population(
-    path: Path, columns: tuple[str, str], seed: int, test_share: float
+    path: Path,
+    columns: tuple[str, str],
+    seed: int,
+    test_share: float,
+    customer: str | None = None,
 ) -> Population:
     """Return a CSV's customers, split by the seed so that both parts have the same share of labels.
 
-    Args: `columns` are the label's and the units'; the latter is called `unit` from here on.
-
+    Args:
+        columns: the label's and the units'; the latter is called `unit` from here on.
+        customer: the identifiers', where a customer may have several rows: all of them are in one
+            part, and the share is of customers, by the greatest of their labels.
     Raises: DataError `data.unreadable`, `data.column_missing`; InvalidRecordError
         `scenario.split_impossible` when a part would lack one of the labels.
     """
@@ -89,19 +105,29 @@ def load_population(
         frame = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError("data.unreadable", f"cannot read {path.name}", str(error)) from error
-    missing = [column for column in columns if column not in frame.columns]
+    needed = columns if customer is None else (*columns, customer)
+    missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise DataError("data.column_missing", f"{path.name} lacks columns: {', '.join(missing)}")
+    labels = frame[columns[0]].fill_null("")
+    frame = frame.rename({columns[1]: UNIT})
+    if customer is None:
+        train, test = _split(labels, seed, test_share)
+        return Population(train=frame[train], test=frame[test])
+    rows = pl.DataFrame({"customer": _whose(frame, customer), "label": labels})
+    customers = rows.group_by("customer").max().sort("customer")
+    _, test = _split(customers["label"], seed, test_share)
+    is_test = rows["customer"].is_in(customers["customer"][test].to_list())
+    return Population(train=frame.filter(~is_test), test=frame.filter(is_test))
+
+
+def _split(labels: pl.Series, seed: int, test_share: float) -> tuple[list[int], list[int]]:
     try:
         train, test = train_test_split(
-            range(frame.height),
-            test_size=test_share,
-            stratify=frame[columns[0]].fill_null("").to_list(),
-            random_state=seed,
+            range(len(labels)), test_size=test_share, stratify=labels.to_list(), random_state=seed
         )
     except ValueError as error:
         raise InvalidRecordError(
             "scenario.split_impossible", "the table is too small to be split by label", str(error)
         ) from error
-    frame = frame.rename({columns[1]: UNIT})
-    return Population(train=frame[sorted(train)], test=frame[sorted(test)])
+    return sorted(train), sorted(test)

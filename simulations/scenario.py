@@ -62,7 +62,8 @@ class PlanTerms(Part):
 class Scenario(Part):
     """A whole scenario. `data` is `telco` (the real table of extra `demo`) or the path of a CSV.
 
-    A CSV has one row for each customer, the contract's columns, and its units in `unit_column`.
+    A CSV has one row for each customer, or several where the contract says `rows_per_customer`, the
+    contract's columns, and its units in `unit_column`.
     """
 
     title: Text

@@ -1,6 +1,7 @@
 """What the simulator alone can measure: models on a test part that no unit holds, and baselines.
 
-Nodes send no metrics; nothing here exists in a deployment.
+Nodes send no metrics; nothing here exists in a deployment. Where customers have several rows, each
+row is scored, and a customer's together count as one: in the AUC, and in what baselines learn.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -21,7 +22,7 @@ from clients.data import Examples, Inputs, load_examples
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
 from fedcore.contracts import Contract
-from fedcore.plans import TrainingPlan
+from fedcore.plans import Feature, TrainingPlan
 from fedcore.tasks.task import load_into, load_task, shapes_of
 from fedcore.weights import decode_weights
 from simulations.population import Population
@@ -60,12 +61,11 @@ class HeldOut:
         load_into(module, decode_weights(model, shapes_of(module), 1e300))
         with torch.no_grad():
             scores = task.scores(module(torch.from_numpy(self._examples.features))).numpy()
-        return float(roc_auc_score(self._examples.labels, scores))
+        return _auc(self._examples, scores)
 
     def auc_of(self, fitted: Pipeline) -> float:
         """Return the ROC AUC of a fitted pipeline on the encoded test part."""
-        scores = fitted.decision_function(self._examples.features)
-        return float(roc_auc_score(self._examples.labels, scores))
+        return _auc(self._examples, fitted.decision_function(self._examples.features))
 
 
 def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch: Path) -> Examples:
@@ -84,15 +84,13 @@ def baselines(
     """Return what pooled training and each unit alone reach, without privacy."""
     train = encoded(population.train, plan, contract, scratch)
     public = _searched(make_pipeline(LogisticRegression(max_iter=2000)), train)
-    plain_train, plain_test = _plain_features(population, contract)
-    labels = [_labels(part, contract) for part in (population.train, population.test)]
+    plain_train, plain_test = _plain(population, plan, contract, scratch)
     plain = _searched(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        Examples(features=plain_train, labels=labels[0]),
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), plain_train
     )
     candidates = {
         "public_bounds": test.auc_of(public.best_estimator_),
-        "plain": float(roc_auc_score(labels[1], plain.decision_function(plain_test))),
+        "plain": _auc(plain_test, plain.decision_function(plain_test.features)),
     }
     inner = {"public_bounds": float(public.best_score_), "plain": float(plain.best_score_)}
     best = max(inner, key=lambda name: inner[name])
@@ -108,13 +106,56 @@ def baselines(
 def _alone(own: Examples, test: HeldOut) -> float:
     if len(set(own.labels)) < 2:
         return 0.5
-    fitted = make_pipeline(LogisticRegression(max_iter=2000)).fit(own.features, own.labels)
+    fitted = make_pipeline(LogisticRegression(max_iter=2000)).fit(
+        own.features, own.labels, logisticregression__sample_weight=own.shares
+    )
     return test.auc_of(fitted)
 
 
+def _auc(examples: Examples, scores: Matrix) -> float:
+    return float(roc_auc_score(examples.labels, scores, sample_weight=examples.shares))
+
+
 def _searched(pipeline: Pipeline, train: Examples) -> GridSearchCV:
-    search = GridSearchCV(pipeline, _GRID, scoring="roc_auc", cv=5)
-    return search.fit(train.features, train.labels)
+    counts = train.counts
+    whose = None if counts is None else np.repeat(np.arange(len(counts)), counts)
+    folds = 5 if whose is None else StratifiedGroupKFold(5)
+    search = GridSearchCV(pipeline, _GRID, scoring="roc_auc", cv=folds)
+    return search.fit(
+        train.features,
+        train.labels,
+        groups=whose,
+        logisticregression__sample_weight=train.shares,
+    )
+
+
+def _plain(
+    population: Population, plan: TrainingPlan, contract: Contract, scratch: Path
+) -> tuple[Examples, Examples]:
+    """Return all contract fields, one-hot or as they are, of both parts, with the labels.
+
+    Of customers with several rows it is the reader that says which rows count.
+    """
+    if contract.rows_per_customer is None:
+        train, test = _plain_features(population, contract)
+        return (
+            Examples(train, _labels(population.train, contract)),
+            Examples(test, _labels(population.test, contract)),
+        )
+    features = tuple(
+        Feature(
+            field=field.name,
+            encoding="onehot" if field.categories else "scale",
+            levels=field.categories,
+            absent=None if field.availability is None else "leave_out",
+        )
+        for field in contract.fields
+    )
+    wide = plan.model_copy(update={"features": features})
+    return (
+        encoded(population.train, wide, contract, scratch),
+        encoded(population.test, wide, contract, scratch),
+    )
 
 
 def _labels(rows: pl.DataFrame, contract: Contract) -> Matrix:

@@ -43,6 +43,7 @@ def check(
         faults = site.check(digest, watch)
     typer.echo(f"{loaded.source.name} fits {fit.contract_id} version {fit.version}: available")
     _tell_retention(fit, faults.past_retention)
+    _tell_crowded(fit, faults.crowded)
     lacking = [name for name in fit.field_by_name if name in loaded.absent_fields]
     if lacking:
         typer.echo(
@@ -72,6 +73,16 @@ def _tell_retention(contract: "Contract", past: int) -> None:
         )
     elif past:
         typer.echo(f"{past} rows are past the retention of {days} days and are not read")
+
+
+def _tell_crowded(contract: "Contract", customers: int) -> None:
+    rule = contract.rows_per_customer
+    if rule is not None and customers:
+        which = "the newest" if rule.rule == "newest/1" else "any"
+        typer.echo(
+            f"{customers} customers have more than {rule.most} rows: {which} {rule.most} of each "
+            "count"
+        )
 
 
 def sync(settings: SettingsOption) -> None:

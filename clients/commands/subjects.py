@@ -134,7 +134,8 @@ def _run(run: "RunReport") -> list[str]:
             f"    purpose {about['purpose']} ({about['purpose_text']}), basis {about['basis']}",
             f"    fields read: {', '.join(about['fields'])}",
             f"    outcome within {about['horizon_days']} days; rows kept for at most "
-            f"{about['retention_days']} days",
+            f"{about['retention_days']} days; of the customer's rows at most "
+            f"{about['rows_per_customer']} counted, as one",
             f"    DPIA {about['dpia']}, decision {about['dpia_decision']}, plan {about['plan']}",
         ]
     elif run.rebuilt:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from clients.customer_rows import rows_of_crowded
 from clients.data import Reading
 from clients.quality.associations import associate, predict
 from clients.quality.fields import Column, FieldFacts, examine_field
@@ -121,6 +122,8 @@ def _of_source(reading: Reading, contract: Contract, kept: pl.Series) -> Iterato
         if name not in reported and (rows := int((broken & kept).sum())):
             code = _CUSTOMER.get(rule, "row.faulty") if name == column else "row.faulty"
             yield Finding(code, name, rows, {"rule": rule})
+    if crowded := rows_of_crowded(reading.subject.filter(kept), contract):
+        yield Finding("customer.crowded", column, sum(crowded), {"customers": len(crowded)})
     whole = reading.rows.frame.with_columns(reading.subject.alias(column)).filter(kept)
     if surplus := whole.height - whole.n_unique():
         yield Finding("row.doubled", None, surplus)

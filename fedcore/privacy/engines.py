@@ -118,19 +118,21 @@ def engine_for(module: nn.Module, terms: Terms) -> Engine:
 
 def require_separate_examples(build: Callable[[], nn.Module], row: Tensor, rows: int) -> None:
     """Refuse a module in which an example's gradient depends on its place in a batch of so many
-    rows, or on who else is in it.
+    rows, on who else is in it, or on how many are.
 
     Guarantees: a function of the module's kind, the public `row`, `rows` and this machine's
         arithmetic; weights are public ones whose sums have to be rounded. What is compared is
-        compared to the last bit: batches of the same row everywhere, and of another one below.
+        compared to the last bit: batches of the same row everywhere, of another one below, and of
+        one row above padding.
     Raises: InvalidRecordError `privacy.examples_mixed`.
     """
     same = row.expand(rows, *row.shape).clone()
     other = same.clone()
     other[-1] = row.flip(0)
-    alone, beside = _parts(build(), same), _parts(build(), other)
+    all_same, beside = _parts(build(), same, rows), _parts(build(), other, rows)
+    alone = _parts(build(), same, 1)
     if not (
-        torch.equal(alone, alone[:1].expand_as(alone)) and torch.equal(alone[:-1], beside[:-1])
+        torch.equal(all_same, alone.expand_as(all_same)) and torch.equal(all_same[:-1], beside[:-1])
     ):
         raise InvalidRecordError(
             "privacy.examples_mixed",
@@ -138,13 +140,13 @@ def require_separate_examples(build: Callable[[], nn.Module], row: Tensor, rows:
         )
 
 
-def _parts(module: nn.Module, inputs: Tensor) -> Tensor:
+def _parts(module: nn.Module, inputs: Tensor, count: int) -> Tensor:
     with torch.no_grad():
         for parameter in module.parameters():
             waves = torch.sin(torch.arange(1, parameter.numel() + 1, dtype=parameter.dtype))
             parameter.copy_(waves.view_as(parameter))
     engine = engine_for(module, Terms(1.0, 1.0, 1.0, 1.0, KeyStream(bytes(32))))
-    engine.backward(inputs, lambda outputs: outputs.flatten(1).square().sum(dim=1), len(inputs))
+    engine.backward(inputs, lambda outputs: outputs.flatten(1).square().sum(dim=1), count)
     return engine.parts()
 
 

@@ -220,6 +220,20 @@ def test_the_operator_reads_what_is_declared_absent_and_which_purposes_mean_noth
     assert "what this contract does not have: purposes.retenton" in output
 
 
+def test_the_operator_reads_how_many_customers_have_more_rows_than_count(
+    node, settings, contract, governance, tmp_path
+):
+    plain = contract.to_json() | {"rows_per_customer": {"most": 2, "rule": "drawn/1"}}
+    several = sign_record(Contract.from_json(plain), governance, Realm.PRODUCTION)
+    path = tmp_path / "several.json"
+    path.write_bytes(several.to_bytes())
+    for more, told in (("C1,4,plus,No\n", ""), ("C1,4,plus,No\nc1,5,plus,No\n", "1 customers")):
+        node.source.write_text(SOUND + more)
+        code, output = fedpact("check", "-s", settings, "-c", path)
+        assert (code, "have more than 2 rows: any 2 of each count" in output) == (0, bool(told))
+        assert told in output
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

@@ -7,6 +7,7 @@ from fedcore.contracts import (
     DayRule,
     FieldBasis,
     Purpose,
+    RowsRule,
     purpose_line,
 )
 from fedcore.errors import InvalidRecordError
@@ -110,6 +111,20 @@ def test_a_day_of_rows_is_left_out_of_the_bytes_when_absent_and_no_other_column(
             Contract(**{**dict(contract), "row_day": DayRule(column=column, rule="iso-day/1")})
     with pytest.raises(ValidationError):
         DayRule.model_validate({"column": "seen", "rule": "day-first/1"})
+
+
+def test_several_rows_are_left_out_of_the_bytes_when_absent_and_the_newest_need_days(contract):
+    assert b"rows_per_customer" not in contract.to_bytes()
+    newest, drawn = (RowsRule(most=12, rule=rule) for rule in ("newest/1", "drawn/1"))
+    plain = Contract(**{**dict(contract), "rows_per_customer": drawn})
+    assert Contract.from_bytes(plain.to_bytes()) == plain
+    dated = {**dict(contract), "row_day": DayRule(column="seen", rule="iso-day/1")}
+    assert Contract(**{**dated, "rows_per_customer": newest}).rows_per_customer == newest
+    with pytest.raises(ValidationError, match="newest/1 needs row_day"):
+        Contract(**{**dict(contract), "rows_per_customer": newest})
+    for most, rule in ((1, "drawn/1"), (65, "drawn/1"), (2.5, "drawn/1"), (2, "first/1")):
+        with pytest.raises(ValidationError):
+            RowsRule.model_validate({"most": most, "rule": rule})
 
 
 def test_the_line_of_a_purpose_is_itself_and_its_ancestors():

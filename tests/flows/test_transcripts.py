@@ -11,7 +11,9 @@ from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients.quality.report import keep_report
 from clients.sent import journal_path, load_departures
+from fedcore.contracts import RowsRule
 from fedcore.signing import Envelope
+from simulations.paperwork import make_dpia
 
 # All that may differ: charged releases, commitments under fresh keys, and what is a function of
 # them: digests of later models, chains over earlier answers, and salted roots. Their lengths are
@@ -206,6 +208,32 @@ def test_an_opted_out_customers_row_shows_nowhere(build, worlds, short, without_
     seen, updates, model = without_c[40]
     assert differences(transcript(with_c), seen) == []
     assert (with_c.updates(), with_c.model()) == (updates, model)
+
+
+def test_how_many_rows_a_customer_has_shows_in_charged_fields_only(build, worlds, short):
+    """Where the contract lets a customer have several: two, more than count, one of them faulty."""
+    rule = RowsRule(most=2, rule="drawn/1")
+    contract = worlds.make_contract().model_copy(update={"version": 2, "rows_per_customer": rule})
+    plan = short.model_copy(update={"contract": contract.digest})
+
+    def several(extra):
+        world = open_with(build, worlds, short, extra)
+        world.federation.offices["compliance"].publish_contract(contract)
+        dpia = make_dpia(plan, contract, 50.0, worlds.START).model_copy(update={"version": 2})
+        world.federation.put_in_force(dpia)
+        for unit in world.federation.units.values():
+            with unit.node() as node:
+                node.check(contract.digest)
+        world.federation.register(plan)
+        world.plan = plan
+        return transcript(world), world.updates()
+
+    without, alone = several([])
+    more = [C | {"tenure": str(number)} for number in range(5)]
+    for rows, is_in in ((more[:2], True), (more, True), ([*more, *outside(C)], False)):
+        seen, updates = several(rows)
+        assert differences(seen, without) == []
+        assert (updates != alone) is is_in
 
 
 @pytest.mark.parametrize("from_round", [0, 1])

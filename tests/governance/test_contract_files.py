@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from fedcore import canonical, cli
-from fedcore.contracts import Contract, DayRule
+from fedcore.contracts import Contract, DayRule, RowsRule
 from fedcore.errors import InvalidRecordError
 from governance.contract_files import (
     MAX_YAML_BYTES,
@@ -49,6 +49,15 @@ def test_the_day_of_a_row_is_named_in_yaml():
     contract = parse_contract(text.encode(), "contract.yaml")
     assert contract.row_day == DayRule(column="last_seen", rule="iso-day/1")
     assert refused(text.replace("iso-day/1", "day-first/1")).code == "record.invalid"
+
+
+def test_several_rows_of_a_customer_are_agreed_in_yaml():
+    text = WRITTEN + "rows_per_customer: {most: 12, rule: drawn/1}\n"
+    contract = parse_contract(text.encode(), "contract.yaml")
+    assert contract.rows_per_customer == RowsRule(most=12, rule="drawn/1")
+    assert jsonschema_rs.is_valid(contract_schema(), parse_yaml(text.encode()))
+    assert "row_day" in refused(text.replace("drawn/1", "newest/1")).public
+    assert "rows_per_customer.most" in refused(text.replace("12", "1")).public
 
 
 def fedpact(*arguments):
