@@ -21,7 +21,7 @@ MOST_EPSILON = 50.0
 # Where the trade-off curve of a mechanism is held against error rates; fewer points only weaken it.
 _EPSILONS = np.arange(0.0, 12.0, 0.02)
 _CURVE_INTERVAL, _EPSILON_INTERVAL = 1e-3, 1e-4
-_LEAST_NOISE, _MOST_NOISE = 0.05, 1e4
+_LEAST_NOISE, _MOST_NOISE = 0.2, 1e4
 
 
 @dataclass(frozen=True)
