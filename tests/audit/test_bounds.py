@@ -145,13 +145,16 @@ def test_the_plain_bound_is_the_definition_of_differential_privacy(bounds):
     assert bounds.Errors(100, 50, 100, 50).plain_epsilon(DELTA, 0.95) == 0
 
 
-def test_halved_noise_is_noticed_with_probability_0_999_at_a_false_alarm_of_one_in_a_million(
-    bounds, audit, runs
+@pytest.mark.parametrize("name", ["halved noise", "noise on the mean", "clipped per batch"])
+def test_a_fault_is_noticed_with_probability_0_999_at_a_false_alarm_of_one_in_a_million(
+    audit, bounds, faults, name
 ):
     """By exact chances: even with more errors of both kinds than 0.9995 of all series have."""
-    terms = audit.WHITE_BOX["full_batch"]
-    noise = terms.privacy(1.0).noise_multiplier / 2
-    count = 1500
-    most = int(stats.binom.ppf(0.9995, count, stats.norm.sf(0.5 / noise)))
-    errors = bounds.Errors(count, most, count, most)
+    fault, terms = faults[name], audit.WHITE_BOX["full_batch"]
+    noise = fault.noise * terms.privacy(1.0).noise_multiplier
+    most = [
+        int(stats.binom.ppf(0.9995, fault.count, stats.norm.sf(away / noise)))
+        for away in (0.5, fault.added - 0.5)
+    ]
+    errors = bounds.Errors(fault.count, most[0], fault.count, most[1])
     assert audit.white_box_bound(terms, errors, 1 - audit.FALSE_ALARM) > terms.epsilon
