@@ -14,11 +14,11 @@ ORDER, COUNT = 64, 1500
 class NoiseOnTheMean(BookKeepingOptimizer):
     """Noise that was meant for the mean, on a sum that is yet to be divided."""
 
-    def add_noise(self):
-        self.noise_multiplier, stated = (
-            self.noise_multiplier / self.expected_batch_size,
-            self.noise_multiplier,
-        )
+    noise_multiplier: float
+
+    def add_noise(self) -> None:
+        stated = self.noise_multiplier
+        self.noise_multiplier = stated / self.expected_batch_size
         super().add_noise()
         self.noise_multiplier = stated
 
