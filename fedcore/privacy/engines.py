@@ -86,12 +86,19 @@ class PerExample:
 
     Its memory is that of all gradients in a batch: hence small ones, as of Opacus' own
     `BatchMemoryManager`.
+    Raises: InvalidRecordError `privacy.examples_mixed` for a trained layer with numbers of its own.
     """
 
     max_rows = 256
 
     def __init__(self, module: nn.Module, terms: Terms) -> None:
-        self._model = GradSampleModule(module, loss_reduction="sum")
+        try:
+            self._model = GradSampleModule(module, loss_reduction="sum")
+        except NotImplementedError as error:
+            raise InvalidRecordError(
+                "privacy.examples_mixed",
+                "a layer keeps numbers about the rows that it has seen, as a batch norm does",
+            ) from error
         self.optimizer = BoundedSumOptimizer(_stepping(module, terms), **_privately(terms))
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:

@@ -11,8 +11,11 @@ import pytest
 
 from fedcore import canonical
 from fedcore.plans import PrivacyTerms
+from fedcore.privacy import accounting
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.verify import verify_bundle
+from governance import models
 
 SCRIPT = Path(__file__).parents[1] / "reference" / "recompute_epsilon.py"
 
@@ -84,3 +87,20 @@ def test_the_script_sees_a_claim_that_does_not_follow_from_the_receipts(
     code, found = recompute(path.read_bytes(), tmp_path)
     assert code == 1
     assert found["units"][receipt.unit]["claim"] > found["units"][receipt.unit]["signed_claim"]
+
+
+def test_an_accountant_that_begins_anew_each_round_is_seen_by_whoever_verifies(
+    build, worlds, pair, tmp_path, monkeypatch
+):
+    """Governance then states the epsilon of one round for the run, and signs it."""
+    for name in ("renyi_epsilon", "pld_epsilon"):
+        whole = getattr(accounting, name)
+        monkeypatch.setattr(models, name, lambda events, delta, of=whole: of(events[-1:], delta))
+    world = build(pair)
+    world.run()
+    monkeypatch.undo()
+    report = verify_bundle(world.bundle(), world.federation.governance_key.public)
+    assert {check.name for check in report.checks if not check.ok} == {"epsilon"}
+    code, found = recompute(world.bundle(), tmp_path)
+    assert code == 1
+    assert all(unit["claim"] > unit["signed_claim"] for unit in found["units"].values())
