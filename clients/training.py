@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.data import Examples
 from fedcore.plans import Adam, Momentum, TrainingPlan
@@ -100,8 +100,7 @@ def take_step(
     batches = torch.split(picked, rows)
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        places = torch.full((rows,), nobody)
-        places[: len(batch)] = batch
+        places = nn.functional.pad(batch, (0, rows - len(batch)), value=nobody)
         against = _against(losses, labels.index_select(0, places))
         engine.backward(features.index_select(0, places), against, len(batch))
         optimizer.signal_skip_step(do_skip=batch is not batches[-1])
@@ -148,7 +147,7 @@ def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
 
 def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     """Return the indices of a Poisson sample: each of `count` examples on its own, at `rate`."""
-    return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
+    return torch.from_numpy(stream.below(count, rate))
 
 
 def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:
