@@ -97,13 +97,14 @@ def take_step(
     features, labels = data
     nobody = len(labels) - 1
     optimizer = engine.optimizer
-    batches = torch.split(picked, rows)
-    for batch in batches:
+    count = len(picked)
+    for start in range(0, max(count, 1), rows):
+        batch = picked[start : start + rows]
         optimizer.zero_grad(set_to_none=True)
         places = nn.functional.pad(batch, (0, rows - len(batch)), value=nobody)
         against = _against(losses, labels.index_select(0, places))
         engine.backward(features.index_select(0, places), against, len(batch))
-        optimizer.signal_skip_step(do_skip=batch is not batches[-1])
+        optimizer.signal_skip_step(do_skip=start + rows < count)
         optimizer.step()
 
 
