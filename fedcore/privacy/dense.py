@@ -44,14 +44,15 @@ class Dense:
         found: Found = {}
         for place in range(len(self._layers) - 1, self._first - 1, -1):
             layer, is_trained = self._layers[place]
+            gave = reached.pop()  # what is no longer needed is not held
             if is_trained:
-                found[layer] = reached[place], gradients
+                found[layer] = reached[-1], gradients
             if place == self._first:
                 break
             if isinstance(layer, nn.Linear):
                 gradients = gradients @ layer.weight
             else:
-                gradients = torch.ops.aten.tanh_backward(gradients, reached[place + 1])
+                gradients = torch.ops.aten.tanh_backward(gradients, gave)
         return found
 
 
