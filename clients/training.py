@@ -23,7 +23,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.data import Examples
 from clients.padding import ByCustomer, PaddedRows, PaddedTargets, mean_of_rows
@@ -99,14 +99,14 @@ def take_step(
     features, labels = data
     nobody = len(labels) - 1
     optimizer = engine.optimizer
-    batches = torch.split(picked, rows)
-    for batch in batches:
+    count = len(picked)
+    for start in range(0, max(count, 1), rows):
+        batch = picked[start : start + rows]
         optimizer.zero_grad(set_to_none=True)
-        places = torch.full((rows,), nobody)
-        places[: len(batch)] = batch
+        places = nn.functional.pad(batch, (0, rows - len(batch)), value=nobody)
         against = _against(losses, labels.index_select(0, places))
         engine.backward(features.index_select(0, places), against, len(batch))
-        optimizer.signal_skip_step(do_skip=batch is not batches[-1])
+        optimizer.signal_skip_step(do_skip=start + rows < count)
         optimizer.step()
 
 
@@ -171,7 +171,7 @@ def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
 
 def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     """Return the indices of a Poisson sample: each of `count` examples on its own, at `rate`."""
-    return torch.from_numpy(np.flatnonzero(stream.uniforms(count) <= rate))
+    return torch.from_numpy(stream.below(count, rate))
 
 
 def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:

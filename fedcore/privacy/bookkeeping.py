@@ -58,7 +58,6 @@ class Books:
         }
         for layer in self._uses:
             layer.register_forward_hook(self._note)
-
         self._count = 0
 
     def backward(self, losses: Tensor, count: int) -> None:
@@ -73,12 +72,21 @@ class Books:
         if not all(uses.is_as_noted() for _, uses in used):
             raise RuntimeError("the model changes a layer's input or output in place")
         outputs = list(chain.from_iterable(uses.outputs for _, uses in used))
-        found = iter(torch.autograd.grad(losses.sum(), outputs, materialize_grads=True))
+        ones = torch.ones_like(losses)
+        found = iter(torch.autograd.grad(losses, outputs, ones, materialize_grads=True))
         for layer, uses in used:
             gradients = [next(found)[:count] for _ in uses.outputs]
             given = [one[:count] for one in uses.given]
             uses.forget()
             uses.positions = _positions(layer, given, gradients)
+
+    def take(self, found: Mapping[nn.Module, tuple[Tensor, Tensor]], count: int) -> None:
+        """Take what dense layers were given, (n, a), and the gradients at what they gave, (n, g),
+        from who went through the module otherwise; the first `count` are examples.
+        """
+        self._count = count
+        for layer, (given, gradients) in found.items():
+            self._uses[layer].positions = given[:count], gradients[:count]
 
     def norms(self) -> Tensor:
         """Return an upper bound of the norm of each example's gradient, shape (n,).
@@ -102,15 +110,16 @@ class Books:
         """Add each trained parameter's sum of gradients, weighted by factors (n,), to its total,
         and forget the batch. An example of factor zero adds exactly zero, whatever it holds.
         """
-        kept = factors > 0
-        if are_some_zero := not kept.all():  # zero times infinity is no number
+        if are_some_zero := not factors.all():  # zero times infinity is no number
+            kept = factors > 0
             factors = factors[kept]
+        column = factors[:, None]
         for layer, uses in self._uses.items():
             if uses.positions:
                 given, gradients = uses.positions
                 if are_some_zero:
                     given, gradients = given[kept], gradients[kept]
-                _add_sums(layer, uses, (given, gradients, factors), totals)
+                _add_sums(layer, uses, (given, gradients, column), totals)
             uses.forget()
 
     def _note(self, layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
@@ -192,20 +201,20 @@ def _wide(values: Tensor) -> Tensor:
 def _square_norms(layer: nn.Module, uses: _Uses, given: Tensor, gradients: Tensor) -> Tensor:
     """Return the square of each example's bound over the layer's trained parameters, shape (n,)."""
     parts = torch.linalg.vector_norm(gradients, dim=-1)
-    squares = torch.zeros((), dtype=gradients.dtype)
+    of_weight: Tensor | float = 0.0
     if uses.weight is not None:
         if isinstance(layer, nn.Linear):
             parts_of_weight = parts * torch.linalg.vector_norm(given, dim=-1)
-            squares = _square(parts_of_weight, lambda: _products(given, gradients))
+            of_weight = _square(parts_of_weight, lambda: _products(given, gradients))
         elif isinstance(layer, nn.Embedding):
-            squares = _square(parts, lambda: _same(given, gradients))
+            of_weight = _square(parts, lambda: _same(given, gradients))
         else:
             scaled = gradients * given
             parts_of_weight = torch.linalg.vector_norm(scaled, dim=-1)
-            squares = _square(parts_of_weight, lambda: _summed(scaled))
-    if uses.bias is not None:
-        squares = squares + _square(parts, lambda: _summed(gradients))
-    return squares
+            of_weight = _square(parts_of_weight, lambda: _summed(scaled))
+    if uses.bias is None:
+        return torch.as_tensor(of_weight)
+    return of_weight + _square(parts, lambda: _summed(gradients))
 
 
 def _square(parts: Tensor, joint: Callable[[], Tensor]) -> Tensor:
@@ -215,7 +224,7 @@ def _square(parts: Tensor, joint: Callable[[], Tensor]) -> Tensor:
     may cancel.
     """
     if parts.ndim == 1:
-        return parts.square()
+        return parts * parts
     return joint().clamp(min=0.0) + (_CANCELLATION * parts.sum(dim=1)).square()
 
 
@@ -241,10 +250,10 @@ def _add_sums(
 ) -> None:
     given, gradients, factors = batch
     if gradients.ndim > 2:
-        factors = factors.repeat_interleave(gradients.shape[1])
+        factors = factors.repeat_interleave(gradients.shape[1], dim=0)
         given, gradients = given.flatten(0, 1), gradients.flatten(0, 1)
     if uses.weight is not None:
-        weighted = gradients * factors[:, None]
+        weighted = gradients * factors
         if isinstance(layer, nn.Linear):
             totals[uses.weight].addmm_(weighted.mT, given)
         elif isinstance(layer, nn.Embedding):
@@ -252,4 +261,4 @@ def _add_sums(
         else:
             totals[uses.weight].add_((weighted * given).sum(dim=0))
     if uses.bias is not None:
-        totals[uses.bias].addmv_(gradients.mT, factors)
+        totals[uses.bias].addmv_(gradients.mT, factors.squeeze(1))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.bookkeeping import Books, is_supported
-from fedcore.privacy.mechanisms import BookKeepingOptimizer, BoundedSumOptimizer
+from fedcore.privacy.dense import Dense, is_plain
+from fedcore.privacy.mechanisms import BookKeepingOptimizer, BoundedSumOptimizer, joined
 from fedcore.privacy.noise import KeyStream
 
 Losses = Callable[[Tensor], Tensor]
@@ -67,14 +68,20 @@ class BookKeeping:
     max_rows = 1024
 
     def __init__(self, module: nn.Module, terms: Terms) -> None:
+        # Before the books, which put hooks on layers.
+        self._dense = Dense(module) if is_plain(module) else None
         self._module, self._books = module, Books(module)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.optimizer: BoundedSumOptimizer = BookKeepingOptimizer(
-            _stepping(module, terms), self._books, **_privately(terms)
+            _stepping([joined(trained)], terms), self._books, trained, **_privately(terms)
         )
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
         """Fill the books."""
-        self._books.backward(losses(self._module(inputs)), count)
+        if self._dense and inputs.ndim == 2:
+            self._books.take(self._dense.go_through(inputs, losses), count)
+        else:
+            self._books.backward(losses(self._module(inputs)), count)
 
     def parts(self) -> Tensor:
         """Return what the books hold, and the norms."""
@@ -99,7 +106,9 @@ class PerExample:
                 "privacy.examples_mixed",
                 "a layer keeps numbers about the rows that it has seen, as a batch norm does",
             ) from error
-        self.optimizer = BoundedSumOptimizer(_stepping(module, terms), **_privately(terms))
+        self.optimizer = BoundedSumOptimizer(
+            _stepping(list(module.parameters()), terms), **_privately(terms)
+        )
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
         """Leave each example's gradient in its parameter."""
@@ -157,27 +166,27 @@ def _parts(module: nn.Module, inputs: Tensor, count: int) -> Tensor:
     return engine.parts()
 
 
-def _stepping(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
-    optimizer = _by_torch(module, terms)
+def _stepping(parameters: list[nn.Parameter], terms: Terms) -> torch.optim.Optimizer:
+    optimizer = _by_torch(parameters, terms)
     if terms.proximal > 0:
-        optimizer.register_step_pre_hook(_pull_back(module, terms.proximal))
+        optimizer.register_step_pre_hook(_pull_back(parameters, terms.proximal))
     return optimizer
 
 
-def _by_torch(module: nn.Module, terms: Terms) -> torch.optim.Optimizer:
-    parameters, rate = module.parameters(), terms.learning_rate
+def _by_torch(parameters: list[nn.Parameter], terms: Terms) -> torch.optim.Optimizer:
+    rate = terms.learning_rate
     if terms.adam is None:
         return torch.optim.SGD(parameters, lr=rate, momentum=terms.momentum)
     *betas, stabiliser = terms.adam
     return torch.optim.Adam(parameters, lr=rate, betas=(betas[0], betas[1]), eps=stabiliser)
 
 
-def _pull_back(module: nn.Module, proximal: float) -> Callable[..., None]:
+def _pull_back(parameters: list[nn.Parameter], proximal: float) -> Callable[..., None]:
     """Return what adds the proximal term's gradient to `grad`: after clip, noise and division.
 
     It depends on the weights alone, which are public at first and noised ever after.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     first = [parameter.detach().clone() for parameter in trained]
 
     def add(*_: object) -> None:

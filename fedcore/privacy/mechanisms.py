@@ -88,30 +88,31 @@ class BookKeepingOptimizer(BoundedSumOptimizer):
     """The same step from the books of a module, without the gradient of any one example.
 
     Guarantees: as `BoundedSumOptimizer`.
+    Args: `optimizer` has one parameter, in which the `trained` ones are `joined`.
     Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-6: the norms of
         gradients at outputs that small would vanish before they are multiplied.
     """
 
-    def __init__(self, optimizer: Optimizer, books: Books, **terms: Any) -> None:
+    def __init__(
+        self, optimizer: Optimizer, books: Books, trained: list[nn.Parameter], **terms: Any
+    ) -> None:
         super().__init__(optimizer, **terms)
         if self.max_grad_norm < _MIN_PRODUCT_CLIP_NORM:
             raise InvalidRecordError(
                 "privacy.clip_norm_invalid", "the clip norm must be at least 1e-6"
             )
         self._books = books
-        self._trained = list(self.params)
-        self._sum, self._noised = (
-            torch.zeros(sum(p.numel() for p in self._trained), dtype=torch.float64)
-            for _ in range(2)
-        )
-        self._totals = self._pieces(self._sum)
-        for parameter, piece in self._pieces(self._noised).items():
+        (whole,) = self.params
+        self._sum, self._noised = torch.zeros_like(whole), torch.zeros_like(whole)
+        self._sums = dict(zip(trained, _pieces(self._sum, trained), strict=True))
+        whole.grad = self._noised
+        for parameter, piece in zip(trained, _pieces(self._noised, trained), strict=True):
             parameter.grad = piece
 
     @property
     def grad_samples(self) -> list[Tensor]:
-        """What Opacus' step asks only whether there is any of: the trained parameters."""
-        return list(self._trained)
+        """What Opacus' step asks only whether there is any of."""
+        return [self._sum]
 
     def zero_grad(self, set_to_none: bool = False) -> None:  # noqa: ARG002
         """Begin a step, unless the last one has further batches; no `grad` is ever None."""
@@ -120,7 +121,7 @@ class BookKeepingOptimizer(BoundedSumOptimizer):
 
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum of the batch in the books to the step's."""
-        self._books.add_sums(clip_factors(self._books.norms(), self.max_grad_norm), self._totals)
+        self._books.add_sums(clip_factors(self._books.norms(), self.max_grad_norm), self._sums)
 
     def add_noise(self) -> None:
         """Put clipped sum plus noise into each parameter's `grad`, from one flat noise vector."""
@@ -132,9 +133,13 @@ class BookKeepingOptimizer(BoundedSumOptimizer):
         """Divide each `grad` by the public constant."""
         self._noised.div_(self.expected_batch_size)
 
-    def _pieces(self, flat: Tensor) -> dict[nn.Parameter, Tensor]:
-        pieces = torch.split(flat, [p.numel() for p in self._trained])
-        return {p: piece.view_as(p) for p, piece in zip(self._trained, pieces, strict=True)}
+
+def joined(parameters: list[nn.Parameter]) -> nn.Parameter:
+    """Return one parameter of whose values the given ones are views from now on."""
+    whole = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
+    for parameter, piece in zip(parameters, _pieces(whole.detach(), parameters), strict=True):
+        parameter.data = piece
+    return whole
 
 
 def clip_factors(norms: Tensor, l2_clip_norm: float) -> Tensor:
@@ -149,10 +154,16 @@ def bounded_sum(gradients: Tensor, factors: Tensor) -> Tensor:
     return (factors[kept] @ _rows(gradients[kept])).reshape(gradients.shape[1:])
 
 
-def _turn(angles: Floats) -> tuple[Floats, Floats]:
-    """Return cosines and sines: the same float64 as numpy's but for the last bits, and faster."""
+def _turn(angles: Floats, cosines: Floats, sines: Floats) -> None:
+    """Fill in cosines and sines: the same float64 as numpy's but for the last bits, and faster."""
     found = torch.from_numpy(angles)
-    return found.cos().numpy(), found.sin().numpy()
+    torch.cos(found, out=torch.from_numpy(cosines))
+    torch.sin(found, out=torch.from_numpy(sines))
+
+
+def _pieces(whole: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    pieces = torch.split(whole, [p.numel() for p in parameters])
+    return [piece.view_as(p) for p, piece in zip(parameters, pieces, strict=True)]
 
 
 def _rows(gradients: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Reference: Box and Muller (1958); floating-point caveats: Mironov (2012), Holoha
     (2021).
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -19,9 +20,10 @@ from fedcore.privacy.events import NoiseSource
 Floats = NDArray[np.float64]
 
 
-def turn(angles: Floats) -> tuple[Floats, Floats]:
-    """Return the cosines and sines of angles."""
-    return np.cos(angles), np.sin(angles)
+def turn(angles: Floats, cosines: Floats, sines: Floats) -> None:
+    """Fill in the cosines and sines of angles."""
+    np.cos(angles, out=cosines)
+    np.sin(angles, out=sines)
 
 
 class KeyStream:
@@ -32,17 +34,25 @@ class KeyStream:
 
     def uniforms(self, count: int) -> Floats:
         """Return independent uniform numbers in (0, 1], multiples of 2**-53; shape (count,)."""
-        words = np.frombuffer(self._cipher.update(bytes(8 * count)), dtype="<u8")
-        found = (words >> np.uint64(11)).view(np.int64).astype(np.float64)
+        found = (self._words(count) >> np.uint64(11)).view(np.int64).astype(np.float64)
         found += 1.0
         found *= 2.0**-53
         return found
 
-    def normals(self, count: int, turn: Callable[[Floats], tuple[Floats, Floats]] = turn) -> Floats:
+    def below(self, count: int, rate: float) -> NDArray[np.intp]:
+        """Return which of the next `count` uniform numbers are at most `rate`, in order.
+
+        The answer that `uniforms` would give, from its words: (word >> 11) + 1 is at most
+        rate * 2**53, which a float64 holds exactly.
+        """
+        words, limit = self._words(count), math.floor(rate * 2.0**53) << 11
+        return np.flatnonzero(words < np.uint64(limit)) if limit < 2**64 else np.arange(count)
+
+    def normals(self, count: int, turn: Callable[[Floats, Floats, Floats], None] = turn) -> Floats:
         """Return independent standard normal numbers, shape (count,).
 
         The tail ends at 8.57 standard deviations, beyond which lies a mass of 1e-17.
-        Args: `turn` gives cosines and sines in float64; they take most of the time.
+        Args: `turn` fills in cosines and sines in float64; they take most of the time.
         """
         pairs = (count + 1) // 2
         radius, angle = self.uniforms(2 * pairs).reshape(2, pairs)
@@ -50,9 +60,13 @@ class KeyStream:
         radius *= -2.0
         np.sqrt(radius, out=radius)
         angle *= 2.0 * np.pi
-        found = np.concatenate(turn(angle)).reshape(2, pairs)
+        found = np.empty((2, pairs))
+        turn(angle, found[0], found[1])
         found *= radius
         return found.reshape(-1)[:count]
+
+    def _words(self, count: int) -> NDArray[np.uint64]:
+        return np.frombuffer(self._cipher.update(bytes(8 * count)), dtype="<u8")
 
 
 class RandomSource(Protocol):

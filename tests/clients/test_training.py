@@ -79,11 +79,12 @@ class Coins(KeyStream):
 
     def __init__(self, numbers):
         super().__init__(bytes(32))
-        self.numbers = np.array(numbers)
+        multiples = (np.array(numbers) * 2.0**53).astype(np.uint64)
+        self.words = (multiples - np.uint64(1)) << np.uint64(11)
 
-    def uniforms(self, count):
-        assert count == len(self.numbers)
-        return self.numbers
+    def _words(self, count):
+        assert count == len(self.words)
+        return self.words
 
 
 # One step
@@ -372,6 +373,7 @@ def test_each_customer_is_taken_by_its_own_coin(plan_of):
         kept = Examples(examples.features[list(taken)], examples.labels[list(taken)])
         alone = picks(kept, plan, [0.1] * len(kept.labels))
         assert picks(examples, plan, coins) == pytest.approx(alone, abs=1e-15)
+        assert any(taken) == (not np.allclose(alone, picks(NOBODY, plan, []), rtol=0, atol=1e-9))
 
 
 def test_sampling_is_poisson_in_size_and_in_pairs():

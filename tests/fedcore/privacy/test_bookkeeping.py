@@ -8,7 +8,7 @@ from torch import nn
 
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.bookkeeping import Books, is_supported
-from fedcore.privacy.mechanisms import BookKeepingOptimizer, clip_factors
+from fedcore.privacy.mechanisms import BookKeepingOptimizer, clip_factors, joined
 from fedcore.privacy.noise import KeyStream
 
 CLIP = 0.7
@@ -219,9 +219,11 @@ def test_other_layers_are_not_supported_and_are_once_they_are_frozen(name):
 
 
 def optimizer_of(module, clip=CLIP, noise=0.0001):
+    trained = list(module.parameters())
     return BookKeepingOptimizer(
-        torch.optim.SGD(module.parameters(), lr=1.0),
+        torch.optim.SGD([joined(trained)], lr=1.0),
         Books(module),
+        trained,
         noise_multiplier=noise,
         max_grad_norm=clip,
         expected_batch_size=4.0,

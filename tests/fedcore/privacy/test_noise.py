@@ -73,6 +73,26 @@ def test_a_stream_goes_on_where_it_stopped_and_never_repeats(first, second):
     assert len(set(whole.tolist())) == first + second
 
 
+@given(st.integers(0, 40), st.floats(0, 1), st.integers(0, 10**6))
+def test_which_numbers_are_at_most_a_rate_is_said_as_by_the_numbers(count, rate, seed):
+    numbers = stream(str(seed)).uniforms(count + 1)
+    # A number itself, and what lies just below and above it.
+    near = [step + 2.0**-53 * by for step in numbers[:-1] for by in (-1, 0, 1)]
+    for bound in (rate, *near, 1.0):
+        fresh = stream(str(seed))
+        assert np.array_equal(fresh.below(count, bound), np.flatnonzero(numbers[:-1] <= bound))
+        assert fresh.uniforms(1) == numbers[-1:]
+
+
+@pytest.mark.parametrize(("byte", "taken"), [(0, [0, 1, 2]), (255, [])])
+def test_the_ends_of_the_range_are_taken_and_left_at_every_rate_but_one(byte, taken):
+    ended = KeyStream(bytes(32))
+    vars(ended)["_cipher"] = Ends(byte)
+    for rate in (2.0**-53, 0.5, 1 - 2.0**-53):
+        assert ended.below(3, rate).tolist() == taken
+    assert ended.below(3, 1.0).tolist() == [0, 1, 2]
+
+
 # Normals
 
 
