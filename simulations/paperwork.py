@@ -4,6 +4,13 @@ from datetime import datetime, timedelta
 
 from fedcore import canonical
 from fedcore.contracts import Contract
+from fedcore.defaults import (
+    ROUNDS,
+    PublicFacts,
+    default_algorithm,
+    default_clip,
+    default_features,
+)
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
@@ -50,33 +57,37 @@ DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
 def make_plan(scenario: Scenario) -> TrainingPlan:
     """Return the scenario's plan, with the least noise that keeps the run's claim within epsilon.
 
+    What the scenario leaves out is filled in by the default rule: a plan says everything.
     Raises: InvalidRecordError `privacy.unreachable_epsilon`; MismatchError when features and
         contract do not fit; NotFoundError `task.unknown`.
     """
     terms = scenario.plan
-    inputs = len(input_names(terms.features, scenario.contract))
+    units = tuple(UnitTerms(unit=u.unit, public_n=public_n_of(u.size_band)) for u in scenario.units)
+    facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
+    rounds = scenario.rounds or ROUNDS
+    features = terms.features or default_features(scenario.contract, facts)
+    inputs = len(input_names(features, scenario.contract))
+    clip = terms.l2_clip_norm or default_clip(inputs)
+    algorithm = terms.algorithm or default_algorithm(facts, rounds, clip)
+    average = min(algorithm.average_last, rounds)
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
-    steps = (scenario.rounds + terms.spare_rounds) * terms.local_steps
-    average = min(terms.algorithm.average_last, scenario.rounds)
+    steps = (rounds + terms.spare_rounds) * terms.local_steps
     return TrainingPlan(
         title=scenario.title,
         task=terms.task,
         purpose=terms.purpose,
         contract=scenario.contract.digest,
-        features=terms.features,
-        units=tuple(
-            UnitTerms(unit=unit.unit, public_n=public_n_of(unit.size_band))
-            for unit in scenario.units
-        ),
+        features=features,
+        units=units,
         minimum_units=terms.minimum_units,
         model=terms.model,
         initial_model=canonical.digest(encode_weights(initial)),
-        algorithm=terms.algorithm.model_copy(update={"average_last": average}),
-        rounds=scenario.rounds,
+        algorithm=algorithm.model_copy(update={"average_last": average}),
+        rounds=rounds,
         spare_rounds=terms.spare_rounds,
         attempts=terms.attempts,
         privacy=PrivacyTerms(
-            l2_clip_norm=terms.l2_clip_norm,
+            l2_clip_norm=clip,
             noise_multiplier=noise_multiplier_for(
                 scenario.epsilon, scenario.delta, steps, terms.sampling_rate
             ),
