@@ -48,7 +48,7 @@ class Split:
         columns = (label, scenario.unit_column)
         path = Path(scenario.data)
         self.population: Population = load_population(path, columns, seed, scenario.test_share)
-        self._scratch = scratch / "rows.csv"
+        self.scratch = scratch / "rows.csv"
         self._parts: dict[tuple[Feature, ...], Parts] = {}
 
     def parts(self, plan: TrainingPlan) -> Parts:
@@ -66,7 +66,7 @@ class Split:
     def _encoded(self, rows: Population, plan: TrainingPlan) -> dict[str, Examples]:
         contract = self.scenario.contract
         return {
-            unit: encoded(rows.rows_of(unit), plan, contract, self._scratch) for unit in rows.units
+            unit: encoded(rows.rows_of(unit), plan, contract, self.scratch) for unit in rows.units
         }
 
 
