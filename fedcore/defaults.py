@@ -70,7 +70,11 @@ def default_features(contract: Contract, facts: PublicFacts) -> tuple[Feature, .
     bounds evenly.
     Raises: as `PublicFacts.room`.
     """
-    intervals = default_intervals(facts)
+    return evenly_divided(contract, default_intervals(facts))
+
+
+def evenly_divided(contract: Contract, intervals: int) -> tuple[Feature, ...]:
+    """Return those features with so many intervals."""
     return tuple(
         _feature(field, intervals)
         for field in contract.fields
@@ -91,7 +95,9 @@ def _feature(field: ContractField, intervals: int) -> Feature:
         return Feature(field=field.name, encoding="onehot")
     lower, upper = float(field.lower or 0.0), float(field.upper or 0.0)
     inner = (lower + (upper - lower) * place / intervals for place in range(intervals))
-    return Feature(field=field.name, encoding="edges", edges=(*inner, upper))
+    # Between bounds that are nearly the same number there is no room for so many edges.
+    edges = tuple(sorted({*inner, upper}))
+    return Feature(field=field.name, encoding="edges", edges=edges)
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,97 @@
+"""The accuracy benchmark trains without papers: the same model as the whole federation's."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedcore.weights import encode_weights
+from simulations.experiment import Experiment
+from simulations.paperwork import make_plan
+from simulations.scenario import load_scenario
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[f"bench_{name}"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return load("utility_runs")
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return load("utility_sets")
+
+
+@pytest.fixture
+def unsaid(scenario):
+    """The small scenario without opt-outs, and with all that the rule picks left out."""
+    terms = scenario.plan.model_copy(
+        update={"algorithm": None, "l2_clip_norm": None, "features": ()}
+    )
+    return scenario.model_copy(update={"opt_outs": (), "plan": terms})
+
+
+def test_the_benchmark_releases_the_whole_federations_model_to_the_last_bit(runs, unsaid, tmp_path):
+    split = runs.Split(unsaid, unsaid.seed, tmp_path)
+    plan = make_plan(unsaid)
+    ours = runs.released_model(plan, split.parts(plan), unsaid)
+    whole = Experiment(unsaid, tmp_path / "run", lambda _: None).carry_out()
+    assert whole.plan == plan
+    assert whole.evidence.artifact == encode_weights(ours)
+    assert whole.auc == runs.auc(plan, ours, split.parts(plan))
+    other = unsaid.model_copy(update={"seed": unsaid.seed + 1})
+    assert encode_weights(runs.released_model(plan, split.parts(plan), other)) != encode_weights(
+        ours
+    )
+
+
+def test_a_unit_alone_has_the_rules_plan_for_one_unit(runs, unsaid):
+    plan = runs.plan_of(unsaid, 3.0, ("north",))
+    assert [unit.unit for unit in plan.units] == ["north"]
+    assert plan.minimum_units == 1
+    together = runs.plan_of(unsaid, 3.0)
+    assert plan.privacy.noise_multiplier == together.privacy.noise_multiplier
+
+
+@pytest.mark.parametrize("name", ["bankchurners", "bank_marketing", "cdnow"])
+def test_the_scenarios_of_the_benchmark_leave_to_the_rule_what_it_picks(name):
+    scenario = load_scenario(str(BENCHMARKS / f"utility_{name}.toml"))
+    assert scenario.rounds is scenario.plan.algorithm is scenario.plan.l2_clip_norm is None
+    plan = make_plan(scenario)
+    assert {f.encoding for f in plan.features if f.edges} == {"edges"}
+    assert "duration" not in {f.field for f in plan.features}
+
+
+@pytest.mark.skipif("FEDPACT_DATA" not in os.environ, reason="FEDPACT_DATA names no real tables")
+@pytest.mark.parametrize("name", ["bankchurners", "bank_marketing", "cdnow"])
+def test_every_row_of_the_real_tables_is_within_its_public_contract(runs, sets, name, tmp_path):
+    scenario = sets.scenario_of(name, tmp_path)
+    split = runs.Split(scenario, 101, tmp_path)
+    parts = split.parts(runs.plan_of(scenario, 3.0))
+    counts = [len(p.labels) for side in (parts.train, parts.test) for p in side.values()]
+    assert sum(counts) == sets.table(name).height
+
+
+@pytest.mark.slow
+def test_telco_at_epsilon_3_stays_near_the_pooled_reference(runs, sets, tmp_path):
+    """On tuning seeds; the figures are the benchmark's."""
+    pooled = load("utility_pooled")
+    scenario, below = sets.scenario_of("telco", tmp_path), []
+    for seed in (101, 103):
+        split = runs.Split(scenario, seed, tmp_path)
+        plan = runs.plan_of(split.scenario, 3.0)
+        model = runs.released_model(plan, split.parts(plan), split.scenario)
+        found = runs.auc(plan, model, split.parts(plan))
+        below.append(pooled.searched_logistic(split, plan) - found)
+    assert sum(below) / len(below) < 0.006
