@@ -27,6 +27,7 @@ LEARNING_RATES = {
     "telco-all": 3.0,
     "bankchurners": 10.0,
     "bank_marketing": 10.0,
+    "bank_marketing-no-year": 10.0,
     "cdnow": 3.0,
 }
 

@@ -16,7 +16,7 @@ from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
-from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Algorithm, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
@@ -61,15 +61,13 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
     Raises: InvalidRecordError `privacy.unreachable_epsilon`; MismatchError when features and
         contract do not fit; NotFoundError `task.unknown`.
     """
-    terms = scenario.plan
+    terms, rounds = scenario.plan, scenario.rounds or ROUNDS
     units = tuple(UnitTerms(unit=u.unit, public_n=public_n_of(u.size_band)) for u in scenario.units)
     facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
-    rounds = scenario.rounds or ROUNDS
     features = terms.features or default_features(scenario.contract, facts)
     inputs = len(input_names(features, scenario.contract))
     clip = terms.l2_clip_norm or default_clip(inputs)
     algorithm = terms.algorithm or default_algorithm(facts, rounds, clip)
-    average = min(algorithm.average_last, rounds)
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
     steps = (rounds + terms.spare_rounds) * terms.local_steps
     return TrainingPlan(
@@ -82,7 +80,7 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
         minimum_units=terms.minimum_units,
         model=terms.model,
         initial_model=canonical.digest(encode_weights(initial)),
-        algorithm=algorithm.model_copy(update={"average_last": average}),
+        algorithm=_averaging_within(algorithm, rounds),
         rounds=rounds,
         spare_rounds=terms.spare_rounds,
         attempts=terms.attempts,
@@ -96,6 +94,11 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
             delta=scenario.delta,
         ),
     )
+
+
+def _averaging_within(algorithm: Algorithm, rounds: int) -> Algorithm:
+    average = min(algorithm.average_last, rounds)
+    return algorithm.model_copy(update={"average_last": average})
 
 
 def make_dpia(plan: TrainingPlan, contract: Contract, epsilon_cap: float, now: datetime) -> Dpia:

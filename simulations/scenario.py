@@ -101,8 +101,8 @@ class Scenario(Part):
         plan = self.plan
         numbers = {
             "rounds": self.rounds,
-            "plan.l2_clip_norm": plan.l2_clip_norm,
-            "plan.algorithm": plan.algorithm,
+            "l2_clip_norm": plan.l2_clip_norm,
+            "algorithm": plan.algorithm,
         }
         missing = [name for name, value in numbers.items() if value is None]
         known = plan.model.kind == "logistic" and plan.local_steps == plan.sampling_rate == 1

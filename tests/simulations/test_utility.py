@@ -1,9 +1,11 @@
 """The accuracy benchmark trains without papers: the same model as the whole federation's."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    spec: Any = importlib.util.spec_from_file_location(f"bench_{name}", BENCHMARKS / f"{name}.py")
+    module: Any = importlib.util.module_from_spec(spec)
     sys.modules[f"bench_{name}"] = module
     spec.loader.exec_module(module)
     return module
@@ -67,10 +69,28 @@ def test_a_unit_alone_has_the_rules_plan_for_one_unit(runs, unsaid):
 @pytest.mark.parametrize("name", ["bankchurners", "bank_marketing", "cdnow"])
 def test_the_scenarios_of_the_benchmark_leave_to_the_rule_what_it_picks(name):
     scenario = load_scenario(str(BENCHMARKS / f"utility_{name}.toml"))
-    assert scenario.rounds is scenario.plan.algorithm is scenario.plan.l2_clip_norm is None
+    assert (scenario.rounds, scenario.plan.algorithm, scenario.plan.l2_clip_norm) == (None,) * 3
     plan = make_plan(scenario)
     assert {f.encoding for f in plan.features if f.edges} == {"edges"}
     assert "duration" not in {f.field for f in plan.features}
+
+
+@pytest.mark.parametrize("name", ["bankchurners", "bank_marketing", "cdnow"])
+def test_the_search_that_is_on_record_is_of_the_rule_as_it_is_now(name):
+    """Whoever changes the rule searches again: `benchmarks/utility.py --tune`."""
+    reference = Path(__file__).parents[1] / "reference" / "utility_tuning.json"
+    outcome = json.loads(reference.read_text(encoding="utf-8"))
+    recorded = outcome["sets"][name]["rule"]
+    plan = make_plan(load_scenario(str(BENCHMARKS / f"utility_{name}.toml")))
+    clip = plan.privacy.l2_clip_norm
+    step = plan.algorithm.local_learning_rate * clip
+    edges = next(len(f.edges) for f in plan.features if f.edges)
+    assert (recorded["rounds"], recorded["l2_clip_norm"]) == (plan.rounds, clip)
+    assert recorded["step"] == pytest.approx(step)
+    assert recorded["average_last"] == plan.algorithm.average_last
+    assert recorded["intervals"] == edges - 1
+    assert outcome["missed"] == []
+    assert all(found["below"] <= 0.01 for found in outcome["sets"].values())
 
 
 @pytest.mark.skipif("FEDPACT_DATA" not in os.environ, reason="FEDPACT_DATA names no real tables")
