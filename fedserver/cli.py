@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from fedserver.commands import calibrate, plans, runs, server, sweeps
+from fedserver.commands import calibrate, plans, runs, server, suggest, sweeps
 
 app = typer.Typer(
     help="Run the federation server: plans, nodes, runs.",
@@ -27,6 +27,7 @@ app.command()(runs.resume)
 app.command()(sweeps.sweep)
 plan.command()(plans.check)
 plan.command("calibrate")(calibrate.write_calibrated)
+plan.command("suggest")(suggest.write_suggested)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)
 plan.command()(plans.register)

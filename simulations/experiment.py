@@ -139,7 +139,7 @@ class Experiment:
             self._connect(federation, report.round + 1)
         federation.tick(minutes=self._scenario.round_minutes)
         self._tell(
-            f"round {report.round:>3}/{self._scenario.rounds}  {report.status}  "
+            f"round {report.round:>3}/{world.plan.rounds}  {report.status}  "
             f"{len(report.answered)} of {len(self._scenario.units)} units  "
             f"test AUC {world.test.auc(model):.4f} (simulator's own)"
         )

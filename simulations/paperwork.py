@@ -4,12 +4,19 @@ from datetime import datetime, timedelta
 
 from fedcore import canonical
 from fedcore.contracts import Contract
+from fedcore.defaults import (
+    ROUNDS,
+    PublicFacts,
+    default_algorithm,
+    default_clip,
+    default_features,
+)
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
-from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Algorithm, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
@@ -50,33 +57,35 @@ DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
 def make_plan(scenario: Scenario) -> TrainingPlan:
     """Return the scenario's plan, with the least noise that keeps the run's claim within epsilon.
 
+    What the scenario leaves out is filled in by the default rule: a plan says everything.
     Raises: InvalidRecordError `privacy.unreachable_epsilon`; MismatchError when features and
         contract do not fit; NotFoundError `task.unknown`.
     """
-    terms = scenario.plan
-    inputs = len(input_names(terms.features, scenario.contract))
+    terms, rounds = scenario.plan, scenario.rounds or ROUNDS
+    units = tuple(UnitTerms(unit=u.unit, public_n=public_n_of(u.size_band)) for u in scenario.units)
+    facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
+    features = terms.features or default_features(scenario.contract, facts)
+    inputs = len(input_names(features, scenario.contract))
+    clip = terms.l2_clip_norm or default_clip(inputs)
+    algorithm = terms.algorithm or default_algorithm(facts, rounds, clip)
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
-    steps = (scenario.rounds + terms.spare_rounds) * terms.local_steps
-    average = min(terms.algorithm.average_last, scenario.rounds)
+    steps = (rounds + terms.spare_rounds) * terms.local_steps
     return TrainingPlan(
         title=scenario.title,
         task=terms.task,
         purpose=terms.purpose,
         contract=scenario.contract.digest,
-        features=terms.features,
-        units=tuple(
-            UnitTerms(unit=unit.unit, public_n=public_n_of(unit.size_band))
-            for unit in scenario.units
-        ),
+        features=features,
+        units=units,
         minimum_units=terms.minimum_units,
         model=terms.model,
         initial_model=canonical.digest(encode_weights(initial)),
-        algorithm=terms.algorithm.model_copy(update={"average_last": average}),
-        rounds=scenario.rounds,
+        algorithm=_averaging_within(algorithm, rounds),
+        rounds=rounds,
         spare_rounds=terms.spare_rounds,
         attempts=terms.attempts,
         privacy=PrivacyTerms(
-            l2_clip_norm=terms.l2_clip_norm,
+            l2_clip_norm=clip,
             noise_multiplier=noise_multiplier_for(
                 scenario.epsilon, scenario.delta, steps, terms.sampling_rate
             ),
@@ -85,6 +94,11 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
             delta=scenario.delta,
         ),
     )
+
+
+def _averaging_within(algorithm: Algorithm, rounds: int) -> Algorithm:
+    average = min(algorithm.average_last, rounds)
+    return algorithm.model_copy(update={"average_last": average})
 
 
 def make_dpia(plan: TrainingPlan, contract: Contract, epsilon_cap: float, now: datetime) -> Dpia:

@@ -44,15 +44,18 @@ class Dropout(Part):
 
 
 class PlanTerms(Part):
-    """What the plan says besides epsilon, delta and rounds."""
+    """What the plan says besides epsilon, delta and rounds.
+
+    Features, clip norm and algorithm that are left out are those of `fedcore.defaults`.
+    """
 
     task: Name = "churn"
     purpose: Name
-    model: ModelSpec
-    algorithm: Algorithm
-    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    model: ModelSpec = ModelSpec(kind="logistic")
+    algorithm: Algorithm | None = None
+    features: tuple[Feature, ...] = ()
     minimum_units: Annotated[int, Field(ge=1)]
-    l2_clip_norm: Positive
+    l2_clip_norm: Positive | None = None
     local_steps: Annotated[int, Field(ge=1)] = 1
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
@@ -63,7 +66,8 @@ class Scenario(Part):
     """A whole scenario. `data` is `telco` (the real table of extra `demo`) or the path of a CSV.
 
     A CSV has one row for each customer, or several where the contract says `rows_per_customer`, the
-    contract's columns, and its units in `unit_column`.
+    contract's columns, and its units in `unit_column`. Rounds that are left out are those of
+    `fedcore.defaults`.
     """
 
     title: Text
@@ -72,7 +76,7 @@ class Scenario(Part):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 1
     epsilon: Positive
     delta: Annotated[float, Field(gt=0, le=1e-3)]
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    rounds: Annotated[int, Field(ge=1, le=10_000)] | None = None
     test_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
     round_minutes: Annotated[float, Field(ge=0, le=60)] = 1.0
     refusals: bool = False
@@ -91,6 +95,23 @@ class Scenario(Part):
         named = {entry.unit for entry in self.opt_outs} | {entry.unit for entry in self.dropouts}
         if not named <= known:
             raise ValueError(f"opt_outs, dropouts: no unit {', '.join(sorted(named - known))}")
+        return self
+
+    @model_validator(mode="after")
+    def _left_out_only_what_the_rule_knows(self) -> Self:
+        plan = self.plan
+        numbers = {
+            "rounds": self.rounds,
+            "l2_clip_norm": plan.l2_clip_norm,
+            "algorithm": plan.algorithm,
+        }
+        missing = [name for name, value in numbers.items() if value is None]
+        known = plan.model.kind == "logistic" and plan.local_steps == plan.sampling_rate == 1
+        if missing and not known:
+            raise ValueError(
+                f"{', '.join(missing)}: say them; the default rule is for a logistic model with "
+                "one local step and full batches"
+            )
         return self
 
 

@@ -73,3 +73,31 @@ def test_the_dpia_of_a_scenario_binds_just_what_its_plan_uses(scenario):
     assert bindings.features == ("age", "plan")
     assert bindings.units == ("east", "north", "west")
     assert bindings.contract == plan.contract
+
+
+def test_what_a_scenario_leaves_out_is_in_its_plan_by_the_rule(scenario):
+    unsaid = scenario.plan.model_copy(
+        update={"algorithm": None, "l2_clip_norm": None, "features": ()}
+    )
+    plan = make_plan(scenario.model_copy(update={"plan": unsaid, "rounds": None}))
+    assert (plan.rounds, plan.algorithm.average_last, plan.model.kind) == (120, 60, "logistic")
+    assert [(f.field, f.encoding) for f in plan.features] == [("age", "edges"), ("plan", "onehot")]
+    assert len(plan.features[0].edges) == 9
+    assert plan.privacy.l2_clip_norm == 1.05
+    said = make_plan(scenario)
+    assert said.features == scenario.plan.features
+    assert (said.rounds, said.algorithm) == (3, scenario.plan.algorithm)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    ['model = { kind = "mlp", hidden = [8] }', "local_steps = 2", "sampling_rate = 0.5"],
+)
+def test_the_rule_fills_in_no_numbers_of_a_plan_that_it_is_not_for(
+    scenario_writer, scenario_text, tmp_path, changes
+):
+    said = scenario_text.replace('model = { kind = "logistic" }', changes)
+    assert load_scenario(str(scenario_writer(tmp_path, text=said))).plan.l2_clip_norm == 1.0
+    unsaid = said.replace("l2_clip_norm = 1.0\n", "")
+    with pytest.raises(InvalidRecordError, match="l2_clip_norm: say them"):
+        load_scenario(str(scenario_writer(tmp_path, text=unsaid)))

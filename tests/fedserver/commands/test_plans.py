@@ -246,3 +246,46 @@ def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(plan
     code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", tmp_path)
     assert code == 1
     assert "plan.unwritable" in output
+
+
+@pytest.mark.parametrize("option", [(), ("--keep-features",)])
+def test_a_plan_gets_what_the_rule_picks_with_reasons_and_keeps_the_rest(
+    contract, plan, write, tmp_path, option
+):
+    out, path = tmp_path / "suggested.json", write("plan.json", plan.to_json())
+    terms = ("--contract", write("contract.json", contract.to_json()))
+    code, output = fedpact("suggest", path, *terms, "--epsilon", 3, "--out", out, *option)
+    assert code == 0, output
+    found = TrainingPlan.from_json(json.loads(out.read_text()))
+    assert 3 * 0.995 < renyi_epsilon([found.run_event()], found.privacy.delta) <= 3
+    assert found.rounds == 120
+    assert [f.encoding for f in found.features] == (["scale"] if option else ["edges"])
+    assert f"learning rate {found.algorithm.local_learning_rate:g}: from room" in output
+    assert f"clip norm {found.privacy.l2_clip_norm:g}: from the inputs" in output
+    kept = ("title", "units", "minimum_units", "spare_rounds", "contract", "purpose", "model")
+    assert all(getattr(found, name) == getattr(plan, name) for name in kept)
+    assert fedpact("check", out, *terms)[0] == 0
+
+
+def test_the_rule_gives_nothing_to_a_plan_that_it_is_not_for(contract, plan, write, tmp_path):
+    terms = ("--contract", write("contract.json", contract.to_json()))
+    deep = plan.model_copy(update={"model": ModelSpec(kind="mlp", hidden=(4,))})
+    many = plan.privacy.model_copy(update={"local_steps": 2})
+    units = (plan.units[0].model_copy(update={"absent": ("calls",)}), plan.units[1])
+    absent = Imputation(impute=0.0, indicator=True)
+    features = (*plan.features, Feature(field="calls", encoding="scale", absent=absent))
+    lacking = plan.model_copy(update={"units": units, "features": features})
+    for unfit, reason in (
+        (deep, "plan.rule_unfit"),
+        (plan.model_copy(update={"privacy": many}), "plan.rule_unfit"),
+        (lacking, "record.invalid"),
+    ):
+        path, out = write("plan.json", unfit.to_json()), tmp_path / "no.json"
+        code, output = fedpact("suggest", path, *terms, "--epsilon", 3, "--out", out)
+        assert code == 1
+        assert reason in output
+        assert not out.exists()
+    path = write("plan.json", plan.to_json())
+    code, output = fedpact("suggest", path, *terms, "--epsilon", 3, "--out", tmp_path)
+    assert code == 1
+    assert "plan.unwritable" in output
