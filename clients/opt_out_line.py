@@ -21,7 +21,7 @@ class OptOutLine:
     """A unit's opt-outs on their way to governance and back, signed with the node's key."""
 
     store: BulletinStore
-    gateway: NodeGateway
+    governance: NodeGateway
     settings: NodeSettings
     key: SigningKey
     clock: Clock
@@ -34,9 +34,9 @@ class OptOutLine:
         """
         for document in self.store.pending_signed_by(self.key):
             if is_batch(document, self.settings.realm):
-                self.gateway.submit_opt_outs(document)
+                self.governance.submit_opt_outs(document)
             else:
-                self.gateway.submit_opt_out(document)
+                self.governance.submit_opt_out(document)
 
     def fetch_missing(self, last_sequence: int) -> None:
         """Take back the unit's own events up to a sequence, as far as the store lacks them.
@@ -79,4 +79,4 @@ class OptOutLine:
             unit=self.settings.unit, after_sequence=after, requested_at=self.clock.now()
         )
         signed = sign_record(request, self.key, self.settings.realm)
-        return list(unpack(self.gateway.fetch_opt_outs(signed), self.settings.realm))
+        return list(unpack(self.governance.fetch_opt_outs(signed), self.settings.realm))

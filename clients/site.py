@@ -236,6 +236,10 @@ class Site:
             self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
 
+    def set_aside(self, statement: Envelope) -> None:
+        """Hand a signed GroupSetAside to governance; it acts with the next bulletin."""
+        self._gateway.set_aside_group_opt_out(statement)
+
     def _hand_over(self) -> None:
         try:
             self._line().hand_over()

@@ -65,6 +65,9 @@ class NodeGateway(Protocol):
     def submit_group_opt_out(self, event: Envelope) -> None:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
 
+    def set_aside_group_opt_out(self, statement: Envelope) -> None:
+        """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
 

@@ -101,6 +101,10 @@ class HttpGateway:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
         self._call("POST", "/v1/group-opt-outs", _plain(event))
 
+    def set_aside_group_opt_out(self, statement: Envelope) -> None:
+        """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
+        self._call("POST", "/v1/group-set-asides", _plain(statement))
+
     def declare_group(
         self, name: str, units: Sequence[str], normaliser: str, key_check: str
     ) -> Envelope:
@@ -374,11 +378,9 @@ def _line_error(error: httpx.HTTPError) -> UnreachableError:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return UnreachableError(
-            "governance.unreachable", "governance does not answer: try again", repr(error)
-        )
-    code, sentence = certificate_fault(cause)
+    code, sentence = "governance.unreachable", "governance does not answer: try again"
+    if cause is not None:
+        code, sentence = certificate_fault(cause)
     return UnreachableError(code, sentence, repr(error))
 
 

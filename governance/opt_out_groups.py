@@ -1,11 +1,14 @@
 """Groups of units that act on each other's opt-outs: who is in one, and what each is handed."""
 
+from collections.abc import Mapping
+
 from fedcore.bulletins import BulletinRequest
 from fedcore.errors import ConflictError, MismatchError, NotFoundError, RefusedError, RollbackError
 from fedcore.group_opt_outs import (
     MAX_EVENTS,
     GroupOptOut,
     GroupPart,
+    GroupSetAside,
     GroupSource,
     OptOutGroup,
 )
@@ -80,6 +83,29 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     opt_out_groups.append(desk.session, event, envelope, desk.now)
 
 
+def record_set_aside(desk: Desk, envelope: Envelope) -> None:
+    """Store and log what a unit says of a group opt-out without the group's seal; once more it
+    changes nothing. Whether it is true, only units of the group can tell, and each does.
+
+    Raises: SignatureError; ExpiredError `request.from_future`; MismatchError `group.other_group`,
+        `group.set_aside_other`.
+    """
+    said, unit = open_from_node(desk, envelope, GroupSetAside)
+    verify_speaks_for(unit, said.by)
+    verify_not_future(said.decided_at, desk.now)
+    for named in (said.by, said.unit):
+        digest = opt_out_groups.find_of_unit(desk.session, named)
+        if digest is None or desk.open_own(OptOutGroup, digest).group != said.group:
+            raise MismatchError("group.other_group", "the unit is not in this group")
+    if opt_out_groups.find_digest(desk.session, said.unit, said.sequence) != said.event:
+        raise MismatchError(
+            "group.set_aside_other", "governance has no such group opt-out under this number"
+        )
+    if not opt_out_groups.has_set_aside(desk.session, said.by, said.unit, said.sequence):
+        desk.file(said, envelope, said.unit)
+        opt_out_groups.set_aside(desk.session, said)
+
+
 def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
     """Return what a unit's bulletin says of its group, and None for a unit that is in none.
 
@@ -106,6 +132,7 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
     for unit in sorted(last):
         room = MAX_EVENTS - len(events)
         events += opt_out_groups.list_after(desk.session, unit, seen.get(unit, 0), room)
+    aside = _set_aside(desk, request.unit, {unit: seen.get(unit, 0) for unit in last})
     keys = opt_out_groups.node_keys(desk.session, group.units)
     return GroupPart(
         group=group.group,
@@ -117,7 +144,19 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
             for unit in group.units
         ),
         events=tuple(events),
+        set_aside=aside or None,
     )
+
+
+def _set_aside(desk: Desk, own: str, seen: Mapping[str, int]) -> tuple[Envelope, ...]:
+    """Return what sets aside that which a node has not seen, and then any of its unit's own: it is
+    to know of all that, and the others are not to wait for it.
+    """
+    found: list[Envelope] = []
+    for unit in sorted(seen, key=lambda unit: (unit == own, unit)):
+        after, room = 0 if unit == own else seen[unit], MAX_EVENTS - len(found)
+        found += opt_out_groups.list_set_aside(desk.session, unit, after, room)
+    return tuple(found)
 
 
 def _namespace(desk: Desk, members: set[str]) -> str:

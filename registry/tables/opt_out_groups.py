@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Text
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Text
 from sqlmodel import Field
 
 from registry.tables.row import Row, UtcTime
@@ -38,3 +38,21 @@ class GroupOptOutRow(Row, table=True):
     digest: str = Field(max_length=71, unique=True)
     envelope: str = Field(sa_type=Text)
     recorded_at: datetime = Field(sa_type=UtcTime)
+
+
+class GroupSetAsideRow(Row, table=True):
+    """What a unit of the group said of a group opt-out that has no seal of the group's key."""
+
+    __tablename__ = "group_set_asides"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["unit", "sequence"], ["group_opt_outs.unit", "group_opt_outs.sequence"]
+        ),
+    )
+
+    unit: str = Field(max_length=80, primary_key=True)
+    sequence: int = Field(
+        sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False}
+    )
+    by_unit: str = Field(max_length=80, primary_key=True, foreign_key="opt_out_group_units.unit")
+    document: str = Field(max_length=71, unique=True, foreign_key="documents.digest")

@@ -66,6 +66,7 @@ ROUTES = {
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
     ("post", "/v1/group-opt-outs"): "node",
+    ("post", "/v1/group-set-asides"): "node",
     ("post", "/v1/opt-out-groups/{name}"): {"compliance"},
     ("get", "/v1/opt-outs/{unit}"): {"admin", "auditor", "compliance", "dpo", "unit_operator"},
     ("get", "/v1/opt-outs/{unit}/{sequence}"): {

@@ -16,6 +16,7 @@ from fedcore.errors import (
 from fedcore.group_opt_outs import (
     GroupOptOut,
     GroupSeen,
+    GroupSetAside,
     OptOutGroup,
     excluded_by_group,
     standing_of,
@@ -119,6 +120,54 @@ def test_each_unit_is_handed_what_it_lacks_of_all_and_nobody_else_anything(world
         world.newest_bulletin("east", group_seen=held)
     with pytest.raises(RefusedError, match=r"bulletin\.node_outdated"):
         world.bulletin("south", group_seen=())
+
+
+def test_what_units_set_aside_is_logged_and_handed_to_whom_it_concerns(world):
+    world.enrol("east")
+    declare(world, "north", "south")
+    for sequence in (1, 2):
+        hand_over(world, "north", sequence)
+
+    def set_aside(by, sequence, signer=None, **changes):
+        about = event(world, "north", sequence)
+        values = {
+            "group": "retail",
+            "by": by,
+            "unit": "north",
+            "sequence": sequence,
+            "event": about.digest,
+            "decided_at": world.clock.now,
+            "seal": "00" * 32,
+        }
+        said = GroupSetAside(**{**values, **changes})
+        world.gateway().set_aside_group_opt_out(world.sign(said, signer or by))
+
+    set_aside("south", 2)
+    set_aside("south", 2)
+    set_aside("north", 2)
+    for changes in ({"group": "other"}, {"unit": "east"}):
+        with pytest.raises(MismatchError, match=r"group\.other_group"):
+            set_aside("south", 1, **changes)
+    with pytest.raises(MismatchError, match=r"group\.other_group"):
+        set_aside("east", 1)
+    with pytest.raises(MismatchError, match=r"group\.set_aside_other"):
+        set_aside("south", 1, event="sha256:" + "ab" * 32)
+    with pytest.raises(MismatchError, match=r"group\.set_aside_other"):
+        set_aside("south", 3)
+    entries = world.get("/v1/log/entries", "auditor")["entries"]
+    kinds = [item["entry"]["kind"] for item in entries]
+    assert kinds.count("group-set-aside") == 2
+
+    def handed(unit, *seen):
+        names = tuple(GroupSeen(unit=unit, sequence=sequence) for unit, sequence in seen)
+        part = world.newest_bulletin(unit, group_seen=names).group
+        found = [GroupSetAside.from_bytes(each.payload_bytes) for each in part.set_aside or ()]
+        return [(one.by, one.sequence) for one in found]
+
+    both = [("north", 2), ("south", 2)]
+    assert handed("south", ("north", 1)) == both
+    assert handed("south", ("north", 2)) == []
+    assert handed("north", ("north", 2)) == both
 
 
 def test_a_purpose_that_the_contract_does_not_know_counts_as_all_purposes():
