@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fedcore.bulletins import BulletinRequest
+from fedcore.bulletins import BulletinRequest, epoch_of
 from fedcore.errors import ConflictError, MismatchError, NotFoundError, RefusedError, RollbackError
 from fedcore.group_opt_outs import (
     MAX_EVENTS,
@@ -19,7 +19,7 @@ from governance.bodies import GroupRequest
 from governance.enrolments import open_enrolment
 from governance.memberships import UNKNOWN
 from governance.office import Desk
-from registry import opt_out_groups, units
+from registry import group_deliveries, opt_out_groups, units
 from registry.accounts import Account
 
 
@@ -133,6 +133,7 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
         room = MAX_EVENTS - len(events)
         events += opt_out_groups.list_after(desk.session, unit, seen.get(unit, 0), room)
     aside = _set_aside(desk, request.unit, {unit: seen.get(unit, 0) for unit in last})
+    group_deliveries.note(desk.session, request.unit, last, desk.now, epoch_of(desk.now))
     keys = opt_out_groups.node_keys(desk.session, group.units)
     return GroupPart(
         group=group.group,

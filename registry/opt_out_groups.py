@@ -72,6 +72,22 @@ def last_sequences(session: Session, units: Sequence[str]) -> Mapping[str, int]:
     return dict(session.exec(query).all())
 
 
+def list_events(
+    session: Session, unit: str, after: int, limit: int
+) -> list[tuple[GroupOptOut, datetime]]:
+    """Return at most `limit` of a unit's group opt-outs after a sequence, and when each came."""
+    query = (
+        select(GroupOptOutRow.envelope, GroupOptOutRow.recorded_at)
+        .where(GroupOptOutRow.unit == unit, GroupOptOutRow.sequence > after)
+        .order_by(col(GroupOptOutRow.sequence))
+        .limit(limit)
+    )
+    return [
+        (GroupOptOut.from_bytes(Envelope.from_bytes(text.encode()).payload_bytes), at)
+        for text, at in session.exec(query)
+    ]
+
+
 def list_after(session: Session, unit: str, sequence: int, limit: int) -> list[Envelope]:
     """Return at most `limit` of a unit's own signed group opt-outs after a sequence, in order."""
     query = (
