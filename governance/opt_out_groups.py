@@ -134,18 +134,22 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
         events += opt_out_groups.list_after(desk.session, unit, seen.get(unit, 0), room)
     aside = _set_aside(desk, request.unit, {unit: seen.get(unit, 0) for unit in last})
     group_deliveries.note(desk.session, request.unit, last, desk.now, epoch_of(desk.now))
-    keys = opt_out_groups.node_keys(desk.session, group.units)
     return GroupPart(
         group=group.group,
         version=group.version,
         normaliser=group.normaliser,
         key_check=group.key_check,
-        sources=tuple(
-            GroupSource(unit=unit, node_keys=keys[unit], last_sequence=last.get(unit, 0))
-            for unit in group.units
-        ),
+        sources=_sources(desk, group, last),
         events=tuple(events),
         set_aside=aside or None,
+    )
+
+
+def _sources(desk: Desk, group: OptOutGroup, last: Mapping[str, int]) -> tuple[GroupSource, ...]:
+    keys = opt_out_groups.node_keys(desk.session, group.units)
+    return tuple(
+        GroupSource(unit=unit, node_keys=keys[unit], last_sequence=last.get(unit, 0))
+        for unit in group.units
     )
 
 
