@@ -35,11 +35,12 @@ from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
 from fedcore.opt_out_batches import (
-    OptOutBatch,
+    Document,
     documents_of,
     entries_of,
     events_of,
     last_sequence_of,
+    newest_key_version_of,
     open_document,
 )
 from fedcore.opt_out_sets import set_digest_of
@@ -263,8 +264,8 @@ class BulletinStore:
         with _damage():
             for (data,) in self._connection.execute(query):
                 document = self._open(Envelope.from_bytes(bytes(data)))
-                if isinstance(document, OptOutBatch) or document.act != "reissued":
-                    return document.key_version
+                if (version := newest_key_version_of(document)) is not None:
+                    return version
         return None
 
     def left_out(self, contract: Contract, purpose: str | None) -> LeftOut:
@@ -322,7 +323,7 @@ class BulletinStore:
             "INSERT INTO events VALUES (?, ?)", (sequence, envelope.to_bytes())
         )
 
-    def _documents(self, after: int = 0) -> Iterator[OptOutEvent | OptOutBatch]:
+    def _documents(self, after: int = 0) -> Iterator[Document]:
         """Yield the documents with events after a sequence, in sequence."""
         for envelope in self._stored(after):
             document = self._open(envelope)
@@ -351,7 +352,7 @@ class BulletinStore:
         with _storage():
             return self._connection.execute(query, values).fetchone()
 
-    def _open(self, envelope: Envelope) -> OptOutEvent | OptOutBatch:
+    def _open(self, envelope: Envelope) -> Document:
         signer = envelope.signer if envelope.signer in self._own_keys else self._node_key
         document = open_document(envelope, signer, self._realm)
         if document.unit != self._unit:
