@@ -17,6 +17,7 @@ from clients.durable import (
     storage_named,
     transaction,
 )
+from clients.group_events import open_sealed
 from clients.keyring import KeyRing
 from clients.pseudonyms import Pseudonymiser, check_of, load_key
 from clients.state import StateDir
@@ -41,7 +42,7 @@ from fedcore.group_opt_outs import (
     verify_seal,
 )
 from fedcore.record import Realm
-from fedcore.signing import Envelope, SigningKey, open_envelope, payload_type, sign_record
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 
 # What was set aside has its GroupSetAside in its place among the events; what is unsealed and was
 # not set aside is kept as evidence, and for who sets it aside.
@@ -240,16 +241,17 @@ class GroupStore:
         self._opened().execute("INSERT INTO events VALUES (?, ?, ?)", row)
 
     def _opened_of(self, part: GroupPart, unit: str, after: int) -> Iterator[GroupOptOut]:
-        aside = payload_type(GroupSetAside, self._realm)
-        for place, envelope in self._placed(unit, after):
-            if envelope.payload_type == aside:
-                said = self._open_set_aside(envelope, part)
-                _verify_place(place, said.unit, said.sequence)
-                continue
-            event = self._open(envelope, part)
-            verify_seal(event, self._require_key())
-            _verify_place(place, event.unit, event.sequence)
-            yield event
+        known = set[tuple[str, str, str]]()
+        for place, data in self._placed(unit, after):
+            with _damage():
+                signer, said = open_sealed(data, self._require_key(), self._realm)
+            by = said.by if isinstance(said, GroupSetAside) else said.unit
+            if (by, said.group, signer) not in known:
+                self._verify_said_by(by, said.group, signer, part)
+                known.add((by, said.group, signer))
+            _verify_place(place, said.unit, said.sequence)
+            if isinstance(said, GroupOptOut):
+                yield said
 
     def _open(self, envelope: Envelope, part: GroupPart) -> GroupOptOut:
         """Return a group opt-out that its unit signed; nobody has looked at its seal yet."""
@@ -299,14 +301,14 @@ class GroupStore:
             raise TrustError("group.corrupt", "the store of group opt-outs lacks some")
         return {unit: last for unit, last, _ in rows}
 
-    def _placed(self, unit: str, after: int) -> list[tuple[tuple[str, int], Envelope]]:
+    def _placed(self, unit: str, after: int) -> list[tuple[tuple[str, int], bytes]]:
         query = (
             "SELECT unit, sequence, envelope FROM events WHERE (unit = ? OR ? = '') "
             "AND sequence > ? ORDER BY unit, sequence"
         )
         with _damage():
             rows = self._opened().execute(query, (unit, unit, after)).fetchall()
-            return [((row[0], row[1]), Envelope.from_bytes(bytes(row[2]))) for row in rows]
+            return [((row[0], row[1]), bytes(row[2])) for row in rows]
 
 
 def part_of(bulletin: AnyBulletin | None) -> GroupPart | None:

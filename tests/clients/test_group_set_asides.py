@@ -1,5 +1,6 @@
 """Group opt-outs without the group's seal, and how the group's units go on."""
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +12,7 @@ from clients import runtime
 from clients.cli import app
 from clients.doctor.bulletins import check_bulletin
 from clients.doctor.findings import Circumstances
+from clients.group_events import open_sealed
 from clients.group_intake import set_aside_unsealed
 from clients.settings import NodeSettings
 from clients.state import StateDir
@@ -173,3 +175,29 @@ def test_what_was_set_aside_hides_nothing_else_in_the_store(pair):
             "WHERE sequence = 2"
         )
     assert code_of(lambda: pair.read("south")) == "group.corrupt"
+
+
+def test_what_was_verified_once_is_verified_again_when_anything_of_it_is_another(pair):
+    """The signature's last byte, who may sign, and the key."""
+    pair.say("north", "C1")
+    with pair.site("north") as site:
+        part = site.group_part()
+        assert len(site.group.events(part)) == 1
+        before = open_sealed.cache_info().misses
+        assert len(site.group.events(part)) == 1
+        assert open_sealed.cache_info().misses == before  # nothing is verified twice
+        sources = tuple(s.model_copy(update={"node_keys": ()}) for s in part.sources)
+        site.group._own_keys = ()
+        strangers = part.model_copy(update={"sources": sources})
+        assert code_of(lambda: site.group.events(strangers)) == "unit.key_unknown"
+        site.group.key, own = bytes(32), site.group.key
+        assert code_of(lambda: site.group.events(part)) == "group.unsealed"
+        site.group.key = own
+        [(data,)] = site.group._connection.execute("SELECT envelope FROM events").fetchall()
+        said = json.loads(data)
+        sig = said["signatures"][0]["sig"]
+        said["signatures"][0]["sig"] = ("B" if sig[0] == "A" else "A") + sig[1:]
+        site.group._connection.execute(
+            "UPDATE events SET envelope = ?", (json.dumps(said, separators=(",", ":")).encode(),)
+        )
+        assert code_of(lambda: site.group.events(part)) == "signature.invalid"
