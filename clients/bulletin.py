@@ -36,7 +36,7 @@ from fedcore.contracts import Contract, basis_of, purpose_line
 from fedcore.errors import ExpiredError, MismatchError, RollbackError, TrustError
 from fedcore.merkle import verify_consistency
 from fedcore.opt_out_batches import (
-    OptOutBatch,
+    Document,
     documents_of,
     entries_of,
     events_of,
@@ -44,6 +44,7 @@ from fedcore.opt_out_batches import (
     open_document,
 )
 from fedcore.opt_out_sets import set_digest_of
+from fedcore.opt_out_states import newest_key_version_of
 from fedcore.optouts import (
     Entry,
     OptOutEvent,
@@ -265,8 +266,8 @@ class BulletinStore:
         with _damage():
             for (data,) in self._connection.execute(query):
                 document = self._open(Envelope.from_bytes(bytes(data)))
-                if isinstance(document, OptOutBatch) or document.act != "reissued":
-                    return document.key_version
+                if (version := newest_key_version_of(document)) is not None:
+                    return version
         return None
 
     def left_out(self, contract: Contract, purpose: str | None) -> LeftOut:
@@ -328,7 +329,7 @@ class BulletinStore:
             "INSERT INTO events VALUES (?, ?)", (sequence, envelope.to_bytes())
         )
 
-    def _documents(self, after: int = 0) -> Iterator[OptOutEvent | OptOutBatch]:
+    def _documents(self, after: int = 0) -> Iterator[Document]:
         """Yield the documents with events after a sequence, in sequence."""
         number = None
         for sequence, envelope in self._stored(after):
@@ -367,7 +368,7 @@ class BulletinStore:
         with _storage():
             return self._connection.execute(query, values).fetchone()
 
-    def _open(self, envelope: Envelope) -> OptOutEvent | OptOutBatch:
+    def _open(self, envelope: Envelope) -> Document:
         signer = envelope.signer if envelope.signer in self._own_keys else self._node_key
         document = open_document(envelope, signer, self._realm)
         if document.unit != self._unit:

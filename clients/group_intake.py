@@ -1,4 +1,4 @@
-"""What a customer says at this unit for all units of its group."""
+"""What is said at this unit for all units of its group: by customers, and of what has no seal."""
 
 from datetime import datetime
 
@@ -9,7 +9,14 @@ from clients.site import Site
 from clients.statements import Statement
 from fedcore.contracts import Contract
 from fedcore.errors import ConflictError, DataError
-from fedcore.group_opt_outs import GroupGround, GroupOptOut, GroupPart, sealed, standing_of
+from fedcore.group_opt_outs import (
+    GroupGround,
+    GroupOptOut,
+    GroupPart,
+    GroupSetAside,
+    sealed,
+    standing_of,
+)
 from fedcore.signing import sign_record
 
 _GROUNDS: dict[str, GroupGround] = {
@@ -50,6 +57,35 @@ def take_in_for_group(site: Site, statement: Statement, contract: Contract) -> i
             )
         site.group.add(event, sign_record(event, site.key, site.settings.realm))
     return event.sequence
+
+
+def set_aside_unsealed(site: Site, unit: str) -> list[int]:
+    """Say to the whole group that what this node found of a unit's without the group's seal is to
+    be passed over; governance is told at once.
+
+    Guarantees: it acts on nothing that has the seal, at any unit; nobody without the key says it.
+    Returns: the numbers.
+    Raises: ConflictError `group.nothing_unsealed`; MismatchError
+        `group.set_aside_other` when governance has another one under a number than it showed here.
+    """
+    found = [event for event in site.group.unsealed() if event.unit == unit]
+    if site.group.key is None or not found:
+        raise ConflictError(
+            "group.nothing_unsealed",
+            f"no group opt-out of {unit} was found here without the group's seal",
+        )
+    for event in found:
+        said = GroupSetAside(
+            group=event.group,
+            by=site.settings.unit,
+            unit=unit,
+            sequence=event.sequence,
+            event=event.digest,
+            decided_at=site.runtime.clock.now(),
+            seal=_UNSEALED,
+        )
+        site.set_aside(sign_record(sealed(said, site.group.key), site.key, site.settings.realm))
+    return [event.sequence for event in found]
 
 
 def _event(site: Site, statement: Statement, contract: Contract, part: GroupPart) -> GroupOptOut:

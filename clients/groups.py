@@ -2,28 +2,29 @@
 
 Guarantees: what another unit was told acts here once a bulletin shows it; each is signed by the
     unit that it was told at, sealed by somebody with the group's key, and none in between is
-    missing; without the key, or without all that the newest bulletin shows, nobody is read.
+    missing; without the key, or without all that the newest bulletin shows, nobody is read. One
+    without the seal is passed over when somebody with the key has set it aside, and not before.
 """
 
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from clients.durable import (
     closed_on_error,
     connect,
     damage_named,
-    exclusive,
     storage_named,
     transaction,
 )
+from clients.group_events import open_sealed
 from clients.keyring import KeyRing
-from clients.pseudonyms import Pseudonymiser, check_of, create_key, load_key
+from clients.pseudonyms import Pseudonymiser, check_of, load_key
 from clients.state import StateDir
 from fedcore.bulletins import AnyBulletin, Bulletin
 from fedcore.contracts import Contract, SubjectRule, purpose_line
 from fedcore.errors import (
-    ConflictError,
+    FedError,
     InvalidRecordError,
     MismatchError,
     RollbackError,
@@ -34,17 +35,22 @@ from fedcore.group_opt_outs import (
     GroupOptOut,
     GroupPart,
     GroupSeen,
+    GroupSetAside,
     excluded_by_group,
+    is_sealed,
     standing_of,
     verify_seal,
 )
-from fedcore.keyfiles import write_secret
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 
+# What was set aside has its GroupSetAside in its place among the events; what is unsealed and was
+# not set aside is kept as evidence, and for who sets it aside.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS events (unit TEXT NOT NULL, sequence INTEGER NOT NULL, "
-    "envelope BLOB NOT NULL, PRIMARY KEY (unit, sequence))"
+    "envelope BLOB NOT NULL, PRIMARY KEY (unit, sequence))",
+    "CREATE TABLE IF NOT EXISTS unsealed (unit TEXT NOT NULL, sequence INTEGER NOT NULL, "
+    "envelope BLOB NOT NULL, PRIMARY KEY (unit, sequence))",
 )
 _FORGOTTEN = "the bulletin forgets that the unit is in a group"
 
@@ -69,7 +75,8 @@ class GroupStore:
             with _damage():
                 self._connection = connect(state.group)
                 with closed_on_error(self._connection):
-                    self._connection.execute(_SCHEMA)
+                    for statement in _SCHEMA:
+                        self._connection.execute(statement)
 
     def close(self) -> None:
         """Close the file."""
@@ -94,7 +101,9 @@ class GroupStore:
         Returns: whether this is all that it shows; if not, the next one brings more.
         Raises: RollbackError `bulletin.rollback`, `group.withheld`; MismatchError
             `group.key_other`, `group.other_group`, `opt_out.sequence_gap`; SignatureError;
-            InvalidRecordError `group.key_lost`. Nothing changes in these cases.
+            InvalidRecordError `group.key_lost`. Nothing changes in these cases. SignatureError
+            `group.unsealed` that names the first that has to be set aside, once all that could be
+            believed before it is stored.
         """
         _verify_follows(part, before)
         held = self._held()
@@ -108,8 +117,9 @@ class GroupStore:
             if source.unit != self._unit and held.get(source.unit, 0) > source.last_sequence:
                 raise RollbackError("bulletin.rollback", "the bulletin forgets group opt-outs")
         with _storage(), transaction(self._opened()):
-            for envelope in part.events:
-                self._store(self._open(envelope, part), envelope)
+            stopped = self._store_all(part)
+        if stopped is not None:
+            raise _unsealed(stopped)
         if self.holds(part):
             return True
         if self._held() == held:
@@ -140,17 +150,17 @@ class GroupStore:
         return excluded_by_group(standing, purpose_line(contract.purposes, purpose), known)
 
     def events(self, part: GroupPart) -> list[GroupOptOut]:
-        """Return all group opt-outs that are here, of each unit in sequence."""
-        return [self._open(envelope, part) for envelope in self._envelopes("", 0)]
+        """Return all group opt-outs that are here, of each unit in sequence, but those that were
+        set aside. Raises: SignatureError.
+        """
+        return list(self._opened_of(part, "", 0))
 
     def pending(self, part: GroupPart | None, key: SigningKey) -> list[Envelope]:
         """Return this unit's own that governance has not confirmed, signed by this key."""
         if self.key is None or part is None:
             return []
-        return [
-            sign_record(self._open(envelope, part), key, self._realm)
-            for envelope in self._envelopes(self._unit, _last(part, self._unit))
-        ]
+        own = self._opened_of(part, self._unit, _last(part, self._unit))
+        return [sign_record(event, key, self._realm) for event in own]
 
     def count_pending(self, part: GroupPart | None) -> int:
         """Return how many of this unit's own governance has not confirmed."""
@@ -165,6 +175,60 @@ class GroupStore:
         """Return the number of this unit's next group opt-out."""
         return self._held().get(self._unit, 0) + 1
 
+    def held(self) -> Mapping[str, int]:
+        """Return up to which number each unit's are here; none for a unit in no group."""
+        return self._held()
+
+    def unsealed(self) -> list[GroupOptOut]:
+        """Return what bulletins brought without the group's seal, and nobody has set aside yet."""
+        query = "SELECT envelope FROM unsealed ORDER BY unit, sequence"
+        with _damage():
+            rows = self._opened().execute(query).fetchall() if self.key else []
+            found = [Envelope.from_bytes(bytes(row[0])) for row in rows]
+        return [GroupOptOut.from_bytes(envelope.payload_bytes) for envelope in found]
+
+    def own_set_aside(self, part: GroupPart | None) -> list[GroupSetAside]:
+        """Return what others of the group said of this unit's own without the seal."""
+        if part is None:
+            return []
+        found = [self._open_set_aside(kept, part) for kept in self._set_aside(part).values()]
+        return [said for said in found if said.unit == self._unit]
+
+    def _store_all(self, part: GroupPart) -> GroupOptOut | None:
+        """Store what can be believed, of each unit up to the first that cannot; return that one."""
+        aside = self._set_aside(part)
+        stopped: dict[str, GroupOptOut] = {}
+        for envelope in part.events:
+            event = self._open(envelope, part)
+            kept = envelope if is_sealed(event, self._require_key()) else aside.get(_about(event))
+            if kept is None:
+                stopped.setdefault(event.unit, event)
+                self._note(event, envelope)
+            elif event.unit not in stopped:
+                self._store(event, kept)
+        held = self._held()
+        for event in self.unsealed():
+            if held.get(event.unit, 0) >= event.sequence:
+                place = (event.unit, event.sequence)
+                query = "DELETE FROM unsealed WHERE unit = ? AND sequence = ?"
+                self._opened().execute(query, place)
+        return next(iter(stopped.values()), None)
+
+    def _note(self, event: GroupOptOut, envelope: Envelope) -> None:
+        row = (event.unit, event.sequence, envelope.to_bytes())
+        self._opened().execute("INSERT OR REPLACE INTO unsealed VALUES (?, ?, ?)", row)
+
+    def _set_aside(self, part: GroupPart) -> dict[tuple[str, int, str], Envelope]:
+        """Return what sets each group opt-out aside; what is not to be believed sets none aside."""
+        found: dict[tuple[str, int, str], Envelope] = {}
+        for envelope in part.set_aside or ():
+            try:
+                said = self._open_set_aside(envelope, part)
+            except FedError:
+                continue  # else a unit without the key could stop the others after all
+            found.setdefault(said.about, envelope)
+        return found
+
     def _store(self, event: GroupOptOut, envelope: Envelope) -> None:
         expected = self._held().get(event.unit, 0) + 1
         query = "SELECT envelope FROM events WHERE unit = ? AND sequence = ?"
@@ -176,18 +240,39 @@ class GroupStore:
         row = (event.unit, event.sequence, envelope.to_bytes())
         self._opened().execute("INSERT INTO events VALUES (?, ?, ?)", row)
 
+    def _opened_of(self, part: GroupPart, unit: str, after: int) -> Iterator[GroupOptOut]:
+        known = set[tuple[str, str, str]]()
+        for place, data in self._placed(unit, after):
+            with _damage():
+                signer, said = open_sealed(data, self._require_key(), self._realm)
+            by = said.by if isinstance(said, GroupSetAside) else said.unit
+            if (by, said.group, signer) not in known:
+                self._verify_said_by(by, said.group, signer, part)
+                known.add((by, said.group, signer))
+            _verify_place(place, said.unit, said.sequence)
+            if isinstance(said, GroupOptOut):
+                yield said
+
     def _open(self, envelope: Envelope, part: GroupPart) -> GroupOptOut:
+        """Return a group opt-out that its unit signed; nobody has looked at its seal yet."""
+        event = open_envelope(envelope, GroupOptOut, envelope.signer, self._realm)
+        self._verify_said_by(event.unit, event.group, envelope.signer, part)
+        return event
+
+    def _open_set_aside(self, envelope: Envelope, part: GroupPart) -> GroupSetAside:
+        said = open_envelope(envelope, GroupSetAside, envelope.signer, self._realm)
+        self._verify_said_by(said.by, said.group, envelope.signer, part)
+        verify_seal(said, self._require_key())
+        return said
+
+    def _verify_said_by(self, unit: str, group: str, signer: str, part: GroupPart) -> None:
         # The signer says whose it is, and is held against that unit's keys.
-        signer = envelope.signer
         units = {source.unit for source in part.sources if signer in source.node_keys}
         units |= {self._unit} if signer in self._own_keys else set()
         if not units:
             raise SignatureError("unit.key_unknown", "no unit of the group signs with this key")
-        event = open_envelope(envelope, GroupOptOut, signer, self._realm)
-        if {event.unit} != units or event.group != part.group:
+        if {unit} != units or group != part.group:
             raise MismatchError("group.other_group", "the opt-out is of another group or unit")
-        verify_seal(event, self._require_key())
-        return event
 
     def _verify_key(self, part: GroupPart) -> None:
         if check_of(self._require_key()) != part.key_check:
@@ -216,14 +301,14 @@ class GroupStore:
             raise TrustError("group.corrupt", "the store of group opt-outs lacks some")
         return {unit: last for unit, last, _ in rows}
 
-    def _envelopes(self, unit: str, after: int) -> list[Envelope]:
+    def _placed(self, unit: str, after: int) -> list[tuple[tuple[str, int], bytes]]:
         query = (
-            "SELECT envelope FROM events WHERE (unit = ? OR ? = '') AND sequence > ? "
-            "ORDER BY unit, sequence"
+            "SELECT unit, sequence, envelope FROM events WHERE (unit = ? OR ? = '') "
+            "AND sequence > ? ORDER BY unit, sequence"
         )
         with _damage():
             rows = self._opened().execute(query, (unit, unit, after)).fetchall()
-            return [Envelope.from_bytes(bytes(row[0])) for row in rows]
+            return [((row[0], row[1]), bytes(row[2])) for row in rows]
 
 
 def part_of(bulletin: AnyBulletin | None) -> GroupPart | None:
@@ -240,31 +325,6 @@ def verify_rule(part: GroupPart, contract: Contract) -> None:
         raise MismatchError(
             "group.other_rule", "the contract normalises identifiers by another rule than the group"
         )
-
-
-def create_group_key(path: Path) -> str:
-    """Make the key of a new group in a file of its own. Returns: its check value.
-
-    Raises: ConflictError `group.key_present` rather than write over anything.
-    """
-    try:
-        return check_of(create_key(path))
-    except FileExistsError as error:
-        raise ConflictError("group.key_present", f"{path} is there already") from error
-
-
-def join_group(state: StateDir, path: Path) -> str:
-    """Take over a group's key, once and for good. Returns: its check value.
-
-    Raises: InvalidRecordError as `load_key`; ConflictError `group.key_present` for another one.
-    """
-    key = load_key(path)
-    with exclusive(state.lock):
-        if not state.group_key.exists():
-            write_secret(state.group_key, key.hex().encode())
-        if load_key(state.group_key) != key:
-            raise ConflictError("group.key_present", "the unit has joined another group")
-    return check_of(key)
 
 
 def reading_with(
@@ -290,6 +350,25 @@ def _verify_follows(part: GroupPart | None, before: GroupPart | None) -> None:
     units = {source.unit for source in part.sources}
     if any(s.unit not in units or _last(part, s.unit) < s.last_sequence for s in before.sources):
         raise RollbackError("bulletin.rollback", "the bulletin forgets units or opt-outs")
+
+
+def _about(event: GroupOptOut) -> tuple[str, int, str]:
+    return event.unit, event.sequence, event.digest
+
+
+def _verify_place(place: tuple[str, int], unit: str, sequence: int) -> None:
+    """Refuse what stands in another one's place: it would hide that one."""
+    if place != (unit, sequence):
+        raise TrustError("group.corrupt", "the store of group opt-outs holds one twice")
+
+
+def _unsealed(event: GroupOptOut) -> SignatureError:
+    return SignatureError(
+        "group.unsealed",
+        f"group opt-out {event.sequence} of {event.unit} was not made with the group's key: ask "
+        f"{event.unit} to give it again, then set this one aside at any unit of the group with "
+        f"`fedpact node group set-aside {event.unit}`",
+    )
 
 
 def _last(part: GroupPart | None, unit: str) -> int:

@@ -94,7 +94,7 @@ def rotate(
         an enrolment with new keys waits; InvalidRecordError `enrolment.unknown`.
     """
     state = StateDir(settings.state_dir)
-    with exclusive(state.lock):
+    with exclusive(state.line_lock), exclusive(state.lock):
         if not state.next_answer.exists():
             answer = _send_rotation(settings, _rotation(settings, state, at, legal_entity))
         else:

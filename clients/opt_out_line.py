@@ -5,9 +5,11 @@ Guarantees: each document reaches governance once, in sequence; what was taken i
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from clients.bulletin import BulletinStore
 from clients.clock import Clock
+from clients.durable import exclusive
 from clients.settings import NodeSettings
 from fedcore.errors import ConflictError, RollbackError
 from fedcore.gateway import NodeGateway
@@ -18,13 +20,18 @@ from fedcore.signing import Envelope, SigningKey, sign_record
 
 @dataclass(frozen=True)
 class OptOutLine:
-    """A unit's opt-outs on their way to governance and back, signed with the node's key."""
+    """A unit's opt-outs on their way to governance and back, signed with the node's key.
+
+    Attributes:
+        lock: of the unit's state; held for each write, and never while governance is asked.
+    """
 
     store: BulletinStore
     governance: NodeGateway
     settings: NodeSettings
     key: SigningKey
     clock: Clock
+    lock: Path
 
     def hand_over(self) -> None:
         """Hand what is pending to governance.
@@ -45,7 +52,9 @@ class OptOutLine:
             what none of the unit's keys has signed.
         """
         while (held := self.store.next_sequence() - 1) < last_sequence:
-            self.store.add(*self._part(held))
+            part = self._part(held)
+            with exclusive(self.lock):
+                self.store.add(*part)
             if self.store.next_sequence() - 1 <= held:
                 raise RollbackError("bulletin.rollback", "governance leaves out opt-outs")
 
@@ -63,7 +72,8 @@ class OptOutLine:
             if reached <= last:
                 raise RollbackError("bulletin.rollback", "governance repeats opt-outs")
             last = reached
-        self.store.give_way(known, self.key)
+        with exclusive(self.lock):
+            self.store.give_way(known, self.key)
 
     def _part_or_none(self, after: int) -> list[Envelope]:
         try:

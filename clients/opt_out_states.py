@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from fedcore.opt_out_batches import OptOutBatch, entries_of, last_sequence_of, take
-from fedcore.optouts import OptOutEvent, States, advance
+from fedcore.opt_out_batches import Document, entries_of, last_sequence_of
+from fedcore.opt_out_states import key_versions_of, take
+from fedcore.optouts import States, advance
 
-Documents = Callable[[int], Iterator[OptOutEvent | OptOutBatch]]
+Documents = Callable[[int], Iterator[Document]]
 
 
 class KeptStates:
@@ -41,7 +42,7 @@ class KeptStates:
             self._data_version = version
         for document in self._documents(self.last):
             take(self._states, document)
-            self.key_versions.add(document.key_version)
+            self.key_versions |= key_versions_of(document)
             self.last = last_sequence_of(document)
         return self._states
 

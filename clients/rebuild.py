@@ -47,7 +47,7 @@ def rebuild(settings: NodeSettings, at: datetime) -> int:
         governance's answer contradicts itself; UnreachableError; FedError of the keys.
     """
     state = StateDir(settings.state_dir)
-    with exclusive(state.lock):
+    with exclusive(state.line_lock), exclusive(state.lock):
         _verify_lost(settings, state.ledger)
         gateway = open_gateway(settings)
         keys, history = _fetch(settings, gateway, state, at)

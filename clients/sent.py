@@ -163,6 +163,11 @@ class RecordingGateway:
         self._record("group opt-out", len(event.to_bytes()), event.digest)
         self._gateway.submit_group_opt_out(event)
 
+    def set_aside_group_opt_out(self, statement: Envelope) -> None:
+        """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
+        self._record("group set-aside", len(statement.to_bytes()), statement.digest)
+        self._gateway.set_aside_group_opt_out(statement)
+
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
         self._record("question about its keys", 0, None)

@@ -219,22 +219,32 @@ class Site:
         """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
 
         Guarantees: heads reach governance in the order of the ledger, whichever of the node's
-            processes claims them: an overtaken claim would look like an older ledger.
+            processes claims them: an overtaken claim would look like an older ledger; meanwhile
+            opt-outs are taken in, however long governance takes to answer.
         Raises: UnreachableError; TrustError when the bulletin must not be believed; RollbackError
             `ledger.rollback` when governance has seen a newer ledger.
         """
-        self._hand_over()
-        for event in self.group.pending(self.group_part(), self.key):
-            self._gateway.submit_group_opt_out(event)
-        with exclusive(self.state.lock):
+        with exclusive(self.state.line_lock):
+            self._hand_over()
+            for event in self.group.pending(self.group_part(), self.key):
+                self._gateway.submit_group_opt_out(event)
             before, asked = self.group_part(), self.runtime.clock.boot()
             bulletin = self._fetch_bulletin()
-            while not self.group.take(bulletin.group, before):
+            while not self._take_group(bulletin, before):
                 bulletin = self._fetch_bulletin()
             self._line().fetch_missing(bulletin.last_sequence)
-            self.opt_outs.apply(bulletin, asked)
-            self.ledger.mark_witnessed(bulletin.witnessed)
+            with exclusive(self.state.lock):
+                self.opt_outs.apply(bulletin, asked)
+                self.ledger.mark_witnessed(bulletin.witnessed)
         return bulletin
+
+    def _take_group(self, bulletin: Bulletin, before: GroupPart | None) -> bool:
+        with exclusive(self.state.lock):
+            return self.group.take(bulletin.group, before)
+
+    def set_aside(self, statement: Envelope) -> None:
+        """Hand a signed GroupSetAside to governance; it acts with the next bulletin."""
+        self._gateway.set_aside_group_opt_out(statement)
 
     def _hand_over(self) -> None:
         try:
@@ -243,9 +253,8 @@ class Site:
             if error.code != "opt_out.sequence_known":
                 raise
             log.warning("opt_outs.renumbered", unit=self.settings.unit)
-            with exclusive(self.state.lock):
-                self._line().give_way()
-                self._histories = Histories()
+            self._line().give_way()
+            self._histories = Histories()
             self._line().hand_over()
 
     def governance_keys(self, signer: str) -> GovernanceKeys:
@@ -287,7 +296,8 @@ class Site:
         return bulletin
 
     def _line(self) -> OptOutLine:
-        return OptOutLine(self.opt_outs, self._gateway, self.settings, self.key, self.runtime.clock)
+        parts = (self.opt_outs, self._gateway, self.settings, self.key, self.runtime.clock)
+        return OptOutLine(*parts, self.state.lock)
 
     def bulletin_in_force(self) -> AnyBulletin:
         """Return a fresh bulletin, pulling a new one when half of the old one's life is over."""

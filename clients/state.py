@@ -97,8 +97,15 @@ class StateDir:
 
     @property
     def lock(self) -> Path:
-        """What one process at a time holds: to speak with governance, to number an opt-out."""
+        """What one process at a time holds: to number an opt-out, to change keys."""
         return self.root / "state.lock"
+
+    @property
+    def line_lock(self) -> Path:
+        """Held by whoever synchronises with governance, for as long as that takes; taken before
+        `lock`, which nobody holds while governance is asked, so that an opt-out waits for no line.
+        """
+        return self.root / "line.lock"
 
     @property
     def transport_key(self) -> Path:

@@ -66,12 +66,15 @@ class Spending:
 
 @dataclass(frozen=True)
 class BulletinView:
-    """The bulletin that was taken over last, and whether it still counts."""
+    """The bulletin that was taken over last, whether it still counts, and which units' group
+    opt-outs, if any, are why no newer one does.
+    """
 
     issued_at: datetime
     valid_until: datetime
     fresh: bool
     waiting_opt_outs: int
+    unsealed: tuple[str, ...]
 
 
 def load_enrolment(files: StateDir) -> datetime | None:
@@ -124,7 +127,8 @@ def load_bulletin(settings: NodeSettings, clock: Clock) -> BulletinView | None:
         waiting = store.count_pending()
     with closing(GroupStore(state, settings.unit, (key, *former), settings.realm)) as group:
         waiting += group.count_pending(part_of(bulletin))
-    return BulletinView(bulletin.issued_at, bulletin.valid_until, fresh, waiting)
+        unsealed = tuple(dict.fromkeys(event.unit for event in group.unsealed()))
+    return BulletinView(bulletin.issued_at, bulletin.valid_until, fresh, waiting, unsealed)
 
 
 def load_spending(settings: NodeSettings) -> Spending:

@@ -83,3 +83,45 @@ class OptOutStatusList(Part):
     """Events of a unit's opt-outs, by sequence."""
 
     opt_outs: tuple[OptOutStatus, ...]
+
+
+class ActsAt(Part):
+    """Since when a unit of the group acts on a group opt-out, as far as signed documents show.
+
+    Attributes:
+        since: when the first of its bulletins was issued that shows the opt-out; under it the node
+            reads nobody before it has all that it shows.
+        epoch: of that bulletin.
+        first_round: the first of the unit's rounds, for whatever purpose, under it or a later one.
+    """
+
+    unit: Name
+    since: At
+    epoch: Counter
+    first_round: TrainedRound | None
+
+
+class GroupOptOutStatus(Part):
+    """What a unit was told for all units of its group. It names nobody, not even by a pseudonym.
+
+    Attributes:
+        set_aside_by: units that found it without the group's seal, by which it acts nowhere if they
+            are right; only units can tell.
+        acts_at: units of the group; those that no bulletin has shown it are not in it.
+    """
+
+    unit: Name
+    sequence: Counter
+    purpose: Name
+    ground: Name
+    act: Name | None
+    received_at: At
+    recorded_at: At
+    set_aside_by: tuple[Name, ...]
+    acts_at: tuple[ActsAt, ...]
+
+
+class GroupOptOutStatusList(Part):
+    """What a unit was told for its group, by sequence."""
+
+    opt_outs: tuple[GroupOptOutStatus, ...]

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
-from fedcore.enforcement import OptOutStatus
+from fedcore.enforcement import GroupOptOutStatus, OptOutStatus
 from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.model_decisions import DecisionRequest, DecisionView
@@ -64,6 +64,9 @@ class NodeGateway(Protocol):
 
     def submit_group_opt_out(self, event: Envelope) -> None:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
+
+    def set_aside_group_opt_out(self, statement: Envelope) -> None:
+        """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
 
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
@@ -182,6 +185,9 @@ class OfficeGateway(Protocol):
 
     def list_opt_outs(self, unit: str) -> tuple[OptOutStatus, ...]:
         """Return how far each of a unit's opt-outs has come, and since when it acts."""
+
+    def list_group_opt_outs(self, unit: str) -> tuple[GroupOptOutStatus, ...]:
+        """Return how far each opt-out has come that a unit was told for its group."""
 
     def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
         """Return how far one of a unit's opt-outs has come, and since when it acts."""

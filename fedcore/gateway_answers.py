@@ -125,3 +125,14 @@ def not_governance(detail: str) -> UnreachableError:
     return UnreachableError(
         "governance.unreachable", "what answers at this address is not governance", detail
     )
+
+
+def line_error(error: Exception) -> UnreachableError:
+    """Return what is wrong with the line, as far as the other side's certificate tells."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    code, sentence = "governance.unreachable", "governance does not answer: try again"
+    if cause is not None:
+        code, sentence = certificate_fault(cause)
+    return UnreachableError(code, sentence, repr(error))

@@ -12,12 +12,17 @@ import httpx
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
-from fedcore.enforcement import OptOutStatus, OptOutStatusList
+from fedcore.enforcement import (
+    GroupOptOutStatus,
+    GroupOptOutStatusList,
+    OptOutStatus,
+    OptOutStatusList,
+)
 from fedcore.errors import FedError, InvalidRecordError, UnreachableError
 from fedcore.gateway import About
 from fedcore.gateway_answers import (
-    certificate_fault,
     error_in,
+    line_error,
     member_of,
     not_governance,
     read_part,
@@ -100,6 +105,10 @@ class HttpGateway:
     def submit_group_opt_out(self, event: Envelope) -> None:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
         self._call("POST", "/v1/group-opt-outs", _plain(event))
+
+    def set_aside_group_opt_out(self, statement: Envelope) -> None:
+        """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
+        self._call("POST", "/v1/group-set-asides", _plain(statement))
 
     def declare_group(
         self, name: str, units: Sequence[str], normaliser: str, key_check: str
@@ -300,6 +309,11 @@ class HttpGateway:
         parts = self._parts(OptOutStatusList, f"/v1/opt-outs/{_step(unit)}")
         return tuple(status for part in parts for status in part.opt_outs)
 
+    def list_group_opt_outs(self, unit: str) -> tuple[GroupOptOutStatus, ...]:
+        """Return how far each opt-out has come that a unit was told for its group."""
+        parts = self._parts(GroupOptOutStatusList, f"/v1/group-opt-outs/{_step(unit)}")
+        return tuple(status for part in parts for status in part.opt_outs)
+
     def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
         """Return how far one of a unit's opt-outs has come, and since when it acts."""
         return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{_step(unit)}/{sequence}")
@@ -355,7 +369,7 @@ class HttpGateway:
         try:
             response = self._client.request(method, path, json=body, headers=sent, timeout=TIMEOUT)
         except httpx.HTTPError as error:
-            raise _line_error(error) from error
+            raise line_error(error) from error
         if response.is_success:
             return response
         raise error_of(response)
@@ -367,19 +381,6 @@ def error_of(response: httpx.Response) -> FedError:
         return error_in(_json(response), response.status_code)
     except UnreachableError as error:
         return error
-
-
-def _line_error(error: httpx.HTTPError) -> UnreachableError:
-    """Return what is wrong with the line, as far as the other side's certificate tells."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return UnreachableError(
-            "governance.unreachable", "governance does not answer: try again", repr(error)
-        )
-    code, sentence = certificate_fault(cause)
-    return UnreachableError(code, sentence, repr(error))
 
 
 def _json(response: httpx.Response) -> object:

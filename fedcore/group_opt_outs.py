@@ -8,19 +8,18 @@ between, alter none and make none up.
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from fedcore import canonical
 from fedcore.contracts import Normaliser
 from fedcore.errors import SignatureError
-from fedcore.record import At, Counter, Hex256, Name, Part, PublicKey, Record
+from fedcore.record import At, Counter, Digest, Hex256, Name, Part, PublicKey, Record
 from fedcore.signing import Envelope
 
 MAX_EVENTS = 2_000
 MAX_UNITS = 1_000
-_SEAL = b"fedpact.group-opt-out/1"
 
 # Those that the customer's word alone begins and ends: no unit decides on them for another.
 GroupGround = Literal["art21_2", "ccpa_120", "gpc"]
@@ -77,6 +76,32 @@ class GroupOptOut(Record):
         return self.unit, self.pseudonym, self.purpose, self.ground
 
 
+class GroupSetAside(Record):
+    """A unit of a group says that a group opt-out has no seal of the group's key, so that whoever
+    finds the same passes over it. Signed by that unit's node.
+
+    `by` is the unit that says so; `unit`, `sequence` and `event`, its digest, name the opt-out.
+    `seal` is as in `GroupOptOut`: whoever has no key sets nothing aside.
+    """
+
+    schema_name: Literal["group-set-aside/1"] = Field(default="group-set-aside/1", alias="schema")
+    group: Name
+    by: Name
+    unit: Name
+    sequence: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    event: Digest
+    decided_at: At
+    seal: Hex256
+
+    @property
+    def about(self) -> tuple[str, int, str]:
+        """What it is about: unit, number and digest of the group opt-out."""
+        return self.unit, self.sequence, self.event
+
+
+Sealed = TypeVar("Sealed", GroupOptOut, GroupSetAside)
+
+
 class GroupSource(Part):
     """A unit of a group as a bulletin shows it: the keys that its node has and had, and the number
     of its newest group opt-out.
@@ -89,7 +114,8 @@ class GroupSource(Part):
 
 class GroupPart(Part):
     """What a bulletin says of the unit's group: its sources, and the opt-outs after those that the
-    request names, the first of them when they are many.
+    request names, the first of them when they are many. `set_aside` are the GroupSetAsides about
+    them, and about the unit's own; absent when there are none.
     """
 
     group: Name
@@ -98,6 +124,7 @@ class GroupPart(Part):
     key_check: Hex256
     sources: Annotated[tuple[GroupSource, ...], Field(max_length=MAX_UNITS)]
     events: Annotated[tuple[Envelope, ...], Field(max_length=MAX_EVENTS)]
+    set_aside: Annotated[tuple[Envelope, ...], Field(max_length=MAX_EVENTS)] | None = None
 
 
 class GroupSeen(Part):
@@ -107,14 +134,19 @@ class GroupSeen(Part):
     sequence: Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
-def sealed(event: GroupOptOut, key: bytes) -> GroupOptOut:
-    """Return the event with the seal of a key."""
-    return event.model_copy(update={"seal": _seal_of(event, key)})
+def sealed(said: Sealed, key: bytes) -> Sealed:
+    """Return the event, or what sets one aside, with the seal of a key."""
+    return said.model_copy(update={"seal": _seal_of(said, key)})
 
 
-def verify_seal(event: GroupOptOut, key: bytes) -> None:
+def is_sealed(said: GroupOptOut | GroupSetAside, key: bytes) -> bool:
+    """Return whether somebody with the group's key has made this."""
+    return hmac.compare_digest(said.seal, _seal_of(said, key))
+
+
+def verify_seal(said: GroupOptOut | GroupSetAside, key: bytes) -> None:
     """Refuse what nobody with the group's key has made. Raises: SignatureError `group.unsealed`."""
-    if not hmac.compare_digest(event.seal, _seal_of(event, key)):
+    if not is_sealed(said, key):
         raise SignatureError(
             "group.unsealed", "a group opt-out was made or altered by somebody without the key"
         )
@@ -151,7 +183,8 @@ def excluded_by_group(
     )
 
 
-def _seal_of(event: GroupOptOut, key: bytes) -> str:
-    said = event.to_json()
+def _seal_of(record: GroupOptOut | GroupSetAside, key: bytes) -> str:
+    said = record.to_json()
     del said["seal"]
-    return hmac.new(key, _SEAL + canonical.encode(said), hashlib.sha256).hexdigest()
+    message = f"fedpact.{record.schema_id()}".encode() + canonical.encode(said)
+    return hmac.new(key, message, hashlib.sha256).hexdigest()

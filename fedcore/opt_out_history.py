@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedcore.errors import InvalidRecordError
-from fedcore.opt_out_batches import OptOutBatch
+from fedcore.opt_out_batches import OptOutBatch, OptOutBatchV2
 from fedcore.optouts import OptOutEvent
 from fedcore.record import At, Counter, Name, Realm, Record
 from fedcore.signing import Envelope, Signature, payload_type
@@ -23,7 +23,7 @@ PART_BYTES = 8 * 1024 * 1024
 MAX_PART_BYTES = PART_BYTES + 2 * 1024 * 1024
 MEDIA_TYPE = "application/vnd.fedpact.opt-out-history"
 _HEAD = struct.Struct(">BI32s64s")
-_TYPES = (OptOutEvent, OptOutBatch)
+_TYPES = (OptOutEvent, OptOutBatch, OptOutBatchV2)
 # Most is random bytes in base64: of more effort nothing comes but time.
 _LEVEL = 1
 

@@ -209,13 +209,17 @@ class OptOutEvent(Record):
         more = (self.key_version, self.successor, self.repeats)
         return Entry(self.pseudonym, self.said, received_us, *more)
 
-    def is_repeat_of(self, first: "OptOutEvent") -> bool:
-        """Return whether this says under a later key what the first event said, or ends that."""
-        own = {"pseudonym", "key_version", "sequence", "repeats"}
-        if self.act == "reissued":
-            own |= {"act", "channel", "received_at", "successor"}
-        same = first.model_dump(exclude=own) == self.model_dump(exclude=own)
-        return same and first.repeats is None
+
+def is_repeat(entry: Entry, first: Entry) -> bool:
+    """Return whether this says under a later key what the first event said, or ends that."""
+    if first.repeats is not None:
+        return False
+    said, before = entry.said, first.said
+    if said.act == "reissued":
+        return (said.purpose, said.ground, said.reason) == (
+            (before.purpose, before.ground, before.reason)
+        )
+    return (said, entry.received_us) == (before, first.received_us)
 
 
 def refuse_other_acts(said: Said) -> None:

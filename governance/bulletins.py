@@ -13,7 +13,7 @@ from fedcore.bulletins import (
     epoch_of,
 )
 from fedcore.errors import ConflictError, RefusedError, RollbackError
-from fedcore.opt_out_batches import OptOutBatch
+from fedcore.opt_out_batches import Document, OptOutBatchV2, batch_type
 from fedcore.opt_out_history import HistoryRequest, pack
 from fedcore.opt_out_sets import digest_of_buckets
 from fedcore.optouts import OptOutEvent, set_digest
@@ -22,7 +22,7 @@ from governance.auth import open_from_node, verify_fresh, verify_not_future, ver
 from governance.decisions.heads import GENESIS, verify_head_claim
 from governance.office import Desk
 from governance.opt_out_groups import group_part
-from governance.reissues import verify_repeat
+from governance.reissues import verify_repeats
 from registry import bulletins, log, opt_out_sets, optouts, permits
 
 NODE_OUTDATED = ("bulletin.node_outdated", "this unit's opt-outs need a newer node: upgrade it")
@@ -40,7 +40,7 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     verify_speaks_for(unit, event.unit)
     verify_not_future(event.received_at, desk.now)
     if _is_next(desk, event):
-        verify_repeat(desk.session, event)
+        verify_repeats(desk.session, event.unit, [event.entry])
         optouts.append(desk.session, event, envelope, desk.now)
 
 
@@ -51,10 +51,12 @@ def record_batch(desk: Desk, envelope: Envelope) -> None:
     Guarantees: as `record_opt_out`, for each event of the batch.
     Raises: as `record_opt_out`.
     """
-    batch, unit = open_from_node(desk, envelope, OptOutBatch)
+    batch, unit = open_from_node(desk, envelope, batch_type(envelope, desk.realm))
     verify_speaks_for(unit, batch.unit)
     verify_not_future(batch.newest, desk.now)
     if _is_next(desk, batch):
+        if isinstance(batch, OptOutBatchV2):
+            verify_repeats(desk.session, batch.unit, batch.entries())
         optouts.append_batch(desk.session, batch, envelope, desk.now)
 
 
@@ -72,7 +74,7 @@ def part_of_history(desk: Desk, envelope: Envelope) -> bytes:
     return pack((envelope for envelope, _ in found), desk.realm)
 
 
-def _is_next(desk: Desk, document: OptOutEvent | OptOutBatch) -> bool:
+def _is_next(desk: Desk, document: Document) -> bool:
     """Return whether a document is the next one; False when it is known already.
 
     Raises: ConflictError `opt_out.sequence_gap`, `opt_out.sequence_known`.

@@ -1,11 +1,14 @@
 """Groups of units that act on each other's opt-outs: who is in one, and what each is handed."""
 
-from fedcore.bulletins import BulletinRequest
+from collections.abc import Mapping
+
+from fedcore.bulletins import BulletinRequest, epoch_of
 from fedcore.errors import ConflictError, MismatchError, NotFoundError, RefusedError, RollbackError
 from fedcore.group_opt_outs import (
     MAX_EVENTS,
     GroupOptOut,
     GroupPart,
+    GroupSetAside,
     GroupSource,
     OptOutGroup,
 )
@@ -16,7 +19,7 @@ from governance.bodies import GroupRequest
 from governance.enrolments import open_enrolment
 from governance.memberships import UNKNOWN
 from governance.office import Desk
-from registry import opt_out_groups, units
+from registry import group_deliveries, opt_out_groups, units
 from registry.accounts import Account
 
 
@@ -80,6 +83,29 @@ def record_opt_out(desk: Desk, envelope: Envelope) -> None:
     opt_out_groups.append(desk.session, event, envelope, desk.now)
 
 
+def record_set_aside(desk: Desk, envelope: Envelope) -> None:
+    """Store and log what a unit says of a group opt-out without the group's seal; once more it
+    changes nothing. Whether it is true, only units of the group can tell, and each does.
+
+    Raises: SignatureError; ExpiredError `request.from_future`; MismatchError `group.other_group`,
+        `group.set_aside_other`.
+    """
+    said, unit = open_from_node(desk, envelope, GroupSetAside)
+    verify_speaks_for(unit, said.by)
+    verify_not_future(said.decided_at, desk.now)
+    for named in (said.by, said.unit):
+        digest = opt_out_groups.find_of_unit(desk.session, named)
+        if digest is None or desk.open_own(OptOutGroup, digest).group != said.group:
+            raise MismatchError("group.other_group", "the unit is not in this group")
+    if opt_out_groups.find_digest(desk.session, said.unit, said.sequence) != said.event:
+        raise MismatchError(
+            "group.set_aside_other", "governance has no such group opt-out under this number"
+        )
+    if not opt_out_groups.has_set_aside(desk.session, said.by, said.unit, said.sequence):
+        desk.file(said, envelope, said.unit)
+        opt_out_groups.set_aside(desk.session, said)
+
+
 def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
     """Return what a unit's bulletin says of its group, and None for a unit that is in none.
 
@@ -106,18 +132,36 @@ def group_part(desk: Desk, request: BulletinRequest) -> GroupPart | None:
     for unit in sorted(last):
         room = MAX_EVENTS - len(events)
         events += opt_out_groups.list_after(desk.session, unit, seen.get(unit, 0), room)
-    keys = opt_out_groups.node_keys(desk.session, group.units)
+    aside = _set_aside(desk, request.unit, {unit: seen.get(unit, 0) for unit in last})
+    group_deliveries.note(desk.session, request.unit, last, desk.now, epoch_of(desk.now))
     return GroupPart(
         group=group.group,
         version=group.version,
         normaliser=group.normaliser,
         key_check=group.key_check,
-        sources=tuple(
-            GroupSource(unit=unit, node_keys=keys[unit], last_sequence=last.get(unit, 0))
-            for unit in group.units
-        ),
+        sources=_sources(desk, group, last),
         events=tuple(events),
+        set_aside=aside or None,
     )
+
+
+def _sources(desk: Desk, group: OptOutGroup, last: Mapping[str, int]) -> tuple[GroupSource, ...]:
+    keys = opt_out_groups.node_keys(desk.session, group.units)
+    return tuple(
+        GroupSource(unit=unit, node_keys=keys[unit], last_sequence=last.get(unit, 0))
+        for unit in group.units
+    )
+
+
+def _set_aside(desk: Desk, own: str, seen: Mapping[str, int]) -> tuple[Envelope, ...]:
+    """Return what sets aside that which a node has not seen, and then any of its unit's own: it is
+    to know of all that, and the others are not to wait for it.
+    """
+    found: list[Envelope] = []
+    for unit in sorted(seen, key=lambda unit: (unit == own, unit)):
+        after, room = 0 if unit == own else seen[unit], MAX_EVENTS - len(found)
+        found += opt_out_groups.list_set_aside(desk.session, unit, after, room)
+    return tuple(found)
 
 
 def _namespace(desk: Desk, members: set[str]) -> str:

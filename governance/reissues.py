@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from fedcore.errors import MismatchError
-from fedcore.optouts import OptOutEvent, Subject
+from fedcore.optouts import Entry, Subject, is_repeat
 from registry.enforcement import find_states
-from registry.optouts import StoredEvent, find_events
+from registry.optouts import StoredEvent, find_entries, find_events
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,19 @@ def follow(session: Session, unit: str, found: Sequence[StoredEvent]) -> dict[in
     return followed
 
 
-def verify_repeat(session: Session, event: OptOutEvent) -> None:
-    """Refuse an event that repeats another one than it says.
+def verify_repeats(session: Session, unit: str, entries: Iterable[Entry]) -> None:
+    """Refuse events of a unit of which one repeats another event than it says.
 
+    Guarantees: as many queries for many as for one.
     Raises: MismatchError `opt_out.repeat_differs`.
     """
-    if event.repeats is None:
-        return
-    first = find_events(session, event.unit, {event.repeats}).get(event.repeats)
-    if first is None or not event.is_repeat_of(first.event):
-        raise MismatchError(
-            "opt_out.repeat_differs", f"opt-out {event.repeats} of this unit says something else"
-        )
+    repeated = [(entry, entry.repeats) for entry in entries if entry.repeats is not None]
+    firsts = find_entries(session, unit, {number for _, number in repeated}) if repeated else {}
+    for entry, number in repeated:
+        if number not in firsts or not is_repeat(entry, firsts[number]):
+            raise MismatchError(
+                "opt_out.repeat_differs", f"opt-out {number} of this unit says something else"
+            )
 
 
 def _current(

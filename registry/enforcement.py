@@ -14,6 +14,7 @@ from fedcore.optouts import Ground, Subject
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
+from registry import group_deliveries
 from registry.models import StoredModel
 from registry.tables.documents import DocumentRow
 from registry.tables.models import ModelRow
@@ -86,10 +87,12 @@ def file_receipts(session: Session, receipts: Sequence[Receipt], permit: Permit)
     before.
     """
     session.flush()
-    query = select(BulletinRow.unit, BulletinRow.digest, BulletinRow.last_sequence).where(
+    query = select(BulletinRow).where(
         col(BulletinRow.digest).in_({receipt.bulletin for receipt in receipts})
     )
-    applied = {(unit, digest): last for unit, digest, last in session.exec(query)}
+    found = session.exec(query).all()
+    applied = {(row.unit, row.digest): row.last_sequence for row in found}
+    group_deliveries.note_trained(session, receipts, {row.digest: row.issued_at for row in found})
     rows = [
         {
             "receipt": receipt.digest,

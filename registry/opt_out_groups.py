@@ -6,9 +6,15 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from fedcore.group_opt_outs import GroupOptOut
+from fedcore.group_opt_outs import GroupOptOut, GroupSetAside
 from fedcore.signing import Envelope
-from registry.tables.opt_out_groups import GroupOptOutRow, OptOutGroupRow, OptOutGroupUnitRow
+from registry.tables.documents import DocumentRow
+from registry.tables.opt_out_groups import (
+    GroupOptOutRow,
+    GroupSetAsideRow,
+    OptOutGroupRow,
+    OptOutGroupUnitRow,
+)
 from registry.tables.permits import UnitKeyRow
 
 
@@ -66,12 +72,56 @@ def last_sequences(session: Session, units: Sequence[str]) -> Mapping[str, int]:
     return dict(session.exec(query).all())
 
 
+def list_events(
+    session: Session, unit: str, after: int, limit: int
+) -> list[tuple[GroupOptOut, datetime]]:
+    """Return at most `limit` of a unit's group opt-outs after a sequence, and when each came."""
+    query = (
+        select(GroupOptOutRow.envelope, GroupOptOutRow.recorded_at)
+        .where(GroupOptOutRow.unit == unit, GroupOptOutRow.sequence > after)
+        .order_by(col(GroupOptOutRow.sequence))
+        .limit(limit)
+    )
+    return [
+        (GroupOptOut.from_bytes(Envelope.from_bytes(text.encode()).payload_bytes), at)
+        for text, at in session.exec(query)
+    ]
+
+
 def list_after(session: Session, unit: str, sequence: int, limit: int) -> list[Envelope]:
     """Return at most `limit` of a unit's own signed group opt-outs after a sequence, in order."""
     query = (
         select(GroupOptOutRow.envelope)
         .where(GroupOptOutRow.unit == unit, GroupOptOutRow.sequence > sequence)
         .order_by(col(GroupOptOutRow.sequence))
+        .limit(limit)
+    )
+    return [Envelope.from_bytes(text.encode()) for text in session.exec(query)]
+
+
+def set_aside(session: Session, said: GroupSetAside) -> None:
+    """Note what a unit said of a group opt-out; its document is stored already."""
+    session.flush()
+    session.add(
+        GroupSetAsideRow(
+            unit=said.unit, sequence=said.sequence, by_unit=said.by, document=said.digest
+        )
+    )
+    session.flush()
+
+
+def has_set_aside(session: Session, by: str, unit: str, sequence: int) -> bool:
+    """Return whether a unit has said it of this group opt-out."""
+    return session.get(GroupSetAsideRow, (unit, sequence, by)) is not None
+
+
+def list_set_aside(session: Session, unit: str, after: int, limit: int) -> list[Envelope]:
+    """Return what sets aside a unit's group opt-outs after a sequence, in their order."""
+    query = (
+        select(DocumentRow.envelope)
+        .join(GroupSetAsideRow, col(GroupSetAsideRow.document) == col(DocumentRow.digest))
+        .where(GroupSetAsideRow.unit == unit, GroupSetAsideRow.sequence > after)
+        .order_by(col(GroupSetAsideRow.sequence), col(GroupSetAsideRow.by_unit))
         .limit(limit)
     )
     return [Envelope.from_bytes(text.encode()) for text in session.exec(query)]

@@ -5,7 +5,7 @@ together are gapless; `list_events` and `find_events` read either.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +17,22 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from fedcore import canonical
-from fedcore.opt_out_batches import OptOutBatch, events_of
-from fedcore.optouts import OptOutEvent, State, excludes
+from fedcore.opt_out_batches import (
+    AnyBatch,
+    Document,
+    OptOutBatch,
+    OptOutBatchV2,
+    event_of,
+    events_of,
+)
+from fedcore.optouts import Entry, OptOutEvent, State, excludes
 from fedcore.signing import Envelope
 from registry import opt_out_sets
 from registry.tables.optouts import OptOutBatchRow, OptOutRow, OptOutStateRow
+
+_KINDS: Mapping[str, type[Document]] = {
+    kind.schema_id(): kind for kind in (OptOutEvent, OptOutBatch, OptOutBatchV2)
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ def append(session: Session, event: OptOutEvent, envelope: Envelope, recorded_at
 
 
 def append_batch(
-    session: Session, batch: OptOutBatch, envelope: Envelope, recorded_at: datetime
+    session: Session, batch: AnyBatch, envelope: Envelope, recorded_at: datetime
 ) -> None:
     """Store a batch and the states that its events lead to, as `append` does for each of them.
 
@@ -110,19 +121,38 @@ def find_events(session: Session, unit: str, sequences: Collection[int]) -> dict
     ]
     found = {each.event.sequence: each for each in stored}
     missing = sorted(set(sequences) - found.keys())
-    for batch, at in _batches_with(session, unit, missing):
-        inside = missing[
-            bisect_left(missing, batch.sequence) : bisect_right(missing, batch.last_sequence)
-        ]
-        wanted = set(inside)
-        events = (event for event in batch.events() if event.sequence in wanted)
-        found |= {event.sequence: StoredEvent(event, at) for event in events}
+    for number, entry, at in _entries_in_batches(session, unit, missing):
+        found[number] = StoredEvent(event_of(unit, number, entry), at)
     return found
+
+
+def find_entries(session: Session, unit: str, sequences: Collection[int]) -> dict[int, Entry]:
+    """Return a unit's events with these sequences, each in a line."""
+    query = select(OptOutRow.sequence, OptOutRow.envelope).where(
+        OptOutRow.unit == unit, col(OptOutRow.sequence).in_(sequences)
+    )
+    found = {
+        number: OptOutEvent.from_bytes(_payload(text)).entry for number, text in session.exec(query)
+    }
+    missing = sorted(set(sequences) - found.keys())
+    batched = _entries_in_batches(session, unit, missing)
+    return found | {number: entry for number, entry, _ in batched}
+
+
+def _entries_in_batches(
+    session: Session, unit: str, sequences: Sequence[int]
+) -> Iterator[tuple[int, Entry, datetime]]:
+    """Yield those of these events that are in batches; the numbers are sorted."""
+    for batch, at in _batches_with(session, unit, sequences):
+        first, last = batch.sequence, batch.last_sequence
+        entries = list(batch.entries())
+        for number in sequences[bisect_left(sequences, first) : bisect_right(sequences, last)]:
+            yield number, entries[number - first], at
 
 
 def _batches_with(
     session: Session, unit: str, sequences: Sequence[int]
-) -> Iterator[tuple[OptOutBatch, datetime]]:
+) -> Iterator[tuple[AnyBatch, datetime]]:
     """Yield the batches of a unit with any of these events; the numbers are sorted."""
     if not sequences:
         return
@@ -140,7 +170,9 @@ def _batches_with(
         OptOutBatchRow.unit == unit, col(OptOutBatchRow.sequence).in_(wanted)
     )
     for text, at in session.exec(query):
-        yield OptOutBatch.from_bytes(_payload(text)), at
+        batch = _read(Envelope.from_bytes(text.encode()))
+        if not isinstance(batch, OptOutEvent):
+            yield batch, at
 
 
 def list_events(session: Session, unit: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
@@ -221,10 +253,10 @@ def load_pairs(session: Session, unit: str) -> frozenset[tuple[str, str]]:
     )
 
 
-def _read(envelope: Envelope) -> OptOutEvent | OptOutBatch:
+def _read(envelope: Envelope) -> Document:
     data = envelope.payload_bytes
-    schema = canonical.parse(data)["schema"]
-    return (OptOutBatch if schema == OptOutBatch.schema_id() else OptOutEvent).from_bytes(data)
+    value = canonical.parse(data)
+    return _KINDS[value["schema"]].from_json(value, data)
 
 
 def _payload(text: str) -> bytes:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from clients.statements import Statement
 
 GroundOption = Annotated[str, typer.Option(help="art21_2, ccpa_120 or gpc.")]
+UnitName = Annotated[str, typer.Argument(help="The unit whose group opt-outs have no seal.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask again.")]
 KeyFile = Annotated[Path, typer.Argument(help="The file of the group's key.")]
 
 
 def create_key(file: KeyFile) -> None:
     """Make the key of a new group, at one of its units, for all of them."""
-    from clients.groups import create_group_key
+    from clients.group_keys import create_group_key
 
     typer.echo(f"the group's key is in {file}; its check value is {create_group_key(file)}")
     typer.echo("hand the key to the group's units in person, and the check value to governance")
@@ -27,7 +29,7 @@ def create_key(file: KeyFile) -> None:
 
 def join(settings: SettingsOption, file: KeyFile) -> None:
     """Take over the key of the unit's group, for good."""
-    from clients.groups import join_group
+    from clients.group_keys import join_group
     from clients.state import StateDir
 
     check = join_group(StateDir(NodeSettings.load(settings).state_dir), file)
@@ -67,6 +69,47 @@ def withdraw_opt_out(
     statement = Statement(customer, purpose, parse_ground(ground), channel, act="withdrawn")
     number = _take_in(settings, contract, statement)
     typer.echo(f"group event {number}: the objection to {purpose} is taken back for the group")
+
+
+def show(settings: SettingsOption) -> None:
+    """Show what is here of the group's opt-outs, and what of them has no seal of the group's key.
+
+    The digest of a unit's newest is shown, too: two units that show another one under the same
+    number were not handed the same by governance.
+    """
+    from clients.site import Site
+
+    with closing(Site(NodeSettings.load(settings))) as site:
+        part = site.group_part()
+        newest = {event.unit: event for event in site.group.events(part)} if part else {}
+        for unit, number in sorted(site.group.held().items()):
+            last = newest.get(unit)
+            named = f", the newest {last.sequence} ({last.digest})" if last else ""
+            typer.echo(f"{unit}: up to {number}{named}")
+        for event in site.group.unsealed():
+            typer.echo(f"{event.unit}: {event.sequence} without the seal ({event.digest})")
+
+
+def set_aside(settings: SettingsOption, unit: UnitName, yes: Yes = False) -> None:
+    """Have the whole group pass over what a unit has handed over without the group's seal.
+
+    It acts on nothing that has the seal. Ask that unit first: what a customer said there acts at
+    the other units only when it is given there once more.
+    """
+    from clients.group_intake import set_aside_unsealed
+    from clients.site import Site
+
+    with closing(Site(NodeSettings.load(settings))) as site:
+        for event in site.group.unsealed():
+            if event.unit == unit:
+                typer.echo(f"{unit}: {event.sequence} without the seal ({event.digest})")
+        if not yes:
+            typer.confirm(
+                f"has {unit} been asked about these, and are they to be set aside?", abort=True
+            )
+        numbers = set_aside_unsealed(site, unit)
+        typer.echo(f"{len(numbers)} group opt-outs of {unit} are set aside for the whole group")
+        site.synchronise()
 
 
 def _take_in(settings: Path, contract: str, statement: "Statement") -> int:

@@ -76,6 +76,7 @@ def _bulletin(view: "BulletinView | None") -> dict[str, Any] | None:
         "valid_until": view.valid_until.isoformat(),
         "fresh": view.fresh,
         "waiting_opt_outs": view.waiting_opt_outs,
+        "unsealed": list(view.unsealed),
     }
 
 
@@ -115,6 +116,8 @@ def _bulletin_line(value: Any) -> str:
     state = "fresh" if value["fresh"] else "stale: no order is answered until a new one comes"
     waiting = value["waiting_opt_outs"]
     more = f"; {waiting} opt-outs wait for governance" if waiting else ""
+    for unit in value["unsealed"]:
+        more += f"; group opt-outs of {unit} have no seal: fedpact node group set-aside {unit}"
     return f"of {value['issued_at'][:19]}Z, {state}{more}"
 
 

@@ -7,6 +7,7 @@ from clients.bulletin import BulletinStore
 from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
 from clients.groups import GroupStore, part_of
 from fedcore.errors import ExpiredError, FedError
+from fedcore.group_opt_outs import GroupPart
 
 _SYNC = "fedpact node sync; the node does it by itself while governance is reachable"
 
@@ -21,11 +22,28 @@ def check_bulletin(found: Circumstances) -> Iterator[Finding]:
             yield from _freshness(found, store)
         with closing(_group(found)) as group:
             pending += group.count_pending(part)
+            yield from _of_group(group, part)
     except FedError as error:
         yield refused(error)
         return
     if pending:
         yield warning(f"{pending} opt-outs act here, but governance has not heard of them", _SYNC)
+
+
+def _of_group(group: GroupStore, part: GroupPart | None) -> Iterator[Finding]:
+    for event in group.unsealed():
+        yield passing(
+            "group.unsealed",
+            f"group opt-out {event.sequence} of {event.unit} was not made with the group's key: no "
+            "bulletin that shows it is taken over",
+            f"ask {event.unit} to give it again, then fedpact node group set-aside {event.unit}",
+        )
+    for said in group.own_set_aside(part):
+        yield warning(
+            f"group opt-out {said.sequence} of this unit acts at no other: {said.by} found it "
+            "without the group's seal",
+            "fedpact node group opt-out, once more; ask them which digest they were shown",
+        )
 
 
 def _freshness(found: Circumstances, store: BulletinStore) -> Iterator[Finding]:

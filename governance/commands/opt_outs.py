@@ -8,7 +8,7 @@ from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 from governance.decisions.enforcement import say_decided
 
 if TYPE_CHECKING:
-    from fedcore.enforcement import OptOutStatus
+    from fedcore.enforcement import GroupOptOutStatus, OptOutStatus
 
 opt_outs = typer.Typer(help="See how units' opt-outs act.", no_args_is_help=True)
 
@@ -23,7 +23,8 @@ def show_status(
     ] = None,
     ca: Authority = None,
 ) -> None:
-    """Say when opt-outs were received, since when they act, and what was trained before.
+    """Say when opt-outs were received, since when they act, and what was trained before; and since
+    when units of its group act on what the unit was told for all of them.
 
     Nobody is named, not even by a pseudonym: the unit knows whose number it is.
     """
@@ -33,6 +34,8 @@ def show_status(
             return
         for status in gateway.list_opt_outs(unit):
             _print(status)
+        for told in gateway.list_group_opt_outs(unit):
+            _print_for_group(told)
 
 
 @opt_outs.command("group")
@@ -70,3 +73,19 @@ def _print(status: "OptOutStatus") -> None:
             f"{model.run_id}"
         )
         typer.echo(f"    {say_decided(model)}")
+
+
+def _print_for_group(status: "GroupOptOutStatus") -> None:
+    act = f", {status.act}" if status.act else ""
+    typer.echo(
+        f"{status.unit}, for its group, {status.sequence}: {status.purpose}, {status.ground}{act}"
+    )
+    typer.echo(f"  received at the unit {status.received_at.isoformat()}")
+    typer.echo(f"  recorded here        {status.recorded_at.isoformat()}")
+    if status.set_aside_by:
+        typer.echo(f"  without the group's seal, by {', '.join(status.set_aside_by)}")
+    for one in status.acts_at:
+        round_ = "no round since"
+        if one.first_round is not None:
+            round_ = f"first in round {one.first_round.round} of run {one.first_round.run_id}"
+        typer.echo(f"  {one.unit}: by its bulletins since {one.since.isoformat()}, {round_}")

@@ -14,7 +14,8 @@ from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import Desks, Overseeing
 from governance.decisions.enforcement import say_decided
 from governance.enforcement import list_statuses
-from registry import optouts, overviews, units
+from governance.group_enforcement import list_group_statuses
+from registry import opt_out_groups, optouts, overviews, units
 
 PAGE_SIZE = 50
 _LAST = 2**53 - 1
@@ -48,10 +49,16 @@ def show_unit(unit: Name, office: Desks, seat: Overseeing, before: Before = _LAS
         start = max(end - PAGE_SIZE, 0)
         found = optouts.list_events(desk.session, unit, start, end - start)
         statuses = list_statuses(desk, unit, found)[::-1]
+        given = opt_out_groups.last_sequences(desk.session, [unit]).get(unit, 0)
+        newest = opt_out_groups.list_events(
+            desk.session, unit, max(given - PAGE_SIZE, 0), PAGE_SIZE
+        )
+        for_group = list_group_statuses(desk, unit, newest)[::-1]
     content = {
         "unit": unit,
         "statuses": statuses,
         "models": list(_models(statuses)),
+        "for_group": for_group,
         "older": start + 1 if start else None,
     }
     return show_page("unit_opt_outs.html", seat, "/console/opt-outs", content)

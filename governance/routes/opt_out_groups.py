@@ -29,3 +29,15 @@ def submit_group_opt_out(body: Envelope, office: Desks) -> None:
     """Take a signed opt-out for all units of the group; repeating it changes nothing."""
     with office.writing() as desk:
         opt_out_groups.record_opt_out(desk, body)
+
+
+@router.post(
+    "/group-set-asides",
+    summary="Set aside a group opt-out without the group's seal",
+    status_code=HTTP_204_NO_CONTENT,
+    openapi_extra=NODE,
+)
+def set_aside_group_opt_out(body: Envelope, office: Desks) -> None:
+    """Take a unit's signed word that a group opt-out has no seal; repeating it changes nothing."""
+    with office.writing() as desk:
+        opt_out_groups.record_set_aside(desk, body)

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,14 @@ import pytest
 
 from clients import runtime
 from clients.data import Examples, Inputs, load_examples
+from clients.group_intake import take_in_for_group
+from clients.group_keys import create_group_key, join_group
 from clients.pseudonyms import Pseudonymiser
 from clients.settings import NodeSettings
 from clients.site import Site
-from clients.sources import Source
+from clients.sources import Source, source_of
+from clients.state import StateDir
+from clients.statements import Statement
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.permits import NodeGrant, Permit
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -314,3 +318,88 @@ def site(
     """The site of north."""
     with opened(federation) as found:
         yield found
+
+
+CUSTOMERS = [f"C{number}" for number in range(1, 9)]
+PAIRED = ("north", "south")
+
+
+class Pair:
+    """Two units, in a group when they have joined; a site is opened anew for each act."""
+
+    def __init__(
+        self,
+        root: Path,
+        contract: Contract,
+        start: datetime,
+        rows: Sequence[Row],
+        features: tuple[Feature, ...],
+    ) -> None:
+        self.contract, self.features, self.key = contract, features, root / "shared.key"
+        self.world = Federation(root / "world", contract, ManualClock(start), SeededNoise(1))
+        for name in PAIRED:
+            self.world.enrol(UnitSetup(name, pl.DataFrame(rows), 32, 50.0))
+        self.check = create_group_key(self.key)
+
+    def join(self, *units):
+        for name in units:
+            join_group(StateDir(self.world.units[name].state_dir), self.key)
+
+    def declare(self, check=None, units=PAIRED):
+        office = self.world.offices["compliance"]
+        return office.declare_group("retail", units, "trim-upper/1", check or self.check)
+
+    @contextmanager
+    def site(self, unit):
+        loaded = NodeSettings.load(self.world.units[unit].settings)
+        with runtime.SEAM.bound(self.world.surroundings), closing(Site(loaded)) as found:
+            yield found
+
+    def sync(self, unit):
+        with self.site(unit) as site:
+            return site.synchronise()
+
+    def say(self, unit, customer, act=None, purpose="marketing", ground="art21_2"):
+        with self.site(unit) as site:
+            statement = Statement(customer, purpose, ground, act=act)
+            return take_in_for_group(site, statement, self.contract)
+
+    def read(self, unit, purpose="marketing"):
+        """The customers whom the one reader of a unit yields."""
+        with self.site(unit) as site:
+            maker, left_out = site.reading(self.contract, purpose)
+            found = {c for c in CUSTOMERS if not left_out(maker.pseudonym(c), *maker.former(c))}
+            source, today = source_of(site.settings), site.runtime.clock.now().date()
+            inputs = Inputs(self.features)
+            examples = load_examples(source, self.contract, inputs, maker, left_out, today)
+        assert len(examples.labels) == len(found)
+        return found
+
+
+@pytest.fixture(scope="session")
+def opened_pair(contract, start, rows, features):
+    """Opens two units, for a while."""
+
+    @contextmanager
+    def make(root):
+        made = Pair(root, contract, start, rows, features)
+        yield made
+        made.world.close()
+
+    return make
+
+
+@pytest.fixture
+def apart(opened_pair, tmp_path):
+    with opened_pair(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(apart):
+    """Both have joined, and know it."""
+    apart.join(*PAIRED)
+    apart.declare()
+    for unit in PAIRED:
+        apart.sync(unit)
+    return apart

@@ -1,25 +1,17 @@
 """Opt-outs of a group of units, between two real nodes and a real governance."""
 
-from contextlib import closing, contextmanager
-
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clients import runtime
-from clients.data import Inputs, load_examples
 from clients.doctor.bulletins import check_bulletin
 from clients.doctor.findings import Circumstances
-from clients.group_intake import take_in_for_group
-from clients.groups import create_group_key, join_group
+from clients.group_keys import create_group_key, join_group
 from clients.rotation import reissue_events, retire_key, rotate_key
 from clients.settings import NodeSettings
-from clients.site import Site
-from clients.sources import source_of
 from clients.state import StateDir
-from clients.statements import Statement
 from clients.status import load_bulletin
 from clients.subject_reports import make_report
 from fedcore.bulletins import Bulletin
@@ -27,87 +19,10 @@ from fedcore.errors import ConflictError, DataError, FedError
 from fedcore.group_opt_outs import GroupOptOut, sealed
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, sign_record
-from simulations.clock import ManualClock
-from simulations.federation import Federation, UnitSetup
-from simulations.noise import SeededNoise
 
 CUSTOMERS = [f"C{number}" for number in range(1, 9)]
 EVERYBODY = set(CUSTOMERS)
 UNITS = ("north", "south")
-
-
-class Pair:
-    """Two units, in a group when they have joined; a site is opened anew for each act."""
-
-    def __init__(self, root, contract, start, rows, features):
-        self.contract, self.features, self.key = contract, features, root / "shared.key"
-        self.world = Federation(root / "world", contract, ManualClock(start), SeededNoise(1))
-        for name in UNITS:
-            self.world.enrol(UnitSetup(name, pl.DataFrame(rows), 32, 50.0))
-        self.check = create_group_key(self.key)
-
-    def join(self, *units):
-        for name in units:
-            join_group(StateDir(self.world.units[name].state_dir), self.key)
-
-    def declare(self, check=None, units=UNITS):
-        office = self.world.offices["compliance"]
-        return office.declare_group("retail", units, "trim-upper/1", check or self.check)
-
-    @contextmanager
-    def site(self, unit):
-        loaded = NodeSettings.load(self.world.units[unit].settings)
-        with runtime.SEAM.bound(self.world.surroundings), closing(Site(loaded)) as found:
-            yield found
-
-    def sync(self, unit):
-        with self.site(unit) as site:
-            return site.synchronise()
-
-    def say(self, unit, customer, act=None, purpose="marketing", ground="art21_2"):
-        with self.site(unit) as site:
-            statement = Statement(customer, purpose, ground, act=act)
-            return take_in_for_group(site, statement, self.contract)
-
-    def read(self, unit, purpose="marketing"):
-        """The customers whom the one reader of a unit yields."""
-        with self.site(unit) as site:
-            maker, left_out = site.reading(self.contract, purpose)
-            found = {c for c in CUSTOMERS if not left_out(maker.pseudonym(c), *maker.former(c))}
-            source, today = source_of(site.settings), site.runtime.clock.now().date()
-            inputs = Inputs(self.features)
-            examples = load_examples(source, self.contract, inputs, maker, left_out, today)
-        assert len(examples.labels) == len(found)
-        return found
-
-
-@pytest.fixture(scope="session")
-def opened_pair(contract, start, rows, features):
-    """Opens two units, for a while."""
-
-    @contextmanager
-    def make(root):
-        made = Pair(root, contract, start, rows, features)
-        yield made
-        made.world.close()
-
-    return make
-
-
-@pytest.fixture
-def apart(opened_pair, tmp_path):
-    with opened_pair(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def pair(apart):
-    """Both have joined, and know it."""
-    apart.join(*UNITS)
-    apart.declare()
-    for unit in UNITS:
-        apart.sync(unit)
-    return apart
 
 
 def code_of(act):

@@ -297,9 +297,9 @@ def test_customers_are_sampled_whatever_their_rows(plan_of):
     asked = []
 
     class Coins(KeyStream):
-        def uniforms(self, count):
+        def below(self, count, rate):
             asked.append(count)
-            return super().uniforms(count)
+            return super().below(count, rate)
 
     plan = plan_of()
     for counts in ([3, 1, 8], [8, 8, 8]):

@@ -3,13 +3,16 @@
 import pytest
 
 from clients.intake import import_objections
+from clients.rotation import retire_key, rotate_key
 from clients.statements import Statement
 from fedcore.errors import ConflictError, FedError, MismatchError, RollbackError, SignatureError
-from fedcore.opt_out_batches import OptOutBatch, batch_of, open_document
+from fedcore.opt_out_batches import OptOutBatch, OptOutBatchV2, batch_of, open_document
 from fedcore.opt_out_history import pack, unpack
 from fedcore.optouts import excluded_from, states_of
+from fedcore.record import Realm
 from fedcore.signing import SigningKey, open_envelope, sign_record
 
+REALM = Realm.SIMULATION
 AT = "2026-03-01T09:00:00Z"
 
 
@@ -35,6 +38,33 @@ def handed_over(federation, opened, contract, tmp_path):
         return site.opt_outs.events(), excluded_from(
             states_of(site.opt_outs.entries()), ("marketing",)
         )
+
+
+def test_what_a_rotation_carries_over_travels_in_batches_and_comes_back(
+    federation, opened, contract, tmp_path
+):
+    """A request for each customer would take hours where there are a million."""
+    names = [f"C{number}" for number in range(300)]
+    path = tmp_path / "crm.csv"
+    lines = [f"{name},marketing,web,art21_2,{AT}" for name in names]
+    path.write_text("\n".join(["identifier,purpose,channel,ground,received_at", *lines]))
+    with opened(federation) as site:
+        import_objections(site, contract, path)
+        site.take_in([Statement("C2", "marketing", "art21_2", act="withdrawn")], contract)
+        rotate_key(site)
+        assert site.reissue(names[:200], contract) == 200
+        assert site.reissue(names[200:], contract) == 100
+        documents = [open_document(e, site.key.public, REALM) for e in site.opt_outs.pending()]
+        assert [type(one) for one in documents] == [OptOutBatchV2, OptOutBatchV2]
+        assert site.opt_outs.newest_key_version() == 2
+        assert site.synchronise().last_sequence == 301 + 601
+        retire_key(site, 1)
+        found, lost = held(site), site.state.bulletin
+    lost.unlink()
+    with opened(federation) as again:
+        assert again.synchronise().last_sequence == 902
+        assert held(again) == found
+        assert len(found[1]) == 299  # all but the one who is in again
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ class Governance:
 
     fetch_contract = sync_bulletin = submit_opt_out = submit_opt_outs = _reached
     fetch_opt_outs = rotate_key = leave = fetch_ledger_history = submit_group_opt_out = _reached
+    set_aside_group_opt_out = _reached
 
     def fetch_about(self):
         return self._reached(None)
@@ -135,6 +136,7 @@ def test_a_journal_left_empty_by_a_crash_is_begun_anew(journal):
         (lambda g, d: g.submit_opt_outs(d), "opt-outs"),
         (lambda g, d: g.fetch_opt_outs(d), "question about its opt-outs"),
         (lambda g, d: g.submit_group_opt_out(d), "group opt-out"),
+        (lambda g, d: g.set_aside_group_opt_out(d), "group set-aside"),
         (lambda g, d: g.rotate_key(d), "key rotation"),
         (lambda g, d: g.leave(d), "leave"),
         (lambda g, d: g.fetch_ledger_history(d), "ledger request"),

@@ -51,14 +51,14 @@ def together(*acts):
 
 
 class HeldLine(httpx.BaseTransport):
-    """The line to governance, on which the first claim of a head is held up."""
+    """The line to governance, on which the first request of a kind is held up."""
 
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, line, held="/bulletins"):
+        self.line, self.held = line, held
         self.reached, self.released = threading.Event(), threading.Event()
 
     def handle_request(self, request):
-        if request.url.path.endswith("/bulletins") and not self.reached.is_set():
+        if request.url.path.endswith(self.held) and not self.reached.is_set():
             self.reached.set()
             assert self.released.wait(30)
         return self.line.handle_request(request)
@@ -85,6 +85,44 @@ def test_no_process_overtakes_the_claim_of_another(federation, opened, order_of,
         assert site.opt_outs.latest() == late
         assert site.ledger.claim().since == 3
         assert site.synchronise().witnessed == site.ledger.head()
+
+
+@pytest.mark.parametrize("held", ["/bulletins", "/opt-outs", "/opt-out-histories"])
+def test_an_opt_out_waits_for_no_answer_of_governance(federation, opened, contract, held):
+    """Each question of a synchronisation hangs: for the bulletin, to hand over, what is lost."""
+    with opened() as site:
+        site.opt_out("C1", "retention", contract, "art21_2")
+        lost = site.state.bulletin if held == "/opt-out-histories" else None
+        if lost:
+            site.synchronise()
+    if lost:
+        lost.unlink()
+    line = federation._transport = HeldLine(federation._transport, held)
+
+    def hanging():
+        with opened() as site:
+            return site.synchronise()
+
+    def intake():
+        assert line.reached.wait(30)
+        with opened() as site:
+            number = site.opt_out("C2", "retention", contract, "art21_2")
+        acted_at_once = not line.released.is_set()
+        line.released.set()
+        return number, acted_at_once
+
+    def give_up():
+        line.released.wait(10)
+        line.released.set()
+
+    answer, taken_in, _ = together(hanging, intake, give_up)
+    assert taken_in == (1 if lost else 2, True)
+    # What came in over the lost store has another one's number, and gives way the next time.
+    assert answer.code == "opt_out.sequence_gap" if lost else answer.last_sequence == 1
+    with opened() as site:
+        site.synchronise()
+        assert site.opt_outs.count_pending() == 0
+        assert len(site.opt_outs.left_out(contract, "retention").excluded) == 2
 
 
 def test_a_failed_synchronisation_keeps_nobody_waiting(federation, opened):

@@ -15,15 +15,18 @@ from fedcore.errors import ConflictError, InvalidRecordError, SignatureError
 from fedcore.opt_out_batches import (
     MAX_EVENTS,
     OptOutBatch,
+    OptOutBatchV2,
     batch_of,
     batches_of,
+    documents_of,
     entries_of,
     is_batch,
     open_document,
-    take,
+    reissue_of,
 )
 from fedcore.opt_out_history import pack, unpack
 from fedcore.opt_out_sets import BUCKETS, bucket_digests, digest_of_buckets, set_digest_of
+from fedcore.opt_out_states import take
 from fedcore.optouts import (
     EFFECTS,
     Entry,
@@ -114,14 +117,17 @@ FORGED = {
 
 CONSENT = Said("marketing", "web", "art7_3", "consented")
 # Few customers and kinds, so that one follows another.
-_ACTS = {"art21_1": (None, "upheld"), "art7_3": (None, "consented")}
 FOLLOWING = st.builds(
-    lambda customer, ground, is_act: entry(
-        customer, Said("marketing", "web", ground, _ACTS[ground][is_act])
-    ),
+    entry,
     st.integers(0, 1),
-    st.sampled_from(sorted(_ACTS)),
-    st.booleans(),
+    st.sampled_from(
+        [
+            CONSENT,
+            CONSENT._replace(act=None),
+            Said("marketing", "web", "art21_1"),
+            Said("marketing", "web", "art21_1", "upheld"),
+        ]
+    ),
 )
 
 
@@ -150,6 +156,68 @@ def test_a_batch_of_another_form_is_none(case):
     assert OptOutBatch.from_json(sound).last_sequence == 3
     with pytest.raises(InvalidRecordError):
         OptOutBatch.from_json(FORGED[case](sound))
+
+
+def repeated(number, said=OBJECTION, received_us=AT, ends=False):
+    """What a re-issue repeats of event `number`, or how it ends that."""
+    if not ends:
+        return entry(number, said, received_us)._replace(key_version=2, repeats=number + 1)
+    said = said._replace(act="reissued", channel="rotation")
+    return entry(-number, said, received_us)._replace(
+        successor=entry(number).pseudonym, repeats=number + 1
+    )
+
+
+REPEATED = st.lists(
+    st.builds(repeated, st.integers(1, 5), said_strategy(), st.integers(0, AT), st.booleans()),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(REPEATED)
+def test_a_batch_of_re_issues_is_read_as_what_it_was_made_of(entries):
+    batch = reissue_of("north", 7, entries)
+    again = OptOutBatchV2.from_bytes(batch.to_bytes())
+    assert again == batch
+    assert list(entries_of(again)) == entries
+    singles = list(again.events())
+    assert [OptOutEvent.from_bytes(event.to_bytes()).entry for event in singles] == entries
+    assert [event.sequence for event in singles] == list(range(7, again.last_sequence + 1))
+    assert microseconds(again.newest) == max(entry.received_us for entry in entries)
+
+
+FORGED_REISSUES = {
+    "a successor less": lambda j: j | {"successors": ""},
+    "one too many": lambda j: j | {"successors": recoded(j["successors"], lambda d: d + d)},
+    "its own successor": lambda j: j | {"successors": recoded(j["pseudonyms"], lambda d: d[32:64])},
+    "repeats nothing": lambda j: j | {"repeats": recoded(j["repeats"], lambda d: bytes(len(d)))},
+    "repeats a later one": lambda j: j | {"first_sequence": 2},
+    "a repetition less": lambda j: j | {"repeats": recoded(j["repeats"], lambda d: d[:-1])},
+    "no key": lambda j: j | {"said": [j["said"][0], j["said"][1] | {"key_version": 0}]},
+    "an act of no such ground": lambda j: (
+        j | {"said": [j["said"][0] | {"act": "upheld"}, j["said"][1]]}
+    ),
+    "a column shorter": lambda j: j | {"places": recoded(j["places"], lambda d: d[:-1])},
+    "one twice": lambda j: j | {"said": [j["said"][0], j["said"][0]]},
+}
+
+
+@pytest.mark.parametrize("case", FORGED_REISSUES)
+def test_a_batch_of_re_issues_of_another_form_is_none(case):
+    sound = reissue_of("north", 3, [repeated(1), repeated(1, ends=True)]).to_json()
+    assert OptOutBatchV2.from_json(sound).last_sequence == 4
+    with pytest.raises(InvalidRecordError):
+        OptOutBatchV2.from_json(FORGED_REISSUES[case](sound))
+
+
+def test_each_event_goes_into_the_document_that_has_room_for_it():
+    said = [entry(1), entry(2), repeated(1), repeated(1, ends=True), entry(3), repeated(2)]
+    found = list(documents_of("north", 5, said))
+    assert [type(one) for one in found] == [OptOutBatch, OptOutBatchV2, OptOutEvent, OptOutEvent]
+    assert [each for one in found for each in entries_of(one)] == said
+    with pytest.raises(ValueError, match="repeats"):
+        list(documents_of("north", 1, said[2:4]))  # nothing repeats what comes after it
 
 
 def test_any_number_of_events_is_cut_into_batches():

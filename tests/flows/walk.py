@@ -34,8 +34,8 @@ from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients import runtime
 from clients.budget import Cap
-from clients.group_intake import take_in_for_group
-from clients.groups import create_group_key, join_group
+from clients.group_intake import set_aside_unsealed, take_in_for_group
+from clients.group_keys import create_group_key, join_group
 from clients.intake import import_objections
 from clients.ledger import Ledger
 from clients.ledger_entries import GENESIS, Entry
@@ -50,13 +50,14 @@ from clients.settings import NodeSettings
 from clients.state import StateDir
 from clients.statements import Statement
 from fedcore import canonical, wire
-from fedcore.errors import ConflictError, FedError
+from fedcore.errors import ConflictError, FedError, SignatureError
+from fedcore.group_opt_outs import GroupOptOut
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import excluded_from, states_of
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Order
-from fedcore.signing import Envelope
+from fedcore.signing import Envelope, sign_record
 from fedcore.verify import verify_bundle
 from fedserver.checkpoints import load_checkpoint
 
@@ -293,12 +294,36 @@ def _join(world: Any) -> None:
     for name in UNITS:
         check = join_group(StateDir(world.unit(name).state_dir), key)
     world.federation.offices["compliance"].declare_group("both", UNITS, "trim-upper/1", check)
+    _set_aside(world)
     with world.unit("south").node() as node:
-        node.synchronise()
         if node.group.next_sequence() == 1:
             said = Statement("S004", "direct-marketing", "art21_2")
             contract = node.contract(world.federation.contract.digest)
             take_in_for_group(node, said, contract)
+
+
+def _set_aside(world: Any) -> None:
+    """Have north hand over a group opt-out without the group's seal, and south set it aside."""
+    wrong = GroupOptOut(
+        group="both",
+        unit="north",
+        sequence=1,
+        pseudonym="ab" * 32,
+        purpose="direct-marketing",
+        channel="web",
+        ground="art21_2",
+        received_at=worlds.START,
+        seal="00" * 32,
+    )
+    with world.unit("north").node() as node:
+        signed = sign_record(wrong, node.key, Realm.SIMULATION)
+        world.federation.surroundings.gateway(node.settings).submit_group_opt_out(signed)
+    with world.unit("south").node() as node:
+        try:
+            node.synchronise()
+        except SignatureError:
+            set_aside_unsealed(node, "north")
+            node.synchronise()
 
 
 def _take_back(world: Any, journal: Journal) -> None:

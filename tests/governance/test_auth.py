@@ -66,6 +66,10 @@ ROUTES = {
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",
     ("post", "/v1/group-opt-outs"): "node",
+    ("post", "/v1/group-set-asides"): "node",
+    ("get", "/v1/group-opt-outs/{unit}"): {
+        *("admin", "auditor", "compliance", "dpo", "unit_operator")
+    },
     ("post", "/v1/opt-out-groups/{name}"): {"compliance"},
     ("get", "/v1/opt-outs/{unit}"): {"admin", "auditor", "compliance", "dpo", "unit_operator"},
     ("get", "/v1/opt-outs/{unit}/{sequence}"): {

@@ -8,11 +8,12 @@ import pytest
 from fedcore.errors import (
     ConflictError,
     ExpiredError,
+    FedError,
     NotFoundError,
     RefusedError,
     SignatureError,
 )
-from fedcore.opt_out_batches import batch_of, entries_of, events_of, open_document
+from fedcore.opt_out_batches import batch_of, entries_of, events_of, open_document, reissue_of
 from fedcore.opt_out_history import unpack
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import Entry, Said, microseconds, states_of
@@ -80,6 +81,43 @@ def test_a_repeated_batch_changes_nothing_and_another_in_its_place_is_refused(wo
         hand_over(world, world.opt_out("north", 1))
     assert world.newest_bulletin("north").set_digest == digest
     hand_over(world, world.batch("north", 4))
+
+
+def test_a_batch_of_re_issues_is_held_against_what_it_repeats_and_against_the_table(world):
+    """As single re-issues are: each lie beside the true one, which is then taken."""
+    hand_over(world, world.batch("north", 1, 300))
+    hand_over(world, world.opt_out("north", 301))
+    first = [entry for one in history(world) for entry in entries_of(one)]
+    states = world.newest_bulletin("north").set_digest
+    said = []
+    for number, old in [(2, first[1]), (301, first[300])]:
+        new = old._replace(pseudonym=f"{number:064x}", key_version=2, repeats=number)
+        ended = old.said._replace(act="reissued", channel="rotation")
+        said += [new, old._replace(said=ended, successor=new.pseudonym, repeats=number)]
+    other = said[0].said._replace(purpose="churn-prediction")
+    lies = {
+        "opt_out.repeat_differs": [
+            [said[0]._replace(said=other), *said[1:]],
+            [said[0]._replace(repeats=3, received_us=0), *said[1:]],
+            [*said[:3], said[3]._replace(said=said[3].said._replace(ground="gpc"))],
+        ],
+        "opt_out.act_not_open": [[said[1]], [said[0], said[1]._replace(successor="ab" * 32)]],
+    }
+    for code, each in lies.items():
+        for wrong in each:
+            with pytest.raises(FedError) as error:
+                hand_over(world, reissue_of("north", 302, wrong))
+            assert error.value.code == code
+    assert world.newest_bulletin("north").set_digest == states
+    taken = hand_over(world, reissue_of("north", 302, said))
+    hand_over(world, taken)
+    assert history(world, after=301) == [taken]
+    digest = set_digest_of(states_of([*first, *said]))
+    assert world.newest_bulletin("north").set_digest == digest
+    with pytest.raises(FedError, match=r"opt_out\.repeat_differs"):
+        hand_over(world, reissue_of("north", 306, [said[0]._replace(repeats=302, key_version=3)]))
+    status = world.gateway("dpo").fetch_opt_out("north", 302)
+    assert (status.newest, status.state) == (2, "excluded")
 
 
 def test_a_batch_with_one_act_that_is_not_open_leaves_nothing(world):

@@ -25,7 +25,11 @@ LISTS = {
 REPLAYS = "/v1/permits/{run_id}/replays"
 MOST_OF_A_REPLAY = 4
 # Told from bulletins, receipts, permits and models: `test_enforcement.py` counts them.
-STATUSES = {"/v1/opt-outs/{unit}", "/v1/opt-outs/{unit}/{sequence}"}
+STATUSES = {
+    "/v1/opt-outs/{unit}",
+    "/v1/opt-outs/{unit}/{sequence}",
+    "/v1/group-opt-outs/{unit}",
+}
 # They have arrays of objects inside, but are one document each.
 DOCUMENTS = {"Envelope", "DpiaView"}
 

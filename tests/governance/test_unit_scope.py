@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedcore.errors import ConflictError, InvalidRecordError
-from fedcore.group_opt_outs import GroupOptOut
+from fedcore.group_opt_outs import GroupOptOut, GroupSetAside
 from fedcore.incidents import IncidentFacts, IncidentOpening
 from fedcore.ledgers import LedgerRequest
 from fedcore.membership import KeyRotation, Leave
@@ -193,6 +193,15 @@ def documents_of(world, named, signer):
         received_at=world.clock.now,
         seal="00" * 32,
     )
+    aside = GroupSetAside(
+        group="retail",
+        by=named,
+        unit=named,
+        sequence=1,
+        event=for_group.digest,
+        decided_at=world.clock.now,
+        seal="00" * 32,
+    )
     asked = LedgerRequest(unit=named, nonce="ab" * 32, requested_at=world.clock.now)
     rotation = KeyRotation(unit=named, enrolment=enrolment, requested_at=world.clock.now)
     return {
@@ -204,6 +213,7 @@ def documents_of(world, named, signer):
         "/v1/opt-out-batches": world.sign(world.batch(named, 2), signer),
         "/v1/opt-out-histories": world.sign(world.history_request(named), signer),
         "/v1/group-opt-outs": world.sign(for_group, signer),
+        "/v1/group-set-asides": world.sign(aside, signer),
         "/v1/rotations": world.sign(rotation, signer),
         "/v1/leaves": world.sign(leave, signer),
     }

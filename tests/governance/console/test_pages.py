@@ -7,6 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from fedcore.errors import RefusedError
+from fedcore.group_opt_outs import GroupOptOut
 from fedcore.incidents import IncidentFacts, IncidentOpening, StopTarget
 from fedcore.model_decisions import DecisionRequest
 from governance.console.seats import OVERSEERS
@@ -213,6 +214,34 @@ def test_a_units_page_shows_lag_enforcement_and_what_was_decided_about_models(li
     assert "<td>3</td><td>0</td><td>Withdrawn; decided" in page
     assert "No opt-out of this unit is here" in browser.get("/console/opt-outs/south").text
     assert browser.get("/console/opt-outs/nowhere").status_code == 404
+
+
+def test_what_a_unit_was_told_for_its_group_is_shown_without_naming_anybody(lived, browser_of):
+    lived.gateway("compliance").declare_group(
+        "retail", ["north", "south"], "trim-upper/1", "ab" * 32
+    )
+    said = GroupOptOut(
+        group="retail",
+        unit="north",
+        sequence=1,
+        pseudonym="cd" * 32,
+        purpose="marketing",
+        channel="web",
+        ground="gpc",
+        received_at=lived.clock.now,
+        seal="00" * 32,
+    )
+    lived.gateway().submit_group_opt_out(lived.sign(said, "north"))
+    browser = browser_of("auditor")
+    page = browser.get("/console/opt-outs/north").text
+    assert "Told for its group" in page
+    assert "marketing, gpc" in page
+    assert "no unit yet" in page
+    lived.newest_bulletin("south", group_seen=())
+    page = browser.get("/console/opt-outs/north").text
+    assert "no unit yet" not in page
+    assert "cd" * 6 not in page
+    assert "Told for its group" not in browser.get("/console/opt-outs/south").text
 
 
 def test_a_withdrawn_model_is_no_file_at_the_console_but_for_those_who_oversee(lived, browser_of):
