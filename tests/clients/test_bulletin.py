@@ -3,7 +3,6 @@ import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 
 import pytest
 from hypothesis import given
@@ -168,35 +167,6 @@ def test_an_opt_out_covers_its_purpose_and_all_below_it(store, opt_out, contract
     assert out_of("retention") == {pseudonym(1), pseudonym(2)}
     assert out_of("marketing") == {pseudonym(1)}
     assert out_of("analytics") == {pseudonym(3)}
-
-
-def test_who_is_left_out_is_right_whoever_wrote_since_and_whatever_was_refused(
-    path, store, opt_out, contract
-):
-    says = partial(opt_out, purpose="marketing")
-
-    def out():
-        is_out = store.left_out(contract, "marketing")
-        return [number for number in range(1, 6) if is_out(pseudonym(number))]
-
-    assert out() == []
-    store.add(says(1))
-    assert out() == [1]
-    with opened(path) as other:
-        other.add(says(2), says(3, ground="art21_1"))
-    assert out() == [1, 2, 3]
-    act = says(5, pseudonym=pseudonym(5), ground="art21_1", act="upheld")
-    refuses(store, "opt_out.act_not_open", ConflictError, store.add, says(4), act)
-    assert out() == [1, 2, 3]
-    said = {"ground": "art21_1", "act": "rejected", "reason": "legal_claims"}
-    store.add(says(4, pseudonym=pseudonym(3), **said))
-    assert out() == [1, 2]
-    with opened(path) as other:
-        other.give_way([says(1, pseudonym=pseudonym(5))], NODE)
-    assert out() == [1, 2, 5]
-    with opened(path) as other:
-        other.give_way([says(1, pseudonym=pseudonym(4))], NODE)
-    assert out() == [1, 2, 4, 5]
 
 
 def test_opt_outs_are_gapless(store, opt_out):
