@@ -168,6 +168,9 @@ def _bounded(file: BinaryIO) -> Iterator[bytes]:
 
 def _cells(line: bytes) -> list[str] | None:
     try:
-        return next(csv.reader([line.decode("utf-8")], strict=True), None)
+        text = line.decode("utf-8").rstrip("\r\n")
+        if '"' not in text and "\r" not in text:  # as the reader would, faster
+            return text.split(",")
+        return next(csv.reader([text], strict=True), None)
     except (UnicodeDecodeError, csv.Error):
         return None

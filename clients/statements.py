@@ -104,8 +104,11 @@ def verify_customer(statement: Statement, now: datetime) -> None:
 
 def _names_the_customer(statement: Statement) -> bool:
     """Return whether the channel repeats the identifier, whatever signs stand in between."""
+    channel = _letters(statement.channel)
+    if len(channel) < _LEAST_TELLING:
+        return False
     identifier = _letters(statement.identifier)
-    return len(identifier) >= _LEAST_TELLING and identifier in _letters(statement.channel)
+    return len(identifier) >= _LEAST_TELLING and identifier in channel
 
 
 def _letters(text: str) -> str:
@@ -118,9 +121,10 @@ def verify_identifier(identifier: str) -> None:
 
     Raises: DataError `data.subject_missing`, `opt_out.identifier_decimal`.
     """
-    if not normalise(identifier):
+    value = normalise(identifier)
+    if not value:
         raise DataError("data.subject_missing", "a customer identifier is empty")
-    if _DECIMAL.fullmatch(normalise(identifier)):
+    if _DECIMAL.fullmatch(value):
         raise DataError(
             "opt_out.identifier_decimal",
             "the identifier is a number with decimals or an exponent, as a spreadsheet writes it: "

@@ -50,8 +50,9 @@ def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: 
     states = _load(session, unit, sorted(pseudonyms | heirs))
     moved: dict[Subject, tuple[State, int]] = {}
     for sequence, entry in enumerate(entries, first_sequence):
-        subject, said = entry.subject, entry.said
-        heir = states.get((entry.successor, *subject[1:])) if entry.successor else None
+        pseudonym, said, _, _, successor, _ = entry
+        subject = pseudonym, said.purpose, said.ground
+        heir = states.get((successor, *subject[1:])) if successor else None
         states[subject] = state = next_state(said, states.get(subject), heir)
         moved[subject] = state, sequence
     _store(session, unit, moved)
