@@ -21,7 +21,9 @@ from fedcore.privacy.noise import Floats, KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
 _MIN_CLIP_NORM = 1e-100
-_MIN_PRODUCT_CLIP_NORM = 1e-6
+# Below it the squares of gradients at outputs lose more digits than `_SAFETY` leaves room for, where
+# what a layer was given is so large that its own square is finite still.
+_MIN_PRODUCT_CLIP_NORM = 1e-3
 
 
 class BoundedSumOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -89,8 +91,8 @@ class BookKeepingOptimizer(BoundedSumOptimizer):
 
     Guarantees: as `BoundedSumOptimizer`.
     Args: `optimizer` has one parameter, in which the `trained` ones are `joined`.
-    Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-6: the norms of
-        gradients at outputs that small would vanish before they are multiplied.
+    Raises: InvalidRecordError `privacy.clip_norm_invalid` for a clip norm below 1e-3: the norms of
+        gradients at outputs that small would lose digits before they are multiplied.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class BookKeepingOptimizer(BoundedSumOptimizer):
         super().__init__(optimizer, **terms)
         if self.max_grad_norm < _MIN_PRODUCT_CLIP_NORM:
             raise InvalidRecordError(
-                "privacy.clip_norm_invalid", "the clip norm must be at least 1e-6"
+                "privacy.clip_norm_invalid", "the clip norm must be at least 1e-3"
             )
         self._books = books
         (whole,) = self.params

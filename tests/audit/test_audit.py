@@ -28,7 +28,7 @@ class ClippedPerBatch(BookKeepingOptimizer):
 
     def clip_and_accumulate(self):
         norms = self._books.norms()
-        self._books.add_sums(norms.new_ones(len(norms)), self._totals)
+        self._books.add_sums(norms.new_ones(len(norms)), self._sums)
         mean = self._sum.norm() / max(len(norms), 1)
         self._sum.mul_((self.max_grad_norm / mean).clamp(max=1.0))
 
