@@ -21,8 +21,8 @@ from fedcore.privacy.noise import Floats, KeyStream
 
 _SAFETY = 1.0 - 2.0**-20
 _MIN_CLIP_NORM = 1e-100
-# Below it the squares of gradients at outputs lose more digits than `_SAFETY` leaves room for, where
-# what a layer was given is so large that its own square is finite still.
+# Below it squares of gradients at outputs lose more digits than `_SAFETY` leaves room for, where
+# what a layer was given is so large that its own square is only just finite.
 _MIN_PRODUCT_CLIP_NORM = 1e-3
 
 
