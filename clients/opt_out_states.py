@@ -40,10 +40,14 @@ class KeptStates:
         if version != self._data_version:
             self.forget()
             self._data_version = version
-        for document in self._documents(self.last):
-            take(self._states, document)
-            self.key_versions |= key_versions_of(document)
-            self.last = last_sequence_of(document)
+        try:
+            for document in self._documents(self.last):
+                take(self._states, document)
+                self.key_versions |= key_versions_of(document)
+                self.last = last_sequence_of(document)
+        except BaseException:
+            self.forget()  # of the last document a part may have been taken in
+            raise
         return self._states
 
     def after(self, sequence: int) -> States:

@@ -103,7 +103,8 @@ class StateDir:
     @property
     def line_lock(self) -> Path:
         """Held by whoever synchronises with governance, for as long as that takes; taken before
-        `lock`, which nobody holds while governance is asked, so that an opt-out waits for no line.
+        `lock`, which a synchronisation holds for its writes only, so that an opt-out waits for no
+        line. Changing the node's keys and rebuilding its ledger hold both throughout.
         """
         return self.root / "line.lock"
 

@@ -1,11 +1,12 @@
 """One aggregate of the units' updates, as the plan says: their mean, or a rule that a unit which
 lies moves little.
 
-Guarantees: for finite updates the aggregate is finite, and the same to the last bit in whichever
-    order they came. Of what one unit sends, whatever it is: by `norm_bound` it moves the aggregate
-    by at most its share of the cohort's public sizes times the bound, in L2 norm; by `median` each
-    coordinate stays among the values of the others when fewer than half lie, by `trimmed_mean`
-    when at most `trim` do. The plain mean it moves anywhere.
+Guarantees: for updates of at most 1e300, as `open_answer` lets them through, the aggregate is
+    finite, and the same to the last bit in whichever order they came. Of what one unit sends,
+    whatever it is: by `norm_bound` it moves the aggregate by at most its share of the cohort's
+    public sizes times the bound, in L2 norm; by `median` each coordinate stays among the values of
+    the others when fewer than half lie, by `trimmed_mean` when at most `trim` do. The plain mean
+    it moves anywhere.
 """
 
 import math

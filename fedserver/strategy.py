@@ -1,7 +1,8 @@
 """Federated averaging as two pure steps on a frozen state.
 
 Guarantees: what comes out is a function of plan, state and updates, which are noised already; it
-    is the same to the last bit in whichever order they came; no finite update makes it infinite.
+    is the same to the last bit in whichever order they came; no update that `open_answer` lets
+    through, of at most 1e300, makes it infinite.
 Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. (2019), arXiv
     1909.06335; FedAdam: Reddi et al. (2021), arXiv 2003.00295.
 """

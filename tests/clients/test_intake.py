@@ -1,10 +1,13 @@
 """Files of opt-outs and consents: what acts, what is named, and what a crash leaves behind."""
 
+import csv
 import multiprocessing
 import os
 import signal
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from clients import intake
 from clients.intake import BATCH, MAX_LINE, import_consents, import_objections
@@ -32,6 +35,18 @@ def excluded(site):
 
 def line(customer, ground="art21_2", at=AT):
     return f"{customer},marketing,web,{ground},{at}"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\n")))
+@example("a\rb")
+@example('"a,b",c')
+def test_a_line_is_what_the_reader_of_csv_makes_of_it(text):
+    text = text.rstrip("\r\n")
+    try:
+        expected = next(csv.reader([text], strict=True), None) if text else None
+    except csv.Error:
+        expected = None
+    assert (intake._cells(f"{text}\r\n".encode()) if text else None) == expected
 
 
 def test_a_file_acts_at_once_and_a_second_time_changes_nothing(site, contract, written_file):

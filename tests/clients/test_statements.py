@@ -299,6 +299,7 @@ def test_nobody_who_is_excluded_is_ever_yielded(
         ({"purpose": "baking"}, "opt_out.purpose_unknown"),
         ({"channel": "the shop"}, "opt_out.channel_invalid"),
         ({"identifier": "Jane.D", "channel": "mail-of-jane_d"}, "opt_out.channel_personal"),
+        ({"identifier": "K-007", "channel": "k007"}, "opt_out.channel_personal"),
         ({"act": "lifted"}, "opt_out.act_not_open"),
         ({"ground": "art21_1", "act": "rejected"}, "opt_out.reason_missing"),
         ({"reason": "legal_claims"}, "opt_out.reason_missing"),

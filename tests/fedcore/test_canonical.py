@@ -112,6 +112,16 @@ def test_integers_of_2_to_the_53_are_refused_both_ways():
         assert code_of(str(value).encode()) == "record.not_json"
 
 
+@pytest.mark.parametrize("long", [2.0**53, -(2.0**60), 1e20])
+@pytest.mark.parametrize(
+    "around", [lambda x: x, lambda x: [x], lambda x: [0, x, 0], lambda x: {"a": x, "b": 0}]
+)
+def test_a_float_that_reads_as_a_long_integer_is_refused_wherever_it_stands(long, around):
+    with pytest.raises(InvalidRecordError):
+        canonical.encode(around(long))
+    assert canonical.decode(canonical.encode(around(LARGEST * 1.0))) == around(LARGEST)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {1: 2}, object(), "\ud800"])
 def test_values_without_a_canonical_form_are_refused(value):
     with pytest.raises(InvalidRecordError) as caught:
