@@ -10,18 +10,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fedcore.privacy.events import PrivacyEvent
-from fedcore.record import Digest, Name, Part, Positive, Record, Text
+from fedcore.record import Digest, Name, Part, Record, Text
 
 Count = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
-
-
-class ScoreBins(Part):
-    """The fixed public bins that scores are counted in: `count` of equal width, between 0 and 1
-    on the scale of probabilities, or between -8 and 8 on that of log odds.
-    """
-
-    scale: Literal["probability", "log_odds"]
-    count: Annotated[int, Field(ge=4, le=1024)]
+# By their name in `fedcore.score_tables`.
+Bins = Literal["probability/1"]
 
 
 class EvaluatedModel(Part):
@@ -59,7 +52,8 @@ class EvaluationPlan(Record):
     """What is counted of one model, or of two on the same rows. Signed by its author.
 
     Task, purpose, contract and units are those of the first model's training plan. `epsilon` is the
-    most that one exchange reveals of a customer: each of the `tables` gets an equal part of it.
+    most that one exchange reveals of a customer: each of the `tables` gets an equal part of it, and
+    counts scores in the public `bins` of this name.
     `rows`: `holdout`, the customers that the training plans have set aside; `out_of_time`, rows
     from the day on to which the training plans have read. An attempt that got too few answers is
     charged, and may be repeated `spare_exchanges` times.
@@ -69,8 +63,8 @@ class EvaluationPlan(Record):
     title: Text
     models: Annotated[tuple[EvaluatedModel, ...], Field(min_length=1, max_length=2)]
     rows: Literal["holdout", "out_of_time"]
-    bins: ScoreBins
-    epsilon: Positive
+    bins: Bins = "probability/1"
+    epsilon: Annotated[float, Field(ge=1e-5, le=100)]
     delta: Annotated[float, Field(gt=0, le=1e-3)]
     minimum_units: Annotated[int, Field(ge=1)]
     fairness: FairnessTerms | None = None
