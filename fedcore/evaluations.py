@@ -48,6 +48,13 @@ class FairnessTerms(Part):
     threshold: Annotated[float, Field(gt=0, lt=1)]
 
 
+class MetricFloor(Part):
+    """The least that the low end of a metric's interval may be. Of these metrics more is better."""
+
+    metric: Literal["roc_auc", "average_precision"]
+    least: Annotated[float, Field(ge=0, lt=1)]
+
+
 class EvaluationPlan(Record):
     """What is counted of one model, or of two on the same rows. Signed by its author.
 
@@ -56,7 +63,8 @@ class EvaluationPlan(Record):
     counts scores in the public `bins` of this name.
     `rows`: `holdout`, the customers that the training plans have set aside; `out_of_time`, rows
     from the day on to which the training plans have read. An attempt that got too few answers is
-    charged, and may be repeated `spare_exchanges` times.
+    charged, and may be repeated `spare_exchanges` times. `floors` are what each model is held
+    against; the outcome says of each whether it is met.
     """
 
     schema_name: Literal["evaluation-plan/1"] = Field(default="evaluation-plan/1", alias="schema")
@@ -70,11 +78,18 @@ class EvaluationPlan(Record):
     fairness: FairnessTerms | None = None
     spare_exchanges: Annotated[int, Field(ge=0, le=10)] = 0
     deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=10)] | None = None
 
     @model_validator(mode="after")
     def _two_models(self) -> Self:
         if len({model.artifact for model in self.models}) != len(self.models):
             raise ValueError("models: a model is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _one_floor_each(self) -> Self:
+        if len({floor.metric for floor in self.floors or ()}) != len(self.floors or ()):
+            raise ValueError("floors: a metric has two floors")
         return self
 
     @property
@@ -83,9 +98,24 @@ class EvaluationPlan(Record):
         return len(self.models) + (self.fairness is not None)
 
     @property
+    def rounds(self) -> int:
+        """How many rounds a run has: one, in which no model changes."""
+        return 1
+
+    @property
     def exchanges(self) -> int:
         """The most orders that a unit answers in a run."""
         return 1 + self.spare_exchanges
+
+    @property
+    def attempts(self) -> int:
+        """How often the one round may be tried: as often as its orders are answered."""
+        return self.exchanges
+
+    @property
+    def initial_model(self) -> str:
+        """The model that orders and receipts name: the first one."""
+        return self.models[0].artifact
 
     def exchange_event(self) -> PrivacyEvent:
         """Return what one exchange charges to each unit that answers it: a customer is counted

@@ -345,6 +345,15 @@ class TrainingPlan(Record):
             steps=self.privacy.local_steps,
         )
 
+    def exchange_event(self) -> PrivacyEvent:
+        """Return what one exchange charges: in training it is a round or a try of one."""
+        return self.round_event()
+
+    @property
+    def delta(self) -> float:
+        """The delta that epsilon is said at."""
+        return self.privacy.delta
+
     def run_event(self) -> PrivacyEvent:
         """Return what the whole run charges to each unit at most: all rounds and all spare ones."""
         one = self.round_event()
