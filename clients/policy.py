@@ -39,8 +39,7 @@ def verify_policy(
         [
             *_contract_reasons(plan, contract),
             *_purpose_reasons(settings, plan, contract),
-            *_run_reasons(settings, permit, plan.delta),
-            *_size_reasons(settings, plan),
+            *_run_reasons(settings, permit, plan),
             *_server_reasons(settings, now, server_version),
         ]
     )
@@ -64,7 +63,7 @@ def verify_evaluation_policy(
         *(reason for one in training for reason in _contract_reasons(one, contract)),
         *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
         *_group_reasons(plan, contract),
-        *_run_reasons(settings, permit, plan.delta),
+        *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]
     _refuse(list(dict.fromkeys(reasons)))
@@ -108,11 +107,15 @@ def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]
         yield "policy.group_not_allowed", "the contract lacks or forbids a field of groups"
 
 
-def _run_reasons(settings: NodeSettings, permit: Permit, delta: float) -> Iterator[Reason]:
+def _run_reasons(
+    settings: NodeSettings, permit: Permit, plan: TrainingPlan | EvaluationPlan
+) -> Iterator[Reason]:
     if permit.minimum_cohort < settings.minimum_cohort:
         yield "policy.cohort_too_small", "the unit asks for a larger minimum cohort"
-    if delta != settings.delta:
+    if plan.delta != settings.delta:
         yield "policy.delta_differs", "the plan's delta is not the one of the unit's ledger"
+    if isinstance(plan, TrainingPlan) and _is_misjudged(settings, plan):
+        yield "policy.public_n_differs", "the plan's public size is not the declared one"
     grant, cap = permit.grant(settings.unit), settings.run_epsilon_cap
     if grant is not None and cap is not None and grant.epsilon > cap:
         yield (
@@ -122,9 +125,8 @@ def _run_reasons(settings: NodeSettings, permit: Permit, delta: float) -> Iterat
         )
 
 
-def _size_reasons(settings: NodeSettings, plan: TrainingPlan) -> Iterator[Reason]:
-    if plan.public_n(settings.unit) != public_n_of(settings.size_band):
-        yield "policy.public_n_differs", "the plan's public size is not the declared one"
+def _is_misjudged(settings: NodeSettings, plan: TrainingPlan) -> bool:
+    return plan.public_n(settings.unit) != public_n_of(settings.size_band)
 
 
 def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) -> Iterator[Reason]:

@@ -36,6 +36,7 @@ from fedcore.handovers import GovernanceKeys
 from fedcore.ledgers import LedgerHistory, LedgerRequest
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
+from fedcore.record import Realm
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope, open_envelope, sign_record
 
@@ -110,8 +111,7 @@ def _reserved(
     for permit in permits:
         if permit.plan not in plans:
             raise _incomplete("a plan is missing")
-        kind = EvaluationPlan if permit.kind == "evaluate" else TrainingPlan
-        plan = open_envelope(plans[permit.plan], kind, permit.author_key, settings.realm)
+        plan = _open_plan(plans[permit.plan], permit, settings.realm)
         if permit.contract not in uses:
             uses[permit.contract] = _contract(settings, gateway, keys, permit.contract)
         contract = uses[permit.contract]
@@ -121,6 +121,12 @@ def _reserved(
             "at": at.isoformat(),
             "rebuilt": dict(zip(("since", "until"), map(datetime.isoformat, moments), strict=True)),
         }
+
+
+def _open_plan(envelope: Envelope, permit: Permit, realm: Realm) -> TrainingPlan | EvaluationPlan:
+    if permit.kind == "evaluate":
+        return open_envelope(envelope, EvaluationPlan, permit.author_key, realm)
+    return open_envelope(envelope, TrainingPlan, permit.author_key, realm)
 
 
 def _body(permit: Permit, plan: TrainingPlan | EvaluationPlan, use: Use | None) -> dict[str, Any]:
