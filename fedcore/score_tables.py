@@ -67,6 +67,10 @@ DEFAULT_BINS = ScoreBins(
 )
 
 
+# By the name that evaluation plans call them.
+BINS = {bins.name: bins for bins in (DEFAULT_BINS,)}
+
+
 def score_table(
     labels: ArrayLike, scores: ArrayLike, bins: ScoreBins = DEFAULT_BINS
 ) -> NDArray[np.int64]:
