@@ -33,8 +33,8 @@ def follows(numbers, epsilon):
     """Accept the right scale and refuse others; a sound sampler fails once in a million."""
     ratio = math.exp(-epsilon)
     whole = (1 - ratio) / (1 + ratio)
-    # Cells with at least 50 expected; the tails are one cell on each side.
-    end = max(1, math.floor(math.log(len(numbers) * whole / 50) / epsilon))
+    # The tails are one cell on each side, in which at least 5 are expected.
+    end = max(0, math.floor(math.log(len(numbers) / 10) / epsilon) - 1)
     inner = np.arange(-end, end + 1)
     tail = ratio ** (end + 1) / (1 + ratio)
     shares = np.concatenate([[tail], whole * ratio ** np.abs(inner), [tail]])
