@@ -22,7 +22,14 @@ from fedcore.score_tables import DEFAULT_BINS, score_table
 
 MIDDLES = DEFAULT_BINS.middles
 SHAPE = (2, DEFAULT_BINS.count)
-EXACT = {"abs": 1e-9, "rel": 0}
+
+
+def exactly(number):
+    return pytest.approx(number, abs=1e-9, rel=0)
+
+
+def said(table, thresholds=(0.5,)):
+    return measures(table, thresholds)
 
 
 def rows(chance, count=3000, prevalence=0.12):
@@ -47,7 +54,7 @@ def pooled(request):
 
 def test_area_precision_and_losses_are_those_of_the_pooled_rows(pooled):
     labels, scores = pooled
-    found = measures(unnoised(labels, scores))
+    found = said(unnoised(labels, scores))
     expected = {
         "roc_auc": sk.roc_auc_score(labels, scores),
         "average_precision": sk.average_precision_score(labels, scores),
@@ -56,7 +63,7 @@ def test_area_precision_and_losses_are_those_of_the_pooled_rows(pooled):
         "prevalence": labels.mean(),
     }
     for name, number in expected.items():
-        assert found[name].value == pytest.approx(number, **EXACT)
+        assert found[name].value == exactly(number)
         assert found[name].noise_sd == 0
 
 
@@ -65,7 +72,7 @@ def test_confusion_is_that_of_the_pooled_rows(pooled, threshold):
     labels, scores = pooled
     chosen = (scores >= threshold).astype(int)
     negative, wrong, missed, right = sk.confusion_matrix(labels, chosen).ravel()
-    found = measures(unnoised(labels, scores), [threshold])
+    found = said(unnoised(labels, scores), [threshold])
     expected = {
         "true_positives": right,
         "false_positives": wrong,
@@ -79,12 +86,12 @@ def test_confusion_is_that_of_the_pooled_rows(pooled, threshold):
     if chosen.any():
         expected["precision"] = sk.precision_score(labels, chosen)
     for name, number in expected.items():
-        assert found[f"{name}_at_{threshold:g}"].value == pytest.approx(number, **EXACT)
+        assert found[f"{name}_at_{threshold:g}"].value == exactly(number)
 
 
 def test_gain_and_lift_are_those_of_the_highest_scores_with_ties_split_evenly(pooled):
     labels, scores = pooled
-    found = measures(unnoised(labels, scores))
+    found = said(unnoised(labels, scores))
     order = np.unique(scores)[::-1]
     for percent in range(10, 100, 10):
         room, hits = len(labels) * percent / 100, 0.0
@@ -93,13 +100,13 @@ def test_gain_and_lift_are_those_of_the_highest_scores_with_ties_split_evenly(po
             part = min(max(room / len(tied), 0), 1)
             hits, room = hits + part * tied.sum(), room - len(tied)
         gain = hits / labels.sum()
-        assert found[f"gain_{percent}"].value == pytest.approx(gain, **EXACT)
-        assert found[f"lift_{percent}"].value == pytest.approx(gain / percent * 100, **EXACT)
+        assert found[f"gain_{percent}"].value == exactly(gain)
+        assert found[f"lift_{percent}"].value == exactly(gain / percent * 100)
 
 
 def test_calibration_is_that_of_the_pooled_rows(pooled):
     labels, scores = pooled
-    found = measures(unnoised(labels, scores))
+    found = said(unnoised(labels, scores))
     error = 0.0
     for low, high in itertools.pairwise(CALIBRATION_EDGES):
         inside = (scores >= low) & (scores < high)
@@ -107,25 +114,25 @@ def test_calibration_is_that_of_the_pooled_rows(pooled):
         if not inside.any():
             assert observed is predicted is None
             continue
-        assert observed.value == pytest.approx(labels[inside].mean(), **EXACT)
-        assert predicted.value == pytest.approx(scores[inside].mean(), **EXACT)
+        assert observed.value == exactly(labels[inside].mean())
+        assert predicted.value == exactly(scores[inside].mean())
         error += inside.mean() * abs(labels[inside].mean() - scores[inside].mean())
-    assert found["ece"].value == pytest.approx(error, **EXACT)
+    assert found["ece"].value == exactly(error)
 
 
 def test_the_area_lies_between_all_ties_lost_and_all_ties_won(pooled):
     labels, scores = pooled
-    found = measures(unnoised(labels, scores))
+    found = said(unnoised(labels, scores))
     pairs = [(scores[labels == 1][:, None] - scores[labels == 0][None]).ravel()][0]
-    assert found["roc_auc_least"].value == pytest.approx((pairs > 0).mean(), **EXACT)
-    assert found["roc_auc_most"].value == pytest.approx((pairs >= 0).mean(), **EXACT)
+    assert found["roc_auc_least"].value == exactly((pairs > 0).mean())
+    assert found["roc_auc_most"].value == exactly((pairs >= 0).mean())
 
 
 def test_finer_scores_have_their_area_between_these_two():
     chance = np.random.default_rng(7)
     labels = (chance.random(4000) < 0.3).astype(int)
     scores = chance.beta(2 + labels, 4)
-    found = measures(unnoised(labels, scores))
+    found = said(unnoised(labels, scores))
     exact = sk.roc_auc_score(labels, scores)
     assert found["roc_auc_least"].value < exact < found["roc_auc_most"].value
     assert abs(found["roc_auc"].value - exact) < 0.002
@@ -137,8 +144,8 @@ def test_finer_scores_have_their_area_between_these_two():
 def test_a_sum_knows_the_noise_of_all_units():
     table = np.ones(DEFAULT_BINS.size, dtype=np.int64)
     one, five = noised_sum([table], 1.0), noised_sum([table] * 5, 1.0)
-    assert five.noise_variance == pytest.approx(5 * one.noise_variance)
-    assert one.noise_variance == pytest.approx(2 * math.exp(-1) / (1 - math.exp(-1)) ** 2)
+    assert five.noise_variance == exactly(5 * one.noise_variance)
+    assert one.noise_variance == exactly(2 * math.exp(-1) / (1 - math.exp(-1)) ** 2)
     assert five.counts.sum() == 5 * one.counts.sum()
     assert noised_sum([table], None).noise_variance == 0
 
@@ -148,7 +155,7 @@ COUNTS = arrays(np.int64, SHAPE, elements=st.integers(-40, 200))
 
 @given(COUNTS)
 def test_no_count_however_negative_makes_a_number_that_cannot_be(counts):
-    found = measures(ScoreSum(counts.astype(float), 9.2, DEFAULT_BINS), [0.1, 0.5])
+    found = said(ScoreSum(counts.astype(float), 9.2, DEFAULT_BINS), [0.1, 0.5])
     for name, number in found.items():
         if number is None:
             continue
@@ -162,7 +169,7 @@ def test_no_count_however_negative_makes_a_number_that_cannot_be(counts):
 def test_settled_counts_are_not_negative_and_end_in_the_noised_total(counts):
     steps = settled(counts.astype(float))
     assert (steps >= 0).all()
-    assert steps.sum(axis=-1) == pytest.approx(np.maximum(counts.sum(axis=-1), 0))
+    assert steps.sum(axis=-1) == exactly(np.maximum(counts.sum(axis=-1), 0))
 
 
 @given(arrays(np.int64, SHAPE, elements=st.integers(0, 200)))
@@ -180,7 +187,7 @@ def test_metrics_of_many_tables_are_those_of_each():
     chance = np.random.default_rng(3)
     many = chance.integers(0, 50, (4, *SHAPE)).astype(float)
     for metric in (roc_auc, average_precision):
-        assert metric(many) == pytest.approx([metric(one[np.newaxis])[0] for one in many])
+        assert metric(many) == exactly([metric(one[np.newaxis])[0] for one in many])
 
 
 # What is not said
@@ -189,22 +196,22 @@ def test_metrics_of_many_tables_are_those_of_each():
 def totals(positives, noise_variance):
     counts = np.full(SHAPE, 100.0)
     counts[1] = positives / DEFAULT_BINS.count
-    return measures(ScoreSum(counts, noise_variance, DEFAULT_BINS))
+    return said(ScoreSum(counts, noise_variance, DEFAULT_BINS))
 
 
 def test_numbers_whose_divisor_does_not_stand_out_of_its_noise_are_not_said():
     sd = math.sqrt(9.2 * DEFAULT_BINS.count)
-    hidden, said = totals(4.9 * sd, 9.2), totals(5.1 * sd, 9.2)
+    hidden, shown = totals(4.9 * sd, 9.2), totals(5.1 * sd, 9.2)
     for name in ("roc_auc", "average_precision", "gain_10", "lift_90", "roc_auc_least"):
         assert hidden[name] is None
-        assert said[name] is not None
-    assert hidden.keys() == said.keys()
+        assert shown[name] is not None
+    assert hidden.keys() == shown.keys()
     assert hidden["log_loss"] is not None
     assert totals(4.9 * sd, 0.0)["roc_auc"] is not None
 
 
 def test_of_no_customers_only_counts_are_said():
-    found = measures(noised_sum([], None))
+    found = said(noised_sum([], None))
     assert {name for name, number in found.items() if number is not None} == {
         f"{kind}_{label}_at_0.5"
         for kind in ("true", "false")
@@ -217,6 +224,6 @@ def test_of_no_customers_only_counts_are_said():
 def test_a_threshold_within_a_bin_is_refused_and_its_twin_is_not(bad):
     table = noised_sum([score_table([0, 1], [0.1, 0.9])], None)
     with pytest.raises(InvalidRecordError) as refused:
-        measures(table, [bad])
+        said(table, [bad])
     assert refused.value.code == "evaluation.threshold_unfit"
-    assert "precision_at_0.16" in measures(table, [0.16])
+    assert "precision_at_0.16" in said(table, [0.16])

@@ -10,9 +10,18 @@ from fedcore.errors import InvalidRecordError
 from fedcore.intervals import ScoreSum
 from fedcore.metrics import measures, roc_auc
 from fedcore.score_tables import DEFAULT_BINS
-from fedcore.widths import Expected, expected_table, forecast, rows_needed
+from fedcore.widths import Expected, expected_table, forecast
+from fedcore.widths import rows_needed as rows_or_none
 
 ISSUE = Expected(rows=10_000, prevalence=0.12, roc_auc=0.8, units=5, epsilon=1.0)
+
+
+def rows_needed(*question):
+    return rows_or_none(*question)
+
+
+def said(table):
+    return measures(table)
 
 
 def half(number):
@@ -31,7 +40,7 @@ def test_the_expected_table_has_the_expected_rows_prevalence_and_area(prevalence
 
 
 def test_the_expected_scores_are_calibrated():
-    found = measures(ScoreSum(expected_table(ISSUE), 0.0, DEFAULT_BINS))
+    found = said(ScoreSum(expected_table(ISSUE), 0.0, DEFAULT_BINS))
     for group in ("0.06_0.1", "0.1_0.2", "0.2_0.3", "0.3_0.4"):
         assert found[f"observed_{group}"].value == pytest.approx(
             found[f"predicted_{group}"].value, abs=0.005
