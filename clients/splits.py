@@ -12,6 +12,7 @@ Guarantees: a customer is on one side for the life of the contract's line, whate
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -65,7 +66,7 @@ class Extent:
     takes_set_aside: bool = False
     days: Days = ALL_DAYS
 
-    def takes(self, identifiers: pl.Series) -> pl.Series:
+    def takes(self, identifiers: Collection[str | None]) -> pl.Series:
         """Return which rows are of customers of the side that is read."""
         split = self.split
         if split is None:

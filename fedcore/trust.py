@@ -22,7 +22,6 @@ from fedcore.errors import ExpiredError, MismatchError, RollbackError
 from fedcore.evaluations import EvaluationPlan
 from fedcore.permits import Permit, PermitKind, PermitRenewal
 from fedcore.plans import TrainingPlan
-from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt, RoundReport
 
@@ -319,7 +318,7 @@ def verify_receipt_terms(
         permit.realm,
     ):
         raise MismatchError("receipt.terms_differ", "the receipt names another permit or contract")
-    if receipt.event != exchange_event(plan):
+    if receipt.event != plan.exchange_event():
         raise MismatchError(
             "receipt.event_mismatch", "the receipt's privacy event is not the plan's"
         )
@@ -327,11 +326,6 @@ def verify_receipt_terms(
         raise MismatchError("receipt.opt_outs_missing", "the unit had applied too few opt-outs")
     if receipt.noise_source == "seeded-simulation" and permit.realm != Realm.SIMULATION:
         raise MismatchError("receipt.noise_not_allowed", "seeded noise exists in simulations only")
-
-
-def exchange_event(plan: TrainingPlan | EvaluationPlan) -> PrivacyEvent:
-    """Return what one exchange under a plan charges to each unit that answers it."""
-    return plan.round_event() if isinstance(plan, TrainingPlan) else plan.exchange_event()
 
 
 def verify_report_chain(report: RoundReport, previous: RoundReport | None, initial: str) -> None:

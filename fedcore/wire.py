@@ -110,7 +110,10 @@ class Refusal:
 
 def roll_call_content(request: RollCallRequest) -> RecordDict:
     """Return the Flower content of a roll call."""
-    documents = {"permit": (request.permit,), "plan": (request.plan,)}
+    documents: dict[str, tuple[Envelope, ...]] = {
+        "permit": (request.permit,),
+        "plan": (request.plan,),
+    }
     documents |= _renewal_of(request.renewal)
     documents |= {"training": request.training} if request.training else {}
     return _told(_content(documents), request.server_version)
