@@ -42,7 +42,7 @@ class ScoreBins:
     @property
     def middles(self) -> Floats:
         """The score that stands for a bin in losses and calibration, shape (count,)."""
-        return (np.array(self.edges[1:]) + np.array(self.edges[:-1])) / 2
+        return np.asarray((np.array(self.edges[1:]) + np.array(self.edges[:-1])) / 2)
 
     def bin_of(self, scores: ArrayLike) -> NDArray[np.intp]:
         """Return the bin of each score, shape (n,).

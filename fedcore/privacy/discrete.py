@@ -70,7 +70,7 @@ def _accepted(tries: int, rate: Fraction, stream: KeyStream) -> Integers:
     are_negative = stream.words(len(sizes)) >> np.uint64(63) == 1
     # Zero would otherwise come with either sign, twice as often as it should.
     kept = ~(are_negative & (sizes == 0))
-    return np.where(are_negative, -sizes, sizes)[kept]
+    return np.asarray(np.where(are_negative, -sizes, sizes)[kept], dtype=np.int64)
 
 
 def _unit_geometric(count: int, stream: KeyStream) -> Integers:
@@ -100,7 +100,7 @@ def _exponential_coins(
         ongoing = ongoing[heads]
         place += 1
         places[ongoing] = place
-    return places % 2 == 1
+    return np.asarray(places % 2 == 1)
 
 
 def _below(count: int, bound: int, stream: KeyStream) -> Integers:

@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.discrete import (
+    _below,
     discrete_laplace,
     discrete_laplace_variance,
     exact_epsilon,
@@ -33,8 +35,8 @@ def follows(numbers, epsilon):
     """Accept the right scale and refuse others; a sound sampler fails once in a million."""
     ratio = math.exp(-epsilon)
     whole = (1 - ratio) / (1 + ratio)
-    # Cells with at least 50 expected; the tails are one cell on each side.
-    end = max(1, math.floor(math.log(len(numbers) * whole / 50) / epsilon))
+    # The tails are one cell on each side, in which at least 5 are expected.
+    end = max(0, math.floor(math.log(len(numbers) / 10) / epsilon) - 1)
     inner = np.arange(-end, end + 1)
     tail = ratio ** (end + 1) / (1 + ratio)
     shares = np.concatenate([[tail], whole * ratio ** np.abs(inner), [tail]])
@@ -115,18 +117,22 @@ class Words:
         return np.array(given, dtype=np.uint64)
 
 
-def test_a_word_beyond_the_greatest_multiple_of_a_bound_is_drawn_again():
-    from fedcore.privacy.discrete import _below
+def below(count, bound, *words):
+    stream: Any = Words(*words)
+    return _below(count, bound, stream).tolist()
 
-    assert _below(2, 3, Words(2**64 - 1, 2**64 - 2, 7)).tolist() == [1, 2]
-    assert _below(1, 2**32, Words(2**64 - 1)).tolist() == [2**32 - 1]
-    assert _below(3, 10, Words(2**64 - 6, 19, 2**64 - 7, 4)).tolist() == [4, 9, 9]
+
+def test_a_word_beyond_the_greatest_multiple_of_a_bound_is_drawn_again():
+    assert below(2, 3, 2**64 - 1, 2**64 - 2, 7) == [1, 2]
+    assert below(1, 2**32, 2**64 - 1) == [2**32 - 1]
+    assert below(3, 10, 2**64 - 6, 19, 2**64 - 7, 4) == [4, 9, 9]
 
 
 @given(st.integers(0, 40), st.sampled_from(EPSILONS))
 def test_as_many_integers_come_as_were_asked_for(count, epsilon):
     found = discrete_laplace(count, epsilon, stream("count"))
-    assert (found.shape, found.dtype) == ((count,), np.int64)
+    assert found.shape == (count,)
+    assert found.dtype == np.int64
 
 
 def test_the_system_s_noise_never_repeats():
