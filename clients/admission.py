@@ -1,18 +1,22 @@
 """Admission: everything signed about a message is verified before anything is done about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from clients.policy import verify_policy
+from clients.policy import verify_evaluation_policy, verify_policy
 from clients.site import Site
 from fedcore import canonical
 from fedcore.encodings import input_names
 from fedcore.errors import ExpiredError, MismatchError, TrustError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
+from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, RoundReport
 from fedcore.signing import Envelope, open_envelope
 from fedcore.tasks.task import load_task, shapes_of
 from fedcore.trust import (
+    verify_evaluated,
+    verify_evaluation_permit,
     verify_not_forked,
     verify_order,
     verify_order_model,
@@ -23,32 +27,47 @@ from fedcore.trust import (
 )
 from fedcore.version import VERSION
 from fedcore.weights import Weights, decode_weights
-from fedcore.wire import RollCallRequest, TrainRequest
+from fedcore.wire import EvaluateRequest, RollCallRequest, TrainRequest
+
+Request = RollCallRequest | TrainRequest | EvaluateRequest
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """What a message rests on: the permit, its renewals and its plan, after they were verified.
+    """What a message rests on: the permit, its renewals and its plans, after they were verified.
 
-    `vouchers` are the keys of governance that have signed the permit or a renewal of it.
+    `training` is the plan to train by, or those of the models to evaluate, in the order of the
+    `evaluation`. `vouchers` are the keys of governance that have signed the permit or a renewal of
+    it.
     """
 
     permit: Permit
     renewals: tuple[PermitRenewal, ...]
-    plan: TrainingPlan
+    training: tuple[TrainingPlan, ...]
+    evaluation: EvaluationPlan | None
     vouchers: frozenset[str]
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """The training plan; of several the first model's, whose terms the others share."""
+        return self.training[0]
+
+    @property
+    def charged(self) -> TrainingPlan | EvaluationPlan:
+        """The plan that the permit is for, and that says what is charged."""
+        return self.plan if self.evaluation is None else self.evaluation
 
 
 @dataclass(frozen=True)
 class AdmittedOrder(Admitted):
-    """A train order after everything signed about it, its model included, was verified."""
+    """An order after everything signed about it, its models included, was verified."""
 
     order: Order
-    weights: Weights
+    weights: tuple[Weights, ...]
 
 
-def admit(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
-    """Return permit and plan, after they were held against each other, the node and its policy.
+def admit(site: Site, request: Request) -> Admitted:
+    """Return permit and plans, after they were held against each other, the node and its policy.
 
     Raises: FedError of signature, permit, clock or policy.
     """
@@ -58,8 +77,8 @@ def admit(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
     return admitted
 
 
-def admit_signed(site: Site, request: RollCallRequest | TrainRequest) -> Admitted:
-    """Return permit and plan as `admit` does, though the permit may have expired since.
+def admit_signed(site: Site, request: Request) -> Admitted:
+    """Return permit and plans as `admit` does, though the permit may have expired since.
 
     Raises: FedError of signature, permit, clock or policy.
     """
@@ -71,12 +90,32 @@ def admit_signed(site: Site, request: RollCallRequest | TrainRequest) -> Admitte
         renewals.append(site.open_governed(request.renewal, PermitRenewal))
         verify_renewal(renewals[0], permit)
         vouchers.add(request.renewal.signer)
-    plan = open_envelope(request.plan, TrainingPlan, permit.author_key, settings.realm)
-    verify_permit(permit, plan, permit.run_id, settings.realm)
+    evaluation, training = _open_plans(request, permit, settings.realm)
     verify_permit_node(permit, settings.unit, site.key.public, VERSION)
-    contract = site.contract(plan.contract)
-    verify_policy(settings, permit, plan, contract, now, request.server_version)
-    return Admitted(permit, tuple(renewals), plan, frozenset(vouchers))
+    contract, version = site.contract(training[0].contract), request.server_version
+    if evaluation is None:
+        verify_policy(settings, permit, training[0], contract, now, version)
+    else:
+        plans = (evaluation, training)
+        verify_evaluation_policy(settings, permit, plans, contract, now, version)
+    return Admitted(permit, tuple(renewals), training, evaluation, frozenset(vouchers))
+
+
+def _open_plans(
+    request: Request, permit: Permit, realm: Realm
+) -> tuple[EvaluationPlan | None, tuple[TrainingPlan, ...]]:
+    """Return what an evaluation's plan says, if it is one, and the training plans."""
+    signed = () if isinstance(request, TrainRequest) else request.training
+    if not signed:
+        plan = open_envelope(request.plan, TrainingPlan, permit.author_key, realm)
+        verify_permit(permit, plan, permit.run_id, realm)
+        return None, (plan,)
+    evaluation = open_envelope(request.plan, EvaluationPlan, permit.author_key, realm)
+    # Their authors may be others: the evaluation's own stands for them, naming them by digest.
+    training = tuple(open_envelope(one, TrainingPlan, one.signer, realm) for one in signed)
+    verify_evaluated(evaluation, training)
+    verify_evaluation_permit(permit, evaluation, training, permit.run_id, realm)
+    return evaluation, training
 
 
 def verify_vouched(site: Site, admitted: Admitted) -> None:
@@ -94,14 +133,14 @@ def verify_vouched(site: Site, admitted: Admitted) -> None:
         )
 
 
-def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
-    """Return the order with its permit, plan and model, after all of them were verified.
+def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> AdmittedOrder:
+    """Return the order with its permit, plans and models, after all of them were verified.
 
     Raises: FedError of signature, permit, policy, order, log or weights.
     """
     realm = site.settings.realm
     admitted = admit(site, request)
-    permit, plan = admitted.permit, admitted.plan
+    permit, plan = admitted.permit, admitted.charged
     order = open_envelope(request.order, Order, permit.server_key, realm)
     verify_order(order, permit, site.settings.unit, site.runtime.clock.now())
     previous = (
@@ -110,13 +149,30 @@ def admit_order(site: Site, request: TrainRequest) -> AdmittedOrder:
         else None
     )
     verify_order_model(order, previous, plan.initial_model)
-    if canonical.digest(request.model) != order.model:
-        raise MismatchError("order.model_mismatch", "the model sent is not the model ordered")
+    models = (request.model,) if isinstance(request, TrainRequest) else request.models
+    _verify_models(models, order, admitted.evaluation)
     verify_cosignatures(site, request.cosignatures, permit)
+    weights = tuple(
+        _weights(site, one, model) for one, model in zip(admitted.training, models, strict=True)
+    )
+    of_message = {each.name: getattr(admitted, each.name) for each in fields(admitted)}
+    return AdmittedOrder(**of_message, order=order, weights=weights)
+
+
+def _verify_models(
+    models: tuple[bytes, ...], order: Order, evaluation: EvaluationPlan | None
+) -> None:
+    named = [order.model]
+    if evaluation is not None:
+        named += [model.artifact for model in evaluation.models[1:]]
+    if [canonical.digest(model) for model in models] != named:
+        raise MismatchError("order.model_mismatch", "the model sent is not the model ordered")
+
+
+def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
-    weights = decode_weights(request.model, shapes, plan.max_abs_weight)
-    return AdmittedOrder(permit, admitted.renewals, plan, admitted.vouchers, order, weights)
+    return decode_weights(model, shapes, plan.max_abs_weight)
 
 
 def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:

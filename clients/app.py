@@ -51,6 +51,14 @@ def train(message: Message, context: Context) -> Message:
     return Message(wire.train_reply_content(reply), reply_to=message)
 
 
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Answer an order to evaluate."""
+    with _opened(context) as node:
+        reply = node.evaluate(wire.read_evaluate(message.content))
+    return Message(wire.evaluate_reply_content(reply), reply_to=message)
+
+
 def _opened(context: Context) -> "AbstractContextManager[Node]":
     from clients.node import open_node
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.errors import BudgetError
+from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import decide_within, renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
@@ -79,8 +80,8 @@ class Use:
 @dataclass(frozen=True)
 class Reservation:
     """What a run may charge: its event over all exchanges, how many exchanges that is, what it is
-    for, the bounds that policy and permit set for that, and for how long the permit lets its
-    updates be kept.
+    for, the bounds that policy and permit set for that, for how long the permit lets its updates be
+    kept, and the check of the key by which it sets customers aside, if it does.
     """
 
     run_id: str
@@ -91,6 +92,7 @@ class Reservation:
     use: Use | None = None
     bounds: tuple[Bound, ...] = ()
     update_retention_days: int | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Reserved:
         years: the first and the last year in which it may have been made.
         bounds: those that it was made under.
         rebuilt: whether it stands for a run of a lost ledger.
+        split: the check of the key by which customers were set aside; None where they were not.
     """
 
     run_id: str
@@ -114,6 +117,7 @@ class Reserved:
     years: tuple[int, int]
     bounds: tuple[Bound, ...]
     rebuilt: bool
+    split: str | None = None
 
 
 class Groups:
@@ -128,7 +132,8 @@ class Groups:
 
     def add(self, one: Reserved) -> None:
         """Count a reservation in."""
-        alike = replace(one, run_id="", event=one.event.model_copy(update={"steps": 1}))
+        event = one.event.model_copy(update={"steps": 1})
+        alike = replace(one, run_id="", event=event, split=None)
         self._steps[alike] = self._steps.get(alike, 0) + one.event.steps
 
     def reserved(self) -> list[Reserved]:
@@ -139,9 +144,9 @@ class Groups:
         ]
 
 
-def use_of(plan: TrainingPlan, contract: Contract) -> Use:
-    """Return what a plan's run is for; its model line is the task under the contract, whichever
-    version of it.
+def use_of(plan: TrainingPlan | Permit, contract: Contract) -> Use:
+    """Return what a run of a plan, or under a permit, is for; its model line is the task under the
+    contract, whichever version of it.
     """
     purposes = purpose_line(contract.purposes, plan.purpose)
     return Use(purposes, f"{plan.task}/{contract.contract_id}")
@@ -159,13 +164,20 @@ def read_reserved(body: Mapping[str, Any]) -> Reserved:
         years=(first, last),
         bounds=tuple(Bound(*bound) for bound in body.get("bounds", ())),
         rebuilt="rebuilt" in body,
+        split=body.get("split"),
     )
 
 
-def use_terms(use: Use | None, bounds: Sequence[Bound] = ()) -> dict[str, Any]:
-    """Return what an entry says of a run's use and bounds; what is unknown is left out."""
-    said = {} if use is None else {"purposes": list(use.purposes), "line": use.line}
-    return said | ({"bounds": [list(bound) for bound in bounds]} if bounds else {})
+def use_terms(
+    use: Use | None, bounds: Sequence[Bound] = (), split: str | None = None
+) -> dict[str, Any]:
+    """Return what an entry says of a run's use, bounds and split; what is unknown is left out."""
+    said: dict[str, Any] = {}
+    if use is not None:
+        said = {"purposes": list(use.purposes), "line": use.line}
+    if bounds:
+        said["bounds"] = [list(bound) for bound in bounds]
+    return said if split is None else {**said, "split": split}
 
 
 def bounds_for(

@@ -20,21 +20,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from clients.cells import DUPLICATE, field_cells, label_cells, subject_cells
 from clients.customer_rows import CUSTOMER, DAY, rows_of_crowded, take_rows, whole_customers
 from clients.features import encode
 from clients.pseudonyms import Pseudonymiser, normalise
-from clients.row_days import split_by_age
+from clients.row_days import ALL_DAYS, Days, split_by_age
 from clients.sources import Rows, Source, load_rows
-from fedcore.contracts import Contract, ContractField, RowsRule
+from clients.splits import EVERYTHING, Extent
+from fedcore.contracts import Contract, RowsRule
 from fedcore.errors import DataError
 from fedcore.plans import Feature
 
 _IDENTIFIER = "\x00identifier"
 _ORDER = "\x00order"
 _LABEL = "\x00label"
-_DUPLICATE = "one customer has several rows"
 RowFound = Literal["none", "past_retention", "present"]
-_DECIMAL = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$|^[+-]?\d+[.,]\d+$"
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,33 @@ class Faults:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model takes of a row.
+    """What a model takes of a row, and of which rows.
 
     Attributes:
         features: the inputs of the plan.
         absent: the fields that the plan says this unit lacks; what the source holds of them is in
             no Example.
+        extent: the part of the source that is read.
+        challenger: what a second model takes of the same rows.
+        groups: fields whose cells are read besides, to tell groups by; never inputs.
     """
 
     features: tuple[Feature, ...]
     absent: frozenset[str] = frozenset()
+    extent: Extent = EVERYTHING
+    challenger: "Inputs | None" = None
+    groups: tuple[str, ...] = ()
 
     @property
     def fields(self) -> set[str]:
         """The fields that the source must have."""
-        return {feature.field for feature in self.features} - self.absent
+        own = {feature.field for feature in self.features} - self.absent
+        return own | set(self.groups) | (self.challenger.fields if self.challenger else set())
+
+    @property
+    def all_absent(self) -> frozenset[str]:
+        """The fields by which no row is told from another one of its customer."""
+        return self.absent | (self.challenger.all_absent if self.challenger else frozenset())
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,8 @@ class Examples:
         identifiers: the customers', in the same order, for the unit's own record of readings.
         counts: how many rows each customer has, beside each other; None where all have one.
         most: the contract's most rows of a customer.
+        challenger: the features that a second model takes of the same rows.
+        groups: the cells of the fields that groups are told by, of the same rows.
     """
 
     features: NDArray[np.float64]
@@ -133,6 +147,8 @@ class Examples:
     identifiers: tuple[str, ...] = ()
     counts: NDArray[np.int64] | None = None
     most: int = 1
+    challenger: NDArray[np.float64] | None = None
+    groups: pl.DataFrame | None = None
 
     @property
     def customers(self) -> int:
@@ -151,10 +167,12 @@ class Examples:
         """
         key = os.urandom(32)
         mac = hmac.new(key, digestmod=hashlib.sha256)
-        counts = () if self.counts is None else (self.counts,)
-        for part in (self.features, self.labels, *counts):
+        parts = (self.features, self.labels, self.counts, self.challenger)
+        for part in (one for one in parts if one is not None):
             mac.update(repr(part.shape).encode())
             mac.update(part.tobytes())
+        if self.groups is not None:
+            mac.update(self.groups.write_csv().encode())
         return mac.hexdigest(), key
 
 
@@ -204,18 +222,25 @@ def load_examples(
         MismatchError when the plan does not fit the contract.
     """
     source.mapping.verify_has(inputs.fields)
-    reading = _read(source, contract, pseudonymiser, today)
-    usable = reading.sound() & reading.kept(is_excluded)
+    reading = _read(source, contract, pseudonymiser, today, inputs.extent.days)
+    identifiers = reading.rows.frame[contract.subject.column]
+    usable = reading.sound() & reading.kept(is_excluded) & inputs.extent.takes(identifiers)
     if contract.rows_per_customer is not None:
         return _examples_of_several(reading, contract, contract.rows_per_customer, inputs, usable)
-    identifiers = reading.rows.frame[contract.subject.column]
     named = {_IDENTIFIER: identifiers, _ORDER: identifiers.str.to_uppercase()}
     table = pl.DataFrame({**named, _LABEL: reading.label, **reading.cells})
     rows = table.filter(usable).sort(_ORDER)
+    return replace(_encoded(rows, contract, inputs), identifiers=tuple(rows[_IDENTIFIER]))
+
+
+def _encoded(rows: pl.DataFrame, contract: Contract, inputs: Inputs) -> Examples:
+    """Return the rows as the models take them."""
+    other = inputs.challenger
     return Examples(
         features=encode(rows, inputs.features, contract, inputs.absent),
         labels=rows[_LABEL].to_numpy().astype(np.float64),
-        identifiers=tuple(rows[_IDENTIFIER]),
+        challenger=encode(rows, other.features, contract, other.absent) if other else None,
+        groups=rows.select(inputs.groups) if inputs.groups else None,
     )
 
 
@@ -228,16 +253,12 @@ def _examples_of_several(
     if contract.row_day is not None:
         named[DAY] = frame[contract.row_day.column].str.slice(0, 10).to_list()
     table = pl.DataFrame({**named, _LABEL: reading.label, **reading.cells})
-    content = [_LABEL, *(name for name in reading.cells if name not in inputs.absent)]
+    content = [_LABEL, *(name for name in reading.cells if name not in inputs.all_absent)]
     whole = table.filter(whole_customers(reading.subject, usable))
     rows, counts = take_rows(whole, rule, content)
-    return Examples(
-        features=encode(rows, inputs.features, contract, inputs.absent),
-        labels=rows[_LABEL].to_numpy().astype(np.float64),
-        identifiers=tuple(rows[CUSTOMER].unique(maintain_order=True)),
-        counts=counts,
-        most=rule.most,
-    )
+    identifiers = tuple(rows[CUSTOMER].unique(maintain_order=True))
+    found = _encoded(rows, contract, inputs)
+    return replace(found, identifiers=identifiers, counts=counts, most=rule.most)
 
 
 def holds_customer(
@@ -308,77 +329,37 @@ def refuse_faults(faults: Faults) -> None:
     if not faults.counts:
         return
     rules = {rule for _, rule, _ in faults.counts}
-    code = "data.duplicate_subject" if rules == {_DUPLICATE} else "data.contract_broken"
+    code = "data.duplicate_subject" if rules == {DUPLICATE} else "data.contract_broken"
     way_out = "Mend the source, or set faulty_rows = 'drop' to leave these customers out"
     if code == "data.duplicate_subject":
         way_out += "; where customers do have several rows, the contract says `rows_per_customer`"
     raise DataError(code, f"the source breaks the contract: {faults.sentence()}. {way_out}")
 
 
-def _read(source: Source, contract: Contract, pseudonymiser: Pseudonymiser, today: date) -> Reading:
+def _read(
+    source: Source,
+    contract: Contract,
+    pseudonymiser: Pseudonymiser,
+    today: date,
+    days: Days = ALL_DAYS,
+) -> Reading:
     source.mapping.verify_fits(contract)
     fields = source.mapping.present(contract)
     columns = [contract.subject.column, contract.label.name, *(field.name for field in fields)]
     columns += [contract.row_day.column] if contract.row_day else []
     rows = load_rows(source, columns)
-    frame, undated, past = split_by_age(rows.frame, contract, today)
+    frame, undated, past = split_by_age(rows.frame, contract, today, days)
     broken = {(column, rule): found for column, rule, found in undated}
     cells: dict[str, pl.Series] = {}
     for field in fields:
-        cells[field.name], rules = _field_cells(frame[field.name], field)
+        cells[field.name], rules = field_cells(frame[field.name], field)
         broken |= {(field.name, rule): found for rule, found in rules.items()}
-    label, unknown = _label_cells(frame[contract.label.name], contract)
+    label, unknown = label_cells(frame[contract.label.name], contract)
     broken[contract.label.name, "not one of the two labels"] = unknown
     identifiers = frame[contract.subject.column]
-    subject, rules = _subjects(identifiers, pseudonymiser)
+    subject, rules = subject_cells(identifiers, pseudonymiser)
     if contract.rows_per_customer is not None:
-        del rules[_DUPLICATE]
+        del rules[DUPLICATE]
     former = [pseudonymiser.former(cell) if normalise(cell or "") else () for cell in identifiers]
     broken |= {(contract.subject.column, rule): found for rule, found in rules.items()}
     return Reading(Rows(frame, rows.malformed), cells, label, subject, former, broken, past)
-
-
-def _field_cells(column: pl.Series, field: ContractField) -> tuple[pl.Series, dict[str, pl.Series]]:
-    """Return the cells and the broken rules; an empty cell stays null, and breaks one only where
-    the contract has nothing that stands for it.
-    """
-    empty = column.is_null()
-    broken = empty if field.missing is None else empty & ~empty
-    if field.kind == "categorical":
-        unknown = ~column.is_in(list(field.categories)).fill_null(value=True)
-        return column, {"empty": broken, "category outside the contract": unknown}
-    values = column.cast(pl.Float64, strict=False)
-    number = values.is_finite().fill_null(value=False)
-    outside = number & ((values < field.lower) | (values > field.upper)).fill_null(value=False)
-    return values, {
-        "empty": broken,
-        "not a finite number": ~number & ~empty,
-        "outside its bounds": outside,
-    }
-
-
-def _label_cells(column: pl.Series, contract: Contract) -> tuple[pl.Series, pl.Series]:
-    positive = (column == contract.label.positive).fill_null(value=False)
-    negative = (column == contract.label.negative).fill_null(value=False)
-    return positive.cast(pl.Float64), ~(positive | negative)
-
-
-def _subjects(
-    column: pl.Series, pseudonymiser: Pseudonymiser
-) -> tuple[pl.Series, dict[str, pl.Series]]:
-    """Return pseudonyms and broken rules.
-
-    A number with decimals or an exponent is what a spreadsheet or a column of floats makes of an
-    identifier: its pseudonym would no longer be the one that opt-outs were taken in under.
-    """
-    pseudonyms = pl.Series(
-        [pseudonymiser.pseudonym(cell) if normalise(cell or "") else None for cell in column],
-        dtype=pl.String,
-    )
-    empty = pseudonyms.is_null()
-    rules = {
-        "empty": empty,
-        "written as a number with decimals": column.str.contains(_DECIMAL).fill_null(value=False),
-        _DUPLICATE: pseudonyms.is_duplicated() & ~empty,
-    }
-    return pseudonyms, rules

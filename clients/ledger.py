@@ -283,7 +283,7 @@ class Ledger:
         body = {
             "kind": "reserve",
             **_terms(reservation),
-            **use_terms(reservation.use, reservation.bounds),
+            **use_terms(reservation.use, reservation.bounds, reservation.split),
             "cap": asdict(self.cap),
             "at": at.isoformat(),
         }

@@ -1,11 +1,13 @@
 """One unit's node: it obeys what is signed, keeps its own policy, and has the last word over its
 rows.
 
-A train order is worked off in this order, and any step may refuse: permit and policy, order, model,
-permit and plan kept, ledger (written), bulletin (governance witnesses the ledger's head), rows,
-whose they are (written), training, permit again, reply stored, reply sent.
+An order, to train or to evaluate, is worked off in this order, and any step may refuse: permit and
+policy, order, models, permit and plans kept, ledger (written), bulletin (governance witnesses the
+ledger's head), rows, whose they are (written), training or counting, permit again, reply stored,
+reply sent.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import structlog
 
 from clients import policy
 from clients.admission import (
+    Admitted,
     AdmittedOrder,
     admit,
     admit_order,
@@ -22,23 +25,33 @@ from clients.admission import (
 )
 from clients.budget import Reservation, use_of
 from clients.data import Examples, Inputs, load_examples
+from clients.evaluating import evaluate_locally, groups_of
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
 from clients.sources import source_of
+from clients.splits import extent_of_evaluation, extent_of_training
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
+from fedcore.evaluations import NoisedTables
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
 from fedcore.tasks.task import load_task
 from fedcore.trust import verify_permit_time
 from fedcore.version import VERSION
-from fedcore.weights import Weights, encode_weights
-from fedcore.wire import RollCallReply, RollCallRequest, TrainReply, TrainRequest
+from fedcore.weights import encode_weights
+from fedcore.wire import (
+    EvaluateReply,
+    EvaluateRequest,
+    RollCallReply,
+    RollCallRequest,
+    TrainReply,
+    TrainRequest,
+)
 
 log = structlog.get_logger("fedpact.node")
 
@@ -52,7 +65,7 @@ class Node(Site):
         Raises: FedError of permit, policy, check or bulletin.
         """
         admitted = admit(self, request)
-        self.require_checked(admitted.plan)
+        self._require_checked(admitted)
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
         verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word
@@ -71,23 +84,35 @@ class Node(Site):
 
         Raises: FedError of any step; after the ledger was written the order stays charged.
         """
+        return self._answer(request)
+
+    def evaluate(self, request: EvaluateRequest) -> EvaluateReply:
+        """Answer one order to evaluate: as `train`, with noised tables in the update's place.
+
+        Raises: FedError of any step; after the ledger was written the order stays charged.
+        """
+        answer = self._answer(request)
+        return EvaluateReply(receipt=answer.receipt, tables=answer.update)
+
+    def _answer(self, request: TrainRequest | EvaluateRequest) -> TrainReply:
         admitted = admit_order(self, request)
         order = admitted.order
         stored = self.ledger.stored_reply(order)
         if stored is not None:
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
             return decode_reply(stored)
-        self.require_checked(admitted.plan)
-        keep_run(self.state.readings, request.permit, request.plan)
-        now = self.runtime.clock.now()
-        self.ledger.begin(order, self._reservation(admitted, now), now)
+        self._require_checked(admitted)
+        training = request.training if isinstance(request, EvaluateRequest) else ()
+        keep_run(self.state.readings, request.permit, request.plan, training)
+        now, inputs = self.runtime.clock.now(), self._inputs(admitted)
+        self.ledger.begin(order, self._reservation(admitted, inputs, now), now)
         bulletin = self.witnessed_bulletin()
         verify_vouched(self, admitted)
         policy.verify_not_revoked(bulletin, admitted.permit)
         policy.verify_epoch(bulletin, admitted.permit)
         verify_cosignatures(self, request.cosignatures, admitted.permit)
-        examples = self._noted_examples(admitted)
-        update = encode_weights(self._update(admitted, examples))
+        examples = self._noted_examples(admitted, inputs)
+        update = self._update(admitted, examples)
         snapshot, snapshot_key = examples.commitment()
         receipt = self._receipt(admitted, bulletin, snapshot, canonical.digest(update))
         self._verify_release(admitted)
@@ -98,6 +123,13 @@ class Node(Site):
         log.info("order.answered", unit=order.unit, run_id=order.run_id, round=order.round)
         return reply
 
+    def _require_checked(self, admitted: Admitted) -> None:
+        evaluation, read = admitted.evaluation, set[str]()
+        for plan in admitted.training:
+            fields = {feature.field for feature in plan.features}
+            read |= fields - plan.absent_at(self.settings.unit)
+        self.require_checked(admitted.plan.contract, read | set(groups_of(evaluation)))
+
     def _cosigned(self, bulletin: AnyBulletin) -> RollCallReply:
         cosignature = Cosignature(
             unit=self.settings.unit, log=bulletin.log, seen_at=self.runtime.clock.now()
@@ -107,18 +139,19 @@ class Node(Site):
             epoch=bulletin.epoch,
         )
 
-    def _reservation(self, admitted: AdmittedOrder, now: datetime) -> Reservation:
+    def _reservation(self, admitted: AdmittedOrder, inputs: Inputs, now: datetime) -> Reservation:
         grant = admitted.permit.grant(self.settings.unit)
         use = use_of(admitted.plan, self.contract(admitted.plan.contract))
         return Reservation(
             run_id=admitted.permit.run_id,
             permit=admitted.permit.digest,
-            event=admitted.plan.run_event(),
-            exchanges=admitted.plan.exchanges,
+            event=admitted.charged.run_event(),
+            exchanges=admitted.charged.exchanges,
             epsilon_granted=grant.epsilon if grant else 0.0,
             use=use,
             bounds=policy.bounds_of(self.settings, use, now, admitted.permit.ledger_caps),
             update_retention_days=admitted.permit.update_retention_days,
+            split=inputs.extent.split.check if inputs.extent.split else None,
         )
 
     def examples(self, plan: TrainingPlan) -> Examples:
@@ -126,39 +159,64 @@ class Node(Site):
 
         Raises: DataError.
         """
+        split = self.split(self.contract(plan.contract)) if plan.holdout else None
+        absent = plan.absent_at(self.settings.unit)
+        return self._read(plan, Inputs(plan.features, absent, extent_of_training(plan, split)))
+
+    def _inputs(self, admitted: Admitted) -> Inputs:
+        """Return what is read for an order; what customers are set aside by is made, if need be."""
+        plan, evaluation, unit = admitted.plan, admitted.evaluation, self.settings.unit
+        is_split = plan.holdout and (evaluation is None or evaluation.rows == "holdout")
+        split = self.split(self.contract(plan.contract)) if is_split else None
+        first, *others = (Inputs(p.features, p.absent_at(unit)) for p in admitted.training)
+        if evaluation is None:
+            return replace(first, extent=extent_of_training(plan, split))
+        return replace(
+            first,
+            extent=extent_of_evaluation(evaluation, plan, split),
+            challenger=others[0] if others else None,
+            groups=groups_of(evaluation),
+        )
+
+    def _read(self, plan: TrainingPlan, inputs: Inputs) -> Examples:
         contract = self.contract(plan.contract)
         pseudonymiser, left_out = self.reading(contract, plan.purpose)
         return load_examples(
             source_of(self.settings),
             contract,
-            Inputs(plan.features, plan.absent_at(self.settings.unit)),
+            inputs,
             pseudonymiser,
             left_out,
             self.runtime.clock.now().date(),
         )
 
-    def _noted_examples(self, admitted: AdmittedOrder) -> Examples:
+    def _noted_examples(self, admitted: AdmittedOrder, inputs: Inputs) -> Examples:
         """Return the examples of an order, once it is on disk whose rows they are."""
         applied, now = self.opt_outs.next_sequence() - 1, self.runtime.clock.now()
-        examples = self.examples(admitted.plan)
+        examples = self._read(admitted.plan, inputs)
         customers = Customers(examples.identifiers, self.contract(admitted.plan.contract))
         note_reading(self.state.readings, admitted.order, customers, applied, now)
         return examples
 
-    def _update(self, admitted: AdmittedOrder, examples: Examples) -> Weights:
-        order, plan = admitted.order, admitted.plan
-        noise = self.runtime.noise
-        streams = (
-            noise.stream(order.unit, f"{order.run_id}/{order.round}/{order.attempt}", "noise"),
-            noise.stream(order.unit, f"{order.run_id}/{order.round}/{order.attempt}", "sampling"),
-        )
-        return train_locally(
-            load_task(plan.task),
-            plan,
-            plan.public_n(order.unit),
-            admitted.weights,
-            examples,
-            streams,
+    def _update(self, admitted: AdmittedOrder, examples: Examples) -> bytes:
+        """Return what an order releases: an update of weights, or noised tables."""
+        order, plan, evaluation = admitted.order, admitted.plan, admitted.evaluation
+        exchange = f"{order.run_id}/{order.round}/{order.attempt}"
+        noise = self.runtime.noise.stream(order.unit, exchange, "noise")
+        if evaluation is not None:
+            models = (admitted.training, admitted.weights)
+            tables = evaluate_locally(evaluation, *models, examples, noise)
+            return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
+        sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
+        return encode_weights(
+            train_locally(
+                load_task(plan.task),
+                plan,
+                plan.public_n(order.unit),
+                admitted.weights[0],
+                examples,
+                (noise, sampling),
+            )
         )
 
     def _receipt(
@@ -178,7 +236,7 @@ class Node(Site):
             applied_epoch=bulletin.epoch,
             bulletin=bulletin.digest,
             snapshot=snapshot,
-            event=admitted.plan.round_event(),
+            event=admitted.charged.exchange_event(),
             noise_source=self.runtime.noise.kind,
             ledger_sequence=head.sequence,
             ledger_hash=head.hash,

@@ -12,6 +12,7 @@ from fedcore import canonical, wire
 from fedcore.errors import FedError
 from fedcore.permits import Permit
 from fedcore.rounds import Order, Receipt
+from fedcore.signing import Envelope
 
 _ANSWERS = {wire.ROLL_CALL: "roll call answer", wire.WITNESS: "cosignature"}
 
@@ -35,20 +36,23 @@ def _departure(request: Message, reply: Message, now: datetime) -> Departure:
     size = sum(record.count_bytes() for record in reply.content.values())
     kind = request.metadata.message_type
     if kind == wire.TRAIN:
-        return _train_answer(reply, now, size)
+        receipt = wire.read_train_reply(reply.content).receipt
+        return _charged_answer("train answer", receipt, now, size)
+    if kind == wire.EVALUATE:
+        receipt = wire.read_evaluate_reply(reply.content).receipt
+        return _charged_answer("evaluate answer", receipt, now, size)
     cosignature = wire.read_roll_call_reply(reply.content).cosignature
     run_id, _ = _asked_for(request)
     return Departure(now, "server", _ANSWERS[kind], size, cosignature.digest, run_id)
 
 
-def _train_answer(reply: Message, now: datetime, size: int) -> Departure:
-    envelope = wire.read_train_reply(reply.content).receipt
+def _charged_answer(kind: str, envelope: Envelope, now: datetime, size: int) -> Departure:
     receipt = Receipt.from_bytes(envelope.payload_bytes)
     event = receipt.event.model_dump(mode="json", exclude_none=True)
     return Departure(
         now,
         "server",
-        "train answer",
+        kind,
         size,
         envelope.digest,
         receipt.run_id,
@@ -61,9 +65,15 @@ def _asked_for(request: Message) -> tuple[str | None, int | None]:
     """Return run and round as the request names them, whoever signed it; None where it does not."""
     try:
         if request.metadata.message_type == wire.TRAIN:
-            order = Order.from_bytes(wire.read_train(request.content).order.payload_bytes)
-            return order.run_id, order.round
+            return _place_of(wire.read_train(request.content).order)
+        if request.metadata.message_type == wire.EVALUATE:
+            return _place_of(wire.read_evaluate(request.content).order)
         permit = wire.read_roll_call(request.content).permit
         return Permit.from_bytes(permit.payload_bytes).run_id, None
     except FedError:
         return None, None
+
+
+def _place_of(envelope: Envelope) -> tuple[str, int]:
+    order = Order.from_bytes(envelope.payload_bytes)
+    return order.run_id, order.round

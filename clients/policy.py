@@ -11,6 +11,7 @@ from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -29,17 +30,46 @@ def verify_policy(
 
     Args: `server_version` is the server's own word, unsigned: it finds mistakes, not liars.
     Raises: RefusedError with every reason of `contract.purpose_unknown`,
-        `plan.absence_unsaid`, `plan.absence_unfit`, `policy.purpose_not_allowed`,
+        `plan.absence_unsaid`, `plan.absence_unfit`, `plan.undated`, `policy.purpose_not_allowed`,
         `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
         `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
         `policy.server_version_not_accepted`, `policy.maintenance`.
     """
+    _refuse(
+        [
+            *_contract_reasons(plan, contract),
+            *_purpose_reasons(settings, plan, contract),
+            *_run_reasons(settings, permit, plan),
+            *_server_reasons(settings, now, server_version),
+        ]
+    )
+
+
+def verify_evaluation_policy(
+    settings: NodeSettings,
+    permit: Permit,
+    plans: tuple[EvaluationPlan, tuple[TrainingPlan, ...]],
+    contract: Contract,
+    now: datetime,
+    server_version: str,
+) -> None:
+    """Hold a permitted evaluation, its models' training plans, and the server that asks against the
+    unit's policy. The public size is not asked for: nothing is divided by it here.
+
+    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`.
+    """
+    plan, training = plans
     reasons = [
-        *_contract_reasons(plan, contract),
-        *_purpose_reasons(settings, plan, contract),
+        *(reason for one in training for reason in _contract_reasons(one, contract)),
+        *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
+        *_group_reasons(plan, contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]
+    _refuse(list(dict.fromkeys(reasons)))
+
+
+def _refuse(reasons: list[Reason]) -> None:
     if reasons:
         raise RefusedError(reasons)
 
@@ -52,6 +82,8 @@ def _contract_reasons(plan: TrainingPlan, contract: Contract) -> Iterator[Reason
         yield "plan.absence_unsaid", "the plan takes a field that may be absent as if it were not"
     if unfit_absences(plan.features, contract):
         yield "plan.absence_unfit", "the plan's rule for an absent field does not fit the contract"
+    if plan.train_until is not None and contract.row_day is None:
+        yield "plan.undated", "the plan tells rows by days, and the contract gives them none"
 
 
 def _purpose_reasons(
@@ -68,12 +100,21 @@ def _purpose_reasons(
         yield "policy.sensitive_input", "the plan takes a sensitive field as an input"
 
 
-def _run_reasons(settings: NodeSettings, permit: Permit, plan: TrainingPlan) -> Iterator[Reason]:
+def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]:
+    known = contract.field_by_name
+    fields = [group.field for group in plan.fairness.fields] if plan.fairness else []
+    if any(name not in known or known[name].sensitivity == "forbidden" for name in fields):
+        yield "policy.group_not_allowed", "the contract lacks or forbids a field of groups"
+
+
+def _run_reasons(
+    settings: NodeSettings, permit: Permit, plan: TrainingPlan | EvaluationPlan
+) -> Iterator[Reason]:
     if permit.minimum_cohort < settings.minimum_cohort:
         yield "policy.cohort_too_small", "the unit asks for a larger minimum cohort"
-    if plan.privacy.delta != settings.delta:
+    if plan.delta != settings.delta:
         yield "policy.delta_differs", "the plan's delta is not the one of the unit's ledger"
-    if plan.public_n(settings.unit) != public_n_of(settings.size_band):
+    if isinstance(plan, TrainingPlan) and _is_misjudged(settings, plan):
         yield "policy.public_n_differs", "the plan's public size is not the declared one"
     grant, cap = permit.grant(settings.unit), settings.run_epsilon_cap
     if grant is not None and cap is not None and grant.epsilon > cap:
@@ -82,6 +123,10 @@ def _run_reasons(settings: NodeSettings, permit: Permit, plan: TrainingPlan) -> 
             "the permit grants the run more epsilon than the unit allows one run: plan more noise "
             "or fewer rounds",
         )
+
+
+def _is_misjudged(settings: NodeSettings, plan: TrainingPlan) -> bool:
+    return plan.public_n(settings.unit) != public_n_of(settings.size_band)
 
 
 def _server_reasons(settings: NodeSettings, now: datetime, server_version: str) -> Iterator[Reason]:

@@ -47,6 +47,11 @@ _SCHEMA = (
     "round INTEGER NOT NULL, attempt INTEGER NOT NULL, at TEXT NOT NULL, "
     "last_opt_out INTEGER NOT NULL, version INTEGER NOT NULL)",
 )
+# Since 0.3: by what the models of an evaluation were trained.
+_TRAINING = (
+    "CREATE TABLE IF NOT EXISTS training (permit TEXT NOT NULL, place INTEGER NOT NULL, "
+    "plan_envelope BLOB NOT NULL, PRIMARY KEY (permit, place))"
+)
 _MARK = ">u8"
 _MARK_DIGITS = 16
 Marks = NDArray[np.uint64]
@@ -83,15 +88,20 @@ class Reading:
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run's permit and plan as they were received, and its readings, oldest first."""
+    """A run's permit and plan as they were received, and its readings, oldest first; of an
+    evaluation also the plans that its models were trained by.
+    """
 
     permit: Envelope
     plan: Envelope
     readings: tuple[Reading, ...]
+    training: tuple[Envelope, ...] = ()
 
 
-def keep_run(path: Path, permit: Envelope, plan: Envelope) -> None:
-    """Keep a run's permit and plan, once they were verified; again, it changes nothing.
+def keep_run(
+    path: Path, permit: Envelope, plan: Envelope, training: Sequence[Envelope] = ()
+) -> None:
+    """Keep a run's permit and plans, once they were verified; again, it changes nothing.
 
     Raises: ConflictError `state.busy`, `state.unwritable`; TrustError `readings.corrupt`.
     """
@@ -100,6 +110,8 @@ def keep_run(path: Path, permit: Envelope, plan: Envelope) -> None:
             with transaction(connection):
                 for statement in _SCHEMA:
                     connection.execute(statement)
+        if training:
+            connection.execute(_TRAINING)
         known = connection.execute("SELECT 1 FROM runs WHERE permit = ?", (permit.digest,))
         if known.fetchone() is None:
             with transaction(connection):
@@ -107,6 +119,9 @@ def keep_run(path: Path, permit: Envelope, plan: Envelope) -> None:
                     "INSERT INTO runs (permit, permit_envelope, plan_envelope) VALUES (?, ?, ?)",
                     (permit.digest, permit.to_bytes(), plan.to_bytes()),
                 )
+                for place, one in enumerate(training):
+                    row = (permit.digest, place, one.to_bytes())
+                    connection.execute("INSERT INTO training VALUES (?, ?, ?)", row)
 
 
 def note_reading(
@@ -182,6 +197,7 @@ def load_runs(path: Path) -> list[KeptRun]:
             moment = datetime.fromisoformat(at)
             found = Reading(order, round_, attempt, moment, last_opt_out, version)
             readings.setdefault(permit, []).append(found)
+        training = _training(connection)
         runs = connection.execute(
             "SELECT permit, permit_envelope, plan_envelope FROM runs ORDER BY rowid"
         )
@@ -190,9 +206,19 @@ def load_runs(path: Path) -> list[KeptRun]:
                 Envelope.from_bytes(bytes(signed)),
                 Envelope.from_bytes(bytes(plan)),
                 tuple(readings.get(permit, ())),
+                tuple(training.get(permit, ())),
             )
             for permit, signed, plan in runs
         ]
+
+
+def _training(connection: Any) -> dict[str, list[Envelope]]:
+    found: dict[str, list[Envelope]] = {}
+    if has_table(connection, "training"):
+        rows = connection.execute("SELECT permit, plan_envelope FROM training ORDER BY place")
+        for permit, plan in rows:
+            found.setdefault(permit, []).append(Envelope.from_bytes(bytes(plan)))
+    return found
 
 
 def find_customer(path: Path, permit: str, identifier: str, rule: SubjectRule) -> dict[int, bool]:

@@ -30,11 +30,13 @@ from clients.state import StateDir
 from fedcore.atomic import sync_directory
 from fedcore.contracts import Contract
 from fedcore.errors import ConflictError, MismatchError, NotFoundError, TrustError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.gateway import NodeGateway
 from fedcore.handovers import GovernanceKeys
 from fedcore.ledgers import LedgerHistory, LedgerRequest
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
+from fedcore.record import Realm
 from fedcore.rounds import Receipt
 from fedcore.signing import Envelope, open_envelope, sign_record
 
@@ -109,19 +111,25 @@ def _reserved(
     for permit in permits:
         if permit.plan not in plans:
             raise _incomplete("a plan is missing")
-        plan = open_envelope(plans[permit.plan], TrainingPlan, permit.author_key, settings.realm)
+        plan = _open_plan(plans[permit.plan], permit, settings.realm)
         if permit.contract not in uses:
             uses[permit.contract] = _contract(settings, gateway, keys, permit.contract)
         contract = uses[permit.contract]
         moments = sorted((permit.not_before, begun.get(permit.digest, at)))
-        yield _body(permit, plan, None if contract is None else use_of(plan, contract)) | {
+        yield _body(permit, plan, None if contract is None else use_of(permit, contract)) | {
             "cap": asdict(Cap(settings.epsilon_cap, settings.delta)),
             "at": at.isoformat(),
             "rebuilt": dict(zip(("since", "until"), map(datetime.isoformat, moments), strict=True)),
         }
 
 
-def _body(permit: Permit, plan: TrainingPlan, use: Use | None) -> dict[str, Any]:
+def _open_plan(envelope: Envelope, permit: Permit, realm: Realm) -> TrainingPlan | EvaluationPlan:
+    if permit.kind == "evaluate":
+        return open_envelope(envelope, EvaluationPlan, permit.author_key, realm)
+    return open_envelope(envelope, TrainingPlan, permit.author_key, realm)
+
+
+def _body(permit: Permit, plan: TrainingPlan | EvaluationPlan, use: Use | None) -> dict[str, Any]:
     return {
         "kind": "reserve",
         "run_id": permit.run_id,

@@ -22,6 +22,7 @@ from clients.reissue import Draft, Histories
 from clients.sent import open_gateway
 from clients.settings import NodeSettings
 from clients.sources import source_of
+from clients.splits import Split, open_split
 from clients.state import StateDir
 from clients.statements import Seen, Statement, parse_ground, verify_statement
 from fedcore.atomic import write_atomically
@@ -32,7 +33,6 @@ from fedcore.group_opt_outs import GroupPart
 from fedcore.handovers import GovernanceKeys
 from fedcore.opt_out_batches import documents_of
 from fedcore.optouts import microseconds
-from fedcore.plans import TrainingPlan
 from fedcore.record import Record
 from fedcore.signing import Envelope, sign_record
 from fedcore.trust import verify_bulletin, verify_bulletin_time
@@ -320,18 +320,22 @@ class Site:
             log.warning("governance.unreachable", unit=self.settings.unit)
             return self.opt_outs.verify_fresh(self.runtime.clock)
 
-    def require_checked(self, plan: TrainingPlan) -> None:
-        """Refuse unless the operator's last check found the source fit for the plan's contract, and
-        the plan reads no field that the unit has declared to lack.
+    def require_checked(self, contract: str, read: set[str]) -> None:
+        """Refuse unless the operator's last check found the source fit for a contract, and nothing
+        is read of the fields that the unit has declared to lack.
 
         Raises: RefusedError `node.unchecked`; DataError `data.field_absent`.
         """
-        if not self.state.checked(plan.contract, self.settings.absent_fields):
+        if not self.state.checked(contract, self.settings.absent_fields):
             raise RefusedError(
                 [("node.unchecked", "run `fedpact node check` and mend what it names")]
             )
-        read = {feature.field for feature in plan.features} - plan.absent_at(self.settings.unit)
         source_of(self.settings).mapping.verify_has(read)
+
+    def split(self, contract: Contract) -> Split:
+        """Return who is set aside for evaluations. Raises: InvalidRecordError as `open_split`."""
+        used = (one.split for one in self.ledger.reservations() if one.split)
+        return open_split(self.state, contract.contract_id, next(used, None))
 
     def contract(self, digest: str) -> Contract:
         """Return the signed contract of this digest, fetched once and kept.

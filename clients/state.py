@@ -81,6 +81,13 @@ class StateDir:
         return self.root / "group.key"
 
     @property
+    def split_key(self) -> Path:
+        """The key that customers are set aside by for evaluations; there is none before a plan
+        first asks for it.
+        """
+        return self.root / "split.key"
+
+    @property
     def group(self) -> Path:
         """The opt-outs of the group."""
         return self.root / "group.db"

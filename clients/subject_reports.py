@@ -16,6 +16,7 @@ from clients.bulletin import BulletinStore
 from clients.data import RowFound, find_row
 from clients.groups import GroupStore, part_of, reading_with
 from clients.handovers import KeyStore
+from clients.kept_papers import RunPapers, open_papers
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry
 from clients.readings import KeptRun, Reading, find_customer, load_runs
@@ -29,14 +30,13 @@ from fedcore.group_opt_outs import GroupOptOut
 from fedcore.handovers import GovernanceKeys
 from fedcore.opt_out_batches import event_of
 from fedcore.optouts import EFFECTS, OptOutEvent, State, Subject, excludes, states_of
-from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
-from fedcore.signing import Envelope, open_envelope
+from fedcore.signing import Envelope
 
 InData = Literal["in", "out", "erased", "not_recorded"]
-Why = Literal["objection", "group_objection", "no_consent", "no_usable_row"]
+Why = Literal["objection", "group_objection", "no_consent", "other_side", "no_usable_row"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Exchange:
         customer: whether the customer's row was in the data; `erased` when the record of it was
             destroyed in its time, `not_recorded` when there never was one here.
         why: for `out`; `group_objection` when one of the group covers the purpose: it is not
-            recorded whether it acted then or there was no usable row.
+            recorded whether it acted then or there was no usable row; `other_side` when the
+            customer is set aside and the run reads the others, or the reverse.
         objection: the number of the event since which the customer was left out.
         answered: whether an update was made for the server; None when the ledger does not say.
     """
@@ -181,34 +182,25 @@ class _Asked:
         known: tuple[GovernanceKeys, list[Entry]],
     ) -> RunReport:
         keys, entries = known
-        permit, plan = self._papers(kept, keys)
-        run_id = permit.run_id if permit else (reserved or {})["run_id"]
+        papers = None if kept is None else open_papers(kept, keys, self.settings.realm)
+        run_id = papers.permit.run_id if papers else (reserved or {})["run_id"]
         event = PrivacyEvent.model_validate(reserved["event"]) if reserved else None
         found: dict[int, bool] = {}
-        if kept and kept.readings and plan:
-            rule = self._contract(plan).subject
+        if kept and kept.readings and papers:
+            rule = self._contract(papers.plan).subject
             found = find_customer(self.readings, permit_digest, self.identifier, rule)
         return RunReport(
             run_id=run_id,
             permit=permit_digest,
-            about=self._about(permit, plan) if permit and plan else {},
+            about=self._about(papers) if papers else {},
             event=event,
             epsilon=renyi_epsilon([event], self.settings.delta) if event else None,
             delta=self.settings.delta,
             rebuilt="rebuilt" in (reserved or {}),
             exchanges=self._exchanges(
-                plan, kept.readings if kept else (), found, _orders(entries, run_id)
+                papers, kept.readings if kept else (), found, _orders(entries, run_id)
             ),
         )
-
-    def _papers(
-        self, kept: KeptRun | None, keys: GovernanceKeys
-    ) -> tuple[Permit | None, TrainingPlan | None]:
-        if kept is None:
-            return None, None
-        permit = keys.open(kept.permit, Permit, self.settings.realm)
-        plan = open_envelope(kept.plan, TrainingPlan, permit.author_key, self.settings.realm)
-        return permit, plan
 
     def _contract(self, plan: TrainingPlan) -> Contract:
         try:
@@ -219,7 +211,8 @@ class _Asked:
                 "the contract of a run is missing in the state directory: restore it",
             ) from error
 
-    def _about(self, permit: Permit, plan: TrainingPlan) -> dict[str, Any]:
+    def _about(self, papers: RunPapers) -> dict[str, Any]:
+        permit, plan = papers.permit, papers.plan
         contract = self._contract(plan)
         texts = {purpose.id: purpose.text for purpose in contract.purposes}
         return {
@@ -229,8 +222,8 @@ class _Asked:
             "purpose": plan.purpose,
             "purpose_text": texts[plan.purpose],
             "basis": basis_of(contract.purposes, plan.purpose),
-            "fields": sorted({f.field for f in plan.features} - plan.absent_at(self.settings.unit)),
-            "plan": plan.digest,
+            "fields": papers.fields(self.settings.unit),
+            "plan": permit.plan,
             "contract": plan.contract,
             "contract_version": contract.version,
             "horizon_days": contract.label.horizon_days,
@@ -243,7 +236,7 @@ class _Asked:
 
     def _exchanges(
         self,
-        plan: TrainingPlan | None,
+        papers: RunPapers | None,
         readings: tuple[Reading, ...],
         found: Mapping[int, bool],
         orders: Mapping[str, tuple[Mapping[str, Any], bool]],
@@ -254,7 +247,7 @@ class _Asked:
             if reading.version in found:
                 customer = "in" if found[reading.version] else "out"
             why, objection = (
-                self._why(plan, reading) if plan and customer == "out" else (None, None)
+                self._why(papers, reading) if papers and customer == "out" else (None, None)
             )
             answered = orders[reading.order][1] if reading.order in orders else None
             place = (reading.round, reading.attempt, reading.at.isoformat())
@@ -266,8 +259,9 @@ class _Asked:
                 made.append(Exchange(*place, "not_recorded", None, None, answered))
         return tuple(sorted(made, key=lambda one: (one.round, one.attempt)))
 
-    def _why(self, plan: TrainingPlan, reading: Reading) -> tuple[Why, int | None]:
+    def _why(self, papers: RunPapers, reading: Reading) -> tuple[Why, int | None]:
         """Return why no row was in the data, as far as what was known at a reading tells it."""
+        plan = papers.plan
         contract = self._contract(plan)
         events = [event for event in self.events if event.sequence <= reading.last_opt_out]
         line = purpose_line(contract.purposes, plan.purpose)
@@ -287,6 +281,9 @@ class _Asked:
         before = (event.purpose for event in self.others if event.received_at <= reading.at)
         if any(purpose in line or purpose not in known for purpose in before):
             return "group_objection", None
+        extent = papers.extent(StateDir(self.settings.state_dir), contract)
+        if not extent.takes([self.identifier])[0]:
+            return "other_side", None
         return "no_usable_row", None
 
 

@@ -9,9 +9,11 @@ from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.enforcement import GroupOptOutStatus, OptOutStatus
+from fedcore.gateway_evaluations import EvaluationSummary
 from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.model_decisions import DecisionRequest, DecisionView
+from fedcore.permits import PermitKind
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
 from fedcore.stops import StopScope
@@ -100,7 +102,10 @@ class ServerGateway(Protocol):
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
 
-    def request_permit(self, plan: str, run_id: str) -> Envelope:
+    def fetch_evaluation_plan(self, digest: str) -> Envelope:
+        """Return the author-signed evaluation plan with this digest."""
+
+    def request_permit(self, plan: str, run_id: str, kind: PermitKind = "train") -> Envelope:
         """Return the signed permit of this run; the same call again returns the same permit.
 
         Raises: RefusedError with the reason codes of every gate rule that refused.
@@ -114,6 +119,11 @@ class ServerGateway(Protocol):
 
     def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
         """Hand over a signed RoundReport with its receipts, in one transaction."""
+
+    def submit_tables(self, run_id: str, tables: Sequence[Envelope]) -> Envelope:
+        """Hand over the NoisedTables of all answers that the run's accepted report counts, each
+        signed by the server, and return the signed Evaluation; the same again gets the same.
+        """
 
     def register_model(self, run_id: str, name: str, artifact: bytes) -> Envelope:
         """Return the signed ModelVersion of a finished run's released model (safetensors bytes)."""
@@ -161,6 +171,15 @@ class OfficeGateway(Protocol):
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
+
+    def register_evaluation_plan(self, plan: Envelope) -> str:
+        """Store an author-signed evaluation plan and return its digest."""
+
+    def list_evaluations(self) -> tuple[EvaluationSummary, ...]:
+        """Return all evaluations that the caller may see, oldest first."""
+
+    def fetch_evaluation(self, run_id: str) -> Envelope:
+        """Return the signed Evaluation of a run."""
 
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""

@@ -2,6 +2,7 @@
 constants.
 """
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -240,7 +241,9 @@ class TrainingPlan(Record):
 
     A void round may be tried again, at most `attempts` times; each try is charged, so that a run
     may need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
-    `initial_model` is the digest of the public model that the first round starts from.
+    `initial_model` is the digest of the public model that the first round starts from. `holdout` is
+    the share of customers whom no round reads, so that the model can be evaluated on them; of rows
+    with a day, `train_until` is the first day that no round reads.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
@@ -264,6 +267,8 @@ class TrainingPlan(Record):
     round_deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
     privacy: PrivacyTerms
     max_abs_weight: Positive = 1e3
+    holdout: Share | None = None
+    train_until: date | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -339,6 +344,15 @@ class TrainingPlan(Record):
             noise_multiplier=self.privacy.noise_multiplier,
             steps=self.privacy.local_steps,
         )
+
+    def exchange_event(self) -> PrivacyEvent:
+        """Return what one exchange charges: in training it is a round or a try of one."""
+        return self.round_event()
+
+    @property
+    def delta(self) -> float:
+        """The delta that epsilon is said at."""
+        return self.privacy.delta
 
     def run_event(self) -> PrivacyEvent:
         """Return what the whole run charges to each unit at most: all rounds and all spare ones."""

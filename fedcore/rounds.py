@@ -21,7 +21,7 @@ class Order(Record):
     realm: Realm
     unit: Name
     round: Annotated[int, Field(ge=1)]
-    exchange: Literal["train"] = "train"
+    exchange: Literal["train", "evaluate"] = "train"
     attempt: Annotated[int, Field(ge=1)]
     permit: Digest
     plan: Digest

@@ -19,7 +19,8 @@ from datetime import datetime, timedelta
 
 from fedcore.bulletins import AnyBulletin, BulletinRequest, LogPosition
 from fedcore.errors import ExpiredError, MismatchError, RollbackError
-from fedcore.permits import Permit, PermitRenewal
+from fedcore.evaluations import EvaluationPlan
+from fedcore.permits import Permit, PermitKind, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt, RoundReport
@@ -34,19 +35,7 @@ def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm)
     Raises: MismatchError `permit.other_run`, `permit.other_plan`, `permit.other_realm`,
         `permit.other_kind`, `permit.terms_differ`.
     """
-    if permit.realm != realm:
-        raise MismatchError("permit.other_realm", "the permit belongs to another realm")
-    if permit.run_id != run_id:
-        raise MismatchError("permit.other_run", "the permit was given for another run")
-    if permit.kind != "train":
-        raise MismatchError(
-            "permit.other_kind", f"the permit is to {permit.kind} and not to train: request another"
-        )
-    if permit.plan != plan.digest:
-        raise MismatchError(
-            "permit.other_plan",
-            "the permit was given for another plan: register this plan and request its own permit",
-        )
+    _verify_permit_use(permit, "train", plan.digest, run_id, realm)
     same_terms = (
         permit.contract == plan.contract
         and permit.task == plan.task
@@ -60,6 +49,85 @@ def verify_permit(permit: Permit, plan: TrainingPlan, run_id: str, realm: Realm)
     )
     if not same_terms:
         raise MismatchError("permit.terms_differ", "the permit's terms are not those of the plan")
+
+
+def verify_evaluation_permit(
+    permit: Permit,
+    plan: EvaluationPlan,
+    training: Sequence[TrainingPlan],
+    run_id: str,
+    realm: Realm,
+) -> None:
+    """Hold a permit against the run, the evaluation plan and its models' training plans that it is
+    used for (rule 1, without time).
+
+    Args: `training` are plans that `verify_evaluated` was asked about.
+    Raises: MismatchError as `verify_permit`.
+    """
+    _verify_permit_use(permit, "evaluate", plan.digest, run_id, realm)
+    first = training[0]
+    same_terms = (
+        permit.contract == first.contract
+        and permit.task == first.task
+        and permit.purpose == first.purpose
+        and permit.rounds == 1
+        and permit.exchanges == permit.attempts == plan.exchanges
+        and permit.delta == plan.delta
+        and permit.minimum_cohort >= plan.minimum_units
+        and all(
+            {grant.unit for grant in permit.cohort} <= {terms.unit for terms in one.units}
+            for one in training
+        )
+    )
+    if not same_terms:
+        raise MismatchError(
+            "permit.terms_differ", "the permit's terms are not those of the evaluation"
+        )
+
+
+def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> None:
+    """Hold the training plans of the models against the evaluation plan that names them.
+
+    Raises: MismatchError `evaluation.other_training`, `evaluation.terms_differ`,
+        `evaluation.not_held_out` when the plans do not all set the same rows aside: a model would
+        be told by rows that it was trained on.
+    """
+    if [one.digest for one in training] != [model.plan for model in plan.models]:
+        raise MismatchError(
+            "evaluation.other_training",
+            "the training plans are not those that the evaluation plan names",
+        )
+    if len({(one.contract, one.purpose, one.task) for one in training}) != 1:
+        raise MismatchError(
+            "evaluation.terms_differ",
+            "the models were trained under another contract, purpose or task",
+        )
+    aside = {one.holdout if plan.rows == "holdout" else one.train_until for one in training}
+    if len(aside) != 1 or None in aside:
+        raise MismatchError(
+            "evaluation.not_held_out",
+            "the models' training plans do not all set the same rows aside: train with `holdout`, "
+            "or with `train_until` for an evaluation out of time",
+        )
+
+
+def _verify_permit_use(
+    permit: Permit, kind: PermitKind, plan: str, run_id: str, realm: Realm
+) -> None:
+    if permit.realm != realm:
+        raise MismatchError("permit.other_realm", "the permit belongs to another realm")
+    if permit.run_id != run_id:
+        raise MismatchError("permit.other_run", "the permit was given for another run")
+    if permit.kind != kind:
+        raise MismatchError(
+            "permit.other_kind",
+            f"the permit is to {permit.kind} and not to {kind}: request another",
+        )
+    if permit.plan != plan:
+        raise MismatchError(
+            "permit.other_plan",
+            "the permit was given for another plan: register this plan and request its own permit",
+        )
 
 
 def verify_renewal(renewal: PermitRenewal, permit: Permit) -> None:
@@ -131,15 +199,10 @@ def verify_order(order: Order, permit: Permit, unit: str, now: datetime) -> None
     """Hold an order against its permit, its unit and the time (rule 2).
 
     Raises: MismatchError `order.other_realm`, `permit.other_run`, `order.other_permit`,
-        `order.other_unit`, `order.round_out_of_range`, `order.attempts_exceeded`; ExpiredError
-        `order.expired`.
+        `permit.other_kind`, `order.other_unit`, `order.round_out_of_range`,
+        `order.attempts_exceeded`; ExpiredError `order.expired`.
     """
-    if order.realm != permit.realm:
-        raise MismatchError("order.other_realm", "the order belongs to another realm")
-    if order.run_id != permit.run_id:
-        raise MismatchError("permit.other_run", "the order's run is not the run of its permit")
-    if order.permit != permit.digest or order.plan != permit.plan:
-        raise MismatchError("order.other_permit", "the order names another permit or plan")
+    _verify_order_permit(order, permit)
     if order.unit != unit:
         raise MismatchError("order.other_unit", "the order is for another unit")
     if order.round > permit.rounds:
@@ -149,6 +212,19 @@ def verify_order(order: Order, permit: Permit, unit: str, now: datetime) -> None
     if now >= order.deadline_at or order.issued_at > now + MAX_CLOCK_SKEW:
         raise ExpiredError(
             "order.expired", "the order's deadline has passed, or lies ahead of time"
+        )
+
+
+def _verify_order_permit(order: Order, permit: Permit) -> None:
+    if order.realm != permit.realm:
+        raise MismatchError("order.other_realm", "the order belongs to another realm")
+    if order.run_id != permit.run_id:
+        raise MismatchError("permit.other_run", "the order's run is not the run of its permit")
+    if order.permit != permit.digest or order.plan != permit.plan:
+        raise MismatchError("order.other_permit", "the order names another permit or plan")
+    if order.exchange != permit.kind:
+        raise MismatchError(
+            "permit.other_kind", f"the permit is to {permit.kind} and the order to {order.exchange}"
         )
 
 
@@ -204,7 +280,9 @@ def verify_bulletin_time(bulletin: AnyBulletin, now: datetime) -> None:
         )
 
 
-def verify_receipt(receipt: Receipt, order: Order, permit: Permit, plan: TrainingPlan) -> None:
+def verify_receipt(
+    receipt: Receipt, order: Order, permit: Permit, plan: TrainingPlan | EvaluationPlan
+) -> None:
     """Hold a receipt against the order that it answers (rule 4).
 
     Raises: MismatchError `receipt.other_order`, `receipt.terms_differ`, `receipt.event_mismatch`,
@@ -225,7 +303,9 @@ def verify_receipt(receipt: Receipt, order: Order, permit: Permit, plan: Trainin
         raise MismatchError("receipt.other_order", "the receipt answers another order")
 
 
-def verify_receipt_terms(receipt: Receipt, permit: Permit, plan: TrainingPlan) -> None:
+def verify_receipt_terms(
+    receipt: Receipt, permit: Permit, plan: TrainingPlan | EvaluationPlan
+) -> None:
     """Hold a receipt against permit and plan, without its order (rule 4).
 
     Raises: as `verify_receipt`.
@@ -238,7 +318,7 @@ def verify_receipt_terms(receipt: Receipt, permit: Permit, plan: TrainingPlan) -
         permit.realm,
     ):
         raise MismatchError("receipt.terms_differ", "the receipt names another permit or contract")
-    if receipt.event != plan.round_event():
+    if receipt.event != plan.exchange_event():
         raise MismatchError(
             "receipt.event_mismatch", "the receipt's privacy event is not the plan's"
         )

@@ -11,10 +11,15 @@ from fedcore.signing import Envelope
 ROLL_CALL = "query.roll_call"
 WITNESS = "query.witness"
 TRAIN = str(MessageType.TRAIN)
+EVALUATE = str(MessageType.EVALUATE)
 RUN_ID = "run-id"
 PLAN_DIGEST = "plan-digest"
 _DOCUMENTS = "documents"
 _MODEL = "model"
+# At most two models are evaluated at once.
+_MODELS = (_MODEL, "model-2")
+_TABLES = "tables"
+_MAX_TABLES_BYTES = 1_000_000
 _EPOCH = "epoch"
 _SERVER = "server"
 _VERSION = "version"
@@ -29,12 +34,14 @@ class RollCallRequest:
     """Are you there, under this permit for this plan?
 
     `renewal` is the newest one of the permit; `server_version` is the server's own, unsigned word.
+    For an evaluation, `training` are the plans that its models were trained by, in their order.
     """
 
     permit: Envelope
     plan: Envelope
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
+    training: tuple[Envelope, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,31 @@ class TrainReply:
 
 
 @dataclass(frozen=True)
+class EvaluateRequest:
+    """Count these models' scores, in the order of the evaluation plan; the rest is as in
+    `TrainRequest` and `RollCallRequest`.
+    """
+
+    order: Envelope
+    permit: Envelope
+    plan: Envelope
+    training: tuple[Envelope, ...]
+    previous_report: Envelope | None
+    cosignatures: tuple[Envelope, ...]
+    models: tuple[bytes, ...]
+    renewal: Envelope | None = None
+    server_version: str = _UNTOLD
+
+
+@dataclass(frozen=True)
+class EvaluateReply:
+    """The signed receipt and the noised tables that it names (bytes of a `NoisedTables`)."""
+
+    receipt: Envelope
+    tables: bytes
+
+
+@dataclass(frozen=True)
 class Refusal:
     """The node says no, with a reason code from a closed list."""
 
@@ -78,8 +110,13 @@ class Refusal:
 
 def roll_call_content(request: RollCallRequest) -> RecordDict:
     """Return the Flower content of a roll call."""
-    documents = {"permit": (request.permit,), "plan": (request.plan,)}
-    return _told(_content(documents | _renewal_of(request.renewal), None), request.server_version)
+    documents: dict[str, tuple[Envelope, ...]] = {
+        "permit": (request.permit,),
+        "plan": (request.plan,),
+    }
+    documents |= _renewal_of(request.renewal)
+    documents |= {"training": request.training} if request.training else {}
+    return _told(_content(documents), request.server_version)
 
 
 def read_roll_call(content: RecordDict) -> RollCallRequest:
@@ -89,12 +126,13 @@ def read_roll_call(content: RecordDict) -> RollCallRequest:
         plan=_one(content, "plan"),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
+        training=_many(content, "training", len(_MODELS)),
     )
 
 
 def roll_call_reply_content(reply: RollCallReply) -> RecordDict:
     """Return the Flower content of an answer to a roll call."""
-    content = _content({"cosignature": (reply.cosignature,)}, None)
+    content = _content({"cosignature": (reply.cosignature,)})
     content[_EPOCH] = ConfigRecord({_EPOCH: reply.epoch})
     return content
 
@@ -109,15 +147,7 @@ def read_roll_call_reply(content: RecordDict) -> RollCallReply:
 
 def train_content(request: TrainRequest) -> RecordDict:
     """Return the Flower content of a train order."""
-    previous = (request.previous_report,) if request.previous_report else ()
-    documents = {
-        "order": (request.order,),
-        "permit": (request.permit,),
-        "plan": (request.plan,),
-        "previous_report": previous,
-        "cosignatures": request.cosignatures,
-    }
-    content = _content(documents | _renewal_of(request.renewal), request.model)
+    content = _content(_documents_of(request), request.model)
     return _told(content, request.server_version)
 
 
@@ -145,6 +175,45 @@ def read_train_reply(content: RecordDict) -> TrainReply:
     return TrainReply(receipt=_one(content, "receipt"), update=_model(content))
 
 
+def evaluate_content(request: EvaluateRequest) -> RecordDict:
+    """Return the Flower content of an order to evaluate."""
+    documents = _documents_of(request) | {"training": request.training}
+    return _told(_content(documents, *request.models), request.server_version)
+
+
+def read_evaluate(content: RecordDict) -> EvaluateRequest:
+    """Return the order to evaluate of a Flower content. Raises: InvalidRecordError."""
+    training = _many(content, "training", len(_MODELS))
+    if not training:
+        raise InvalidRecordError("wire.malformed", "the message has no plan of training")
+    return EvaluateRequest(
+        order=_one(content, "order"),
+        permit=_one(content, "permit"),
+        plan=_one(content, "plan"),
+        training=training,
+        previous_report=_at_most_one(content, "previous_report"),
+        cosignatures=_many(content, "cosignatures"),
+        models=tuple(_model(content, key) for key in _MODELS[: len(training)]),
+        renewal=_at_most_one(content, "renewal"),
+        server_version=_server_version(content),
+    )
+
+
+def evaluate_reply_content(reply: EvaluateReply) -> RecordDict:
+    """Return the Flower content of an answer to an order to evaluate."""
+    content = _content({"receipt": (reply.receipt,)})
+    content[_TABLES] = ConfigRecord({_TABLES: reply.tables})
+    return content
+
+
+def read_evaluate_reply(content: RecordDict) -> EvaluateReply:
+    """Return the answer of a Flower content. Raises: InvalidRecordError."""
+    tables = _config(content, _TABLES).get(_TABLES)
+    if not isinstance(tables, bytes) or len(tables) > _MAX_TABLES_BYTES:
+        raise InvalidRecordError("wire.malformed", "the answer has no tables")
+    return EvaluateReply(receipt=_one(content, "receipt"), tables=tables)
+
+
 def refusal_message(refusal: Refusal, to: Message) -> Message:
     """Return the Flower error message that carries a bare reason code and nothing else."""
     return Message(Error(code=_REFUSED, reason=refusal.code), reply_to=to)
@@ -159,12 +228,24 @@ def read_refusal(message: Message) -> Refusal:
     return Refusal(error.reason if known and error.reason else "node.unavailable")
 
 
-def _content(documents: dict[str, tuple[Envelope, ...]], model: bytes | None) -> RecordDict:
+def _documents_of(request: TrainRequest | EvaluateRequest) -> dict[str, tuple[Envelope, ...]]:
+    """Return what any order is sent with."""
+    return {
+        "order": (request.order,),
+        "permit": (request.permit,),
+        "plan": (request.plan,),
+        "previous_report": (request.previous_report,) if request.previous_report else (),
+        "cosignatures": request.cosignatures,
+        **_renewal_of(request.renewal),
+    }
+
+
+def _content(documents: dict[str, tuple[Envelope, ...]], *models: bytes) -> RecordDict:
     record = ConfigRecord({k: [e.to_bytes() for e in found] for k, found in documents.items()})
     content = RecordDict({_DOCUMENTS: record})
-    if model is not None:
+    for key, model in zip(_MODELS, models, strict=False):
         array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
-        content[_MODEL] = ArrayRecord({_MODEL: array})
+        content[key] = ArrayRecord({key: array})
     return content
 
 
@@ -194,9 +275,9 @@ def _config(content: RecordDict, key: str) -> ConfigRecord:
     return record
 
 
-def _many(content: RecordDict, key: str) -> tuple[Envelope, ...]:
+def _many(content: RecordDict, key: str, most: int = 1000) -> tuple[Envelope, ...]:
     found = _config(content, _DOCUMENTS).get(key, [])
-    if not isinstance(found, list) or len(found) > 1000:
+    if not isinstance(found, list) or len(found) > most:
         raise InvalidRecordError("wire.malformed", f"the message has no list of documents {key}")
     envelopes = []
     for data in found:
@@ -220,11 +301,11 @@ def _at_most_one(content: RecordDict, key: str) -> Envelope | None:
     return found[0] if found else None
 
 
-def _model(content: RecordDict) -> bytes:
-    record = content.get(_MODEL)
-    if not isinstance(record, ArrayRecord) or set(record) != {_MODEL}:
+def _model(content: RecordDict, key: str = _MODEL) -> bytes:
+    record = content.get(key)
+    if not isinstance(record, ArrayRecord) or set(record) != {key}:
         raise InvalidRecordError("wire.malformed", "the message has no model")
-    array = record[_MODEL]
+    array = record[key]
     if array.stype != "safetensors":
         raise InvalidRecordError("wire.malformed", "the model is not in safetensors format")
     return bytes(array.data)

@@ -18,6 +18,7 @@ from governance.office import Office
 from governance.routes import (
     accounts,
     decisions,
+    evaluations,
     incidents,
     log,
     nodes,
@@ -40,6 +41,7 @@ _ROUTES = (
     units,
     runs,
     decisions,
+    evaluations,
     stops,
     incidents,
     nodes,

@@ -181,6 +181,12 @@ class RoundRequest(Part):
     receipts: Annotated[tuple[Envelope, ...], Field(max_length=1000)]
 
 
+class TablesRequest(Part):
+    """The noised tables of all answers that an accepted report counts, signed by the server."""
+
+    tables: Annotated[tuple[Envelope, ...], Field(min_length=1, max_length=1000)]
+
+
 class ModelRequest(Part):
     """A finished run's released model, as base64 of its safetensors bytes."""
 

@@ -9,6 +9,7 @@ from governance.commands import (
     backups,
     decisions,
     drafts,
+    evaluations,
     exchange,
     handovers,
     incidents,
@@ -61,6 +62,7 @@ app.add_typer(incidents.incident, name="incident")
 opt_outs.opt_outs.command("decide")(decisions.decide)
 opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
+app.add_typer(evaluations.evaluations, name="evaluations")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
 papers.dpia.command("export")(exchange.export_file)

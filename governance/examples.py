@@ -116,6 +116,7 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
     "erase": {"document": _DIGEST, "reason": "the person has asked for it"},
     "lift_stop": {"reason": "the incident is closed"},
     "submit_round": {"report": _ENVELOPE, "receipts": [_ENVELOPE]},
+    "submit_tables": {"tables": [_ENVELOPE]},
     "register_model": {"run_id": "churn-2026-03", "name": "churn", "artifact_base64": "e30="},
     "decide_model": {
         "unit": "north",

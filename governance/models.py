@@ -29,13 +29,17 @@ def register_model(
         accepted, and the bytes are those that the last report released; epsilon is recomputed from
         the receipts' events. A model that was registered before a revocation is still returned.
     Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
-        `permit.other_server`, `permit.revoked`, `model.run_incomplete`, `model.artifact_differs`;
+        `permit.other_server`, `permit.revoked`, `model.not_trained`, `model.run_incomplete`,
+        `model.artifact_differs`;
         InvalidRecordError `model.artifact_unreadable`.
     """
     stored = find_permit(desk, run_id)
     permit = desk.open_own(Permit, stored.permit)
     if permit.server_key != caller.public_key:
         raise RefusedError([("permit.other_server", "the permit names another server's key")])
+    if permit.kind != "train":
+        reason = f"The run is one to {permit.kind}: it hands over no model."
+        raise RefusedError([("model.not_trained", reason)])
     reports = load_reports(desk, permit)
     _verify_complete(reports, permit)
     _verify_artifact(artifact, reports[-1])
@@ -70,7 +74,7 @@ def _model_of(
     name_and_version: tuple[str, int],
     artifact: bytes,
 ) -> ModelVersion:
-    receipts = _load_receipts(desk, permit)
+    receipts = load_receipts(desk, permit)
     return ModelVersion(
         name=name_and_version[0],
         version=name_and_version[1],
@@ -86,14 +90,14 @@ def _model_of(
         artifact_bytes=len(artifact),
         round_reports=tuple(report.digest for report in reports),
         receipts=tuple(receipts),
-        opt_out_epochs=_opt_out_epochs(reports, receipts),
-        epsilon=_epsilon_claims(permit, receipts),
+        opt_out_epochs=opt_out_epochs(reports, receipts),
+        epsilon=epsilon_claims(permit, receipts),
         delta=permit.delta,
         registered_at=desk.now,
     )
 
 
-def _load_receipts(desk: Desk, permit: Permit) -> dict[str, Receipt]:
+def load_receipts(desk: Desk, permit: Permit) -> dict[str, Receipt]:
     """Return the receipts of a run by digest, in the order of arrival."""
     envelopes = documents.of_run(desk.session, Receipt, permit.run_id)
     return {
@@ -102,9 +106,10 @@ def _load_receipts(desk: Desk, permit: Permit) -> dict[str, Receipt]:
     }
 
 
-def _opt_out_epochs(
+def opt_out_epochs(
     reports: tuple[RoundReport, ...], receipts: dict[str, Receipt]
 ) -> tuple[OptOutEpoch, ...]:
+    """Return the lowest opt-out epoch that each unit had applied in any accepted round."""
     lowest: dict[str, int] = {}
     for report in reports:
         for answer in report.answered if report.status == "accepted" else ():
@@ -113,7 +118,8 @@ def _opt_out_epochs(
     return tuple(OptOutEpoch(unit=unit, epoch=lowest[unit]) for unit in sorted(lowest))
 
 
-def _epsilon_claims(permit: Permit, receipts: dict[str, Receipt]) -> tuple[EpsilonClaim, ...]:
+def epsilon_claims(permit: Permit, receipts: dict[str, Receipt]) -> tuple[EpsilonClaim, ...]:
+    """Return what a run has charged to each unit, by its receipts' events, void rounds too."""
     claims = []
     for unit in sorted({receipt.unit for receipt in receipts.values()}):
         events = [receipt.event for receipt in receipts.values() if receipt.unit == unit]

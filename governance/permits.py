@@ -26,8 +26,8 @@ from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, decide_permit
 from governance.decisions.gate_rule import Refusal
 from governance.decisions.renewals import RenewalFacts, decide_expiry
+from governance.evaluations import OpenedPlan, open_asked_for
 from governance.office import Desk, required
-from governance.plans import open_plan
 from registry import accounts, documents, dpias, model_decisions, permits, stops, units
 from registry.accounts import Account
 from registry.dpias import StoredDpia
@@ -61,34 +61,31 @@ def request_permit(
     Raises: ConflictError `permit.run_known`; ForbiddenError `account.key_missing`; NotFoundError
         `plan.unknown`.
     """
-    plan, author_key = open_plan(desk, wanted.plan)
+    asked = open_asked_for(desk, wanted.plan)
     known = permits.find(desk.session, run_id)
     if known is not None:
         return _known_permit(desk, known, wanted)
     if operator.public_key is None:
         raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
-    stored = _chosen_dpia(desk, plan)
+    stored = _chosen_dpia(desk, asked.plan)
     dpia = None if stored is None else (stored.record, state_at(standing_of(stored), desk.now))
-    facts = load_facts(desk, plan, author_key, dpia, wanted.kind)
+    facts = load_facts(desk, asked, dpia, wanted.kind)
     refusals = decide_permit(facts)
     keep_decision(desk, run_id, facts, refusals)
     if refusals or stored is None:
         return RefusedError(refusals)
-    permit = _permit_of(desk, facts, stored, run_id, Keys(author_key, operator.public_key))
+    permit = _permit_of(desk, facts, stored, run_id, Keys(asked.author_key, operator.public_key))
     envelope = desk.issue(permit, run_id=run_id)
     permits.append(desk.session, permit)
     return envelope
 
 
 def load_facts(
-    desk: Desk,
-    plan: TrainingPlan,
-    author_key: str,
-    dpia: tuple[AnyDpia, DpiaState] | None,
-    kind: PermitKind,
+    desk: Desk, asked: OpenedPlan, dpia: tuple[AnyDpia, DpiaState] | None, kind: PermitKind
 ) -> GateFacts:
     """Return what the gate looks at, as it is now, with a DPIA and the state that counts now."""
-    author = accounts.find_by_public_key(desk.session, author_key)
+    plan = asked.plan
+    author = accounts.find_by_public_key(desk.session, asked.author_key)
     enrolled = units.list_named(desk.session, tuple(terms.unit for terms in plan.units))
     stopped = stops.list_in_force(desk.session)
     wanted: dict[str, type[Record]] = {plan.contract: Contract}
@@ -111,6 +108,7 @@ def load_facts(
         initial_model_withdrawn=model_decisions.is_artifact_withdrawn(
             desk.session, plan.initial_model
         ),
+        evaluation=asked.evaluation,
     )
 
 
@@ -122,7 +120,7 @@ def keep_decision(
     document = canonical.encode(facts.document)
     decision = GateDecision(
         run_id=run_id,
-        plan=gate.plan.digest,
+        plan=gate.charged.digest,
         facts=canonical.digest(document),
         codes=tuple(code for code, _ in refusals),
         decided_at=desk.now,
@@ -180,27 +178,27 @@ def _known_permit(desk: Desk, known: StoredPermit, wanted: Wanted) -> Envelope:
 
 
 def _permit_of(desk: Desk, facts: GateFacts, stored: StoredDpia, run_id: str, keys: Keys) -> Permit:
-    plan, dpia = facts.plan, stored.record
+    plan, charged, dpia = facts.plan, facts.charged, stored.record
     if stored.decision is None:
         raise NotFoundError("dpia.unknown", "the DPIA of this permit has no signed decision")
     return Permit(
         run_id=run_id,
         kind=facts.kind,
         realm=desk.realm,
-        plan=plan.digest,
+        plan=charged.digest,
         contract=plan.contract,
         dpia=dpia.digest,
         dpia_decision=stored.decision,
         task=plan.task,
         purpose=plan.purpose,
         cohort=_grants(facts),
-        minimum_cohort=max(plan.minimum_units, dpia.bindings.minimum_units),
+        minimum_cohort=max(charged.minimum_units, dpia.bindings.minimum_units),
         author_key=keys.author,
         server_key=keys.server,
-        rounds=plan.rounds,
-        exchanges=plan.exchanges,
-        attempts=plan.attempts,
-        delta=plan.privacy.delta,
+        rounds=charged.rounds,
+        exchanges=charged.exchanges,
+        attempts=charged.attempts,
+        delta=charged.delta,
         min_opt_out_epoch=epoch_of(desk.now),
         accepted_versions=desk.settings.accepted_versions,
         issued_at=desk.now,
@@ -215,7 +213,7 @@ def _permit_of(desk: Desk, facts: GateFacts, stored: StoredDpia, run_id: str, ke
 
 
 def _grants(facts: GateFacts) -> tuple[NodeGrant, ...]:
-    epsilon = run_epsilon(facts.plan)
+    epsilon = run_epsilon(facts.charged)
     return tuple(
         NodeGrant(
             unit=terms.unit, node_key=facts.certificates[terms.unit].node_key, epsilon=epsilon

@@ -10,9 +10,10 @@ from governance.decisions.renewals import (
     decide_renewal,
     decide_repeat,
 )
+from governance.decisions.rounds import is_finished
+from governance.evaluations import open_asked_for
 from governance.office import Desk
 from governance.permits import find_permit, keep_decision, load_facts, load_renewals
-from governance.plans import open_plan
 from governance.rounds import load_reports
 from registry import documents, dpias
 from registry.accounts import Account
@@ -41,13 +42,12 @@ def renew_permit(desk: Desk, run_id: str, operator: Account) -> Envelope | Refus
 
 
 def _facts(desk: Desk, permit: Permit, dpia: StoredDpia, *, revoked: bool) -> RenewalFacts:
-    plan, author_key = open_plan(desk, permit.plan)
     state = state_at(standing_of(dpia), desk.now)
     reports = load_reports(desk, permit)
     return RenewalFacts(
-        gate=load_facts(desk, plan, author_key, (dpia.record, state), permit.kind),
+        gate=load_facts(desk, open_asked_for(desk, permit.plan), (dpia.record, state), permit.kind),
         revoked=revoked,
-        finished=bool(reports) and reports[-1].released is not None,
+        finished=is_finished(reports, permit),
     )
 
 

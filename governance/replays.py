@@ -9,9 +9,10 @@ from fedcore.contracts import Contract
 from fedcore.permits import UnitCertificate
 from fedcore.record import Record
 from fedcore.stops import Stop
-from governance.decisions.facts import GateFacts
+from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_renewal
+from governance.evaluations import open_evaluation_plan
 from governance.office import Desk, required
 from governance.plans import open_plan
 from registry import dpias
@@ -72,4 +73,16 @@ def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts | None:
         kind=document["kind"],
         stops=tuple(required(opened, Stop, digest) for digest in document["stops"]),
         initial_model_withdrawn=document.get("initial_model_withdrawn", False),
+        evaluation=_evaluation_of(desk, document.get("evaluation")),
     )
+
+
+def _evaluation_of(desk: Desk, document: dict[str, Any] | None) -> EvaluationFacts | None:
+    if document is None:
+        return None
+    plan, _ = open_evaluation_plan(desk, document["plan"])
+    models = tuple(
+        EvaluatedModel(**{**model, "plan": open_plan(desk, model["plan"])[0]})
+        for model in document["models"]
+    )
+    return EvaluationFacts(plan=plan, models=models)

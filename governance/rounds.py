@@ -9,9 +9,9 @@ from fedcore.signing import Envelope, open_envelope
 from fedcore.trust import verify_not_forked, verify_permit_time
 from governance.auth import open_from_node, verify_not_future, verify_speaks_for
 from governance.decisions.rounds import verify_round
+from governance.evaluations import open_charged
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
-from governance.plans import open_plan
 from registry import cosignatures, documents, enforcement, log
 from registry.accounts import Account
 
@@ -38,7 +38,7 @@ def submit_round(
         reason = "The permit was revoked: the run is over; request a permit for a new one."
         raise RefusedError([("permit.revoked", reason)])
     verify_not_future(report.ended_at, desk.now)
-    plan, _ = open_plan(desk, permit.plan)
+    plan = open_charged(desk, permit)
     opened = [_open_receipt(desk, item, permit) for item in receipts]
     renewals = load_renewals(desk, report.run_id)
     for moment in (desk.now, report.ended_at, *(receipt.answered_at for receipt in opened)):

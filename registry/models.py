@@ -1,5 +1,6 @@
 """Model versions and their artifacts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -58,6 +59,12 @@ def find(session: Session, name: str, version: int) -> StoredModel | None:
 def find_of_run(session: Session, run_id: str) -> StoredModel | None:
     """Return the version that came from a run, or None."""
     return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())
+
+
+def list_of_artifacts(session: Session, artifacts: Sequence[str]) -> tuple[StoredModel, ...]:
+    """Return the versions that have one of these bytes, in order of registration."""
+    query = select(ModelRow).where(col(ModelRow.artifact).in_(artifacts)).order_by(col(ModelRow.id))
+    return tuple(model for row in session.exec(query) if (model := _stored(row)) is not None)
 
 
 def list_after(

@@ -9,12 +9,14 @@ from sqlalchemy import bindparam, func, insert
 from sqlmodel import Session, col, select
 
 from fedcore.permits import Permit
+from registry.tables.evaluations import EvaluationRow
 from registry.tables.models import ModelRow
 from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
 
 _OPEN = (
     col(PermitRow.revocation).is_(None),
     col(PermitRow.run_id).not_in(select(ModelRow.run_id)),
+    col(PermitRow.run_id).not_in(select(EvaluationRow.run_id)),
 )
 
 _FIND = select(PermitRow.run_id, PermitRow.permit, PermitRow.revocation).where(
@@ -100,7 +102,9 @@ def list_open_under(session: Session, dpia: str) -> tuple[StoredPermit, ...]:
 
 
 def list_open(session: Session) -> tuple[StoredPermit, ...]:
-    """Return the permits that are not revoked and whose run has no registered model, by run."""
+    """Return the permits that are not revoked and whose run has neither a registered model nor an
+    evaluation, by run.
+    """
     query = select(PermitRow).where(*_OPEN).order_by(col(PermitRow.run_id))
     return tuple(StoredPermit(row.run_id, row.permit, None) for row in session.exec(query))
 

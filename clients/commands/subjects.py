@@ -21,6 +21,8 @@ _OUT = {
     "group_objection": "not in the data: the customer has objected for the group of units, or no "
     "row of this customer could be used then; which of the two is not recorded",
     "no_consent": "not in the data: no consent was in force",
+    "other_side": "not in the data: the run read other customers than those on this one's side of "
+    "the split between training and evaluation",
     "no_usable_row": "not in the data: no row of this customer could be used then (there was none "
     "in the source, it was past retention, or it was faulty)",
 }

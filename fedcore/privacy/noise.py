@@ -34,7 +34,7 @@ class KeyStream:
 
     def uniforms(self, count: int) -> Floats:
         """Return independent uniform numbers in (0, 1], multiples of 2**-53; shape (count,)."""
-        found = (self._words(count) >> np.uint64(11)).view(np.int64).astype(np.float64)
+        found = (self.words(count) >> np.uint64(11)).view(np.int64).astype(np.float64)
         found += 1.0
         found *= 2.0**-53
         return found
@@ -45,7 +45,7 @@ class KeyStream:
         The answer that `uniforms` would give, from its words: (word >> 11) + 1 is at most
         rate * 2**53, which a float64 holds exactly.
         """
-        words, limit = self._words(count), math.floor(rate * 2.0**53) << 11
+        words, limit = self.words(count), math.floor(rate * 2.0**53) << 11
         return np.flatnonzero(words < np.uint64(limit)) if limit < 2**64 else np.arange(count)
 
     def normals(self, count: int, turn: Callable[[Floats, Floats, Floats], None] = turn) -> Floats:
@@ -65,7 +65,8 @@ class KeyStream:
         found *= radius
         return found.reshape(-1)[:count]
 
-    def _words(self, count: int) -> NDArray[np.uint64]:
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Return independent words of 64 uniform bits, shape (count,)."""
         return np.frombuffer(self._cipher.update(bytes(8 * count)), dtype="<u8")
 
 

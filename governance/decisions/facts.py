@@ -10,18 +10,58 @@ from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia
 from fedcore.dpias import DpiaState
+from fedcore.evaluations import EvaluationPlan
 from fedcore.permits import PermitKind, UnitCertificate
-from fedcore.plans import TrainingPlan
+from fedcore.plans import Feature, TrainingPlan
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.stops import Stop
 from governance.decisions.stops import Reach, purposes_of
+
+AnyPlan = TrainingPlan | EvaluationPlan
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model that is to be evaluated and the plan that it was trained by; `registered` says
+    whether a version of these bytes was trained by it, `withdrawn` whether one is withdrawn.
+    """
+
+    artifact: str
+    plan: TrainingPlan
+    registered: bool
+    withdrawn: bool
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """An evaluation plan, and its models in its order."""
+
+    plan: EvaluationPlan
+    models: tuple[EvaluatedModel, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The facts as plain JSON."""
+        return {
+            "plan": self.plan.digest,
+            "models": [
+                {
+                    "artifact": model.artifact,
+                    "plan": model.plan.digest,
+                    "registered": model.registered,
+                    "withdrawn": model.withdrawn,
+                }
+                for model in self.models
+            ],
+        }
 
 
 @dataclass(frozen=True)
 class GateFacts:
     """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
     have left, or their keys are revoked; `stops` are those in force; `initial_model_withdrawn` says
-    whether the plan starts from a model version that was withdrawn.
+    whether the plan starts from a model version that was withdrawn. Of an evaluation, `plan` is its
+    first model's.
     """
 
     plan: TrainingPlan
@@ -35,14 +75,17 @@ class GateFacts:
     kind: PermitKind = "train"
     stops: tuple[Stop, ...] = ()
     initial_model_withdrawn: bool = False
+    evaluation: EvaluationFacts | None = None
 
     @property
     def document(self) -> dict[str, Any]:
         """The facts as plain JSON, kept with the decision: signed records by their digests."""
         # Said only when it is so, as before there was such a thing.
         withdrawn = {"initial_model_withdrawn": True} if self.initial_model_withdrawn else {}
+        evaluated = {"evaluation": self.evaluation.document} if self.evaluation else {}
         return {
             **withdrawn,
+            **evaluated,
             "plan": self.plan.digest,
             "author_known": self.author_known,
             "contract": self.contract.digest if self.contract else None,
@@ -59,6 +102,18 @@ class GateFacts:
     def digest(self) -> str:
         """The digest of the facts, kept with the decision."""
         return canonical.digest_of(self.document)
+
+    @property
+    def charged(self) -> AnyPlan:
+        """The plan that says what a run charges, and how often it may."""
+        return self.plan if self.evaluation is None else self.evaluation.plan
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The inputs of all models that the run trains or evaluates."""
+        models = () if self.evaluation is None else self.evaluation.models
+        others = (model.plan.features for model in models if model.plan != self.plan)
+        return (*self.plan.features, *(feature for features in others for feature in features))
 
     @property
     def reach(self) -> Reach:
@@ -89,9 +144,9 @@ def choose_dpia(
     return candidates[max(about)[2]] if about else None
 
 
-def run_epsilon(plan: TrainingPlan) -> float:
+def run_epsilon(plan: AnyPlan) -> float:
     """Return the most epsilon that the plan's run may charge to one unit, rounded up to 1e-9."""
-    epsilon = renyi_epsilon([plan.run_event()], plan.privacy.delta)
+    epsilon = renyi_epsilon([plan.run_event()], plan.delta)
     return math.ceil(epsilon * 1e9) / 1e9 if math.isfinite(epsilon) else epsilon
 
 

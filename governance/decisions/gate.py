@@ -11,6 +11,7 @@ from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.gate_evaluations import EVALUATION_RULES
 from governance.decisions.gate_rule import Refusal, Rule, make_rule
 from governance.decisions.stops import concerns
 
@@ -134,7 +135,7 @@ def _dpia_purpose_not_covered(facts: GateFacts) -> str | None:
 def _dpia_feature_not_covered(facts: GateFacts) -> str | None:
     if facts.dpia is None:
         return None
-    beyond = {feature.field for feature in facts.plan.features} - allowed_inputs(facts.dpia)
+    beyond = {feature.field for feature in facts.features} - allowed_inputs(facts.dpia)
     if not beyond:
         return None
     return f"The DPIA does not cover, or does not allow: {_listed(beyond)}; leave it out."
@@ -173,7 +174,7 @@ def _dpia_mode_not_covered(facts: GateFacts) -> str | None:
 def _dpia_epsilon_cap_exceeded(facts: GateFacts) -> str | None:
     if facts.dpia is None:
         return None
-    epsilon, cap = run_epsilon(facts.plan), facts.dpia.bindings.epsilon_cap
+    epsilon, cap = run_epsilon(facts.charged), facts.dpia.bindings.epsilon_cap
     if epsilon <= cap:
         return None
     return (
@@ -187,7 +188,7 @@ def _dpia_epsilon_cap_exceeded(facts: GateFacts) -> str | None:
     "Art. 35(7)(d) GDPR; privacy rules",
 )
 def _dpia_delta_cap_exceeded(facts: GateFacts) -> str | None:
-    if facts.dpia is None or facts.plan.privacy.delta <= facts.dpia.bindings.delta_cap:
+    if facts.dpia is None or facts.charged.delta <= facts.dpia.bindings.delta_cap:
         return None
     return "The plan's delta is above the DPIA's cap: lower it."
 
@@ -211,7 +212,7 @@ def _dpia_too_few_units(facts: GateFacts) -> str | None:
 def _contract_field_unknown(facts: GateFacts) -> str | None:
     if facts.contract is None:
         return None
-    unknown = {f.field for f in facts.plan.features} - facts.contract.field_by_name.keys()
+    unknown = {f.field for f in facts.features} - facts.contract.field_by_name.keys()
     if not unknown:
         return None
     return f"The contract has no field: {_listed(unknown)}; leave it out."
@@ -225,7 +226,7 @@ def _contract_field_unknown(facts: GateFacts) -> str | None:
 def _contract_sensitive_input(facts: GateFacts) -> str | None:
     if facts.contract is None:
         return None
-    inputs = {feature.field for feature in facts.plan.features}
+    inputs = {feature.field for feature in facts.features}
     sensitive = {f.name for f in facts.contract.fields if f.sensitivity != "none"} & inputs
     if not sensitive:
         return None
@@ -253,7 +254,7 @@ def _contract_purpose_unknown(facts: GateFacts) -> str | None:
 def _absence_unsaid(facts: GateFacts) -> str | None:
     if facts.contract is None:
         return None
-    unsaid = set(unsaid_absences(facts.plan.features, facts.contract))
+    unsaid = set(unsaid_absences(facts.features, facts.contract))
     if not unsaid:
         return None
     return (
@@ -269,7 +270,7 @@ def _absence_unsaid(facts: GateFacts) -> str | None:
 def _absence_unfit(facts: GateFacts) -> str | None:
     if facts.contract is None:
         return None
-    unfit = set(unfit_absences(facts.plan.features, facts.contract))
+    unfit = set(unfit_absences(facts.features, facts.contract))
     if not unfit:
         return None
     return f"At every unit, or imputed outside its values: {_listed(unfit)}; mend `absent`."
@@ -320,13 +321,16 @@ def _unit_public_n_differs(facts: GateFacts) -> str | None:
 
 @make_rule(
     "permit.kind_not_served",
-    "The permit is of a kind that nodes act on.",
+    "The permit is of a kind that nodes act on, and the plan is one of that kind.",
     "Art. 5(1)(b) GDPR; internal control",
 )
 def _kind_not_served(facts: GateFacts) -> str | None:
-    if facts.kind == "train":
+    wanted = "train" if facts.evaluation is None else "evaluate"
+    if facts.kind == wanted:
         return None
-    return f"No exchange of the kind {facts.kind} exists yet: request a permit to train."
+    if facts.kind == "score":
+        return f"No exchange of the kind score exists yet: request a permit to {wanted}."
+    return f"The plan is one to {wanted}: request a permit to {wanted}."
 
 
 @make_rule(
@@ -372,6 +376,7 @@ RULES: tuple[Rule, ...] = (
     _unit_not_enrolled,
     _unit_revoked,
     _unit_public_n_differs,
+    *EVALUATION_RULES,
 )
 
 # Which rules a decision was made by: the software's version, and the rules' codes and claims.

@@ -41,7 +41,7 @@ def decide_renewal(facts: RenewalFacts) -> tuple[Refusal, ...]:
             ("permit.revoked", "The permit was revoked: request a permit for a new run.")
         )
     if facts.finished:
-        refusals.append(("permit.run_finished", "The run has released its model: it is over."))
+        refusals.append(("permit.run_finished", "The run has all that it was for: it is over."))
     return (*refusals, *decide_permit(facts.gate))
 
 

@@ -4,36 +4,43 @@ from collections.abc import Mapping, Sequence
 
 from fedcore.errors import MismatchError
 from fedcore.permits import Permit
-from fedcore.plans import TrainingPlan
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms, verify_report_chain
+from governance.decisions.facts import AnyPlan
 
 
 def verify_round(
     report: RoundReport,
     receipts: Sequence[Receipt],
     permit: Permit,
-    plan: TrainingPlan,
+    plan: AnyPlan,
     earlier: Sequence[RoundReport],
 ) -> None:
     """Hold a report and its receipts against the permit, the plan and the run's earlier reports.
 
     Guarantees: one receipt for each answer and none besides, each under the permit's terms; the
-        report follows the last one; a model is released by the last accepted round and by no other.
+        report follows the last one; a model is released by the last accepted round of training and
+        by no other; an evaluation hands on the model that it was about.
     Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
-        `report.too_few_answers`, `report.released_early`, and as `verify_report_chain`,
-        `verify_receipt_terms` and `verify_answers`.
+        `report.too_few_answers`, `report.released_early`, `report.model_changed`, and as
+        `verify_report_chain`, `verify_receipt_terms` and `verify_answers`.
     """
     _verify_within_permit(report, permit, len(earlier))
     verify_report_chain(report, earlier[-1] if earlier else None, plan.initial_model)
     verify_answers(report, receipts)
     for receipt in receipts:
         verify_receipt_terms(receipt, permit, plan)
-    last = report.round == permit.rounds and report.status == "accepted"
-    if (report.released is not None) != last:
+    if permit.kind == "evaluate" and report.model_out != report.model_in:
+        raise MismatchError("report.model_changed", "an evaluation makes no other model")
+    if (report.released is not None) != _releases(report, permit):
         raise MismatchError(
             "report.released_early", "the last accepted round releases a model, and no other does"
         )
+
+
+def is_finished(reports: Sequence[RoundReport], permit: Permit) -> bool:
+    """Return whether the last of a run's reports ends it: nothing more can follow."""
+    return bool(reports) and _is_last(reports[-1], permit)
 
 
 def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
@@ -53,6 +60,14 @@ def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
             )
     if len(receipts) != len(report.answered):
         raise MismatchError("receipt.surplus", "a receipt belongs to no answer of this report")
+
+
+def _is_last(report: RoundReport, permit: Permit) -> bool:
+    return report.round == permit.rounds and report.status == "accepted"
+
+
+def _releases(report: RoundReport, permit: Permit) -> bool:
+    return permit.kind == "train" and _is_last(report, permit)
 
 
 def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: int) -> None:

@@ -1,8 +1,10 @@
 """A small world around the real service: real keys, real database, a clock that stands still."""
 
 import hashlib
+import importlib.util
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -60,6 +62,12 @@ from simulations.assessment import (
     make_screening,
 )
 from simulations.transport import AsgiTransport
+
+_FILE = Path(__file__).with_name("evaluating.py")
+_SPEC: Any = importlib.util.spec_from_file_location("governance_evaluating", _FILE)
+_EVALUATING: Any = importlib.util.module_from_spec(_SPEC)
+sys.modules["governance_evaluating"] = _EVALUATING
+_SPEC.loader.exec_module(_EVALUATING)
 
 R = TypeVar("R", bound=Record)
 START = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -541,6 +549,21 @@ def ready(
 def world(make_world: Callable[..., World], ready: Beginning) -> World:
     """Governance with its people, units, contract, DPIA in force and a registered plan."""
     return make_world(ready)
+
+
+@pytest.fixture
+def evaluating_in() -> Any:
+    """Makes what it takes to evaluate in a world."""
+    return _EVALUATING.Evaluating
+
+
+@pytest.fixture
+def evaluating(world: World, evaluating_in: Any, model_bytes: bytes) -> Any:
+    """A world in which run-1 and run-2 have trained models with rows set aside."""
+    made = evaluating_in(world)
+    made.train("run-1", model_bytes)
+    made.train("run-2", save({"w": np.full(2, 2.0)}))
+    return made
 
 
 @pytest.fixture

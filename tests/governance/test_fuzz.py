@@ -78,8 +78,10 @@ class Counts:
 class Sensible:
     """Requests that make sense in the world as it is: each may be made again and again."""
 
-    def __init__(self, world: Any, model: bytes) -> None:
+    def __init__(self, evaluating: Any, model: bytes) -> None:
+        world = evaluating.world
         self.world, self._model = world, model
+        self._evaluate(evaluating)
         self._opt_outs = itertools.count(2)
         self._numbers = itertools.count(1)
         permit = world.permit("run-1")
@@ -100,6 +102,14 @@ class Sensible:
         for name, lifter in (("lena", "dpo"), ("lars", "compliance")):
             world.api_keys[f"other {lifter}"] = world.gateway("admin").create_account(name, lifter)
 
+    def _evaluate(self, evaluating: Any) -> None:
+        evaluating.train("trained-1", self._model)
+        plan, permit = evaluating.permitted()
+        tables = evaluating.signed(evaluating.answered(plan, permit))
+        self.world.gateway("operator").submit_tables("eval-1", tables)
+        self._evaluation_plan = plan
+        self._tables = {"tables": [_plain(envelope) for envelope in tables]}
+
     def fresh(self, stem: str) -> str:
         return f"{stem}-{next(self._numbers)}"
 
@@ -109,9 +119,11 @@ class Sensible:
             "fetch_contract": self.world.plan().contract,
             "fetch_dpia": self.world.dpia().digest,
             "fetch_plan": self.world.plan().digest,
+            "fetch_evaluation_plan": self._evaluation_plan.digest,
             "lift_stop": self.pulled,
         }
-        run_id = "run-3" if operation == "revoke_permit" else "run-1"
+        runs = {"revoke_permit": "run-3", "submit_tables": "eval-1", "fetch_evaluation": "eval-1"}
+        run_id = runs.get(operation, "run-1")
         name = "lena" if operation == "revoke_account" else "churn"
         return {
             "digest": digests.get(operation),
@@ -154,6 +166,13 @@ class Sensible:
     def register_plan(self) -> Any:
         plan = self.world.plan(title=self.fresh("plan"))
         return _plain(self.world.sign(plan, "author"))
+
+    def register_evaluation_plan(self) -> Any:
+        plan = self._evaluation_plan.model_copy(update={"title": self.fresh("evaluation")})
+        return _plain(self.world.sign(plan, "author"))
+
+    def submit_tables(self) -> Any:
+        return self._tables
 
     def request_permit(self) -> Any:
         return {"plan": self.world.plan().digest, "run_id": self.fresh("run")}
@@ -322,11 +341,12 @@ def unpacked(content):
 class Fuzz:
     """One world, everything that is sent to it, and what is held against each answer."""
 
-    def __init__(self, world: Any, model: bytes, examples: int) -> None:
+    def __init__(self, evaluating: Any, model: bytes, examples: int) -> None:
+        world = evaluating.world
         self.world, self.examples = world, examples
         self.document = world.client.get("/openapi.json").json()
         self.counts = Counts()
-        self.sensible = Sensible(world, model)
+        self.sensible = Sensible(evaluating, model)
         world.gateway("operator").register_model("run-2", "churn", model)
         world.cosign()
         first = world.opt_out("north", 1)
@@ -405,8 +425,10 @@ class Fuzz:
     "examples", [pytest.param(2, id="few"), pytest.param(15, id="many", marks=pytest.mark.slow)]
 )
 @pytest.mark.timeout(900)
-def test_whatever_comes_from_whomever_governance_answers_as_it_says(world, model_bytes, examples):
-    fuzz = Fuzz(world, model_bytes, examples)
+def test_whatever_comes_from_whomever_governance_answers_as_it_says(
+    world, evaluating_in, model_bytes, examples
+):
+    fuzz = Fuzz(evaluating_in(world), model_bytes, examples)
     fuzz.everything()
     assert set(fuzz.counts.made) == {*ROLES, NODE, PUBLIC}
     assert {role: share for role, share in fuzz.shares().items() if share < 0.3} == {}

@@ -15,6 +15,7 @@ LISTS = {
     "/v1/incidents/{number}": "/v1/incidents/1",
     "/v1/units": "/v1/units",
     "/v1/models": "/v1/models",
+    "/v1/evaluations": "/v1/evaluations",
     "/v1/models/{name}/{version}/decisions": "/v1/models/churn/1/decisions",
     "/v1/stops": "/v1/stops",
     "/v1/log/entries": "/v1/log/entries",
@@ -34,11 +35,24 @@ STATUSES = {
 DOCUMENTS = {"Envelope", "DpiaView"}
 
 
+def evaluate(evaluating, number, model):
+    """Evaluate a model that was trained for it when there was none."""
+    run_id = f"eval-{number}"
+    if not evaluating.trained:
+        evaluating.train("trained", model)
+    plan = evaluating.plan()
+    evaluating.register(plan)
+    tables = evaluating.answered(plan, evaluating.permit(plan, run_id))
+    signed = evaluating.signed(tables)
+    evaluating.world.gateway("operator").submit_tables(run_id, signed)
+
+
 @pytest.fixture
-def grow(world, model_bytes):
-    """Adds accounts, units, runs with permits, models, stops, log entries, incidents, phases of the
-    first incident, and decisions on the first run and on its model.
+def grow(world, evaluating_in, model_bytes):
+    """Adds accounts, units, runs with permits, models, evaluations, stops, log entries, incidents,
+    phases of the first incident, and decisions on the first run and on its model.
     """
+    evaluating = evaluating_in(world)
 
     def add(first, count):
         if first == 0:
@@ -54,6 +68,7 @@ def grow(world, model_bytes):
             world.run(f"run-{number}")
             world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
             world.gateway("dpo").decide_model("churn", 1, kept, "*")
+            evaluate(evaluating, number, model_bytes)
             world.gateway("dpo").stop("unit", f"elsewhere-{number}", "an incident")
             world.client.post(
                 "/v1/permits/run-0/renewal",

@@ -37,11 +37,16 @@ LAST = ("revoke_node", "end_sessions")
 
 
 @pytest.fixture
-def both(world: Any, model_bytes: bytes) -> Any:
-    """A run and a model of north and south, and a third unit that has nothing to do with them."""
+def both(evaluating: Any) -> Any:
+    """Runs, models and their evaluation by north and south, and a third unit that has nothing to do
+    with them.
+    """
+    world = evaluating.world
     world.enrol(OUTSIDE)
-    world.run("run-1")
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    plan, permit = evaluating.permitted()
+    tables = evaluating.signed(evaluating.answered(plan, permit))
+    world.gateway("operator").submit_tables("eval-1", tables)
+    world.evaluation_plan = plan.digest
     world.cosign()
     world.gateway().submit_opt_out(world.sign(world.opt_out(INSIDE, 1), INSIDE))
     facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
@@ -68,12 +73,13 @@ def things(world, operation):
     digests = {
         "fetch_dpia": world.dpia().digest,
         "fetch_plan": world.plan().digest,
+        "fetch_evaluation_plan": world.evaluation_plan,
         "fetch_contract": world.plan().contract,
     }
     return {
         **NOTHING,
         "digest": digests.get(operation["operationId"], NOTHING["digest"]),
-        "run_id": "run-1",
+        "run_id": "eval-1" if operation["operationId"] == "fetch_evaluation" else "run-1",
         "name": "churn",
         "unit": INSIDE,
         "number": 1,
@@ -154,9 +160,13 @@ def test_lists_hold_a_units_own_and_lists_of_others_are_not_shorter_for_it(both)
     assert listed(INSIDE, "/v1/units", "unit") == [INSIDE]
     assert listed(OUTSIDE, "/v1/units", "unit") == [OUTSIDE]
     assert listed("auditor", "/v1/units", "unit") == ["east", "north", "south"]
-    assert listed(INSIDE, "/v1/models", "name") == ["churn"]
-    assert listed(OUTSIDE, "/v1/models", "name") == []
-    assert listed("auditor", "/v1/models", "name") == ["churn"]
+    for path, name, all_of_them in (
+        ("/v1/models", "version", [1, 2]),
+        ("/v1/evaluations", "run_id", ["eval-1"]),
+    ):
+        assert listed(INSIDE, path, name) == all_of_them
+        assert listed(OUTSIDE, path, name) == []
+        assert listed("auditor", path, name) == all_of_them
 
 
 def test_a_units_operator_stops_their_own_node_and_no_other(both):

@@ -1,0 +1,155 @@
+"""Local evaluation: scores of the rows that were set aside, counted with exact noise.
+
+Guarantees: what is returned depends on customers only through tables of counts, in each of which a
+    customer counts once, with discrete Laplace noise; their number and sizes are constants of the
+    plan. Whatever the weights are, a customer without a finite score counts in a fixed bin. A
+    customer's score is the same to the last bit whoever else is read: scores near a bin's edge
+    would else move others (ADR 0046). Hence all batches have one shape, as in training, and each
+    evaluation tries out that a row's place in them does not matter.
+
+A customer with several rows has the mean of their scores, and the label of the first of them by the
+contract's rule.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clients.data import Examples
+from clients.training import with_nobody
+from fedcore.errors import InvalidRecordError
+from fedcore.evaluations import EvaluationPlan
+from fedcore.plans import TrainingPlan
+from fedcore.privacy.discrete import discrete_laplace
+from fedcore.privacy.noise import KeyStream
+from fedcore.score_tables import BINS, score_table
+from fedcore.tasks.task import Task, load_into, load_task
+from fedcore.weights import Weights
+
+_BATCH = 1024
+Counts = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+
+def evaluate_locally(
+    plan: EvaluationPlan,
+    training: Sequence[TrainingPlan],
+    weights: Sequence[Weights],
+    examples: Examples,
+    stream: KeyStream,
+) -> tuple[tuple[int, ...], ...]:
+    """Return the plan's tables with noise, in its order.
+
+    Args: `training` and `weights` are of the models, in the plan's order.
+    Raises: InvalidRecordError `privacy.examples_mixed` on a machine that rounds a row by its place
+        in a batch.
+    """
+    tables = tables_of(plan, training, weights, examples)
+    # An epsilon is read as it is written: no table gets more than its exact part.
+    epsilon = Fraction(repr(plan.epsilon)) / plan.tables
+    noised = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
+    return tuple(tuple(table.tolist()) for table in noised)
+
+
+def groups_of(plan: EvaluationPlan | None) -> tuple[str, ...]:
+    """Return the fields that a plan tells groups by; none without a plan or groups."""
+    fairness = plan.fairness if plan is not None else None
+    return tuple(group.field for group in fairness.fields) if fairness is not None else ()
+
+
+def tables_of(
+    plan: EvaluationPlan,
+    training: Sequence[TrainingPlan],
+    weights: Sequence[Weights],
+    examples: Examples,
+) -> list[Counts]:
+    """Return the plan's tables without noise: they must not leave the unit."""
+    inputs = [examples.features, examples.challenger]
+    bins, labels = BINS[plan.bins], _of_customers(examples, examples.labels, _first)
+    tables = []
+    for one, model, features in zip(training, weights, inputs, strict=False):
+        if features is not None:
+            scores = scores_of(load_task(one.task), one, model, features)
+            tables.append(score_table(labels, _of_customers(examples, scores, _mean), bins))
+    return tables
+
+
+def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:
+    """Return a model's score of each row, shape (rows,).
+
+    Raises: InvalidRecordError `privacy.examples_mixed`.
+    """
+    inputs = features.shape[1]
+    require_separate_rows(task, lambda: task.build(plan.model, inputs), inputs)
+    module = task.build(plan.model, inputs)
+    load_into(module, weights)
+    rows, found = with_nobody(torch.from_numpy(features)), np.empty(len(features))
+    for start in range(0, len(features), _BATCH):
+        places = torch.arange(start, min(start + _BATCH, len(features)))
+        padded = nn.functional.pad(places, (0, _BATCH - len(places)), value=len(features))
+        scores = _scores(task, module, rows.index_select(0, padded))
+        found[start : start + len(places)] = scores[: len(places)].numpy()
+    return found
+
+
+def require_separate_rows(task: Task, build: Callable[[], nn.Module], inputs: int) -> None:
+    """Refuse a model whose score of a row depends on its place in a batch, or on who else is there.
+
+    Guarantees: a function of the model's kind, of public weights and rows whose sums have to be
+        rounded, and of this machine's arithmetic.
+    Raises: InvalidRecordError `privacy.examples_mixed`.
+    """
+    module = build()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            waves = torch.sin(torch.arange(1, parameter.numel() + 1, dtype=parameter.dtype))
+            parameter.copy_(waves.view_as(parameter))
+    row = torch.sin(torch.arange(1, inputs + 1, dtype=torch.float64))
+    same = row.expand(_BATCH, inputs).clone()
+    alone = torch.zeros_like(same)
+    alone[0] = row
+    beside = same.clone()
+    beside[-1] = row.flip(0)
+    everywhere = _scores(task, module, same)
+    first = everywhere[:1].expand(_BATCH)
+    if not (
+        torch.equal(everywhere, first)
+        and torch.equal(_scores(task, module, beside)[:-1], first[:-1])
+        and torch.equal(_scores(task, module, alone)[:1], first[:1])
+    ):
+        raise InvalidRecordError(
+            "privacy.examples_mixed",
+            "a row's score depends on the others in its batch, or on its place there",
+        )
+
+
+def _scores(task: Task, module: nn.Module, rows: Tensor) -> Tensor:
+    with torch.no_grad():
+        return task.scores(module(rows))
+
+
+def _of_customers(
+    examples: Examples, values: Scores, one_of: Callable[[Scores, Counts], Scores]
+) -> Scores:
+    """Return one value for each customer, from those of rows."""
+    if examples.counts is None:
+        return values
+    padded = np.zeros((len(examples.counts), examples.most))
+    padded[np.arange(examples.most) < examples.counts[:, None]] = values
+    return one_of(padded, examples.counts)
+
+
+def _first(padded: Scores, _counts: Counts) -> Scores:
+    return padded[:, 0]
+
+
+def _mean(padded: Scores, counts: Counts) -> Scores:
+    # Added up row by row, and not by numpy's sum, whose order is its own affair.
+    total = np.zeros(len(padded))
+    for column in padded.T:
+        total = total + column
+    return total / counts

@@ -1,0 +1,192 @@
+"""What is claimed of evaluated models: derived from the units' noised tables, and signed.
+
+Whoever has the plan and the tables derives the same numbers again.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.intervals import CONFIDENCE, Estimate, ScoreSum, quantile
+from fedcore.metrics import Measures, measures, noised_sum
+from fedcore.models import EpsilonClaim, OptOutEpoch
+from fedcore.record import At, Digest, Name, Part, Positive, Realm, Record
+from fedcore.score_tables import BINS
+
+NotNegative = Annotated[float, Field(ge=0)]
+# Where a model says yes or no in the counts of right and wrong; a plan of fairness adds its own.
+THRESHOLD = 0.5
+DIFFERENCE = "roc_auc_difference"
+
+
+class Measured(Part):
+    """A number by the name that `fedcore.metrics.measures` gives it, and its interval, which
+    contains chance (`sampling_sd`), privacy noise (`noise_sd`) and what happens within bins.
+    """
+
+    name: Name
+    value: float
+    low: float
+    high: float
+    sampling_sd: NotNegative
+    noise_sd: NotNegative
+    bins_error: NotNegative
+
+
+class FloorOutcome(Part):
+    """What became of a floor of the plan: met, if the interval's low end is at least `least`; never
+    where noise hides the number.
+    """
+
+    metric: Name
+    least: float
+    low: float | None = None
+    met: bool
+
+
+class ModelOutcome(Part):
+    """What was found of one model. `hidden` are numbers that do not stand out of their noise."""
+
+    artifact: Digest
+    plan: Digest
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    numbers: Annotated[tuple[Measured, ...], Field(max_length=1000)]
+    hidden: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    floors: Annotated[tuple[FloorOutcome, ...], Field(max_length=10)] = ()
+
+
+class Evaluation(Record):
+    """What is claimed of the models of an evaluation plan, derived from the sums of the units'
+    tables, which their receipts name. Signed by governance.
+
+    `level` is the share of such intervals that contain the population's number; `table_epsilon` is
+    what each count of a unit's table was noised for. `difference` is the first model's area under
+    the ROC curve without the second's. `epsilon` is what the run has charged, void attempts too.
+    """
+
+    schema_name: Literal["evaluation/1"] = Field(default="evaluation/1", alias="schema")
+    run_id: Name
+    realm: Realm
+    simulation: bool
+    task: Name
+    purpose: Name
+    plan: Digest
+    permit: Digest
+    contract: Digest
+    dpia: Digest
+    round_report: Digest
+    receipts: Annotated[tuple[Digest, ...], Field(min_length=1)]
+    tables: Annotated[tuple[Digest, ...], Field(min_length=1)]
+    rows: Literal["holdout", "out_of_time"]
+    units: Annotated[int, Field(ge=1)]
+    table_epsilon: Positive
+    level: Annotated[float, Field(gt=0, lt=1)]
+    models: Annotated[tuple[ModelOutcome, ...], Field(min_length=1, max_length=2)]
+    difference: Measured | None = None
+    opt_out_epochs: tuple[OptOutEpoch, ...]
+    epsilon: tuple[EpsilonClaim, ...]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    evaluated_at: At
+
+    @property
+    def floors_met(self) -> bool:
+        """Whether the first model meets every floor of the plan."""
+        return all(floor.met for floor in self.models[0].floors)
+
+
+def derive_outcomes(
+    plan: EvaluationPlan, tables: Sequence[NoisedTables], versions: Sequence[tuple[str, int]]
+) -> tuple[ModelOutcome, ...]:
+    """Return what the units' tables say of each model of a plan.
+
+    Args: `versions` are the models' names and versions, in the plan's order.
+    Raises: InvalidRecordError `evaluation.table_unfit` for a table of another size.
+    """
+    outcomes = []
+    for place, (model, version) in enumerate(zip(plan.models, versions, strict=True)):
+        found = measures(sum_of(plan, tables, place), _thresholds(plan), CONFIDENCE)
+        numbers = {name: number for name, each in found.items() if (number := _said(name, each))}
+        outcomes.append(
+            ModelOutcome(
+                artifact=model.artifact,
+                plan=model.plan,
+                name=version[0],
+                version=version[1],
+                numbers=tuple(numbers.values()),
+                hidden=tuple(name for name in found if name not in numbers),
+                floors=_floors(plan, found),
+            )
+        )
+    return tuple(outcomes)
+
+
+def derive_difference(plan: EvaluationPlan, outcomes: Sequence[ModelOutcome]) -> Measured | None:
+    """Return by how much the first model's area under the ROC curve is above the second's.
+
+    The noise of their tables is independent. Chance is not: both saw the same customers. A table
+    does not show which, so that chance is counted as if it were, which makes the interval too wide
+    rather than too narrow where both models err on the same customers, as models of one task do.
+    """
+    known = [number for each in outcomes for number in each.numbers if number.name == "roc_auc"]
+    if len(plan.models) != 2 or len(known) != 2:
+        return None
+    first, second = known
+    value = first.value - second.value
+    sampling = math.hypot(first.sampling_sd, second.sampling_sd)
+    noise = math.hypot(first.noise_sd, second.noise_sd)
+    error = first.bins_error + second.bins_error
+    reach = quantile(CONFIDENCE) * math.hypot(sampling, noise) + error
+    return Measured(
+        name=DIFFERENCE,
+        value=value,
+        low=max(value - reach, -1.0),
+        high=min(value + reach, 1.0),
+        sampling_sd=sampling,
+        noise_sd=noise,
+        bins_error=error,
+    )
+
+
+def sum_of(plan: EvaluationPlan, tables: Sequence[NoisedTables], place: int) -> ScoreSum:
+    """Return the sum of the units' tables of one model's scores, by its place in the plan."""
+    found = [each.tables[place] for each in tables]
+    return noised_sum(found, table_epsilon(plan), BINS[plan.bins])
+
+
+def table_epsilon(plan: EvaluationPlan) -> Fraction:
+    """Return what each table gets of the plan's epsilon, as it is written there."""
+    return Fraction(repr(plan.epsilon)) / plan.tables
+
+
+def _thresholds(plan: EvaluationPlan) -> tuple[float, ...]:
+    wanted = {THRESHOLD} | ({plan.fairness.threshold} if plan.fairness else set())
+    return tuple(sorted(wanted & set(BINS[plan.bins].edges)))
+
+
+def _said(name: str, found: Estimate | None) -> Measured | None:
+    if found is None or not all(map(math.isfinite, (found.value, found.low, found.high))):
+        return None
+    return Measured(
+        name=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        sampling_sd=found.sampling_sd,
+        noise_sd=found.noise_sd,
+        bins_error=found.bins_error,
+    )
+
+
+def _floors(plan: EvaluationPlan, found: Measures) -> tuple[FloorOutcome, ...]:
+    outcomes = []
+    for floor in plan.floors or ():
+        known = found.get(floor.metric)
+        low = None if known is None else known.low
+        met = low is not None and low >= floor.least
+        outcomes.append(FloorOutcome(metric=floor.metric, least=floor.least, low=low, met=met))
+    return tuple(outcomes)

@@ -1,0 +1,146 @@
+"""Evaluation on rows that no model was trained on: the plan, a unit's noised tables, the outcome.
+
+A run of an evaluation plan has one exchange. Each unit answers an order with tables of counts, to
+each of which it has added discrete Laplace noise; everything that is said of the models is derived
+from the sums of these tables.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedcore.privacy.events import PrivacyEvent
+from fedcore.record import Digest, Name, Part, Record, Text
+
+Count = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+# By their name in `fedcore.score_tables`.
+Bins = Literal["probability/1"]
+
+
+class EvaluatedModel(Part):
+    """A model by the digest of its weights, and the plan that it was trained by, which says what
+    its inputs are and which rows it has not seen.
+    """
+
+    artifact: Digest
+    plan: Digest
+
+
+class GroupField(Part):
+    """A field by whose values people are told apart: held at the unit only, never an input.
+
+    `merged` are categories of the contract that count as one group; a numeric field has `edges`,
+    and the groups are the intervals between them. No group has another name than these values.
+    """
+
+    field: Text
+    merged: Annotated[tuple[tuple[Text, ...], ...], Field(max_length=100)] = ()
+    edges: Annotated[tuple[float, ...], Field(max_length=50)] = ()
+
+
+class FairnessTerms(Part):
+    """One more table, of the first model's hits and misses by group: the cells are all
+    intersections of the fields' groups, in the order of the fields and of their values.
+    `threshold` is the score from which on the model says yes.
+    """
+
+    fields: Annotated[tuple[GroupField, ...], Field(min_length=1, max_length=4)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+
+
+class MetricFloor(Part):
+    """The least that the low end of a metric's interval may be. Of these metrics more is better."""
+
+    metric: Literal["roc_auc", "average_precision"]
+    least: Annotated[float, Field(ge=0, lt=1)]
+
+
+class EvaluationPlan(Record):
+    """What is counted of one model, or of two on the same rows. Signed by its author.
+
+    Task, purpose, contract and units are those of the first model's training plan. `epsilon` is the
+    most that one exchange reveals of a customer: each of the `tables` gets an equal part of it, and
+    counts scores in the public `bins` of this name.
+    `rows`: `holdout`, the customers that the training plans have set aside; `out_of_time`, rows
+    from the day on to which the training plans have read. An attempt that got too few answers is
+    charged, and may be repeated `spare_exchanges` times. `floors` are what each model is held
+    against; the outcome says of each whether it is met.
+    """
+
+    schema_name: Literal["evaluation-plan/1"] = Field(default="evaluation-plan/1", alias="schema")
+    title: Text
+    models: Annotated[tuple[EvaluatedModel, ...], Field(min_length=1, max_length=2)]
+    rows: Literal["holdout", "out_of_time"]
+    bins: Bins = "probability/1"
+    epsilon: Annotated[float, Field(ge=1e-5, le=100)]
+    delta: Annotated[float, Field(gt=0, le=1e-3)]
+    minimum_units: Annotated[int, Field(ge=1)]
+    fairness: FairnessTerms | None = None
+    spare_exchanges: Annotated[int, Field(ge=0, le=10)] = 0
+    deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=10)] | None = None
+
+    @model_validator(mode="after")
+    def _two_models(self) -> Self:
+        if len({model.artifact for model in self.models}) != len(self.models):
+            raise ValueError("models: a model is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _one_floor_each(self) -> Self:
+        if len({floor.metric for floor in self.floors or ()}) != len(self.floors or ()):
+            raise ValueError("floors: a metric has two floors")
+        return self
+
+    @property
+    def tables(self) -> int:
+        """How many tables a unit answers with: one for each model, and one of groups."""
+        return len(self.models) + (self.fairness is not None)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds a run has: one, in which no model changes."""
+        return 1
+
+    @property
+    def exchanges(self) -> int:
+        """The most orders that a unit answers in a run."""
+        return 1 + self.spare_exchanges
+
+    @property
+    def attempts(self) -> int:
+        """How often the one round may be tried: as often as its orders are answered."""
+        return self.exchanges
+
+    @property
+    def initial_model(self) -> str:
+        """The model that orders and receipts name: the first one."""
+        return self.models[0].artifact
+
+    def exchange_event(self) -> PrivacyEvent:
+        """Return what one exchange charges to each unit that answers it: a customer is counted
+        once in each table.
+        """
+        return PrivacyEvent(
+            mechanism="discrete_laplace",
+            l1_sensitivity=1.0,
+            sampling_rate=1.0,
+            noise_multiplier=self.tables / self.epsilon,
+            steps=self.tables,
+        )
+
+    def run_event(self) -> PrivacyEvent:
+        """Return what the whole run charges to each unit at most."""
+        one = self.exchange_event()
+        return one.model_copy(update={"steps": one.steps * self.exchanges})
+
+
+class NoisedTables(Record):
+    """A unit's tables with the noise in them, in the order of the plan: of each model's scores, and
+    of groups. The receipt names their digest, so that nobody can put others in their place.
+    """
+
+    schema_name: Literal["noised-tables/1"] = Field(default="noised-tables/1", alias="schema")
+    run_id: Name
+    unit: Name
+    tables: Annotated[tuple[tuple[Count, ...], ...], Field(min_length=1, max_length=3)]
