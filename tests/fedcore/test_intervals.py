@@ -12,6 +12,7 @@ from fedcore.intervals import (
     ScoreSum,
     estimate_curve,
     halving_error,
+    on_log_odds,
     quantile,
     slopes_of,
     value_of,
@@ -198,3 +199,16 @@ def test_an_interval_is_cut_where_no_number_can_be_and_scales():
         found.noise_sd * 2,
         found.bins_error * 2,
     )
+
+
+def test_an_interval_on_log_odds_is_wider_towards_one_half():
+    found = Estimate(0.2, 0.1, 0.3, 0.03, 0.04, 0.01)
+    z = quantile(0.95)
+    odds = 0.25 * np.exp(np.array([-1, 1]) * z * 0.05 / 0.16)
+    low, high = odds / (1 + odds) + np.array([-0.01, 0.01])
+    shown = on_log_odds(found)
+    assert (shown.low, shown.high) == pytest.approx((low, high))
+    assert replace(shown, low=found.low, high=found.high) == found
+    assert high - 0.2 > 0.2 - low
+    sure = Estimate(1.0, 1.0, 1.0, 0.0, 0.0)
+    assert on_log_odds(sure) == sure
