@@ -12,6 +12,7 @@ from governance.commands import (
     exchange,
     handovers,
     incidents,
+    models,
     notices,
     opt_outs,
     papers,
@@ -60,6 +61,7 @@ app.command()(notices.notify)
 app.add_typer(incidents.incident, name="incident")
 opt_outs.opt_outs.command("decide")(decisions.decide)
 opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
+app.add_typer(models.models, name="models")
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
