@@ -14,6 +14,7 @@ from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, 
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.model_decisions import DecisionRequest, DecisionView
 from fedcore.permits import PermitKind
+from fedcore.promotions import Alias, AliasHistory, PromotionCheck
 from fedcore.record import At, Part, PublicKey, Realm, Text
 from fedcore.signing import Envelope
 from fedcore.stops import StopScope
@@ -221,3 +222,20 @@ class OfficeGateway(Protocol):
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
+
+    def check_promotion(self, name: str, version: int, alias: Alias) -> PromotionCheck:
+        """Return all rules for an alias with what speaks against a model version now."""
+
+    def approve_model(self, name: str, version: int, evidence: str, reason: str) -> Envelope:
+        """Approve a model version on the evidence that was seen; return the signed approval."""
+
+    def promote_model(
+        self, version: tuple[str, int], alias: Alias, reason: str, seen: str
+    ) -> Envelope:
+        """Give a model version an alias, where aliases are as they were `seen`."""
+
+    def roll_back(self, name: str, alias: Alias, reason: str, seen: str) -> Envelope:
+        """Give an alias back to who had it before, where aliases are as they were `seen`."""
+
+    def see_aliases(self, name: str) -> tuple[AliasHistory, str]:
+        """Return who has a model's aliases, all moves, and the ETag of this sight."""

@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
+from fedcore.gateway_answers import path_step
 from fedcore.record import At, Digest, Name, Part
 from fedcore.signing import Envelope
 
@@ -47,14 +47,14 @@ class EvaluationCalls(ABC):
 
     def fetch_evaluation_plan(self, digest: str) -> Envelope:
         """Return the author-signed evaluation plan with this digest."""
-        return self._envelope("GET", f"/v1/evaluation-plans/{step(digest)}")
+        return self._envelope("GET", f"/v1/evaluation-plans/{path_step(digest)}")
 
     def submit_tables(self, run_id: str, tables: Sequence[Envelope]) -> Envelope:
         """Hand over the NoisedTables of all answers that the run's accepted report counts, each
         signed by the server, and return the signed Evaluation; the same again gets the same.
         """
         body = {"tables": [plain(envelope) for envelope in tables]}
-        return self._envelope("POST", f"/v1/runs/{step(run_id)}/tables", body)
+        return self._envelope("POST", f"/v1/runs/{path_step(run_id)}/tables", body)
 
     def list_evaluations(self) -> tuple[EvaluationSummary, ...]:
         """Return all evaluations that the caller may see, oldest first."""
@@ -63,12 +63,7 @@ class EvaluationCalls(ABC):
 
     def fetch_evaluation(self, run_id: str) -> Envelope:
         """Return the signed Evaluation of a run."""
-        return self._envelope("GET", f"/v1/evaluations/{step(run_id)}")
-
-
-def step(value: str) -> str:
-    """Return a value as one step of a path, whatever characters it has."""
-    return quote(value, safe=":")
+        return self._envelope("GET", f"/v1/evaluations/{path_step(run_id)}")
 
 
 def plain(envelope: Envelope) -> Mapping[str, Any]:

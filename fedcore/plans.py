@@ -236,6 +236,15 @@ class PrivacyTerms(Part):
     delta: Annotated[float, Field(gt=0, le=1e-3)]
 
 
+class MetricFloor(Part):
+    """The least that a champion's evaluation must show of a metric of which more is better, with
+    the lower end of the metric's interval.
+    """
+
+    metric: Name
+    floor: Annotated[float, Field(ge=0, le=1e6)]
+
+
 class TrainingPlan(Record):
     """A plan. Its digest is its id.
 
@@ -269,6 +278,9 @@ class TrainingPlan(Record):
     max_abs_weight: Positive = 1e3
     holdout: Share | None = None
     train_until: date | None = None
+    metric_floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=50)] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -280,6 +292,9 @@ class TrainingPlan(Record):
             raise ValueError("minimum_units: more than there are units")
         if self.algorithm.average_last > self.rounds:
             raise ValueError("algorithm.average_last: more than there are rounds")
+        floors = [floor.metric for floor in self.metric_floors or ()]
+        if len(set(floors)) != len(floors):
+            raise ValueError("metric_floors: a metric is named twice")
         largest = max(unit.public_n for unit in self.units)
         if self.privacy.delta > 1 / (10 * largest):
             raise ValueError("privacy.delta: above 1/(10 * public_n) of the largest unit")

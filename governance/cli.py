@@ -13,6 +13,7 @@ from governance.commands import (
     exchange,
     handovers,
     incidents,
+    models,
     notices,
     opt_outs,
     papers,
@@ -61,6 +62,7 @@ app.command()(notices.notify)
 app.add_typer(incidents.incident, name="incident")
 opt_outs.opt_outs.command("decide")(decisions.decide)
 opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
+app.add_typer(models.models, name="models")
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(evaluations.evaluations, name="evaluations")
 app.add_typer(papers.contract, name="contract")

@@ -125,6 +125,9 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "due_at": "2026-06-30T00:00:00Z",
         "reason": "the next training is in June",
     },
+    "approve_model": {"evidence": _DIGEST, "reason": "the audit and the floors were looked at"},
+    "promote_model": {"alias": "champion", "reason": "better than the champion in March"},
+    "roll_back": {"alias": "champion", "reason": "complaints from one unit"},
     "declare_group": {
         "units": ["north", "south"],
         "normaliser": "trim-upper/1",

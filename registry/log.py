@@ -23,6 +23,7 @@ from registry.tables.documents import LogEntryRow, LogNodeRow
 # Stands for the digest in the row of an erased entry, before its place.
 ERASED = "erased:"
 _PAGE = 5_000
+_NAMED_AT_ONCE = 5_000
 # Positions are integers of 31 bits.
 _LEVELS = 32
 
@@ -157,6 +158,16 @@ def find_entry(session: Session, document: str) -> LoggedEntry | None:
     if row is None:
         return None
     return LoggedEntry(row.position, LogEntry.from_bytes(row.entry.encode()))
+
+
+def find_logged(session: Session, digests: Sequence[str]) -> frozenset[str]:
+    """Return those of the documents that have an entry in the log which was not erased."""
+    found: set[str] = set()
+    for start in range(0, len(digests), _NAMED_AT_ONCE):
+        part = digests[start : start + _NAMED_AT_ONCE]
+        query = select(LogEntryRow.document).where(col(LogEntryRow.document).in_(part))
+        found |= set(session.exec(query))
+    return frozenset(found)
 
 
 def erase(session: Session, found: LoggedEntry, reason: str, now: datetime) -> Erasure:

@@ -104,6 +104,12 @@ def is_withdrawn(session: Session, name: str, version: int) -> bool:
     return session.exec(_withdrawn().where(_same_version(name, version))).first() is not None
 
 
+def list_outcomes(session: Session, name: str, version: int) -> frozenset[str]:
+    """Return the outcomes of the decisions in force on a version, of all units."""
+    rows = session.exec(_in_force().where(_same_version(name, version)))
+    return frozenset(row.outcome for row in rows)
+
+
 def is_artifact_withdrawn(session: Session, artifact: str) -> bool:
     """Return whether a version with these bytes is withdrawn."""
     query = _withdrawn().join(

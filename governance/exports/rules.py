@@ -1,5 +1,6 @@
-"""The gate's rules as a page of the reference, made from the rules themselves."""
+"""The gates' rules as a page of the reference, made from the rules themselves."""
 
+from governance.decisions import promotion
 from governance.decisions.gate import RULES
 
 _HEAD = """\
@@ -17,9 +18,27 @@ more. See [ADR 0017](../adr/0017-decisions-can-be-replayed.md).
 | reason code | what must hold | asked for by |
 |---|---|---|
 """
+_PROMOTION = """\
+
+## Rules of promotion
+
+Made from `governance/decisions/promotion.py`. Every request to give a model version the alias
+`champion` is held against all of them; one for `challenger` against those marked so. `fedpact
+governance models check` shows them all at once, with the way out. Every answer is kept with its
+facts (`GET /v1/models/{name}/{version}/promotion/answers`). A rollback is asked none of them. See
+[ADR 0045](../adr/0045-aliases-and-the-gate-of-promotion.md).
+
+| reason code | what must hold | challenger | asked for by |
+|---|---|---|---|
+"""
 
 
 def rules_page() -> str:
-    """Return the page in Markdown, one row for each rule in the order of the gate."""
+    """Return the page in Markdown, one row for each rule in the order of its gate."""
     rows = [f"| `{rule.code}` | {rule.asks} | {rule.asked_by} |\n" for rule in RULES]
-    return _HEAD + "".join(rows)
+    of_promotion = [
+        f"| `{rule.code}` | {rule.asks} | {'yes' if rule.of_challenger else ''} "
+        f"| {rule.asked_by} |\n"
+        for rule in promotion.RULES
+    ]
+    return "".join([_HEAD, *rows, _PROMOTION, *of_promotion])

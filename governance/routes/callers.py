@@ -15,7 +15,14 @@ from fastapi import Depends, Security
 from fedcore.errors import NotFoundError
 from governance.auth import authenticate
 from governance.office import Office, office_of
-from governance.roles import HOUSE_ROLES, ROLES, UNIT_ROLES
+from governance.roles import (
+    HOUSE_ROLES,
+    MODEL_APPROVER_ROLES,
+    PROMOTER_ROLES,
+    ROLES,
+    ROLLBACK_ROLES,
+    UNIT_ROLES,
+)
 from registry.accounts import Account
 
 Desks = Annotated[Office, Depends(office_of)]
@@ -37,6 +44,9 @@ Actor = Annotated[
     Security(authenticate, scopes=["author", "evaluator", "dpo", "approver", "compliance"]),
 ]
 Revoker = Annotated[Account, Security(authenticate, scopes=["compliance", "dpo"])]
+ModelApprover = Annotated[Account, Security(authenticate, scopes=list(MODEL_APPROVER_ROLES))]
+Promoter = Annotated[Account, Security(authenticate, scopes=list(PROMOTER_ROLES))]
+RollbackKeeper = Annotated[Account, Security(authenticate, scopes=list(ROLLBACK_ROLES))]
 Overseer = Annotated[
     Account, Security(authenticate, scopes=["auditor", "compliance", "dpo", "admin"])
 ]

@@ -118,7 +118,7 @@ class World:
     api_keys: dict[str, str] = field(default_factory=dict)
 
     def sign(self, record: Record, signer: str) -> Envelope:
-        return sign_record(record, self.keys[signer], Realm.SIMULATION)
+        return sign_record(record, self.keys[signer], self.settings.realm)
 
     def gateway(self, role: str | None = None) -> HttpGateway:
         return HttpGateway(self.client, self.api_keys[role] if role else None)
@@ -229,7 +229,7 @@ class World:
         return self.open(envelope, Permit)
 
     def open(self, envelope: Envelope, record_type: type[R]) -> R:
-        return open_envelope(envelope, record_type, self.governance_key, Realm.SIMULATION)
+        return open_envelope(envelope, record_type, self.governance_key, self.settings.realm)
 
     def opt_out(self, unit: str, sequence: int, **changes: Any) -> OptOutEvent:
         values = {
@@ -281,7 +281,7 @@ class World:
         bulletin = self.bulletin(unit)
         values = {
             "run_id": permit.run_id,
-            "realm": Realm.SIMULATION,
+            "realm": permit.realm,
             "unit": unit,
             "round": number,
             "attempt": attempt,
@@ -293,7 +293,7 @@ class World:
             "bulletin": bulletin.digest,
             "snapshot": "ab" * 32,
             "event": plan.round_event(),
-            "noise_source": "seeded-simulation",
+            "noise_source": "seeded-simulation" if permit.realm == "simulation" else "float64-os",
             "ledger_sequence": number * 10 + attempt,
             "ledger_hash": "cd" * 32,
             "log": bulletin.log,
@@ -311,7 +311,7 @@ class World:
         last = first.round == 2
         values = {
             "run_id": first.run_id,
-            "realm": Realm.SIMULATION,
+            "realm": first.realm,
             "round": first.round,
             "attempt": first.attempt,
             "status": "accepted",
@@ -475,8 +475,14 @@ def fresh_url(
 
 
 @pytest.fixture
+def realm() -> Realm:
+    """The realm of the test's worlds; a test that is about production has a fixture of its own."""
+    return Realm.SIMULATION
+
+
+@pytest.fixture
 def make_world(
-    tmp_path: Path, fresh_url: Callable[[str | None], str]
+    tmp_path: Path, fresh_url: Callable[[str | None], str], realm: Realm
 ) -> Iterator[Callable[..., World]]:
     """Makes a world on a fresh database of the test's kind; all are closed at the end."""
     closers: list[Callable[[], None]] = []
@@ -494,7 +500,7 @@ def make_world(
         values = {
             "database_url": url,
             "signing_key": tmp_path / "governance.pem",
-            "realm": Realm.SIMULATION,
+            "realm": realm,
             "accepted_versions": ("test-1",),
         }
         settings = GovernanceSettings(**{**values, **changes})
@@ -516,8 +522,10 @@ def make_world(
 
 
 @pytest.fixture(scope="session")
-def beginnings() -> dict[str, Beginning]:
-    """Worlds that are ready, one of each kind of database, to begin from; filled when asked for."""
+def beginnings() -> dict[tuple[str, Realm], Beginning]:
+    """Worlds that are ready, one of each kind of database and realm, to begin from; filled when
+    asked for.
+    """
     return {}
 
 
@@ -525,12 +533,13 @@ def beginnings() -> dict[str, Beginning]:
 def ready(
     request: pytest.FixtureRequest,
     backend: str,
-    beginnings: dict[str, Beginning],
+    realm: Realm,
+    beginnings: dict[tuple[str, Realm], Beginning],
     make_world: Callable[..., World],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Beginning:
     """People, units, contract, DPIA in force and a registered plan, made once per kind."""
-    if backend not in beginnings:
+    if (backend, realm) not in beginnings:
         made = make_world()
         made.ready()
         made.client.close()
@@ -541,8 +550,9 @@ def ready(
             shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
         key = SigningKey.load(made.settings.signing_key)
         made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
-        beginnings[backend] = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
-    return beginnings[backend]
+        begun = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
+        beginnings[backend, realm] = begun
+    return beginnings[backend, realm]
 
 
 @pytest.fixture

@@ -67,6 +67,14 @@ ROUTES = {
     ("get", "/v1/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
     ("get", "/v1/models/{name}/{version}/decisions"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/models/{name}/{version}/decisions"): {"compliance", "dpo"},
+    ("get", "/v1/models/{name}/{version}/promotion"): set(HOUSE_ROLES),
+    ("post", "/v1/models/{name}/{version}/promotion"): {"approver", "compliance"},
+    ("get", "/v1/models/{name}/{version}/promotion/answers"): {
+        *("auditor", "compliance", "dpo", "admin")
+    },
+    ("post", "/v1/models/{name}/{version}/approvals"): {"approver", "compliance", "evaluator"},
+    ("get", "/v1/aliases/{name}"): set(HOUSE_ROLES),
+    ("post", "/v1/aliases/{name}/rollback"): {"approver", "compliance", "dpo"},
     ("post", "/v1/cosignatures"): {"operator"},
     ("post", "/v1/bulletins"): "node",
     ("post", "/v1/opt-outs"): "node",

@@ -54,6 +54,8 @@ LAST = (
     "rotate_key",
     "leave",
 )
+# What names in `If-Match` what its doer has seen.
+SEEN = {"act_on_dpia", "decide_model", "update_incident", "promote_model", "roll_back"}
 ACTS = [
     ("author", "submit"),
     ("evaluator", "evaluate"),
@@ -194,6 +196,16 @@ class Sensible:
 
     def decide_model(self) -> Any:
         return {"unit": "north", "up_to": 1, "outcome": "withdrawn", "reason": "r"}
+
+    def approve_model(self) -> Any:
+        found = self.world.gateway("auditor").check_promotion("churn", 1, "champion")
+        return {"evidence": found.evidence, "reason": "r"}
+
+    def promote_model(self) -> Any:
+        return {"alias": "challenger", "reason": "r"}
+
+    def roll_back(self) -> Any:
+        return {"alias": "challenger", "reason": "r"}
 
     def update_incident(self) -> Any:
         return self.open_incident()
@@ -395,7 +407,7 @@ class Fuzz:
         body = self.sensible.body(name)
         if name == "act_on_dpia":
             path["digest"], body = self.sensible.act_by(role)
-        if name in {"act_on_dpia", "decide_model", "update_incident"}:
+        if name in SEEN:
             headers["If-Match"] = "*"
         caller = f"other {role}" if name == "lift_stop" else role
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body)

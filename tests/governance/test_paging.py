@@ -16,6 +16,7 @@ LISTS = {
     "/v1/log/entries": "entries",
     "/v1/permits/run-1/decisions": "decisions",
     "/v1/permits/run-1/replays": "replays",
+    "/v1/models/churn/1/promotion/answers": "answers",
 }
 
 
@@ -27,6 +28,9 @@ def full(world, model_bytes):
         world.run(run_id)
         world.gateway("operator").register_model(run_id, "churn", model_bytes)
     for _ in range(3):
+        headers = {"Authorization": f"Bearer {world.api_keys['approver']}", "If-Match": "*"}
+        wish = {"alias": "champion", "reason": "r"}
+        world.client.post("/v1/models/churn/1/promotion", json=wish, headers=headers)
         world.gateway("dpo").stop("unit", "elsewhere", "an incident")
         call(world, "/v1/permits/run-1/renewal", "operator", "POST")
         facts = IncidentFacts(title="t", nature="n", aware_at=world.clock())

@@ -17,6 +17,7 @@ LISTS = {
     "/v1/models": "/v1/models",
     "/v1/evaluations": "/v1/evaluations",
     "/v1/models/{name}/{version}/decisions": "/v1/models/churn/1/decisions",
+    "/v1/models/{name}/{version}/promotion/answers": "/v1/models/churn/1/promotion/answers",
     "/v1/stops": "/v1/stops",
     "/v1/log/entries": "/v1/log/entries",
     "/v1/handovers": "/v1/handovers",
@@ -31,6 +32,8 @@ STATUSES = {
     "/v1/opt-outs/{unit}/{sequence}",
     "/v1/group-opt-outs/{unit}",
 }
+# Told from all papers of a version, and from all moves: `test_promotions.py` counts them.
+PROMOTIONS = {"/v1/models/{name}/{version}/promotion", "/v1/aliases/{name}"}
 # They have arrays of objects inside, but are one document each.
 DOCUMENTS = {"Envelope", "DpiaView"}
 
@@ -69,6 +72,14 @@ def grow(world, evaluating_in, model_bytes):
             world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
             world.gateway("dpo").decide_model("churn", 1, kept, "*")
             evaluate(evaluating, number, model_bytes)
+            world.client.post(
+                "/v1/models/churn/1/promotion",
+                json={"alias": "champion", "reason": "r"},
+                headers={
+                    "Authorization": f"Bearer {world.api_keys['approver']}",
+                    "If-Match": "*",
+                },
+            )
             world.gateway("dpo").stop("unit", f"elsewhere-{number}", "an incident")
             world.client.post(
                 "/v1/permits/run-0/renewal",
@@ -94,6 +105,7 @@ def test_every_list_route_of_the_service_has_a_case_here(world):
     assert set(list_routes(world.client.get("/openapi.json").json())) == {
         *LISTS,
         REPLAYS,
+        *PROMOTIONS,
         *STATUSES,
     }
 
