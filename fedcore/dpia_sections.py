@@ -4,6 +4,7 @@ Each field says who asks for it: an article, or "internal control". A section th
 yet is absent; `governance.decisions.completeness` says what a draft lacks.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +37,7 @@ CRITERIA = (
     "innovative_technology",
     "prevents_exercise_of_right",
 )
+_POINT = re.compile(r"Art\. ?9\(2\) ?\(([a-j])\)")
 FearedEvent = Literal["illegitimate_access", "unwanted_change", "disappearance", "other"]
 FEARED_EVENTS: tuple[FearedEvent, ...] = (
     "illegitimate_access",
@@ -130,6 +132,14 @@ class PurposeBasis(Part):
     basis: Basis = asked_by("Art. 6(1)")
     legitimate_interest: LegitimateInterest | None = asked_by("Art. 6(1)(f)", None)
     special_condition: Text | None = asked_by("Art. 9(2)", None)
+
+    @property
+    def special_point(self) -> str | None:
+        """The point of Art. 9(2), a letter, that `special_condition` names as in "Art. 9(2)(a)", or
+        None: words alone could say that no condition is claimed.
+        """
+        found = _POINT.search(self.special_condition or "")
+        return found[1] if found else None
 
     @model_validator(mode="after")
     def _interest_is_tested(self) -> Self:

@@ -316,6 +316,10 @@ class HttpGateway(EvaluationCalls, ModelCalls):
         """Return how far one of a unit's opt-outs has come, and since when it acts."""
         return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{path_step(unit)}/{sequence}")
 
+    def fetch_artifact(self, digest: str) -> bytes:
+        """Return the bytes of a registered model (safetensors)."""
+        return self._call("GET", f"/v1/artifacts/{step(digest)}").content
+
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
         return Envelope.from_json(json_of(self._call(method, path, body)))
 

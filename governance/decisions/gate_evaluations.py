@@ -5,7 +5,6 @@ the inputs of all its models, and at the epsilon and delta of the evaluation its
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -18,7 +17,6 @@ from governance.decisions.gate_rule import Rule, make_rule
 
 # A table of groups has at most so many intersections: each one brings noise of its own.
 MAX_CELLS = 1000
-_POINT = re.compile(r"Art\. ?9\(2\) ?\([a-j]\)")
 
 
 @make_rule(
@@ -256,10 +254,9 @@ def _group_count(group: GroupField, field: ContractField) -> int:
 
 
 def _has_condition(dpia: AnyDpia, purpose: str) -> bool:
-    """Return whether a point is named: words alone could say that none is claimed."""
-    purposes = dpia.purposes if isinstance(dpia, Dpia) else ()
-    named = (each.special_condition or "" for each in purposes if each.purpose == purpose)
-    return any(map(_POINT.search, named))
+    return isinstance(dpia, Dpia) and any(
+        each.purpose == purpose and each.special_point is not None for each in dpia.purposes
+    )
 
 
 def _bound_in(dpia: AnyDpia) -> frozenset[str]:

@@ -60,6 +60,12 @@ def tables_of(plan, draw, units=3, rows=1500):
     return made
 
 
+def difference_of(plan, tables):
+    found = derive_difference(plan, derive_outcomes(plan, tables, VERSIONS))
+    assert found is not None
+    return found
+
+
 def number_of(outcome, name):
     return next(number for number in outcome.numbers if number.name == name)
 
@@ -100,8 +106,7 @@ def test_thresholds_of_fairness_are_counted_beside_the_half_where_bins_have_them
 def test_more_noise_makes_the_interval_of_a_difference_wider():
     draw = np.random.default_rng(6)
     wide, narrow = (
-        derive_difference(one, derive_outcomes(one, tables_of(one, draw), VERSIONS))
-        for one in (plan_of(epsilon=0.2), plan_of())
+        difference_of(one, tables_of(one, draw)) for one in (plan_of(epsilon=0.2), plan_of())
     )
     assert wide.high - wide.low > narrow.high - narrow.low
     assert wide.noise_sd > 2 * narrow.noise_sd
@@ -121,8 +126,7 @@ def test_differences_contain_that_of_the_population_at_least_as_often_as_they_sa
     true = area(labels, scores[0]) - area(labels, scores[1])
     draw, held, rounds = np.random.default_rng(4), 0, 60
     for _ in range(rounds):
-        outcomes = derive_outcomes(plan, tables_of(plan, draw), VERSIONS)
-        found = derive_difference(plan, outcomes)
+        found = difference_of(plan, tables_of(plan, draw))
         held += found.low <= true <= found.high
     assert held >= 0.93 * rounds
 

@@ -51,6 +51,7 @@ def test_an_evaluation_says_what_the_sum_of_the_tables_says_and_where_it_comes_f
         assert {name for name, each in expected.items() if not each} == set(model.hidden)
         for name, number in said.items():
             known = expected[name]
+            assert known is not None
             assert (number.value, number.low, number.high) == (known.value, known.low, known.high)
             assert number.low <= number.value <= number.high
     assert [(model.name, model.version) for model in found.models] == [("churn", 1), ("churn", 2)]

@@ -1,6 +1,7 @@
 """Evaluation plans and their permits, and what becomes of a round that evaluates."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_a_void_attempt_is_repeated_as_often_as_the_plan_has_spare_exchanges(eva
         previous = void
 
 
-WRONG_REPORTS = {
+WRONG_REPORTS: dict[str, dict[str, Any]] = {
     "report.model_changed": {"model_out": digest(b"another")},
     "report.released_early": {"released": digest(b"another")},
     "report.rounds_exceeded": {"round": 2},
