@@ -99,8 +99,8 @@ class World:
         """Return labels and scores of customers drawn from the population."""
         labels = (chance.random(self.rows) < self.prevalence).astype(np.int64)
         sd = self.expected.log_odds_sd
-        odds = self.prevalence / (1 - self.prevalence)
-        odds *= np.exp(chance.normal((labels - 0.5) * sd**2, sd))
+        ratios = np.exp(chance.normal((labels - 0.5) * sd**2, sd))
+        odds = self.prevalence / (1 - self.prevalence) * ratios
         return labels, odds / (1 + odds)
 
 
