@@ -17,33 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from fedcore.errors import InvalidRecordError
-from fedcore.record import Part, Text
+from fedcore.fairness_bindings import SensitiveAttribute, Share
+from fedcore.record import Part
 
 # A table of more entries would be noise: each entry has its own.
 MAX_ENTRIES = 20_000
-# Between the attributes of an intersection, and between its groups.
-CROSSED = " & "
 
 Mask = NDArray[np.bool_]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class SensitiveAttribute(Part):
-    """An attribute that only the unit holds, and the groups that customers may be of.
-
-    Who is of none of these groups is counted nowhere, so a group for "unknown" belongs among them.
-    """
-
-    name: Text
-    groups: Annotated[tuple[Text, ...], Field(min_length=2, max_length=100)]
-
-    @model_validator(mode="after")
-    def _names_are_plain(self) -> Self:
-        if len(set(self.groups)) < len(self.groups):
-            raise ValueError("groups: each once")
-        if any(CROSSED in name for name in (self.name, *self.groups)):
-            raise ValueError(f"groups: no name has {CROSSED!r} in it")
-        return self
 
 
 class TableLayout(Part):

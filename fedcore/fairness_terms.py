@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fedcore.dpias import FairnessBound
+from fedcore.dpias import Bindings, FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness_tables import CROSSED, Mask, TableLayout
-from fedcore.record import Part, Text
+from fedcore.fairness_bindings import (
+    CROSSED,
+    DEFAULT_ALPHA,
+    DEFAULT_MINIMUM_SIZE,
+    Alpha,
+    GroupMerge,
+    MinimumSize,
+)
+from fedcore.fairness_tables import Mask, TableLayout
+from fedcore.record import Part, first_problem
 
 Metric = Literal[
     "demographic_parity_difference",
@@ -24,14 +32,6 @@ Metric = Literal[
     "calibration_difference",
 ]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-
-
-class GroupMerge(Part):
-    """Groups of an attribute that count as one, declared before training."""
-
-    attribute: Text
-    groups: Annotated[tuple[Text, ...], Field(min_length=2, max_length=100)]
-    merged: Text
 
 
 class FairnessTerms(Part):
@@ -46,8 +46,8 @@ class FairnessTerms(Part):
     """
 
     bounds: Annotated[tuple[FairnessBound, ...], Field(min_length=1, max_length=100)]
-    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    minimum_size: Annotated[int, Field(ge=1, le=10_000_000)] = 30
+    alpha: Alpha = DEFAULT_ALPHA
+    minimum_size: MinimumSize = DEFAULT_MINIMUM_SIZE
     merges: Annotated[tuple[GroupMerge, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
@@ -85,6 +85,34 @@ class Comparison:
     group: str
     cells: Mask
     rate: Rate
+
+
+def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, FairnessTerms]:
+    """Return the table and the terms that a DPIA binds, at the threshold of a plan.
+
+    Guarantees: the table has every attribute and group that the terms name.
+    Raises: InvalidRecordError `fairness.not_bound` when the DPIA has no bounds, does not say how an
+        audit is made, or has bounds or edges that break a rule; `fairness.unknown_group`.
+    """
+    audit = bindings.fairness_audit
+    if audit is None or not bindings.fairness:
+        raise _not_bound("fairness bounds, and how they are audited")
+    try:
+        layout = TableLayout(
+            attributes=audit.attributes,
+            threshold=threshold,
+            further_edges=audit.further_edges or (),
+        )
+        terms = FairnessTerms(
+            bounds=bindings.fairness,
+            alpha=audit.alpha or DEFAULT_ALPHA,
+            minimum_size=audit.minimum_size or DEFAULT_MINIMUM_SIZE,
+            merges=audit.merges or (),
+        )
+    except ValidationError as error:
+        raise _not_bound(first_problem(error)) from error
+    comparisons_of(layout, terms)
+    return layout, terms
 
 
 def comparisons_of(layout: TableLayout, terms: FairnessTerms) -> tuple[Comparison, ...]:
@@ -166,3 +194,7 @@ def _merged(layout: TableLayout, merges: Sequence[GroupMerge], name: str) -> dic
     for group, into in names.items():
         members.setdefault(into, []).append(group)
     return {into: layout.cells_where({name: groups}) for into, groups in members.items()}
+
+
+def _not_bound(lack: str) -> InvalidRecordError:
+    return InvalidRecordError("fairness.not_bound", f"the DPIA must bind an audit: {lack}")

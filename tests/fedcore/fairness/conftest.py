@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from fedcore.dpias import FairnessBound
+from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_planning import ExpectedRates, PlannedTable, expected_shares
-from fedcore.fairness_tables import GroupTable, SensitiveAttribute, TableLayout
+from fedcore.fairness_tables import GroupTable, TableLayout
 from fedcore.fairness_terms import FairnessTerms
 
 

@@ -10,9 +10,10 @@ from scipy import stats
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness import between_groups, decide_fairness, group_rates
+from fedcore.fairness_bindings import GroupMerge, SensitiveAttribute
 from fedcore.fairness_planning import ExpectedRates
-from fedcore.fairness_tables import GroupTable, SensitiveAttribute, TableLayout
-from fedcore.fairness_terms import METRICS, FairnessTerms, GroupMerge, comparisons_of
+from fedcore.fairness_tables import GroupTable, TableLayout
+from fedcore.fairness_terms import METRICS, FairnessTerms, comparisons_of
 
 GROUP = SensitiveAttribute(name="group", groups=("a", "b"))
 THREE = SensitiveAttribute(name="group", groups=("a", "b", "c"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness import decide_fairness
+from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_planning import (
     ExpectedRates,
     PlannedTable,
@@ -15,7 +16,7 @@ from fedcore.fairness_planning import (
     planning_text,
     rows_to_settle,
 )
-from fedcore.fairness_tables import SensitiveAttribute, TableLayout
+from fedcore.fairness_tables import TableLayout
 from fedcore.fairness_terms import FairnessTerms
 
 LAYOUT = TableLayout(

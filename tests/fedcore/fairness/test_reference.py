@@ -10,6 +10,7 @@ import pytest
 
 from fedcore.dpias import FairnessBound
 from fedcore.fairness import between_groups, decide_fairness, group_rates
+from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_planning import (
     ExpectedRates,
     PlannedTable,
@@ -19,7 +20,6 @@ from fedcore.fairness_planning import (
 )
 from fedcore.fairness_tables import (
     GroupTable,
-    SensitiveAttribute,
     TableLayout,
     count_outcomes,
     sum_tables,

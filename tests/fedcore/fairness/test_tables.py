@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedcore.errors import InvalidRecordError
+from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import (
     GroupTable,
-    SensitiveAttribute,
     TableLayout,
     count_outcomes,
     shown_counts,
@@ -173,14 +173,6 @@ def test_a_layout_is_one_table(changed, rule):
     TableLayout(**good)
     with pytest.raises(ValidationError, match=rule):
         TableLayout(**{**good, **changed})
-
-
-@pytest.mark.parametrize(
-    ("name", "groups"), [("x", ("a", "a")), ("x & y", "ab"), ("x", ("a & b", "c"))]
-)
-def test_names_of_groups_differ_and_cross_nothing(name, groups):
-    with pytest.raises(ValidationError, match="groups"):
-        SensitiveAttribute(name=name, groups=tuple(groups))
 
 
 def test_small_cells_are_hidden_by_their_noised_numbers_alone():

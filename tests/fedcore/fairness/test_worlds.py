@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from fedcore.fairness import decide_fairness
+from fedcore.fairness_bindings import GroupMerge
 from fedcore.fairness_planning import ExpectedRates
-from fedcore.fairness_terms import METRICS, GroupMerge
+from fedcore.fairness_terms import METRICS
 
 pytestmark = pytest.mark.slow
 
