@@ -1,7 +1,7 @@
 """The governance API as its three kinds of callers see it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import ConfigDict
 
@@ -225,6 +225,9 @@ class OfficeGateway(Protocol):
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
+
+    def fetch_card(self, name: str, version: int, form: Literal["html", "md"]) -> str:
+        """Return the card of a model version as HTML or Markdown."""
 
     def check_promotion(self, name: str, version: int, alias: Alias) -> PromotionCheck:
         """Return all rules for an alias with what speaks against a model version now."""

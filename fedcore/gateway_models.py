@@ -3,8 +3,9 @@
 import base64
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Literal
 
-from fedcore.gateway_answers import Reply, json_of, path_step, read_part
+from fedcore.gateway_answers import Reply, json_of, not_governance, path_step, read_part
 from fedcore.model_decisions import DecisionList, DecisionRequest, DecisionView
 from fedcore.promotions import (
     Alias,
@@ -59,6 +60,14 @@ class ModelCalls(ABC):
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
         return self._call("GET", f"{_place(name, version)}/evidence").content
+
+    def fetch_card(self, name: str, version: int, form: Literal["html", "md"]) -> str:
+        """Return the card of a model version as HTML or Markdown."""
+        reply = self._call("GET", f"{_place(name, version)}/card?format={form}")
+        try:
+            return reply.content.decode()
+        except UnicodeDecodeError as error:
+            raise not_governance("no text in the answer") from error
 
     def check_promotion(self, name: str, version: int, alias: Alias) -> PromotionCheck:
         """Return all rules for an alias with what speaks against a model version now."""

@@ -1,4 +1,4 @@
-"""Models from a distance: rules of promotion, approvals, aliases, and the way back."""
+"""Models from a distance: cards, rules of promotion, approvals, aliases, and the way back."""
 
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -11,7 +11,9 @@ from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 if TYPE_CHECKING:
     from fedcore.gateway_http import HttpGateway
 
-models = typer.Typer(help="Approve, promote and roll back models.", no_args_is_help=True)
+models = typer.Typer(
+    help="Read about models, approve, promote and roll back.", no_args_is_help=True
+)
 Named = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Its version.")]
 Target = Annotated[str, typer.Option("--to", metavar="challenger|champion", help="The alias.")]
@@ -99,6 +101,24 @@ def history(name: Named, url: Url, api_key_file: ApiKeyFile, ca: Authority = Non
     for view in found.moves:
         _print_move(Promotion.from_bytes(view.envelope.payload_bytes))
     _print_holders(found)
+
+
+@models.command()
+def card(
+    name: Named,
+    version: Version,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    form: Annotated[
+        str, typer.Option("--format", metavar="md|html", help="What the card is written in.")
+    ] = "md",
+    ca: Authority = None,
+) -> None:
+    """Print the card of a version: what is recorded of it, and what is not."""
+    if form not in ("md", "html"):
+        raise InvalidRecordError("request.invalid", f"{form} is neither md nor html")
+    with open_line(url, ca, api_key_file) as gateway:
+        typer.echo(gateway.fetch_card(name, version, "md" if form == "md" else "html"), nl=False)
 
 
 def parse_alias(alias: str) -> Alias:

@@ -16,6 +16,8 @@ from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
 from governance.enforcement import opt_out_sla
 from governance.exports.evidence import export_evidence
+from governance.exports.model_card import MEDIA_TYPES, render_card
+from governance.model_cards import card_of
 from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk
@@ -159,6 +161,16 @@ def fetch_evidence(name: Name, version: Version, office: Desks, seat: Seated) ->
     file_name = f'attachment; filename="{name}-{version}.fedpact"'
     headers = {**HEADERS, "Content-Disposition": file_name}
     return Response(bundle, media_type="application/zip", headers=headers)
+
+
+@router.get("/models/{name}/{version}/card")
+def fetch_card(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
+    """Return the card of a model version as a file."""
+    with office.reading() as desk:
+        card = card_of(desk, name, version, seat.account)
+    file_name = f'attachment; filename="{name}-{version}-card.md"'
+    headers = {**HEADERS, "Content-Disposition": file_name}
+    return Response(render_card(card, "md"), media_type=MEDIA_TYPES["md"], headers=headers)
 
 
 def _waiting(desk: Desk) -> dict[str, float]:

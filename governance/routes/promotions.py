@@ -1,6 +1,8 @@
-"""Routes of aliases: the rules of promotion, approvals, moves, and the way back."""
+"""Routes of aliases and cards: the rules of promotion, approvals, moves, and the way back."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
 from starlette.status import HTTP_201_CREATED
 
 from fedcore.errors import RefusedError
@@ -17,6 +19,8 @@ from fedcore.promotions import (
 from fedcore.record import Name
 from fedcore.signing import Envelope
 from governance import promotions
+from governance.exports.model_card import MEDIA_TYPES, CardFormat, render_card
+from governance.model_cards import card_of
 from governance.office import Desk
 from governance.promotion_facts import load_promotion
 from governance.routes.callers import (
@@ -34,6 +38,13 @@ from governance.routes.preconditions import IfMatch, verify_match
 from registry import promotions as stored_promotions
 
 router = APIRouter(prefix="/v1")
+_CARDS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The card.",
+        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+    }
+}
+Form = Annotated[CardFormat, Query(alias="format", description="What the card is written in.")]
 
 
 @router.get("/models/{name}/{version}/promotion", summary="Hold a model version against the rules")
@@ -114,6 +125,19 @@ def list_promotion_answers(
             for _, item in page.cut(found, lambda pair: pair[0])
         )
     )
+
+
+@router.get(
+    "/models/{name}/{version}/card",
+    summary="Read the card of a model version",
+    response_class=Response,
+    responses=_CARDS,
+)
+def fetch_card(place: Placed, office: Desks, caller: House, form: Form = "html") -> Response:
+    """Return what is recorded of a version, for people who decide, as one document."""
+    with office.reading() as desk:
+        card = card_of(desk, place.name, place.version, caller)
+    return Response(render_card(card, form), media_type=MEDIA_TYPES[form])
 
 
 @router.get("/aliases/{name}", summary="Read the aliases of a model")

@@ -9,6 +9,7 @@ from fedcore import opt_out_history
 from fedcore.errors import ConflictError, ForbiddenError, InvalidRecordError
 from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
+from governance.exports.model_card import MEDIA_TYPES as CARDS
 from governance.metrics import MEDIA_TYPE
 from governance.roles import HOUSE_ROLES, ROLES
 from registry import accounts
@@ -74,6 +75,7 @@ ROUTES = {
         *("auditor", "compliance", "dpo", "admin")
     },
     ("post", "/v1/models/{name}/{version}/approvals"): {"approver", "compliance", "evaluator"},
+    ("get", "/v1/models/{name}/{version}/card"): set(HOUSE_ROLES),
     ("get", "/v1/aliases/{name}"): set(HOUSE_ROLES),
     ("post", "/v1/aliases/{name}/rollback"): {"approver", "compliance", "dpo"},
     ("post", "/v1/cosignatures"): {"operator"},
@@ -159,13 +161,10 @@ def test_every_route_is_classified_and_says_so_in_the_document(people):
 
 
 # A bundle and a history are described in references of their own, a log export by the records
-# that its lines are.
+# that its lines are; a card is for people.
 FILES = {
-    "application/zip",
-    "application/jsonl",
-    "application/octet-stream",
-    MEDIA_TYPE,
-    opt_out_history.MEDIA_TYPE,
+    *("application/zip", "application/jsonl", "application/octet-stream"),
+    *(MEDIA_TYPE, opt_out_history.MEDIA_TYPE, *CARDS.values()),
 }
 
 

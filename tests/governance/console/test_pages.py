@@ -28,6 +28,7 @@ PAGES = {
     ("GET", "/console/models"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
+    ("GET", "/console/models/{name}/{version}/card"): set(HOUSE_ROLES),
     ("GET", "/console/log"): set(HOUSE_ROLES),
     ("GET", "/console/log/{index}"): set(HOUSE_ROLES),
     ("GET", "/console/incidents"): OVERSEERS,
