@@ -200,7 +200,7 @@ class Run:
             order = by_node[node]
             try:
                 reply = wire.read_train_reply(content)
-                accepted[order.unit] = open_answer(session, reply, order)
+                accepted[order.unit] = open_answer(session, reply, order, self._runtime.now())
             except FedError as error:
                 log.warning("answer.refused", unit=order.unit, code=error.code)
                 refusals.append(error.code)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fedcore import canonical, wire
-from fedcore.errors import FedError
+from fedcore.errors import FedError, MismatchError
 from fedcore.rounds import Answer, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
-from fedcore.trust import verify_receipt
+from fedcore.trust import MAX_CLOCK_SKEW, verify_receipt
 from fedcore.version import VERSION
 from fedcore.weights import Weights, decode_weights, encode_weights
 from fedserver import strategy
@@ -78,17 +78,23 @@ def train_request(
     )
 
 
-def open_answer(session: Session, reply: wire.TrainReply, order: Order) -> Accepted:
+def open_answer(session: Session, reply: wire.TrainReply, order: Order, now: datetime) -> Accepted:
     """Return an answer after receipt and update were held against the order.
 
     Raises: TrustError; InvalidRecordError for weights of another shape; FedError
-        `receipt.update_mismatch`.
+        `receipt.update_mismatch`; MismatchError `receipt.out_of_time` for one that was not made
+        between the order and now, by clocks that are `MAX_CLOCK_SKEW` apart at most.
     """
     permit = session.permit
     grant = permit.grant(order.unit)
     key = grant.node_key if grant else ""
     receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
     verify_receipt(receipt, order, permit, session.plan)
+    if not order.issued_at - MAX_CLOCK_SKEW <= receipt.answered_at <= now + MAX_CLOCK_SKEW:
+        raise MismatchError(
+            "receipt.out_of_time",
+            "the receipt was not made since its order: do the clocks of node and server agree?",
+        )
     update = decode_weights(reply.update, session.shapes, 1e300)
     digest = canonical.digest(reply.update)
     if receipt.update != digest:
