@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Protocol, TypeVar
 from pydantic import Field
 
 from fedcore.archive import ARTIFACT, invalid, missing, pack, unexpected, unpack
+from fedcore.bulletins import LogPosition
 from fedcore.errors import InvalidRecordError
 from fedcore.models import LogEntry
 from fedcore.record import Counter, Hex256, Record
@@ -32,6 +33,14 @@ class CosignedPosition(Record):
         default="cosigned-position/1", alias="schema"
     )
     envelope: Envelope
+    consistency: Annotated[tuple[Hex256, ...], Field(max_length=64)]
+
+
+class SeenPosition(Record):
+    """A position of the log that receipts name, and the proof that the checkpoint continues it."""
+
+    schema_name: Literal["seen-position/1"] = Field(default="seen-position/1", alias="schema")
+    log: LogPosition
     consistency: Annotated[tuple[Hex256, ...], Field(max_length=64)]
 
 
@@ -63,6 +72,7 @@ class Evidence:
 
     `reports` are in the order of their chain; `log` has one entry for each document. `renewals` are
     those of the permit, `handovers` those between governance's keys; most bundles have none.
+    `positions` are those of the log that receipts name, each once; bundles of 0.2 have none.
     """
 
     model_version: Envelope
@@ -81,6 +91,7 @@ class Evidence:
     cosignatures: tuple[CosignedPosition, ...]
     renewals: tuple[Envelope, ...] = ()
     handovers: tuple[Envelope, ...] = ()
+    positions: tuple[SeenPosition, ...] = ()
 
 
 class _Document(Protocol):
@@ -126,6 +137,7 @@ def _members_of(evidence: Evidence) -> dict[str, bytes]:
         **_numbered("cosignatures", evidence.cosignatures),
         **_numbered("renewals", evidence.renewals),
         **_numbered("handovers", evidence.handovers),
+        **_numbered("positions", evidence.positions),
     }
     if evidence.revocation is not None:
         documents["revocation.json"] = evidence.revocation
@@ -152,6 +164,7 @@ def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
         cosignatures=reader.records("cosignatures", CosignedPosition),
         renewals=reader.envelopes("renewals"),
         handovers=reader.envelopes("handovers"),
+        positions=reader.records("positions", SeenPosition),
     )
     reader.require_all_taken()
     return evidence

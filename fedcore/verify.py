@@ -17,8 +17,10 @@ from fedcore.verify_documents import Documents
 from fedcore.verify_export import ExportedLog, open_export
 from fedcore.verify_log import (
     verify_cosigned,
+    verify_extended,
     verify_included,
     verify_keys_in_time,
+    verify_logged_in_order,
     verify_one_history,
 )
 from fedcore.verify_permits import (
@@ -27,7 +29,6 @@ from fedcore.verify_permits import (
     verify_features,
     verify_lineage,
     verify_permit_fits,
-    verify_permit_in_time,
     verify_renewals,
 )
 from fedcore.verify_privacy import verify_epsilon
@@ -40,6 +41,7 @@ from fedcore.verify_rounds import (
     verify_receipts_complete,
     verify_receipts_fit,
 )
+from fedcore.verify_times import verify_dpia_in_time, verify_permit_in_time, verify_times
 
 T = TypeVar("T")
 
@@ -128,9 +130,11 @@ _RULES: tuple[_Rule[Documents], ...] = (
         "all lies within the time of the permit and its renewals, and before a revocation",
         verify_permit_in_time,
     ),
-    _Rule("permit.renewals", "every renewal is of this permit, within its DPIA", verify_renewals),
+    _Rule("permit.renewals", "every renewal is of this permit", verify_renewals),
+    _Rule("dpia.time", "the DPIA's force covers permit, renewals and rounds", verify_dpia_in_time),
+    _Rule("times", "each document is later than those that it rests on", verify_times),
     _Rule("reports.chain", "the reports form one chain over all rounds", verify_chain),
-    _Rule("reports.cohort", "every accepted round had enough permitted answers", verify_cohort),
+    _Rule("reports.cohort", "every round counts the whole cohort, and had enough", verify_cohort),
     _Rule("artifact", "the model is the one that the last round released", verify_artifact),
     _Rule(
         "receipts.complete",
@@ -142,12 +146,14 @@ _RULES: tuple[_Rule[Documents], ...] = (
     _Rule("ledgers", "every unit's ledger went forward with each answer", verify_ledgers),
     _Rule("epsilon", "the stated epsilon follows from the receipts, as permitted", verify_epsilon),
     _Rule("log.included", "every document is in the signed log", verify_included),
+    _Rule("log.order", "what a document rests on was logged before it", verify_logged_in_order),
     _Rule(
         "keys.in_time",
         "what a retired key of governance signed was logged before it handed over",
         verify_keys_in_time,
     ),
     _Rule("log.cosigned", "most of the units saw the log with this model in it", verify_cosigned),
+    _Rule("log.seen", "the log continues every log that a receipt names", verify_extended),
     _Rule("log.one_history", "nobody was shown another log of the same size", verify_one_history),
 )
 

@@ -1,6 +1,7 @@
 """Checks of a bundle: is all of it in one log, which nobody rewrote since the units looked?"""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 from fedcore import merkle
 from fedcore.bulletins import LogPosition
@@ -10,11 +11,14 @@ from fedcore.trust import verify_not_forked
 from fedcore.verify_documents import Documents, naming
 from fedcore.verify_rounds import answered_receipts
 
+# A member's path and its envelope.
+_Named = tuple[str, Envelope]
+
 
 def verify_included(documents: Documents) -> None:
     """Hold every document of the bundle against the log under the signed checkpoint.
 
-    Raises: MismatchError `log.document_missing`, `log.inclusion_failed`.
+    Raises: MismatchError `log.document_missing`, `log.inclusion_failed`, `log.other_kind`.
     """
     log = documents.checkpoint.log
     for number, logged in enumerate(documents.evidence.log, 1):
@@ -26,10 +30,45 @@ def verify_included(documents: Documents) -> None:
                 _hashes(logged.proof),
                 bytes.fromhex(log.root),
             )
-    known = {logged.entry.document for logged in documents.evidence.log}
-    for name, digest in _documents_to_be_logged(documents):
-        if digest not in known:
+    known = {logged.entry.document: logged.entry.kind for logged in documents.evidence.log}
+    for name, envelope in _documents_to_be_logged(documents):
+        kind = known.get(envelope.digest)
+        if kind is None:
             raise MismatchError("log.document_missing", f"{name} is not in the log")
+        if not envelope.payload_type.startswith(f"application/vnd.fedpact.{kind}.v"):
+            raise MismatchError("log.other_kind", f"{name} is in the log as a {kind}")
+
+
+def verify_logged_in_order(documents: Documents) -> None:
+    """Hold the places in the log against the order in which one document rests on the other.
+
+    A time is its signer's own word; a place in the log is not, once a unit has seen the log.
+    Guarantees: contract, plan, DPIA, decision and certificates were logged before the permit, the
+        permit before all that was done under it, each receipt before its report, the reports in
+        their order, and the model version after all of them and before a revocation.
+    Raises: MismatchError `log.out_of_order`, `log.document_missing`.
+    """
+    evidence, places = documents.evidence, _places(documents)
+    permit, model = ("permit.json", evidence.permit), ("model-version.json", evidence.model_version)
+    for before in (
+        ("contract.json", evidence.contract),
+        ("plan.json", evidence.plan),
+        ("dpia.json", evidence.dpia),
+        ("dpia-decision.json", evidence.dpia_decision),
+        *_numbered("certificates", evidence.certificates),
+    ):
+        _require_rising(places, [before, permit])
+    for renewal in _numbered("renewals", evidence.renewals):
+        _require_rising(places, [permit, renewal])
+    last = permit
+    for answered, report in _by_report(documents):
+        for receipt in answered:
+            _require_rising(places, [last, receipt, report])
+        _require_rising(places, [last, report])
+        last = report
+    _require_rising(places, [last, model])
+    if evidence.revocation is not None:
+        _require_rising(places, [model, ("revocation.json", evidence.revocation)])
 
 
 def verify_keys_in_time(documents: Documents) -> None:
@@ -41,7 +80,7 @@ def verify_keys_in_time(documents: Documents) -> None:
         log itself is not signed by the current key.
     """
     documents.checkpoint  # noqa: B018 - raises
-    places = {logged.entry.document: logged.index for logged in documents.evidence.log}
+    places = _places(documents)
     retired_at = {
         held.key: places.get(handover.digest)
         for held, handover in zip(documents.keys.held, documents.keys.handovers, strict=False)
@@ -90,6 +129,32 @@ def verify_cosigned(documents: Documents) -> None:
         )
 
 
+def verify_extended(documents: Documents) -> None:
+    """Hold the checkpoint against each log that a node saw when it answered.
+
+    Raises: MismatchError `log.consistency_failed`, `log.position_unproved`; RollbackError.
+    """
+    log = documents.checkpoint.log
+    proved: set[LogPosition] = set()
+    for number, position in enumerate(documents.evidence.positions, 1):
+        with naming(f"positions/{number:06}.json"):
+            merkle.verify_consistency(
+                position.log.size,
+                bytes.fromhex(position.log.root),
+                log.size,
+                bytes.fromhex(log.root),
+                _hashes(position.consistency),
+            )
+        proved.add(position.log)
+    for receipt in documents.receipts:
+        if receipt.log not in proved:
+            raise MismatchError(
+                "log.position_unproved",
+                f"nothing shows that the log continues the one that {receipt.unit} saw in round "
+                f"{receipt.round}",
+            )
+
+
 def verify_one_history(documents: Documents) -> None:
     """Hold all positions of the log that anybody signed against each other.
 
@@ -107,29 +172,16 @@ def verify_one_history(documents: Documents) -> None:
         verify_not_forked(seen.setdefault(cosignature.log.size, cosignature.log), cosignature.log)
 
 
-def _documents_to_be_logged(documents: Documents) -> Iterator[tuple[str, str]]:
+def _documents_to_be_logged(documents: Documents) -> Iterator[_Named]:
     evidence = documents.evidence
-    yield "model-version.json", evidence.model_version.digest
-    yield "permit.json", evidence.permit.digest
-    yield "plan.json", evidence.plan.digest
-    yield "contract.json", evidence.contract.digest
-    yield "dpia.json", evidence.dpia.digest
-    yield "dpia-decision.json", evidence.dpia_decision.digest
-    if evidence.revocation is not None:
-        yield "revocation.json", evidence.revocation.digest
-    folders = {
-        "certificates": evidence.certificates,
-        "reports": evidence.reports,
-        "receipts": evidence.receipts,
-        "renewals": evidence.renewals,
-        "handovers": evidence.handovers,
-    }
-    for folder, envelopes in folders.items():
-        for number, envelope in enumerate(envelopes, 1):
-            yield f"{folder}/{number:06}.json", envelope.digest
+    yield from _signed_by_governance(documents)
+    yield "plan.json", evidence.plan
+    yield from _numbered("reports", evidence.reports)
+    yield from _numbered("receipts", evidence.receipts)
+    yield from _numbered("handovers", evidence.handovers)
 
 
-def _signed_by_governance(documents: Documents) -> Iterator[tuple[str, Envelope]]:
+def _signed_by_governance(documents: Documents) -> Iterator[_Named]:
     evidence = documents.evidence
     yield "model-version.json", evidence.model_version
     yield "permit.json", evidence.permit
@@ -138,20 +190,47 @@ def _signed_by_governance(documents: Documents) -> Iterator[tuple[str, Envelope]
     yield "dpia-decision.json", evidence.dpia_decision
     if evidence.revocation is not None:
         yield "revocation.json", evidence.revocation
-    for folder, envelopes in {
-        "certificates": evidence.certificates,
-        "renewals": evidence.renewals,
-    }.items():
-        for number, envelope in enumerate(envelopes, 1):
-            yield f"{folder}/{number:06}.json", envelope
+    yield from _numbered("certificates", evidence.certificates)
+    yield from _numbered("renewals", evidence.renewals)
+
+
+def _numbered(folder: str, envelopes: Sequence[Envelope]) -> list[_Named]:
+    return [
+        (f"{folder}/{number:06}.json", envelope) for number, envelope in enumerate(envelopes, 1)
+    ]
+
+
+def _by_report(documents: Documents) -> Iterator[tuple[list[_Named], _Named]]:
+    """Yield each report with the receipts of its answers, as far as they are there."""
+    evidence = documents.evidence
+    receipts = {item[1].digest: item for item in _numbered("receipts", evidence.receipts)}
+    reports = _numbered("reports", evidence.reports)
+    for report, named in zip(documents.reports, reports, strict=True):
+        digests = [answer.receipt for answer in report.answered]
+        yield [receipts[digest] for digest in digests if digest in receipts], named
+
+
+def _require_rising(places: Mapping[str, int], named: Sequence[_Named]) -> None:
+    """Hold the places of documents in the log, each named, against the order that they are in."""
+    for name, envelope in named:
+        if envelope.digest not in places:
+            raise MismatchError("log.document_missing", f"{name} is not in the log")
+    for (first, earlier), (second, later) in itertools.pairwise(named):
+        if places[earlier.digest] >= places[later.digest]:
+            raise MismatchError("log.out_of_order", f"{second} was logged before {first}")
+
+
+def _places(documents: Documents) -> dict[str, int]:
+    """Return the first place of each document in the log."""
+    logged = sorted(documents.evidence.log, key=lambda item: -item.index)
+    return {item.entry.document: item.index for item in logged}
 
 
 def _place_of_model(documents: Documents) -> int:
-    digest = documents.evidence.model_version.digest
-    places = [item.index for item in documents.evidence.log if item.entry.document == digest]
-    if not places:
+    place = _places(documents).get(documents.evidence.model_version.digest)
+    if place is None:
         raise MismatchError("log.document_missing", "model-version.json is not in the log")
-    return min(places)
+    return place
 
 
 def _hashes(hexadecimal: tuple[str, ...]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Checks of a bundle: was the run allowed, by whom, and was its permit good when it was used?"""
+"""Checks of a bundle: was the run allowed, by whom, and within what bounds?"""
 
 import itertools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
 from fedcore.record import Realm
-from fedcore.trust import verify_permit, verify_permit_time, verify_renewal
+from fedcore.trust import verify_permit, verify_renewal
 from fedcore.verify_documents import Documents
 
 # Author, evaluator, data protection officer, approver: each duty is done in full before the next
@@ -146,37 +146,11 @@ def verify_dpia_in_force(documents: Documents) -> None:
         raise MismatchError("dpia.acts_incomplete", "an act was done after the decision")
 
 
-def verify_permit_in_time(documents: Documents) -> None:
-    """Hold the windows of permit and renewals, and the revocation, against reports and receipts.
-
-    Raises: ExpiredError `permit.expired`, `permit.early`; MismatchError `permit.revoked`,
-        `revocation.other_permit`.
-    """
-    permit, renewals, revocation = documents.permit, documents.renewals, documents.revocation
-    moments = [report.ended_at for report in documents.reports]
-    moments += [receipt.answered_at for receipt in documents.receipts]
-    for moment in moments:
-        verify_permit_time(permit, moment, renewals)
-    if revocation is None:
-        return
-    if (revocation.permit, revocation.run_id) != (permit.digest, permit.run_id):
-        raise MismatchError("revocation.other_permit", "the revocation is of another permit")
-    if any(moment >= revocation.revoked_at for moment in moments):
-        raise MismatchError("permit.revoked", "the permit was revoked before the run had ended")
-    if any(renewal.issued_at >= revocation.revoked_at for renewal in renewals):
-        raise MismatchError("permit.revoked", "the permit was renewed after it had been revoked")
-
-
 def verify_renewals(documents: Documents) -> None:
-    """Hold every renewal against the permit and its DPIA.
-
-    Raises: MismatchError as `trust.verify_renewal`, and `dpia.exceeded`.
-    """
-    permit, dpia = documents.permit, documents.dpia
+    """Hold every renewal against the permit. Raises: MismatchError as `trust.verify_renewal`."""
+    permit = documents.permit
     for renewal in documents.renewals:
         verify_renewal(renewal, permit)
-        if renewal.expires_at > dpia.valid_until:
-            raise MismatchError("dpia.exceeded", "a renewal reaches beyond the DPIA's validity")
 
 
 def _verify_acts(decision: DpiaDecision, dpia: AnyDpia) -> None:

@@ -7,7 +7,7 @@ import safetensors
 from fedcore import canonical
 from fedcore.errors import MismatchError
 from fedcore.rounds import Receipt, RoundReport
-from fedcore.trust import verify_receipt_terms, verify_report_chain
+from fedcore.trust import verify_receipt_terms, verify_report_chain, verify_report_units
 from fedcore.verify_documents import Documents
 
 
@@ -39,16 +39,11 @@ def verify_cohort(documents: Documents) -> None:
         `report.attempts_exceeded`.
     """
     permit = documents.permit
-    cohort = {grant.unit for grant in permit.cohort}
     if len(documents.reports) > permit.exchanges:
         raise MismatchError("report.attempts_exceeded", "the run had more exchanges than permitted")
     for report in documents.reports:
-        answered = [answer.unit for answer in report.answered]
-        if len(set(answered)) != len(answered) or not set(answered) <= set(report.asked) <= cohort:
-            raise MismatchError(
-                "report.other_cohort", f"{_named(report)} has answers from outside of its cohort"
-            )
-        if report.status == "accepted" and len(answered) < permit.minimum_cohort:
+        verify_report_units(report, permit)
+        if report.status == "accepted" and len(report.answered) < permit.minimum_cohort:
             raise MismatchError(
                 "report.too_few_answers", f"{_named(report)} was accepted with too few answers"
             )
@@ -123,14 +118,23 @@ def verify_receipts_fit(documents: Documents) -> None:
 def verify_opt_outs(documents: Documents) -> None:
     """Hold the applied opt-out epochs against the permit and the model version.
 
-    Raises: MismatchError `receipt.opt_outs_missing`, `model.opt_outs_differ`.
+    Guarantees: at each unit they rise from round to round, as do those of its bulletins.
+    Raises: MismatchError `receipt.opt_outs_missing`, `receipt.opt_outs_forgotten`,
+        `model.opt_outs_differ`.
     """
     lowest: dict[str, int] = {}
+    newest: dict[str, int] = {}
     for report, receipt in answered_receipts(documents):
         if receipt.applied_epoch < documents.permit.min_opt_out_epoch:
             raise MismatchError(
                 "receipt.opt_outs_missing", f"{receipt.unit} had applied too few opt-outs"
             )
+        if receipt.applied_epoch < newest.get(receipt.unit, 0):
+            raise MismatchError(
+                "receipt.opt_outs_forgotten",
+                f"{receipt.unit} had applied fewer opt-outs in {_named(report)} than before",
+            )
+        newest[receipt.unit] = receipt.applied_epoch
         if report.status == "accepted":
             before = lowest.get(receipt.unit, receipt.applied_epoch)
             lowest[receipt.unit] = min(before, receipt.applied_epoch)

@@ -101,7 +101,8 @@ class EvaluationRun:
         return wire.evaluate_content(evaluate_request(self._session, place, roll, order, renewal))
 
     def _opened(self, content: RecordDict, order: Order) -> Counted:
-        return open_tables(self._session, wire.read_evaluate_reply(content), order)
+        reply = wire.read_evaluate_reply(content)
+        return open_tables(self._session, reply, order, self._runtime.now())
 
     def _signed(self, data: bytes) -> Envelope:
         tables = NoisedTables.from_bytes(data)

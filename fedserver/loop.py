@@ -101,4 +101,5 @@ class Run:
         return wire.train_content(train_request(self._session, place, roll, order, renewal))
 
     def _opened(self, content: RecordDict, order: Order) -> Accepted:
-        return open_answer(self._session, wire.read_train_reply(content), order)
+        reply = wire.read_train_reply(content)
+        return open_answer(self._session, reply, order, self._runtime.now())

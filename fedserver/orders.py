@@ -9,7 +9,7 @@ from fedcore.errors import FedError, MismatchError
 from fedcore.evaluations import NoisedTables
 from fedcore.rounds import Answer, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
-from fedcore.trust import verify_receipt
+from fedcore.trust import MAX_CLOCK_SKEW, verify_receipt
 from fedcore.version import VERSION
 from fedcore.weights import Weights, decode_weights, encode_weights
 from fedserver import strategy
@@ -114,25 +114,28 @@ def evaluate_request(
     )
 
 
-def open_answer(session: Session, reply: wire.TrainReply, order: Order) -> Accepted:
+def open_answer(session: Session, reply: wire.TrainReply, order: Order, now: datetime) -> Accepted:
     """Return an answer after receipt and update were held against the order.
 
     Raises: TrustError; InvalidRecordError for weights of another shape; FedError
-        `receipt.update_mismatch`.
+        `receipt.update_mismatch`; MismatchError `receipt.out_of_time` for one that was not made
+        between the order and now, by clocks that are `MAX_CLOCK_SKEW` apart at most.
     """
-    _verify_receipt(session, reply.receipt, order, reply.update)
+    _verify_receipt(session, reply, order, now)
     update = decode_weights(reply.update, session.shapes, 1e300)
     return Accepted(reply.receipt, canonical.digest(reply.update), update)
 
 
-def open_tables(session: EvaluationSession, reply: wire.EvaluateReply, order: Order) -> Counted:
+def open_tables(
+    session: EvaluationSession, reply: wire.EvaluateReply, order: Order, now: datetime
+) -> Counted:
     """Return an answer to an order to evaluate after receipt and tables were held against it.
 
     Raises: TrustError; InvalidRecordError for what are no tables; FedError
         `receipt.update_mismatch`; MismatchError `evaluation.other_tables` when they are those of
         another run or unit, or not as many as the plan's.
     """
-    _verify_receipt(session, reply.receipt, order, reply.tables)
+    _verify_receipt(session, reply, order, now)
     tables = NoisedTables.from_bytes(reply.tables)
     found = (tables.run_id, tables.unit, len(tables.tables))
     if found != (order.run_id, order.unit, session.plan.tables):
@@ -141,14 +144,23 @@ def open_tables(session: EvaluationSession, reply: wire.EvaluateReply, order: Or
 
 
 def _verify_receipt(
-    session: Session | EvaluationSession, envelope: Envelope, order: Order, update: bytes
+    session: Session | EvaluationSession,
+    reply: wire.TrainReply | wire.EvaluateReply,
+    order: Order,
+    now: datetime,
 ) -> None:
     permit = session.permit
     grant = permit.grant(order.unit)
     key = grant.node_key if grant else ""
-    receipt = open_envelope(envelope, Receipt, key, permit.realm)
+    receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
     verify_receipt(receipt, order, permit, session.plan)
-    if receipt.update != canonical.digest(update):
+    if not order.issued_at - MAX_CLOCK_SKEW <= receipt.answered_at <= now + MAX_CLOCK_SKEW:
+        raise MismatchError(
+            "receipt.out_of_time",
+            "the receipt was not made since its order: do the clocks of node and server agree?",
+        )
+    left = reply.update if isinstance(reply, wire.TrainReply) else reply.tables
+    if receipt.update != canonical.digest(left):
         raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
 
 

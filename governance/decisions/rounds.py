@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 from fedcore.errors import MismatchError
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt, RoundReport
-from fedcore.trust import verify_receipt_terms, verify_report_chain
+from fedcore.trust import (
+    verify_receipt_terms,
+    verify_report_chain,
+    verify_report_times,
+    verify_report_units,
+)
 from governance.decisions.facts import AnyPlan
 
 
@@ -19,15 +24,18 @@ def verify_round(
     """Hold a report and its receipts against the permit, the plan and the run's earlier reports.
 
     Guarantees: one receipt for each answer and none besides, each under the permit's terms; the
-        report follows the last one; a model is released by the last accepted round of training and
-        by no other; an evaluation hands on the model that it was about.
+        report follows the last one, also in time, and counts every unit of the cohort once, as one
+        that answered or was unavailable; a model is released by the last accepted round of training
+        and by no other; an evaluation hands on the model that it was about.
     Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
         `report.too_few_answers`, `report.released_early`, `report.model_changed`, and as
-        `verify_report_chain`, `verify_receipt_terms` and `verify_answers`.
+        `verify_report_chain`, `verify_report_times`, `verify_receipt_terms` and `verify_answers`.
     """
+    previous = earlier[-1] if earlier else None
     _verify_within_permit(report, permit, len(earlier))
-    verify_report_chain(report, earlier[-1] if earlier else None, plan.initial_model)
+    verify_report_chain(report, previous, plan.initial_model)
     verify_answers(report, receipts)
+    verify_report_times(report, receipts, previous)
     for receipt in receipts:
         verify_receipt_terms(receipt, permit, plan)
     if permit.kind == "evaluate" and report.model_out != report.model_in:
@@ -79,13 +87,6 @@ def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: i
         or reports_before >= permit.exchanges
     ):
         raise MismatchError("report.rounds_exceeded", "the permit allows fewer rounds or attempts")
-    cohort = {grant.unit for grant in permit.cohort}
-    answered = [answer.unit for answer in report.answered]
-    # A unit that was absent at the roll call is unavailable without having been asked.
-    within = (
-        set(answered) <= set(report.asked) and set(report.asked) | set(report.unavailable) <= cohort
-    )
-    if not within or len(set(answered)) != len(answered) or set(answered) & set(report.unavailable):
-        raise MismatchError("report.other_cohort", "the report's units are not those of the permit")
-    if report.status == "accepted" and len(answered) < permit.minimum_cohort:
+    verify_report_units(report, permit)
+    if report.status == "accepted" and len(report.answered) < permit.minimum_cohort:
         raise MismatchError("report.too_few_answers", "too few units answered for this permit")

@@ -1,9 +1,15 @@
 """The evidence bundle of a model version: all that it rests on, each with its place in the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fedcore.bundle import CosignedPosition, Evidence, LoggedDocument, write_bundle
+from fedcore.bundle import (
+    CosignedPosition,
+    Evidence,
+    LoggedDocument,
+    SeenPosition,
+    write_bundle,
+)
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaDecision
@@ -55,7 +61,8 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
         handovers=desk.handovers(),
     )
     logged = tuple(prove_logged(desk, digest, view) for digest in _digests(evidence))
-    return write_bundle(replace(evidence, log=logged))
+    positions = tuple(_seen(desk, evidence.receipts, view))
+    return write_bundle(replace(evidence, log=logged, positions=positions))
 
 
 def _certificates(desk: Desk, permit: Permit) -> tuple[Envelope, ...]:
@@ -72,6 +79,17 @@ def _cosigned(desk: Desk, permit: Permit, view: LogView) -> Iterator[CosignedPos
         if grant is not None and grant.node_key == envelope.signer:
             consistency = view.consistency(record.log.size)
             yield CosignedPosition(envelope=envelope, consistency=consistency)
+
+
+def _seen(desk: Desk, receipts: Sequence[Envelope], view: LogView) -> Iterator[SeenPosition]:
+    """Yield each position of the log that receipts name, with the proof that it went on from there.
+
+    Of one that this log never reached there is none, and a verifier says so.
+    """
+    opened = (open_envelope(item, Receipt, item.signer, desk.realm) for item in receipts)
+    for position in dict.fromkeys(receipt.log for receipt in opened):
+        if position.size <= view.size:
+            yield SeenPosition(log=position, consistency=view.consistency(position.size))
 
 
 def _digests(evidence: Evidence) -> Iterator[str]:

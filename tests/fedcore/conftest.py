@@ -7,7 +7,7 @@ can do afterwards: sign its own documents again, log them and have the new log c
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,13 @@ from safetensors.numpy import save
 
 from fedcore import canonical, merkle
 from fedcore.bulletins import LogPosition
-from fedcore.bundle import CosignedPosition, Evidence, LoggedDocument, write_bundle
+from fedcore.bundle import (
+    CosignedPosition,
+    Evidence,
+    LoggedDocument,
+    SeenPosition,
+    write_bundle,
+)
 from fedcore.models import Checkpoint, EpsilonClaim, LogEntry, ModelVersion, OptOutEpoch
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
@@ -98,7 +104,11 @@ class World:
             for unit in units
         )
         return dataclasses.replace(
-            evidence, checkpoint=self.sign(checkpoint), log=logged, cosignatures=cosignatures
+            evidence,
+            checkpoint=self.sign(checkpoint),
+            log=logged,
+            cosignatures=cosignatures,
+            positions=tuple(_seen(evidence.receipts, leaves)),
         )
 
     def _sealed(self, evidence: Evidence) -> Evidence:
@@ -128,6 +138,9 @@ class _Run:
         permit = self.edited(
             "permit", _DOCUMENTS.permit_of(world.realm, plan, contract, dpia, decision)
         )
+        signed = [world.sign(item) for item in (contract, dpia, decision, *certificates, permit)]
+        signed.insert(1, world.sign(plan, world.author))
+        self.leaves = [merkle.leaf_hash(_DOCUMENTS.entry_of(item).to_bytes()) for item in signed]
         receipts, reports = self.rounds(permit, plan)
         model = self.edited("model_version", self.model(permit, plan, receipts, reports))
         unsealed = Evidence(
@@ -203,12 +216,16 @@ class _Run:
             noise_source="float64-os" if permit.realm == Realm.PRODUCTION else "seeded-simulation",
             ledger_sequence=10 + step,
             ledger_hash=sha(f"ledger {step} {unit}"),
-            log=LogPosition(size=5 + step, root=sha(f"root {5 + step}")),
+            log=self.position(5 + step),
             model_in=model,
             update=digest(f"update {step} {unit}"),
             software="0.1.0",
             answered_at=at(40 + 10 * step),
         )
+
+    def position(self, size: int) -> LogPosition:
+        """Return the log of the first `size` documents, as a node saw it; there are 8."""
+        return LogPosition(size=size, root=merkle.root_hash(self.leaves[:size]).hex())
 
     def model(
         self,
@@ -256,6 +273,15 @@ class _Run:
             delta=permit.delta,
             registered_at=at(100),
         )
+
+
+def _seen(receipts: Sequence[Envelope], leaves: list[bytes]) -> Iterator[SeenPosition]:
+    """Yield the positions that receipts name, with the proofs that this log can give."""
+    opened = [canonical.parse(envelope.payload_bytes)["log"] for envelope in receipts]
+    for position in dict.fromkeys(LogPosition(**log) for log in opened):
+        if position.size <= len(leaves):
+            proof = merkle.consistency_proof(leaves, position.size)
+            yield SeenPosition(log=position, consistency=tuple(item.hex() for item in proof))
 
 
 @pytest.fixture(scope="session")

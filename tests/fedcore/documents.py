@@ -13,7 +13,8 @@ from fedcore.models import LogEntry
 from fedcore.permits import NodeGrant, Permit, UnitCertificate
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
-from fedcore.signing import SigningKey
+from fedcore.rounds import RoundReport
+from fedcore.signing import Envelope, SigningKey
 
 UNITS = ("north", "south", "west")
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -141,24 +142,37 @@ def certificate_of(unit: str, key: SigningKey) -> UnitCertificate:
 
 def entries_of(evidence: Evidence) -> list[LogEntry]:
     """Return log entries for all documents of the evidence, the model version last."""
-    envelopes = [
-        ("contract", evidence.contract),
-        ("plan", evidence.plan),
-        ("dpia", evidence.dpia),
-        ("dpia-decision", evidence.dpia_decision),
-        *(("unit-certificate", item) for item in evidence.certificates),
-        ("permit", evidence.permit),
-        *(("receipt", item) for item in evidence.receipts),
-        *(("round-report", item) for item in evidence.reports),
-        *(("permit-renewal", item) for item in evidence.renewals),
-        *(("revocation", item) for item in [evidence.revocation] if item is not None),
-        *(("key-handover", item) for item in evidence.handovers),
-        ("model-version", evidence.model_version),
-    ]
     return [
-        LogEntry(kind=kind, document=envelope.digest, salt=sha(f"salt {envelope.digest}"))
-        for kind, envelope in envelopes
+        *(entry_of(envelope) for envelope in before_rounds(evidence)),
+        *(entry_of(envelope) for envelope in in_rounds(evidence)),
+        *(entry_of(envelope) for envelope in evidence.renewals),
+        *(entry_of(envelope) for envelope in evidence.handovers),
+        entry_of(evidence.model_version),
+        *(entry_of(item) for item in [evidence.revocation] if item is not None),
     ]
+
+
+def entry_of(envelope: Envelope) -> LogEntry:
+    """Return a document's entry, its kind being the name of its schema."""
+    kind = envelope.payload_type.removeprefix("application/vnd.fedpact.").partition(".v")[0]
+    return LogEntry(kind=kind, document=envelope.digest, salt=sha(f"salt {envelope.digest}"))
+
+
+def before_rounds(evidence: Evidence) -> list[Envelope]:
+    """Return what is in the log before the first round."""
+    named = [evidence.contract, evidence.plan, evidence.dpia, evidence.dpia_decision]
+    return [*named, *evidence.certificates, evidence.permit]
+
+
+def in_rounds(evidence: Evidence) -> list[Envelope]:
+    """Return receipts and reports as they come: receipts that belong to no report are the last."""
+    left = {envelope.digest: envelope for envelope in evidence.receipts}
+    found: list[Envelope] = []
+    for report in evidence.reports:
+        answered = RoundReport.from_bytes(report.payload_bytes).answered
+        found += [left.pop(item.receipt) for item in answered if item.receipt in left]
+        found.append(report)
+    return [*found, *left.values()]
 
 
 def permit_of(

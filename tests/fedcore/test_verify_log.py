@@ -8,8 +8,9 @@ from fedcore.bulletins import LogPosition
 from fedcore.bundle import LogExport, write_bundle
 from fedcore.handovers import sign_handover
 from fedcore.models import Checkpoint, ModelVersion
+from fedcore.permits import PermitRenewal, Revocation
 from fedcore.record import Realm
-from fedcore.rounds import Cosignature
+from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
 from fedcore.verify import verify_bundle, verify_log_export
 
@@ -55,8 +56,9 @@ def test_a_document_that_is_not_in_the_log_fails(world, documents, evidence, fai
     digest = (envelope[1] if isinstance(envelope, tuple) else envelope).digest
     entries = [item for item in documents.entries_of(evidence) if item.document != digest]
     found = failures(world, world.cosigned(evidence, entries, world.nodes))
-    expected = {"log.included", "log.cosigned"} if field == "model_version" else {"log.included"}
-    assert set(found) == expected
+    # Units have seen a log that began with all but the model version.
+    also = "log.cosigned" if field == "model_version" else "log.seen"
+    assert set(found) == {"log.included", "log.order", also}
     assert field.replace("_", "-") in found["log.included"]
 
 
@@ -72,7 +74,7 @@ def test_a_receipt_or_report_that_is_not_in_the_log_is_named(
 
 def test_a_log_without_proofs_fails(world, evidence, failures):
     found = failures(world, dataclasses.replace(evidence, log=()))
-    assert set(found) == {"log.included", "log.cosigned"}
+    assert set(found) == {"log.included", "log.order", "log.cosigned"}
 
 
 def test_a_document_moved_to_another_place_fails(world, evidence, failures):
@@ -124,22 +126,125 @@ def test_a_log_shorter_than_a_unit_saw_fails(world, documents, evidence, failure
     assert "(log.rollback)" in found["log.cosigned"]
 
 
-@pytest.mark.parametrize(
-    ("position", "holds"),
-    [
-        (lambda receipt, sha: LogPosition(size=5, root=sha("root 5")), True),
-        (lambda receipt, sha: LogPosition(size=5, root=sha(receipt.unit)), False),
-        (lambda receipt, sha: LogPosition(size=12 - receipt.round, root=sha("x")), False),
-        (lambda receipt, sha: LogPosition(size=1000, root=sha("x")), False),
-    ],
-    ids=["same", "forked", "shrinking", "beyond the checkpoint"],
-)
-def test_positions_in_receipts_tell_one_history(world, documents, failures, position, holds):
-    def seen(receipt):
-        return receipt.model_copy(update={"log": position(receipt, documents.sha)})
+@pytest.fixture
+def seen_logs(evidence):
+    """The logs that the honest receipts name, by their sizes."""
+    receipts = [Receipt.from_bytes(envelope.payload_bytes) for envelope in evidence.receipts]
+    return {receipt.log.size: receipt.log for receipt in receipts}
 
-    found = failures(world, world.evidence(receipt=seen))
-    assert set(found) == (set() if holds else {"log.one_history"})
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        (lambda receipt, logs, sha: logs[5], set()),
+        (lambda receipt, logs, sha: logs[9 - receipt.round], {"log.one_history"}),
+        (
+            lambda receipt, logs, sha: LogPosition(size=5, root=sha(receipt.unit)),
+            {"log.one_history", "log.seen"},
+        ),
+        (
+            lambda receipt, logs, sha: LogPosition(size=1000, root=sha("x")),
+            {"log.one_history", "log.seen"},
+        ),
+    ],
+    ids=["same", "shrinking", "forked", "beyond the checkpoint"],
+)
+def test_positions_in_receipts_tell_one_history(
+    world, documents, failures, seen_logs, position, expected
+):
+    def seen(receipt):
+        return receipt.model_copy(update={"log": position(receipt, seen_logs, documents.sha)})
+
+    assert set(failures(world, world.evidence(receipt=seen))) == expected
+
+
+def test_a_fork_that_one_unit_saw_for_one_round_fails_though_nobody_saw_that_size(
+    world, documents, failures, size
+):
+    """The unit was shown the right log again before it cosigned."""
+
+    def forked(receipt):
+        fork = LogPosition(size=9, root=documents.sha("fork"))
+        lied_to = (receipt.unit, receipt.round) == ("west", 3)
+        return receipt.model_copy(update={"log": fork} if lied_to else {})
+
+    found = failures(world, world.evidence(receipt=forked))
+    assert set(found) == {"log.seen"}
+    assert "positions/" in found["log.seen"]
+
+
+def test_a_position_without_its_proof_fails(world, evidence, failures):
+    for positions in ((), evidence.positions[1:]):
+        without = dataclasses.replace(evidence, positions=positions)
+        assert "(log.position_unproved)" in failures(world, without)["log.seen"]
+    first = evidence.positions[0]
+    other = first.model_copy(update={"consistency": evidence.positions[1].consistency})
+    changed = dataclasses.replace(evidence, positions=(other, *evidence.positions[1:]))
+    found = failures(world, changed)
+    assert set(found) == {"log.seen"}
+    assert "positions/000001.json" in found["log.seen"]
+
+
+def test_a_document_that_was_logged_as_something_else_fails(
+    world, documents, evidence, failures, size
+):
+    entries = documents.entries_of(evidence)
+    entries[9] = entries[9].model_copy(update={"kind": "comment"})
+    found = failures(world, world.cosigned(evidence, entries, world.nodes))
+    assert set(found) == {"log.included"}
+    assert "is in the log as a comment" in found["log.included"]
+
+
+# Places in the log of the world: see `entries_of`. Reports are at 11, 13, 16 and 20.
+@pytest.mark.parametrize(
+    ("move", "named"),
+    [
+        ((0, 7), "permit.json was logged before contract.json"),
+        ((1, 7), "permit.json was logged before plan.json"),
+        ((2, 7), "permit.json was logged before dpia.json"),
+        ((3, 7), "permit.json was logged before dpia-decision.json"),
+        ((4, 7), "permit.json was logged before certificates/000001.json"),
+        ((7, 8), "receipts/000001.json was logged before permit.json"),
+        ((8, 11), "reports/000001.json was logged before receipts/000001.json"),
+        ((11, 13), "receipts/000004.json was logged before reports/000001.json"),
+        ((11, 12), "receipts/000004.json was logged before reports/000001.json"),
+        ((20, 21), "model-version.json was logged before reports/000004.json"),
+    ],
+)
+def test_what_a_document_rests_on_must_be_logged_before_it(
+    world, documents, evidence, failures, move, named
+):
+    moved, to = move
+    entries = documents.entries_of(evidence)
+    entries.insert(to, entries.pop(moved))
+    found = failures(world, world.cosigned(evidence, entries, world.nodes))
+    assert set(found) - {"log.seen"} == {"log.order"}
+    assert named in found["log.order"]
+
+
+def test_a_renewal_is_logged_after_its_permit_and_a_revocation_after_the_model(
+    world, documents, evidence, failures
+):
+    permit = evidence.permit.digest
+    span = {"issued_at": documents.at(60), "expires_at": documents.at(110)}
+    renewal = PermitRenewal(run_id="run-1", realm=world.realm, permit=permit, sequence=1, **span)
+    revocation = Revocation(
+        run_id="run-1", permit=permit, reason="objection", revoked_at=documents.at(105)
+    )
+    full = world.reseal(
+        evidence, renewals=(world.sign(renewal),), revocation=world.sign(revocation)
+    )
+    assert failures(world, full) == {}
+    for kind, place, named in (
+        ("permit-renewal", 7, "renewals/000001.json was logged before permit.json"),
+        ("revocation", 9, "revocation.json was logged before model-version.json"),
+    ):
+        entries = documents.entries_of(full)
+        [found] = [place for place, entry in enumerate(entries) if entry.kind == kind]
+        entries.insert(place, entries.pop(found))
+        failed = failures(world, world.cosigned(full, entries, world.nodes))
+        assert set(failed) - {"log.seen"} == {"log.order"}
+        assert named in failed["log.order"]
 
 
 class TestExport:
@@ -271,7 +376,7 @@ def test_what_the_old_key_signed_counts_only_if_it_was_logged_before(
     """Dated back or not: the place in the log is not the thief's to choose."""
     late = handed_over(moved=(name,))
     for key in (world.governance, successor):
-        assert set(failing(late, key)) == {"keys.in_time"}
+        assert set(failing(late, key)) == {"keys.in_time", "log.order", "log.seen"}
 
 
 def test_what_the_old_key_dates_after_the_hand_over_is_not_believed(

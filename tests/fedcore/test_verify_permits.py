@@ -70,7 +70,7 @@ def test_a_permit_that_governance_signed_anew_fits_no_receipt(world, evidence, f
     """A lying governance widens the permit, and points the model to it: the nodes did not."""
     later = world.relabelled(evidence, permit=changed(minimum_cohort=3))
     lied = world.relabelled(later, model_version=changed(permit=later.permit.digest))
-    assert set(failures(world, lied)) == {"receipts.terms", "reports.cohort"}
+    assert set(failures(world, lied)) == {"receipts.terms", "reports.cohort", "log.seen"}
 
 
 def test_a_size_that_was_not_certified_fails(world, failures):
@@ -188,7 +188,7 @@ def test_a_dpia_that_came_or_ended_at_the_wrong_time_fails(world, documents, fai
     assert set(failures(world, late)) == {"dpia.in_force"}
     for kind in ("dpia", "dpia_decision"):
         ended = world.evidence(**{kind: changed(valid_until=documents.at(30))})
-        assert set(failures(world, ended)) == {"dpia.in_force"}
+        assert set(failures(world, ended)) == {"dpia.in_force", "dpia.time"}
 
 
 @pytest.mark.parametrize("left", range(4))
@@ -289,6 +289,15 @@ def test_a_run_outside_of_the_permits_time_fails(world, documents, failures):
     assert failures(world, world.evidence(permit=exact)) == {}
 
 
+@pytest.mark.parametrize(("minute", "holds"), [(28, True), (27, False)])
+def test_a_permit_does_not_count_from_before_it_was_issued(
+    world, documents, failures, minute, holds
+):
+    """It begins two minutes before, for nodes whose clocks are behind."""
+    found = failures(world, world.evidence(permit=changed(not_before=documents.at(minute))))
+    assert set(found) == (set() if holds else {"permit.time"})
+
+
 def revoked(world, evidence, at, **update):
     permit = evidence.permit.digest
     revocation = Revocation(run_id="run-1", permit=permit, reason="objection", revoked_at=at)
@@ -298,7 +307,11 @@ def revoked(world, evidence, at, **update):
 def test_a_revocation_before_the_last_report_fails(world, documents, evidence, failures):
     during = revoked(world, evidence, documents.at(72))
     assert set(failures(world, during)) == {"permit.time"}
-    assert failures(world, revoked(world, evidence, documents.at(73))) == {}
+    assert "before the run had ended" in failures(world, during)["permit.time"]
+    before = failures(world, revoked(world, evidence, documents.at(100)))
+    assert set(before) == {"permit.time"}
+    assert "before the model was there" in before["permit.time"]
+    assert failures(world, revoked(world, evidence, documents.at(101))) == {}
 
 
 def test_the_revocation_of_another_permit_fails(world, documents, evidence, failures):
@@ -350,7 +363,7 @@ def test_a_renewal_beyond_the_dpia_fails(world, documents, evidence, failures):
     end = 60 * 24 * 365
     assert failures(world, renewed(world, documents, evidence, (50, end))) == {}
     beyond = renewed(world, documents, evidence, (50, end + 1))
-    assert set(failures(world, beyond)) == {"permit.renewals"}
+    assert set(failures(world, beyond)) == {"dpia.time"}
 
 
 def test_a_renewal_that_governance_did_not_sign_fails(world, documents, short, failures):
@@ -363,12 +376,12 @@ def test_a_renewal_that_governance_did_not_sign_fails(world, documents, short, f
 
 
 def test_a_renewal_after_the_revocation_fails(world, documents, evidence, failures):
-    for minute, expected in ((73, set()), (75, {"permit.time"})):
+    for minute, expected in ((101, set()), (103, {"permit.time"})):
         permit = evidence.permit.digest
         revocation = Revocation(
-            run_id="run-1", permit=permit, reason="objection", revoked_at=documents.at(74)
+            run_id="run-1", permit=permit, reason="objection", revoked_at=documents.at(102)
         )
-        both = renewed(world, documents, evidence, (minute, 80))
+        both = renewed(world, documents, evidence, (minute, 110))
         sealed = world.reseal(both, revocation=world.sign(revocation))
         assert set(failures(world, sealed)) == expected
 
@@ -461,10 +474,16 @@ def test_unfavourable_advice_must_have_been_overruled_with_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("due", "fulfilled", "holds"), [(31, (), True), (30, (), False), (30, ("audit",), True)]
+    ("due", "fulfilled", "expected"),
+    [
+        (90, (), set()),
+        (89, (), {"dpia.time"}),
+        (30, (), {"dpia.in_force", "dpia.time"}),
+        (30, ("audit",), set()),
+    ],
 )
-def test_no_condition_may_be_overdue_when_the_permit_is_issued(
-    world, documents, failures, due, fulfilled, holds
+def test_no_condition_may_be_overdue_when_the_permit_is_issued_nor_until_it_ends(
+    world, documents, failures, due, fulfilled, expected
 ):
     audit = Condition(id="audit", text="t", owner="o", due_at=documents.at(due))
     acts = [*SUBMITTED, ("advise", "cem", {})]
@@ -472,7 +491,7 @@ def test_no_condition_may_be_overdue_when_the_permit_is_issued(
     if fulfilled:
         acts.append(("fulfil_conditions", "dora", {"fulfilled": fulfilled}))
     found = failures(world, world.evidence(dpia_decision=done(documents, *acts)))
-    assert set(found) == (set() if holds else {"dpia.in_force"})
+    assert set(found) == expected
 
 
 @pytest.mark.parametrize(("minute", "holds"), [(20, True), (21, False)])

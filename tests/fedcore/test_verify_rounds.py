@@ -118,6 +118,22 @@ def test_an_answer_of_a_unit_that_was_not_asked_fails(world, failures):
         assert set(found) == {"reports.cohort"}
 
 
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"unavailable": ("south",)},
+        {"unavailable": ("south", "west", "west")},
+        {"unavailable": ("north", "south", "west")},
+        {"unavailable": ("south", "east")},
+        {"asked": ("north", "south", "west", "west")},
+    ],
+    ids=str,
+)
+def test_each_unit_of_the_cohort_is_counted_once_in_each_report(world, failures, update):
+    """In the void round north answered, south and west were unavailable."""
+    assert set(failures(world, world.evidence(report=only(2, 1, **update)))) == {"reports.cohort"}
+
+
 def test_an_answer_counted_twice_fails(world, failures):
     def twice(report):
         return report.model_copy(update={"answered": (*report.answered, report.answered[0])})
@@ -190,6 +206,15 @@ def test_a_receipt_with_other_terms_fails(world, documents, failures, name):
     assert "receipts.terms" in failures(world, world.evidence(receipt=edit))
 
 
+def test_software_that_the_permit_does_not_accept_fails(world, failures):
+    found = failures(world, world.evidence(receipt=receipts_of("south", software="0.2.0")))
+    assert set(found) == {"receipts.terms"}
+    assert "(permit.version_not_accepted)" in found["receipts.terms"]
+    accepted = changed(accepted_versions=("0.1.0", "0.2.0"))
+    both = world.evidence(receipt=receipts_of("south", software="0.2.0"), permit=accepted)
+    assert failures(world, both) == {}
+
+
 @pytest.mark.parametrize("name", ["model_in", "round", "attempt"])
 def test_a_receipt_of_another_exchange_fails(world, documents, failures, name):
     value = documents.digest("other") if name == "model_in" else 9
@@ -229,6 +254,20 @@ def test_opt_outs_older_than_permitted_fail(world, failures):
     found = failures(world, world.evidence(permit=changed(min_opt_out_epoch=101)))
     assert set(found) == {"receipts.terms", "opt_outs"}
     assert "north" in found["opt_outs"]
+
+
+def test_opt_outs_that_a_unit_had_forgotten_fail(world, failures):
+    def fewer(epoch):
+        def edit(receipt):
+            late = (receipt.unit, receipt.round) == ("north", 3)
+            return receipt.model_copy(update={"applied_epoch": epoch} if late else {})
+
+        return edit
+
+    found = failures(world, world.evidence(receipt=fewer(101)))
+    assert set(found) == {"opt_outs"}
+    assert "(receipt.opt_outs_forgotten)" in found["opt_outs"]
+    assert failures(world, world.evidence(receipt=fewer(102))) == {}
 
 
 def test_opt_outs_stated_falsely_fail(world, evidence, failures):

@@ -1,6 +1,7 @@
 """Round reports and cosignatures through the API."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -69,7 +70,10 @@ def changed_answer(receipts):
 
 WRONG_REPORTS: dict[str, Callable[[list[Receipt]], dict[str, Any]]] = {
     "report.chain_broken": lambda receipts: {"previous_report": digest(b"x")},
-    "report.too_few_answers": lambda receipts: {"answered": ()},
+    "report.too_few_answers": lambda receipts: {
+        "answered": (),
+        "unavailable": ("north", "south"),
+    },
     "receipt.report_differs": lambda receipts: {"answered": changed_answer(receipts)},
     "report.released_early": lambda receipts: {"released": digest(b"x")},
     "report.other_cohort": lambda receipts: {"asked": ("north", "west")},
@@ -88,6 +92,57 @@ def test_a_wrong_report_leaves_nothing_and_the_right_one_is_recorded(world, rece
     assert (log_size(world), reports_of(world)) == (size, ())
     world.submit(world.report(receipts), receipts)
     assert len(reports_of(world)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unavailable": ("south",)},
+        {"unavailable": ("west",)},
+        {"asked": ("north", "south", "south")},
+        {"answered": ()},
+    ],
+    ids=str,
+)
+def test_every_unit_of_the_cohort_is_counted_once(world, receipts, change):
+    with pytest.raises(MismatchError, match=r"report\.other_cohort"):
+        world.submit(world.report(receipts, **change), receipts)
+    world.submit(world.report(receipts), receipts)
+
+
+@pytest.mark.parametrize(("seconds", "holds"), [(120, True), (121, False)])
+def test_a_receipt_is_not_made_after_its_report(world, permit, receipts, seconds, holds):
+    moment = world.clock.now + timedelta(seconds=seconds)
+    late = [receipts[0], world.receipt(permit, "south", 1, answered_at=moment)]
+    if holds:
+        world.submit(world.report(late), late)
+        return
+    with pytest.raises(MismatchError, match=r"receipt\.out_of_time"):
+        world.submit(world.report(late), late)
+    world.submit(world.report(receipts), receipts)
+
+
+@pytest.mark.parametrize(("seconds", "holds"), [(-120, True), (-121, False)])
+def test_a_round_is_not_older_than_the_one_before(world, permit, receipts, seconds, holds):
+    world.clock.tick(minutes=5)
+    receipts = [world.receipt(permit, unit, 1) for unit in ("north", "south")]
+    first = world.report(receipts)
+    world.submit(first, receipts)
+    moment = world.clock.now + timedelta(seconds=seconds)
+    second = [world.receipt(permit, unit, 2) for unit in ("north", "south")]
+    early = [world.receipt(permit, unit, 2, answered_at=moment) for unit in ("north", "south")]
+    reports = {
+        "report.out_of_time": (world.report(second, first, ended_at=moment), second),
+        "receipt.out_of_time": (world.report(early, first), early),
+    }
+    for code, (report, answers) in reports.items():
+        if holds:
+            world.submit(report, answers)
+            return
+        with pytest.raises(MismatchError) as caught:
+            world.submit(report, answers)
+        assert caught.value.code == code
+    world.submit(world.report(second, first), second)
 
 
 def test_receipts_and_answers_are_one_to_one(world, permit, receipts):

@@ -1,0 +1,201 @@
+"""The second verifier, written from the format alone, agrees with `fedpact verify`, lie by lie."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedcore import archive, canonical, merkle
+from fedcore.bundle import write_bundle
+from fedcore.errors import FedError
+from fedcore.record import Realm
+from fedcore.verify import verify_bundle
+
+FILE = Path(__file__).parents[2] / "docs" / "reference" / "verify_bundle.py"
+
+
+def load(path: Path, name: str) -> Any:
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+second = load(FILE, "second_verifier")
+lies = load(Path(__file__).with_name("lies.py"), "fedcore_lies")
+
+
+def verdicts(data, key, realm=None):
+    """Return the checks that fail by each of the verifiers, after their names were compared."""
+    first = verify_bundle(data, key, realm)
+    other = second.check_bundle(data, key, realm.value if realm else "")
+    names = {check.name for check in first.checks}
+    assert names == {name for name, _, _ in other}
+    failed = {name: text for name, ok, text in other if not ok}
+    return {check.name: check.text for check in first.checks if not check.ok}, failed
+
+
+@pytest.fixture(scope="module")
+def bundle(evidence):
+    return write_bundle(evidence)
+
+
+@pytest.fixture(scope="module")
+def members(bundle):
+    return archive.unpack(bundle)
+
+
+@pytest.mark.parametrize("name", lies.LIES)
+def test_both_verifiers_find_the_same_checks_broken(world, documents, evidence, name):
+    check, lie = lies.LIES[name]
+    first, other = verdicts(write_bundle(lie(world, documents, evidence)), world.governance.public)
+    assert check in first
+    assert set(first) == set(other), (first, other)
+
+
+@pytest.mark.parametrize("name", lies.TWINS)
+def test_both_verifiers_pass_the_honest_twins(world, documents, evidence, name):
+    data = write_bundle(lies.TWINS[name](world, documents, evidence))
+    assert verdicts(data, world.governance.public) == ({}, {})
+
+
+def test_every_check_has_a_lie_that_it_notices(world, bundle):
+    report = verify_bundle(bundle, world.governance.public)
+    known = {check for check, _ in lies.LIES.values()} | {"bundle.members"}
+    assert {check.name for check in report.checks} == known
+
+
+def test_both_verifiers_believe_nothing_by_another_key_or_realm(world, bundle):
+    simulated = type(world)(Realm.SIMULATION)
+    data = write_bundle(simulated.evidence())
+    assert verdicts(data, simulated.governance.public) == ({}, {})
+    for found in (
+        verdicts(bundle, world.server.public),
+        verdicts(data, simulated.governance.public, Realm.PRODUCTION),
+        verdicts(bundle, world.governance.public, Realm.SIMULATION),
+    ):
+        assert set(found[0]) == set(found[1])
+        assert len(found[0]) > 30
+
+
+def flipped(data, place):
+    changed = bytearray(data)
+    changed[place] ^= 1 << place % 8
+    return bytes(changed)
+
+
+def test_any_changed_file_fails_at_both_and_is_named_whatever_the_manifest_says(
+    world, bundle, members
+):
+    """Every file, at its start, its end and inside: as it lies there, and under a new manifest."""
+    for path, data in members.items():
+        for place in (0, len(data) // 3, len(data) - 1):
+            at = bundle.index(data) + place
+            new = archive.pack({**members, path: flipped(data, place)})
+            for changed in (flipped(bundle, at), new) if place else (flipped(bundle, at),):
+                report = verify_bundle(changed, world.governance.public)
+                other = second.check_bundle(changed, world.governance.public)
+                for texts in (
+                    [check.text for check in report.checks if not check.ok],
+                    [text for _, ok, text in other if not ok],
+                ):
+                    assert any(path in text for text in texts), (path, place, texts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.data())
+def test_any_flipped_byte_of_the_archive_fails_at_both(world, bundle, place):
+    changed = flipped(bundle, place.draw(st.integers(0, len(bundle) - 1)))
+    first, other = verdicts(changed, world.governance.public)
+    assert set(first) == set(other) == {"bundle.members"}
+
+
+@given(
+    st.recursive(
+        st.booleans()
+        | st.text()
+        | st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_both_verifiers_write_one_form_of_json(value):
+    try:
+        expected = canonical.encode(value)
+    except FedError:
+        return
+    assert second._canonical(value).encode() == expected
+
+
+def holds(verify, *arguments):
+    try:
+        return verify(*arguments) is not False
+    except (FedError, ValueError, IndexError):
+        return False
+
+
+def lied(proof, change):
+    """Return a proof that lacks a hash, has one too many, or another one."""
+    return {
+        "none": proof,
+        "drop": proof[1:],
+        "add": [*proof, b"0" * 32],
+        "swap": [b"1" * 32, *proof[1:]],
+    }[change]
+
+
+CHANGES = st.sampled_from(["none", "drop", "add", "swap"])
+
+
+@given(old=st.integers(0, 40), new=st.integers(0, 40), change=CHANGES)
+def test_both_verifiers_accept_the_same_proofs_of_consistency(old, new, change):
+    leaves = [merkle.leaf_hash(bytes([number])) for number in range(max(old, new))]
+    roots = [merkle.root_hash(leaves[:size]) for size in (old, new)]
+    proof = lied(merkle.consistency_proof(leaves[:new], old) if old <= new else [], change)
+    before, after = (
+        second.Doc(size=size, root=root.hex()) for size, root in zip((old, new), roots, strict=True)
+    )
+    texts = [item.hex() for item in proof]
+    found = holds(merkle.verify_consistency, old, roots[0], new, roots[1], proof)
+    assert holds(second._verify_continues, before, after, texts, "path") == found
+    assert found or change != "none" or old > new
+
+
+@given(size=st.integers(1, 40), place=st.integers(0, 40), change=CHANGES)
+def test_both_verifiers_accept_the_same_proofs_of_inclusion(size, place, change):
+    leaves = [merkle.leaf_hash(bytes([number])) for number in range(size)]
+    root, leaf = merkle.root_hash(leaves), leaves[min(place, size - 1)]
+    proof = lied(merkle.inclusion_proof(leaves, min(place, size - 1)), change)
+    found = holds(merkle.verify_inclusion, leaf, place, size, proof, root)
+    assert holds(lambda: second._root(leaf, place, size, proof) == root) == found
+    assert found or change != "none" or place >= size
+
+
+def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle, tmp_path):
+    imported = set()
+    for item in ast.walk(ast.parse(FILE.read_text(encoding="utf-8"))):
+        if isinstance(item, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in item.names}
+        elif isinstance(item, ast.ImportFrom):
+            imported.add((item.module or "").partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"cryptography"}
+    (tmp_path / "bundle").write_bytes(bundle)
+    (tmp_path / "broken").write_bytes(flipped(bundle, len(bundle) // 2))
+    for name, code, said in (("bundle", 0, "ok     log.seen"), ("broken", 1, "FAILED bundle")):
+        command = [sys.executable, "-I", str(FILE), str(tmp_path / name), world.governance.public]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, said in done.stdout) == (code, True), done
+
+
+def test_none_of_its_functions_is_above_40_lines():
+    tree = ast.parse(FILE.read_text(encoding="utf-8"))
+    functions = [item for item in ast.walk(tree) if isinstance(item, ast.FunctionDef)]
+    lengths = {item.name: (item.end_lineno or 0) - item.lineno + 1 for item in functions}
+    assert {name for name, length in lengths.items() if length > 40} == set()
