@@ -102,7 +102,7 @@ class EvaluationRun:
 
     def _opened(self, content: RecordDict, order: Order) -> Counted:
         reply = wire.read_evaluate_reply(content)
-        return open_tables(self._session, reply, order, self._runtime.now())
+        return open_tables(self._session, reply, order, self._around.runtime.now())
 
     def _signed(self, data: bytes) -> Envelope:
         tables = NoisedTables.from_bytes(data)

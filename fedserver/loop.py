@@ -102,4 +102,4 @@ class Run:
 
     def _opened(self, content: RecordDict, order: Order) -> Accepted:
         reply = wire.read_train_reply(content)
-        return open_answer(self._session, reply, order, self._runtime.now())
+        return open_answer(self._session, reply, order, self._around.runtime.now())
