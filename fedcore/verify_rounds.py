@@ -7,7 +7,8 @@ import safetensors
 from fedcore import canonical
 from fedcore.errors import MismatchError
 from fedcore.rounds import Receipt, RoundReport
-from fedcore.trust import verify_receipt_terms, verify_report_chain, verify_report_units
+from fedcore.trust import verify_receipt_terms
+from fedcore.trust_reports import verify_report_chain, verify_report_units
 from fedcore.verify_documents import Documents
 
 

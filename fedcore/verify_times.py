@@ -6,7 +6,8 @@ from datetime import datetime
 from fedcore.dpia_acts import force_ends_at
 from fedcore.errors import ExpiredError, MismatchError
 from fedcore.rounds import Receipt
-from fedcore.trust import MAX_CLOCK_SKEW, verify_permit_time, verify_report_times
+from fedcore.trust import MAX_CLOCK_SKEW, verify_permit_time
+from fedcore.trust_reports import verify_report_times
 from fedcore.verify_documents import Documents
 from fedcore.verify_rounds import answered_receipts
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from fedcore.errors import MismatchError
 from fedcore.permits import Permit
 from fedcore.rounds import Receipt, RoundReport
-from fedcore.trust import (
-    verify_receipt_terms,
+from fedcore.trust import verify_receipt_terms
+from fedcore.trust_reports import (
     verify_report_chain,
     verify_report_times,
     verify_report_units,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fedcore import trust
+from fedcore import trust, trust_reports
 from fedcore.bulletins import (
     Bulletin,
     BulletinRequest,
@@ -378,7 +378,7 @@ class TestReceipt:
 class TestReportChain:
     def test_holds_for_a_run_with_a_void_round(self, reports, plan):
         for previous, report in zip([None, *reports], reports, strict=False):
-            trust.verify_report_chain(report, previous, plan.initial_model)
+            trust_reports.verify_report_chain(report, previous, plan.initial_model)
 
     @pytest.mark.parametrize(
         ("place", "update"),
@@ -399,7 +399,7 @@ class TestReportChain:
     )
     def test_breaks_with_any_other_fact(self, reports, plan, place, update):
         previous = reports[place - 1] if place else None
-        rule, other = trust.verify_report_chain, changed(reports[place], **update)
+        rule, other = trust_reports.verify_report_chain, changed(reports[place], **update)
         refused(MismatchError, "report.chain_broken", rule, other, previous, plan.initial_model)
 
 
