@@ -28,11 +28,11 @@ WORLD = Expected(ROWS, 0.15, 0.8, UNITS, 0.6)
 THRESHOLDS = (0.2,)
 
 
-def population(chance, world=WORLD):
+def population(chance, world=WORLD, stretch=1.0):
     labels = (chance.random(world.rows) < world.prevalence).astype(int)
     sd = world.log_odds_sd
     odds = world.prevalence / (1 - world.prevalence)
-    odds = odds * np.exp(chance.normal((labels - 0.5) * sd**2, sd))
+    odds = odds * np.exp(stretch * chance.normal((labels - 0.5) * sd**2, sd))
     return labels, odds / (1 + odds)
 
 
@@ -47,9 +47,9 @@ def delong_sd(labels, scores):
     return math.sqrt(sum(parts))
 
 
-def drawn(number, world=WORLD):
+def drawn(number, world=WORLD, stretch=1.0):
     chance = np.random.default_rng([11, number])
-    labels, scores = population(chance, world)
+    labels, scores = population(chance, world, stretch)
     stream = KeyStream(hashlib.sha256(f"intervals {number}".encode()).digest())
     tables = [
         score_table(labels[k::UNITS], scores[k::UNITS])
@@ -160,6 +160,14 @@ def test_intervals_of_noise_alone_or_of_chance_alone_would_not(sums, truth):
 )
 def test_the_other_intervals_hold_the_population_s_number_as_often_as_stated(said, truth, name):
     assert coverage([found[name] for found in said], truth[name]) >= 0.90
+
+
+def test_intervals_hold_also_where_all_scores_share_a_few_bins(truth):
+    squeezed = [drawn(number, stretch=0.1) for number in range(150)]
+    found = areas(squeezed)
+    assert coverage(found, 0.8) >= 0.90
+    without = [estimate_curve(roc_auc, table, order=None) for table in squeezed]
+    assert coverage(without, 0.8) < 0.80
 
 
 def test_less_confidence_is_a_narrower_interval(sums):
