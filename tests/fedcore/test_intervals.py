@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from fedcore.intervals import (
     Estimate,
     ScoreSum,
+    difference,
     estimate_curve,
     halving_error,
     on_log_odds,
@@ -175,6 +177,40 @@ def test_less_confidence_is_a_narrower_interval(sums):
         estimate_curve(roc_auc, sums[0], confidence, order=None) for confidence in (0.95, 0.8)
     )
     assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(1.2816 / 1.96, 1e-3)
+
+
+# Two models
+
+
+def two_models(number):
+    """Two models of the same customers: their areas, each from a table of its own."""
+    chance = np.random.default_rng([12, number])
+    labels, scores = population(chance)
+    log_odds = np.log(scores / (1 - scores))
+    blurred = 1 / (1 + np.exp(-0.6 * (log_odds + chance.normal(0, 1.2, len(scores)) + 0.5)))
+    stream = KeyStream(hashlib.sha256(f"two {number}".encode()).digest())
+    found = []
+    for own in (scores, blurred):
+        noise = discrete_laplace(DEFAULT_BINS.size, 1.0, stream)
+        found.append(estimate_curve(roc_auc, noised_sum([score_table(labels, own) + noise], 1.0)))
+    return found
+
+
+def test_the_interval_of_a_difference_on_the_same_customers_holds_at_least_as_often():
+    # The better one is normal with distance sd in units of its spread, the other blurred by 1.2.
+    sd = WORLD.log_odds_sd
+    blurred = NormalDist().cdf(sd**2 / math.sqrt(2 * (sd**2 + 1.2**2)))
+    apart = 0.8 - blurred
+    found = [difference(*two_models(number)) for number in range(200)]
+    assert coverage(found, apart) >= 0.95
+    assert np.mean([one.low > 0 for one in found]) >= 0.9
+
+
+def test_a_difference_has_the_other_sign_the_other_way_round(sums):
+    one, other = areas(sums[:2])
+    here, there = difference(one, other), difference(other, one)
+    assert (here.value, here.low, here.high) == (-there.value, -there.high, -there.low)
+    assert here.bins_error == one.bins_error + other.bins_error
 
 
 # Bins
