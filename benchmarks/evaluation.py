@@ -68,6 +68,8 @@ OTHERS = (
     "precision_at_0.5",
 )
 THRESHOLDS = (0.2, 0.5)
+# Scores that are not calibrated: squeezed into few bins, spread out, far too low or too high.
+DISTORTIONS = ((0.5, 0.0), (0.25, 0.0), (0.1, 0.0), (2.0, 0.0), (1.0, -2.0), (1.0, 2.0))
 # Where noise is strong or weak, and where label 1 is rare or common: AUC, rows, its share, epsilon.
 OTHER_WORLDS = (
     (0.7, 800, 0.12, 1.0),
@@ -84,12 +86,17 @@ OTHER_WORLDS = (
 
 @dataclass(frozen=True)
 class World:
-    """A known population of calibrated scores, and how many rows are drawn from it."""
+    """A known population of scores, and how many rows are drawn from it.
+
+    Calibrated log-odds are multiplied by `stretch` around the prevalence's, and moved by `shift`.
+    """
 
     roc_auc: float
     rows: int
     prevalence: float = PREVALENCE
     epsilon: float = EPSILON
+    stretch: float = 1.0
+    shift: float = 0.0
 
     @property
     def expected(self) -> Expected:
@@ -99,8 +106,8 @@ class World:
         """Return labels and scores of customers drawn from the population."""
         labels = (chance.random(self.rows) < self.prevalence).astype(np.int64)
         sd = self.expected.log_odds_sd
-        ratios = np.exp(chance.normal((labels - 0.5) * sd**2, sd))
-        odds = self.prevalence / (1 - self.prevalence) * ratios
+        log_odds = self.stretch * chance.normal((labels - 0.5) * sd**2, sd) + self.shift
+        odds = self.prevalence / (1 - self.prevalence) * np.exp(log_odds)
         return labels, odds / (1 + odds)
 
 
@@ -209,12 +216,16 @@ def other_figures(world: World, numbers: range) -> dict[str, float]:
 
 def other_worlds(numbers: range) -> dict[str, dict[str, float]]:
     """Return the same for populations, sizes and epsilons that no target names."""
-    return {
+    found = {
         f"auc {auc:g}, {rows} rows, {share:g} positive, epsilon {epsilon:g}": other_figures(
             World(auc, rows, share, epsilon), numbers
         )
         for auc, rows, share, epsilon in OTHER_WORLDS
     }
+    for stretch, shift in DISTORTIONS:
+        world = World(AUC, 10_000, stretch=stretch, shift=shift)
+        found[f"log-odds times {stretch:g} plus {shift:g}"] = auc_figures(world, numbers)
+    return found
 
 
 def noise_seconds() -> float:

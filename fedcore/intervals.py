@@ -139,6 +139,23 @@ def on_log_odds(found: Estimate, confidence: float = CONFIDENCE) -> Estimate:
     return replace(found, low=low, high=high)
 
 
+def difference(
+    challenger: Estimate, champion: Estimate, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Return by how much a number of one model is above that of another, from a table of each.
+
+    Guarantees: the interval holds at least as often as `confidence` says if by chance both models'
+        numbers rather rise together, as on the same customers: two tables do not tell how much, and
+        what would narrow the interval is left out. The noise of two tables is independent.
+    """
+    sampling = math.hypot(challenger.sampling_sd, champion.sampling_sd)
+    noise = math.hypot(challenger.noise_sd, champion.noise_sd)
+    error = challenger.bins_error + champion.bins_error
+    value = challenger.value - champion.value
+    reach = quantile(confidence) * math.hypot(sampling, noise) + error
+    return Estimate(value, value - reach, value + reach, sampling, noise, error)
+
+
 def value_of(metric: Metric, counts: Floats) -> float:
     """Return the metric of one table of shape (2, bins)."""
     return float(metric(counts[np.newaxis])[0])
