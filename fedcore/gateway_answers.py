@@ -2,7 +2,8 @@
 
 import ssl
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -67,6 +68,42 @@ _NOT_TRUSTED = (
     "the service's certificate is not from an authority that is trusted here: name the right "
     "authority's file; if it is the right one, someone may stand in between",
 )
+
+
+class Reply(Protocol):
+    """An answer to a request, as far as its readers look at it."""
+
+    @property
+    def status_code(self) -> int:
+        """The status of HTTP."""
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+
+    @property
+    def links(self) -> Mapping[str | None, Mapping[str, str]]:
+        """The links by their relations (RFC 8288)."""
+
+    def json(self) -> Any:
+        """Return the body as JSON. Raises: ValueError."""
+
+
+def json_of(reply: Reply) -> object:
+    """Return the JSON of an answer. Raises: UnreachableError `governance.unreachable`."""
+    try:
+        return reply.json()
+    except ValueError as error:
+        raise not_governance(f"status {reply.status_code}, not JSON") from error
+
+
+def path_step(value: str) -> str:
+    """Return a value as one step of a path, whatever characters it has."""
+    return quote(value, safe=":")
 
 
 def error_in(problem: object, status: int) -> FedError:

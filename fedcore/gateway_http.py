@@ -4,7 +4,7 @@ import base64
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -21,13 +21,15 @@ from fedcore.errors import FedError, InvalidRecordError, UnreachableError
 from fedcore.gateway import About
 from fedcore.gateway_answers import (
     error_in,
+    json_of,
     line_error,
     member_of,
     not_governance,
+    path_step,
     read_part,
     text_in,
 )
-from fedcore.gateway_evaluations import EvaluationCalls, plain, step
+from fedcore.gateway_evaluations import EvaluationCalls
 from fedcore.incidents import (
     IncidentHistory,
     IncidentList,
@@ -85,65 +87,65 @@ class HttpGateway(EvaluationCalls):
 
     def fetch_contract(self, digest: str) -> Envelope:
         """Return the signed contract with this digest."""
-        return self._envelope("GET", f"/v1/contracts/{step(digest)}")
+        return self._envelope("GET", f"/v1/contracts/{path_step(digest)}")
 
     def sync_bulletin(self, request: Envelope) -> Envelope:
         """Hand over a signed BulletinRequest and return the signed Bulletin."""
-        return self._envelope("POST", "/v1/bulletins", plain(request))
+        return self._envelope("POST", "/v1/bulletins", _plain(request))
 
     def submit_opt_out(self, event: Envelope) -> None:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
-        self._call("POST", "/v1/opt-outs", plain(event))
+        self._call("POST", "/v1/opt-outs", _plain(event))
 
     def submit_opt_outs(self, batch: Envelope) -> None:
         """Hand over a signed OptOutBatch; repeating the same batch changes nothing."""
-        self._call("POST", "/v1/opt-out-batches", plain(batch))
+        self._call("POST", "/v1/opt-out-batches", _plain(batch))
 
     def fetch_opt_outs(self, request: Envelope) -> bytes:
         """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
-        return self._call("POST", "/v1/opt-out-histories", plain(request)).content
+        return self._call("POST", "/v1/opt-out-histories", _plain(request)).content
 
     def submit_group_opt_out(self, event: Envelope) -> None:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
-        self._call("POST", "/v1/group-opt-outs", plain(event))
+        self._call("POST", "/v1/group-opt-outs", _plain(event))
 
     def set_aside_group_opt_out(self, statement: Envelope) -> None:
         """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
-        self._call("POST", "/v1/group-set-asides", plain(statement))
+        self._call("POST", "/v1/group-set-asides", _plain(statement))
 
     def declare_group(
         self, name: str, units: Sequence[str], normaliser: str, key_check: str
     ) -> Envelope:
         """Make a group of units, or add units to it, and return the signed OptOutGroup."""
         body = {"units": list(units), "normaliser": normaliser, "key_check": key_check}
-        return self._envelope("POST", f"/v1/opt-out-groups/{step(name)}", body)
+        return self._envelope("POST", f"/v1/opt-out-groups/{path_step(name)}", body)
 
     def rotate_key(self, rotation: Envelope) -> Envelope:
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
         same rotation changes nothing.
         """
-        return self._envelope("POST", "/v1/rotations", plain(rotation))
+        return self._envelope("POST", "/v1/rotations", _plain(rotation))
 
     def fetch_ledger_history(self, request: Envelope) -> Envelope:
         """Hand over a signed LedgerRequest and return the signed LedgerHistory."""
-        return self._envelope("POST", "/v1/ledger-histories", plain(request))
+        return self._envelope("POST", "/v1/ledger-histories", _plain(request))
 
     def leave(self, statement: Envelope) -> LeaveAnswer:
         """Hand over a signed Leave, after which governance accepts nothing more of this key;
         repeating the same statement gets the same answer.
         """
-        return self._part(LeaveAnswer, "POST", "/v1/leaves", plain(statement))
+        return self._part(LeaveAnswer, "POST", "/v1/leaves", _plain(statement))
 
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
-        value = member_of(_json(self._call("GET", "/v1/handovers")), "handovers")
+        value = member_of(json_of(self._call("GET", "/v1/handovers")), "handovers")
         if not isinstance(value, list):
             raise not_governance("no handovers in the answer")
         return tuple(Envelope.from_json(item) for item in value)
 
     def fetch_plan(self, digest: str) -> Envelope:
         """Return the author-signed plan with this digest."""
-        return self._envelope("GET", f"/v1/plans/{step(digest)}")
+        return self._envelope("GET", f"/v1/plans/{path_step(digest)}")
 
     def list_units(self) -> tuple[UnitStatus, ...]:
         """Return all units that were ever enrolled, by name."""
@@ -154,18 +156,19 @@ class HttpGateway(EvaluationCalls):
 
         Raises: RefusedError with the reason codes of every gate rule that refused.
         """
-        return self._envelope("POST", "/v1/permits", {"plan": plan, "run_id": run_id, "kind": kind})
+        body = {"plan": plan, "run_id": run_id, "kind": kind}
+        return self._envelope("POST", "/v1/permits", body)
 
     def renew_permit(self, run_id: str) -> Envelope:
         """Return a signed PermitRenewal of this run, the newest one while it lasts.
 
         Raises: RefusedError with the reason codes of everything that speaks against it.
         """
-        return self._envelope("POST", f"/v1/permits/{step(run_id)}/renewal")
+        return self._envelope("POST", f"/v1/permits/{path_step(run_id)}/renewal")
 
     def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
         """Hand over a signed RoundReport with its receipts, in one transaction."""
-        body = {"report": plain(report), "receipts": [plain(receipt) for receipt in receipts]}
+        body = {"report": _plain(report), "receipts": [_plain(receipt) for receipt in receipts]}
         self._call("POST", "/v1/rounds", body)
 
     def register_model(self, run_id: str, name: str, artifact: bytes) -> Envelope:
@@ -176,7 +179,7 @@ class HttpGateway(EvaluationCalls):
 
     def submit_cosignatures(self, cosignatures: Sequence[Envelope]) -> None:
         """Hand over nodes' signed Cosignatures."""
-        body = {"cosignatures": [plain(cosignature) for cosignature in cosignatures]}
+        body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
         self._call("POST", "/v1/cosignatures", body)
 
     def fetch_checkpoint(self) -> Envelope:
@@ -220,15 +223,15 @@ class HttpGateway(EvaluationCalls):
 
     def revoke_account(self, name: str, role: str) -> None:
         """Make the API key of an account worthless."""
-        self._call("POST", f"/v1/accounts/{step(name)}/{step(role)}/revocation")
+        self._call("POST", f"/v1/accounts/{path_step(name)}/{path_step(role)}/revocation")
 
     def enrol(self, enrolment: Envelope) -> Envelope:
         """Hand over a node-signed Enrolment and return the signed UnitCertificate."""
-        return self._envelope("POST", "/v1/enrolments", plain(enrolment))
+        return self._envelope("POST", "/v1/enrolments", _plain(enrolment))
 
     def revoke_node(self, unit: str, reason: str) -> Envelope:
         """Revoke the key of a unit's node and return the signed NodeKeyRevocation."""
-        return self._envelope("POST", f"/v1/units/{step(unit)}/revocation", {"reason": reason})
+        return self._envelope("POST", f"/v1/units/{path_step(unit)}/revocation", {"reason": reason})
 
     def publish_contract(self, contract: Contract) -> Envelope:
         """Return the contract, signed by governance."""
@@ -244,8 +247,8 @@ class HttpGateway(EvaluationCalls):
 
     def see_dpia(self, digest: str) -> tuple[DpiaView, str]:
         """Return a DPIA version as it stands now, and the ETag by which an act names this sight."""
-        response = self._call("GET", f"/v1/dpias/{step(digest)}")
-        return read_part(DpiaView, _json(response)), response.headers.get("ETag", "*")
+        response = self._call("GET", f"/v1/dpias/{path_step(digest)}")
+        return read_part(DpiaView, json_of(response)), response.headers.get("ETag", "*")
 
     def act_on_dpia(
         self,
@@ -260,20 +263,20 @@ class HttpGateway(EvaluationCalls):
         Args: `seen` is the ETag of what the act is done upon; what stands there now by default.
         Raises: ConflictError `request.if_match_failed` when somebody has acted since.
         """
-        path = f"/v1/dpias/{step(digest)}"
+        path = f"/v1/dpias/{path_step(digest)}"
         seen = seen or self.see_dpia(digest)[1]
         body = {} if details is None else details.model_dump(mode="json", exclude_none=True)
         body |= {"act": act, "note": note}
         response = self._call("POST", f"{path}/acts", body, {"If-Match": seen})
-        return text_in(_json(response), "state")
+        return text_in(json_of(response), "state")
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
-        return self._text("POST", "/v1/plans", plain(plan), "digest")
+        return self._text("POST", "/v1/plans", _plain(plan), "digest")
 
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""
-        self._call("POST", f"/v1/permits/{step(run_id)}/revocation", {"reason": reason})
+        self._call("POST", f"/v1/permits/{path_step(run_id)}/revocation", {"reason": reason})
 
     def stop(self, scope: StopScope, subject: str | None, reason: str) -> Envelope:
         """Stop everything, or all of a unit, purpose, task or DPIA, and return the signed Stop."""
@@ -282,7 +285,7 @@ class HttpGateway(EvaluationCalls):
 
     def lift_stop(self, digest: str, reason: str) -> Envelope:
         """End a stop that another person has made and return the signed StopLift."""
-        return self._envelope("POST", f"/v1/stops/{step(digest)}/lift", {"reason": reason})
+        return self._envelope("POST", f"/v1/stops/{path_step(digest)}/lift", {"reason": reason})
 
     def open_incident(self, opening: IncidentOpening) -> Envelope:
         """Open an incident and return the signed Incident; what it stops is stopped at once."""
@@ -294,7 +297,9 @@ class HttpGateway(EvaluationCalls):
         Raises: ConflictError `request.if_match_failed` when somebody else has updated it since.
         """
         path, body = f"/v1/incidents/{number}/updates", update.model_dump(mode="json")
-        return Envelope.from_json(_json(self._call("POST", path, body, {"If-Match": f'"{seen}"'})))
+        return Envelope.from_json(
+            json_of(self._call("POST", path, body, {"If-Match": f'"{seen}"'}))
+        )
 
     def list_incidents(self) -> tuple[IncidentView, ...]:
         """Return all incidents as they stand now, oldest first."""
@@ -307,17 +312,17 @@ class HttpGateway(EvaluationCalls):
 
     def list_opt_outs(self, unit: str) -> tuple[OptOutStatus, ...]:
         """Return how far each of a unit's opt-outs has come, and since when it acts."""
-        parts = self._parts(OptOutStatusList, f"/v1/opt-outs/{step(unit)}")
+        parts = self._parts(OptOutStatusList, f"/v1/opt-outs/{path_step(unit)}")
         return tuple(status for part in parts for status in part.opt_outs)
 
     def list_group_opt_outs(self, unit: str) -> tuple[GroupOptOutStatus, ...]:
         """Return how far each opt-out has come that a unit was told for its group."""
-        parts = self._parts(GroupOptOutStatusList, f"/v1/group-opt-outs/{step(unit)}")
+        parts = self._parts(GroupOptOutStatusList, f"/v1/group-opt-outs/{path_step(unit)}")
         return tuple(status for part in parts for status in part.opt_outs)
 
     def fetch_opt_out(self, unit: str, sequence: int) -> OptOutStatus:
         """Return how far one of a unit's opt-outs has come, and since when it acts."""
-        return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{step(unit)}/{sequence}")
+        return self._part(OptOutStatus, "GET", f"/v1/opt-outs/{path_step(unit)}/{sequence}")
 
     def decide_model(
         self, name: str, version: int, decision: DecisionRequest, seen: str
@@ -327,41 +332,41 @@ class HttpGateway(EvaluationCalls):
         Raises: ConflictError `request.if_match_failed` when somebody else has decided since.
         """
         path, body = (
-            f"/v1/models/{step(name)}/{version}/decisions",
+            f"/v1/models/{path_step(name)}/{version}/decisions",
             decision.model_dump(mode="json"),
         )
-        return Envelope.from_json(_json(self._call("POST", path, body, {"If-Match": seen})))
+        return Envelope.from_json(json_of(self._call("POST", path, body, {"If-Match": seen})))
 
     def see_decisions(self, name: str, version: int) -> tuple[tuple[DecisionView, ...], str]:
         """Return the decisions on a model version, oldest first, and the ETag of this sight."""
-        path: str | None = f"/v1/models/{step(name)}/{version}/decisions"
+        path: str | None = f"/v1/models/{path_step(name)}/{version}/decisions"
         found: list[DecisionView] = []
         while path is not None:
             response = self._call("GET", path)
-            found += read_part(DecisionList, _json(response)).decisions
+            found += read_part(DecisionList, json_of(response)).decisions
             path = response.links.get("next", {}).get("url")
         return tuple(found), response.headers.get("ETag", "*")
 
     def fetch_evidence(self, name: str, version: int) -> bytes:
         """Return the evidence bundle of a model version."""
-        return self._call("GET", f"/v1/models/{step(name)}/{version}/evidence").content
+        return self._call("GET", f"/v1/models/{path_step(name)}/{version}/evidence").content
 
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
-        return Envelope.from_json(_json(self._call(method, path, body)))
+        return Envelope.from_json(json_of(self._call(method, path, body)))
 
     def _part(self, kind: type[P], method: str, path: str, body: object = None) -> P:
-        return read_part(kind, _json(self._call(method, path, body)))
+        return read_part(kind, json_of(self._call(method, path, body)))
 
     def _parts(self, kind: type[P], start: str) -> Iterator[P]:
         """Yield every part of a list."""
         path: str | None = start
         while path is not None:
             response = self._call("GET", path)
-            yield read_part(kind, _json(response))
+            yield read_part(kind, json_of(response))
             path = response.links.get("next", {}).get("url")
 
     def _text(self, method: str, path: str, body: object, name: str) -> str:
-        return text_in(_json(self._call(method, path, body)), name)
+        return text_in(json_of(self._call(method, path, body)), name)
 
     def _call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
@@ -379,13 +384,10 @@ class HttpGateway(EvaluationCalls):
 def error_of(response: httpx.Response) -> FedError:
     """Return the error that governance answered, as `error_in`."""
     try:
-        return error_in(_json(response), response.status_code)
+        return error_in(json_of(response), response.status_code)
     except UnreachableError as error:
         return error
 
 
-def _json(response: httpx.Response) -> object:
-    try:
-        return response.json()
-    except ValueError as error:
-        raise not_governance(f"status {response.status_code}, not JSON") from error
+def _plain(envelope: Envelope) -> dict[str, Any]:
+    return envelope.model_dump(mode="json", by_alias=True)
