@@ -128,6 +128,9 @@ class ServerGateway(Protocol):
     def register_model(self, run_id: str, name: str, artifact: bytes) -> Envelope:
         """Return the signed ModelVersion of a finished run's released model (safetensors bytes)."""
 
+    def fetch_artifact(self, digest: str) -> bytes:
+        """Return the bytes of a registered model (safetensors)."""
+
     def submit_cosignatures(self, cosignatures: Sequence[Envelope]) -> None:
         """Hand over nodes' signed Cosignatures."""
 

@@ -351,6 +351,10 @@ class HttpGateway(EvaluationCalls):
         """Return the evidence bundle of a model version."""
         return self._call("GET", f"/v1/models/{path_step(name)}/{version}/evidence").content
 
+    def fetch_artifact(self, digest: str) -> bytes:
+        """Return the bytes of a registered model (safetensors)."""
+        return self._call("GET", f"/v1/artifacts/{step(digest)}").content
+
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
         return Envelope.from_json(json_of(self._call(method, path, body)))
 

@@ -1,4 +1,4 @@
-"""The ServerApp: the same in a deployment and in a simulation.
+"""The ServerApp: the same in a deployment and in a simulation, to train and to evaluate.
 
 It reads its settings from the file that `FEDPACT_SERVER_SETTINGS` names; what to train comes as
 plan digest and run id in Flower's run configuration, and nothing else.
@@ -14,9 +14,11 @@ from fedcore import wire
 from fedcore.errors import InvalidRecordError
 from fedcore.signing import SigningKey
 from fedserver import runtime
+from fedserver.cohort import Surroundings
 from fedserver.engine.outcome import Journal
+from fedserver.evaluation import EvaluationRun
 from fedserver.loop import Run
-from fedserver.session import open_session
+from fedserver.session import EvaluationSession, open_session
 from fedserver.settings import SETTINGS_VARIABLE, ServerSettings
 
 app = ServerApp()
@@ -41,4 +43,8 @@ def main(grid: Grid, context: Context) -> None:
         key = SigningKey.load(settings.signing_key)
         session = open_session(gateway, settings.governance_key, key, settings.realm, names)
         watched = journal.watching(surroundings, session.plan)
-        journal.finish(Run(grid, session, settings, watched, gateway).finish())
+        around = Surroundings(grid, settings, watched, gateway)
+        if isinstance(session, EvaluationSession):
+            journal.finish_evaluation(EvaluationRun(session, around).finish())
+        else:
+            journal.finish(Run(session, around).finish())

@@ -6,7 +6,7 @@ was made of updates (`strip_checkpoint`): permit, orders, receipts and report st
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,9 @@ from fedcore.weights import Weights, encode_weights
 from fedserver.strategy import Aggregate
 
 _WEIGHTS = ("model", "momentum", "late_sum", "root")
+_TABLES = "tables"
+# What was made of the units' answers.
+_UPDATES = {*_WEIGHTS, _TABLES}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Checkpoint:
 
     `orders` are the signed orders of that attempt when they may have been sent already. `report`
     is the last one, with its `receipts`; governance may not have it yet, and takes it twice
-    without harm. `permit` is the run's; a checkpoint of before version 0.3 has none.
+    without harm. `permit` is the run's; a checkpoint of before version 0.3 has none. `tables` are
+    what the units of an accepted evaluation have answered, by unit.
     """
 
     round: int
@@ -41,6 +45,7 @@ class Checkpoint:
     receipts: tuple[Envelope, ...] = field(default=())
     orders: tuple[Envelope, ...] = field(default=())
     permit: Envelope | None = None
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "receipts": [_plain(receipt) for receipt in checkpoint.receipts],
         "orders": [_plain(order) for order in checkpoint.orders],
     }
+    if checkpoint.tables:
+        tables = sorted(checkpoint.tables.items())
+        value[_TABLES] = {unit: base64.b64encode(data).decode() for unit, data in tables}
     _write(path, value)
 
 
@@ -106,6 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
             receipts=tuple(Envelope.from_json(receipt) for receipt in value["receipts"]),
             orders=papers.orders,
             permit=papers.permit,
+            tables={u: base64.b64decode(text) for u, text in value.get(_TABLES, {}).items()},
         )
 
 
@@ -118,13 +127,13 @@ def load_papers(path: Path) -> Papers:
 
 
 def strip_checkpoint(path: Path, entry: str) -> None:
-    """Delete a checkpoint's weights; after a crash all of them are there or none.
+    """Delete a checkpoint's weights and tables; after a crash all of them are there or none.
 
     Args: `entry` is the hash of the entry in the record of sweeps that says why.
     """
     with _naming(path):
         value = _undamaged(path.read_bytes())
-        kept = {name: part for name, part in value.items() if name not in _WEIGHTS}
+        kept = {name: part for name, part in value.items() if name not in _UPDATES}
     _write(path, {**kept, "swept": entry})
 
 

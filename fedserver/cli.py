@@ -5,7 +5,7 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from fedserver.commands import calibrate, plans, runs, server, suggest, sweeps
+from fedserver.commands import calibrate, evaluations, plans, runs, server, suggest, sweeps
 
 app = typer.Typer(
     help="Run the federation server: plans, nodes, runs.",
@@ -21,6 +21,7 @@ app.command("certificate")(server.renew_certificate)
 app.command()(server.start)
 app.command()(server.admit)
 app.command()(runs.run)
+app.command()(runs.evaluate)
 app.command("runs")(runs.list_runs)
 app.command()(runs.stop)
 app.command()(runs.resume)
@@ -28,6 +29,7 @@ app.command()(sweeps.sweep)
 plan.command()(plans.check)
 plan.command("calibrate")(calibrate.write_calibrated)
 plan.command("suggest")(suggest.write_suggested)
+plan.command("evaluate")(evaluations.write_evaluation)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)
 plan.command()(plans.register)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fedcore import canonical, wire
-from fedcore.errors import FedError
+from fedcore.errors import FedError, MismatchError
+from fedcore.evaluations import NoisedTables
 from fedcore.rounds import Answer, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
 from fedcore.trust import verify_receipt
@@ -14,35 +15,49 @@ from fedcore.weights import Weights, decode_weights, encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
 from fedserver.rollcall import Roll
-from fedserver.session import Session
+from fedserver.session import EvaluationSession, Mandate, Session
 
 # Between the last answer and the report: orders end this long before their permit does.
 _REPORT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A verified answer of one unit."""
+class Answered:
+    """A verified answer of one unit, as a report names it."""
 
     receipt: Envelope
-    update: Weights
     update_digest: str
 
 
+@dataclass(frozen=True)
+class Accepted(Answered):
+    """A verified update."""
+
+    update: Weights
+
+
+@dataclass(frozen=True)
+class Counted(Answered):
+    """Verified tables: the bytes of the record that the receipt names."""
+
+    tables: bytes
+
+
 def sign_orders(
-    session: Session, place: Checkpoint, roll: Roll, now: datetime, ends_at: datetime
+    session: Mandate, place: Checkpoint, roll: Roll, now: datetime, ends_at: datetime
 ) -> tuple[Envelope, ...]:
     """Return one signed order for each unit that is there; none outlasts `ends_at`, the end of the
     permit's window.
     """
     permit = session.permit
-    deadline = now + timedelta(seconds=session.plan.round_deadline_s)
+    deadline = now + timedelta(seconds=session.deadline_s)
     orders = (
         Order(
             run_id=permit.run_id,
             realm=permit.realm,
             unit=unit,
             round=place.round,
+            exchange="evaluate" if permit.kind == "evaluate" else "train",
             attempt=place.attempt,
             permit=permit.digest,
             plan=permit.plan,
@@ -56,7 +71,7 @@ def sign_orders(
     return tuple(sign_record(order, session.key, permit.realm) for order in orders)
 
 
-def open_orders(session: Session, place: Checkpoint) -> tuple[Order, ...]:
+def open_orders(session: Mandate, place: Checkpoint) -> tuple[Order, ...]:
     """Return what the orders of a place say, after their own signatures were verified."""
     realm, key = session.permit.realm, session.key.public
     return tuple(open_envelope(order, Order, key, realm) for order in place.orders)
@@ -78,36 +93,77 @@ def train_request(
     )
 
 
+def evaluate_request(
+    session: EvaluationSession,
+    place: Checkpoint,
+    roll: Roll,
+    order: Envelope,
+    renewal: Envelope | None,
+) -> wire.EvaluateRequest:
+    """Return an order to evaluate with everything that its node holds it against."""
+    return wire.EvaluateRequest(
+        order=order,
+        permit=session.permit_envelope,
+        plan=session.plan_envelope,
+        training=session.training,
+        previous_report=place.report,
+        cosignatures=tuple(roll.cosignatures.values()),
+        models=session.models,
+        renewal=renewal,
+        server_version=VERSION,
+    )
+
+
 def open_answer(session: Session, reply: wire.TrainReply, order: Order) -> Accepted:
     """Return an answer after receipt and update were held against the order.
 
     Raises: TrustError; InvalidRecordError for weights of another shape; FedError
         `receipt.update_mismatch`.
     """
+    _verify_receipt(session, reply.receipt, order, reply.update)
+    update = decode_weights(reply.update, session.shapes, 1e300)
+    return Accepted(reply.receipt, canonical.digest(reply.update), update)
+
+
+def open_tables(session: EvaluationSession, reply: wire.EvaluateReply, order: Order) -> Counted:
+    """Return an answer to an order to evaluate after receipt and tables were held against it.
+
+    Raises: TrustError; InvalidRecordError for what are no tables; FedError
+        `receipt.update_mismatch`; MismatchError `evaluation.other_tables` when they are those of
+        another run or unit, or not as many as the plan's.
+    """
+    _verify_receipt(session, reply.receipt, order, reply.tables)
+    tables = NoisedTables.from_bytes(reply.tables)
+    found = (tables.run_id, tables.unit, len(tables.tables))
+    if found != (order.run_id, order.unit, session.plan.tables):
+        raise MismatchError("evaluation.other_tables", "the tables are not those that were ordered")
+    return Counted(reply.receipt, tables.digest, reply.tables)
+
+
+def _verify_receipt(
+    session: Session | EvaluationSession, envelope: Envelope, order: Order, update: bytes
+) -> None:
     permit = session.permit
     grant = permit.grant(order.unit)
     key = grant.node_key if grant else ""
-    receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
+    receipt = open_envelope(envelope, Receipt, key, permit.realm)
     verify_receipt(receipt, order, permit, session.plan)
-    update = decode_weights(reply.update, session.shapes, 1e300)
-    digest = canonical.digest(reply.update)
-    if receipt.update != digest:
+    if receipt.update != canonical.digest(update):
         raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
-    return Accepted(receipt=reply.receipt, update=update, update_digest=digest)
 
 
 def make_report(
-    session: Session,
+    session: Session | EvaluationSession,
     place: Checkpoint,
     state: strategy.Aggregate,
-    accepted: Mapping[str, Accepted],
+    accepted: Mapping[str, Answered],
     now: datetime,
 ) -> RoundReport:
-    """Return what became of an attempt that ended with `state`."""
-    permit, plan = session.permit, session.plan
+    """Return what became of an attempt that ended with `state`; an evaluation releases no model."""
+    permit, released = session.permit, None
     enough = len(accepted) >= permit.minimum_cohort
-    is_last = enough and place.round == plan.rounds
-    released = encode_weights(strategy.release(state, plan)) if is_last else None
+    if isinstance(session, Session) and enough and place.round == session.plan.rounds:
+        released = encode_weights(strategy.release(state, session.plan))
     return RoundReport(
         run_id=permit.run_id,
         realm=permit.realm,

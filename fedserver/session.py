@@ -5,33 +5,72 @@ from dataclasses import dataclass
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import MismatchError
+from fedcore.errors import MismatchError, NotFoundError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.gateway import ServerGateway
 from fedcore.handovers import GovernanceKeys
-from fedcore.permits import Permit
+from fedcore.permits import Permit, PermitKind
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.signing import Envelope, SigningKey, open_envelope
 from fedcore.tasks.task import initial_weights, load_task, shapes_of
-from fedcore.trust import verify_permit
+from fedcore.trust import verify_evaluated, verify_evaluation_permit, verify_permit
 from fedcore.weights import Shapes, Weights, encode_weights
 from fedserver.keys import fetch_keys
 
 
 @dataclass(frozen=True)
-class Session:
-    """One permitted run: documents as they are sent on, their contents, and the public first
-    model.
-    """
+class Mandate:
+    """What any run rests on: its permit and plan as they are sent on, and who is who."""
 
     permit_envelope: Envelope
     plan_envelope: Envelope
     permit: Permit
-    plan: TrainingPlan
     keys: GovernanceKeys
     key: SigningKey
+
+    @property
+    def deadline_s(self) -> int:
+        """How long an exchange of orders may take, as the plan says."""
+        raise NotImplementedError
+
+    @property
+    def training_envelopes(self) -> tuple[Envelope, ...]:
+        """The plans by which the models were trained that the run is about; none in training."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Session(Mandate):
+    """One permitted run of training, and the public first model."""
+
+    plan: TrainingPlan
     initial: Weights
     shapes: Shapes
+
+    @property
+    def deadline_s(self) -> int:
+        """How long a round may take."""
+        return self.plan.round_deadline_s
+
+
+@dataclass(frozen=True)
+class EvaluationSession(Mandate):
+    """One permitted evaluation: its models' training plans as they are sent on, and their bytes."""
+
+    plan: EvaluationPlan
+    training: tuple[Envelope, ...]
+    models: tuple[bytes, ...]
+
+    @property
+    def deadline_s(self) -> int:
+        """How long the exchange may take."""
+        return self.plan.deadline_s
+
+    @property
+    def training_envelopes(self) -> tuple[Envelope, ...]:
+        """The plans by which the models were trained, in their order."""
+        return self.training
 
 
 def open_session(
@@ -40,23 +79,42 @@ def open_session(
     key: SigningKey,
     realm: Realm,
     names: tuple[str, str],
-) -> Session:
+) -> Session | EvaluationSession:
     """Return the session of a plan and run id (`names`), with a permit that was asked for and
     verified. `governance_key` is the one of the settings; governance may have handed over since.
 
     Raises: RefusedError with the gate's reason codes; TrustError when a document must not be
         believed; MismatchError `plan.initial_model_differs` when the installed task makes another
-        first model.
+        first model, `order.model_mismatch` when governance hands out another model.
     """
     plan_digest, run_id = names
-    permit_envelope = gateway.request_permit(plan_digest, run_id)
+    kind, plan_envelope = _fetch_plan(gateway, plan_digest)
+    permit_envelope = gateway.request_permit(plan_digest, run_id, kind)
     keys = fetch_keys(gateway, governance_key, realm)
     permit = keys.open(permit_envelope, Permit, realm)
-    plan_envelope = gateway.fetch_plan(plan_digest)
-    plan = open_envelope(plan_envelope, TrainingPlan, permit.author_key, realm)
-    verify_permit(permit, plan, run_id, realm)
     if permit.server_key != key.public:
         raise MismatchError("permit.other_server", "the permit names another server's key")
+    mandate = Mandate(permit_envelope, plan_envelope, permit, keys, key)
+    if kind == "evaluate":
+        return _evaluation(gateway, mandate, run_id, realm)
+    return _training(gateway, mandate, run_id, realm)
+
+
+def _fetch_plan(gateway: ServerGateway, digest: str) -> tuple[PermitKind, Envelope]:
+    """Return a registered plan, and what it is a plan to do."""
+    try:
+        return "train", gateway.fetch_plan(digest)
+    except NotFoundError as unknown:
+        try:
+            return "evaluate", gateway.fetch_evaluation_plan(digest)
+        except NotFoundError:
+            raise unknown from None
+
+
+def _training(gateway: ServerGateway, mandate: Mandate, run_id: str, realm: Realm) -> Session:
+    permit, keys = mandate.permit, mandate.keys
+    plan = open_envelope(mandate.plan_envelope, TrainingPlan, permit.author_key, realm)
+    verify_permit(permit, plan, run_id, realm)
     contract = keys.open(gateway.fetch_contract(plan.contract), Contract, realm)
     task, inputs = load_task(plan.task), len(input_names(plan.features, contract))
     initial = initial_weights(task, plan.model, inputs)
@@ -66,4 +124,19 @@ def open_session(
             "the installed task starts from another model than the plan",
         )
     shapes = shapes_of(task.build(plan.model, inputs))
-    return Session(permit_envelope, plan_envelope, permit, plan, keys, key, initial, shapes)
+    return Session(**vars(mandate), plan=plan, initial=initial, shapes=shapes)
+
+
+def _evaluation(
+    gateway: ServerGateway, mandate: Mandate, run_id: str, realm: Realm
+) -> EvaluationSession:
+    permit = mandate.permit
+    plan = open_envelope(mandate.plan_envelope, EvaluationPlan, permit.author_key, realm)
+    training = tuple(gateway.fetch_plan(model.plan) for model in plan.models)
+    opened = [open_envelope(one, TrainingPlan, one.signer, realm) for one in training]
+    verify_evaluated(plan, opened)
+    verify_evaluation_permit(permit, plan, opened, run_id, realm)
+    models = tuple(gateway.fetch_artifact(model.artifact) for model in plan.models)
+    if [canonical.digest(model) for model in models] != [m.artifact for m in plan.models]:
+        raise MismatchError("order.model_mismatch", "governance has handed out another model")
+    return EvaluationSession(**vars(mandate), plan=plan, training=training, models=models)

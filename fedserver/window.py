@@ -11,7 +11,7 @@ from fedcore.permits import PermitRenewal
 from fedcore.signing import Envelope
 from fedcore.trust import permit_window, verify_permit_time, verify_renewal
 from fedserver.keys import fetch_keys
-from fedserver.session import Session
+from fedserver.session import Mandate
 
 REVOKED = "permit.revoked"
 # What a node answers that only a renewal mends.
@@ -28,7 +28,7 @@ class Window:
     """
 
     def __init__(
-        self, session: Session, gateway: ServerGateway, now: Callable[[], datetime]
+        self, session: Mandate, gateway: ServerGateway, now: Callable[[], datetime]
     ) -> None:
         self._session = session
         self._gateway = gateway
@@ -54,7 +54,7 @@ class Window:
         """
         now, permit = self._now(), self._session.permit
         start, end = permit_window(permit, now, self._renewals)
-        rounds = timedelta(seconds=2 * self._session.plan.round_deadline_s)
+        rounds = timedelta(seconds=2 * self._session.deadline_s)
         if end - now < max((end - start) / 2, rounds) or not self._is_vouched():
             self._ask()
         try:

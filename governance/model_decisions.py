@@ -10,12 +10,20 @@ from fedcore.permits import Permit
 from fedcore.signing import Envelope
 from governance.decisions.model_decisions import DecisionFacts, decide_decision, is_overdue
 from governance.evaluations import open_charged, uses_model
-from governance.models import find_model
+from governance.models import UNKNOWN, find_model
 from governance.office import Desk
 from governance.permits import revoke
 from governance.plans import open_plan
 from governance.roles import OVERSEER_ROLES
-from registry import accounts, documents, enforcement, model_decisions, overviews, permits
+from registry import (
+    accounts,
+    documents,
+    enforcement,
+    model_decisions,
+    models,
+    overviews,
+    permits,
+)
 from registry.accounts import Account
 from registry.model_decisions import StoredDecision, Version
 from registry.models import StoredModel
@@ -103,6 +111,19 @@ def verify_handed_out(desk: Desk, name: str, version: int, account: Account) -> 
     if model_decisions.is_withdrawn(desk.session, name, version):
         sentence = "This model version is withdrawn: take another one."
         raise RefusedError([("model.withdrawn", sentence)])
+
+
+def hand_out_artifact(desk: Desk, artifact: str, account: Account) -> bytes:
+    """Return the bytes of a registered model: to whoever evaluates it, and to all in the house.
+
+    Raises: NotFoundError `model.unknown`; RefusedError `model.withdrawn`.
+    """
+    found = models.list_of_artifacts(desk.session, [artifact])
+    if not found:
+        raise NotFoundError(*UNKNOWN)
+    for stored in found:
+        verify_handed_out(desk, stored.name, stored.version, account)
+    return models.load_artifact(desk.session, artifact)
 
 
 def _decided(desk: Desk, decision: ModelDecision) -> Decided:

@@ -23,11 +23,13 @@ from clients.state import StateDir, create_state, enrolment
 from fedcore import wire
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
+from fedcore.evaluation_outcomes import Evaluation
+from fedcore.evaluations import EvaluationPlan
 from fedcore.gateway_http import HttpGateway
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import RandomSource
 from fedcore.record import Realm
-from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 from fedcore.version import VERSION
 from fedserver import runtime as server_runtime
 from fedserver.app import app as server_app
@@ -188,18 +190,22 @@ class Federation:
             self.offices[role].act_on_dpia(digest, act, note, details)
         return digest
 
-    def sign_plan(self, plan: TrainingPlan) -> Envelope:
+    def sign_plan(self, plan: TrainingPlan | EvaluationPlan) -> Envelope:
         """Return the plan, signed by the author account's key."""
         return sign_record(plan, self.author_key, Realm.SIMULATION)
 
-    def register(self, plan: TrainingPlan) -> str:
+    def register(self, plan: TrainingPlan | EvaluationPlan) -> str:
         """Register the author-signed plan. Returns: its digest."""
-        return self.offices["author"].register_plan(self.sign_plan(plan))
+        author, signed = self.offices["author"], self.sign_plan(plan)
+        if isinstance(plan, EvaluationPlan):
+            return author.register_evaluation_plan(signed)
+        return author.register_plan(signed)
 
     def run(
         self, plan_digest: str, run_id: str, watch: server_runtime.Watcher = lambda *_: None
     ) -> None:
-        """Do a run with the real ServerApp over the in-process grid.
+        """Do a run of a plan, to train or to evaluate, with the real ServerApp over the in-process
+        grid.
 
         Raises: FedError, as the ServerApp does.
         """
@@ -225,6 +231,21 @@ class Federation:
             os.environ.pop(SETTINGS_VARIABLE)
             if before is not None:
                 os.environ[SETTINGS_VARIABLE] = before
+
+    def evaluate(
+        self,
+        plan: EvaluationPlan,
+        run_id: str,
+        watch: server_runtime.Watcher = lambda *_: None,
+    ) -> Evaluation:
+        """Register an evaluation plan, do a run of it with the real ServerApp, and return what
+        governance has derived and signed.
+
+        Raises: FedError, as the ServerApp does.
+        """
+        self.run(self.register(plan), run_id, watch)
+        envelope = self.offices["operator"].fetch_evaluation(run_id)
+        return open_envelope(envelope, Evaluation, self.governance_key.public, Realm.SIMULATION)
 
     def _open_governance(self) -> tuple[SigningKey, AsgiTransport]:
         home = self.root / "governance"

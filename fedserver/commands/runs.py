@@ -11,6 +11,7 @@ import typer
 
 from fedcore import canonical
 from fedcore.errors import FedError, InvalidRecordError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.plans import TrainingPlan
 from fedcore.signing import Envelope
 from fedserver.commands.server import SettingsOption, admit_certified
@@ -36,10 +37,29 @@ def run(
     detach: _Detach = False,
 ) -> None:
     """Run a registered plan; end with the registered model version, or with the reason codes."""
+    _start(ServerSettings.load(settings), plan_digest(plan), run_id, detach=detach)
+
+
+def evaluate(
+    plan: Annotated[
+        str, typer.Argument(metavar="PLAN", help="A signed evaluation plan's file, or its digest.")
+    ],
+    settings: SettingsOption,
+    run_id: Annotated[
+        str | None, typer.Option(help="The run's id: small letters, digits and ._-")
+    ] = None,
+    detach: _Detach = False,
+) -> None:
+    """Evaluate registered models by a registered plan; end with what governance has signed of them,
+    or with the reason codes.
+    """
+    _start(ServerSettings.load(settings), evaluation_digest(plan), run_id, detach=detach)
+
+
+def _start(loaded: ServerSettings, digest: str, run_id: str | None, *, detach: bool) -> None:
     from fedserver.engine.control import Control
     from fedserver.engine.runs import Submission, verify_new
 
-    loaded, digest = ServerSettings.load(settings), plan_digest(plan)
     name = run_id or new_run_id(datetime.now(UTC))
     verify_new(loaded.work_dir, name)
     with Control.connected(loaded) as control:
@@ -112,6 +132,18 @@ def plan_digest(name: str) -> str:
     """
     if _DIGEST.fullmatch(name):
         return name
+    return TrainingPlan.from_bytes(_signed(name)).digest
+
+
+def evaluation_digest(name: str) -> str:
+    """Return the digest of an evaluation plan, given as for `plan_digest`. Raises: as that."""
+    if _DIGEST.fullmatch(name):
+        return name
+    return EvaluationPlan.from_bytes(_signed(name)).digest
+
+
+def _signed(name: str) -> bytes:
+    """Return what was signed in a file."""
     try:
         data = Path(name).read_bytes()
     except OSError as error:
@@ -120,8 +152,7 @@ def plan_digest(name: str) -> str:
             f"{name} is neither a readable file nor a digest (sha256: and 64 hex digits)",
             str(error),
         ) from error
-    envelope = Envelope.from_json(canonical.parse(data))
-    return TrainingPlan.from_bytes(envelope.payload_bytes).digest
+    return Envelope.from_json(canonical.parse(data)).payload_bytes
 
 
 def new_run_id(now: datetime) -> str:
@@ -150,4 +181,7 @@ def _follow(settings: ServerSettings, control: "Control", run_id: str) -> None:
     except KeyboardInterrupt:
         typer.echo(f"the run {run_id} goes on: `fedpact server runs`, `fedpact server stop`")
         raise typer.Exit(130) from None
+    if outcome.evaluation is not None:
+        typer.echo(f"evaluated: `fedpact governance evaluations show {run_id}`")
+        return
     typer.echo(f"registered {outcome.model} {outcome.version} ({outcome.artifact})")

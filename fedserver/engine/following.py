@@ -80,6 +80,7 @@ def describe(status: RunStatus) -> tuple[str, str, str, str, str, str]:
     outcome = status.outcome or Outcome(flower_run=0)
     total = str(outcome.rounds_total) if outcome.rounds_total else "?"
     model = f"{outcome.model}/{outcome.version}" if outcome.model else "-"
+    model = "evaluated" if outcome.evaluation else model
     codes = ", ".join(code for code, _ in outcome.reasons) if status.state == "failed" else ""
     rounds = f"{outcome.rounds_done}/{total}"
     return status.run_id, status.state, rounds, model, codes or "-", str(status.flower_run or "-")

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from fedcore.atomic import write_atomically
 from fedcore.errors import ConflictError, FedError, NotFoundError, RefusedError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.models import ModelVersion
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.accounting import renyi_epsilon
@@ -53,7 +54,8 @@ class RoundLine(Part):
 class Outcome(Part):
     """Where a run stands. `flower_run` is Flower's number of the run that last did it.
 
-    `running` with the lock free means that the process has died.
+    `running` with the lock free means that the process has died. A finished run has a `model`, or
+    an `evaluation`: the digest of the signed document.
     """
 
     flower_run: int
@@ -64,6 +66,7 @@ class Outcome(Part):
     model: Name | None = None
     version: int | None = None
     artifact: Digest | None = None
+    evaluation: Digest | None = None
 
     @property
     def rounds_done(self) -> int:
@@ -108,7 +111,7 @@ class Journal:
         finally:
             self._lock.close()
 
-    def watching(self, surroundings: Runtime, plan: TrainingPlan) -> Runtime:
+    def watching(self, surroundings: Runtime, plan: TrainingPlan | EvaluationPlan) -> Runtime:
         """Return surroundings that tell this journal of each round, too."""
         self._update(rounds_total=plan.rounds)
 
@@ -125,8 +128,12 @@ class Journal:
             state="finished", model=model.name, version=model.version, artifact=model.artifact
         )
 
-    def _note(self, report: RoundReport, plan: TrainingPlan) -> None:
-        event, rounds = plan.round_event(), self._outcome.rounds
+    def finish_evaluation(self, evaluation: Envelope) -> None:
+        """Note what came of an evaluation: the document that governance has signed."""
+        self._update(state="finished", evaluation=evaluation.digest)
+
+    def _note(self, report: RoundReport, plan: TrainingPlan | EvaluationPlan) -> None:
+        event, rounds = plan.exchange_event(), self._outcome.rounds
         spent = event.model_copy(update={"steps": event.steps * (len(rounds) + 1)})
         line = RoundLine(
             round=report.round,
@@ -134,7 +141,7 @@ class Journal:
             status=report.status,
             answered=tuple(answer.unit for answer in report.answered),
             unavailable=report.unavailable,
-            epsilon=renyi_epsilon([spent], plan.privacy.delta),
+            epsilon=renyi_epsilon([spent], plan.delta),
             ended_at=report.ended_at,
         )
         self._update(rounds=(*rounds, line))

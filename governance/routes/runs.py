@@ -10,7 +10,7 @@ from starlette.status import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 from fedcore.errors import InvalidRecordError, NotFoundError, RefusedError
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
-from fedcore.record import Name
+from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
 from governance import models, permits, renewals, rounds
 from governance.bodies import (
@@ -28,7 +28,7 @@ from governance.bodies import (
 )
 from governance.decisions.gate import RULE_VERSION
 from governance.exports.evidence import export_evidence
-from governance.model_decisions import verify_handed_out
+from governance.model_decisions import hand_out_artifact, verify_handed_out
 from governance.office import Desk
 from governance.replays import replay
 from governance.routes.callers import (
@@ -55,6 +55,12 @@ class ZipResponse(Response):
     """An archive."""
 
     media_type = "application/zip"
+
+
+class TensorResponse(Response):
+    """A file of tensors."""
+
+    media_type = "application/octet-stream"
 
 
 @router.post("/permits", summary="Request the permit of a run")
@@ -209,6 +215,19 @@ def fetch_evidence(name: Name, version: Version, office: Desks, caller: House) -
     with office.reading() as desk:
         verify_handed_out(desk, name, version, caller)
         return ZipResponse(export_evidence(desk, name, version))
+
+
+@router.get(
+    "/artifacts/{digest}",
+    summary="Read the bytes of a model",
+    response_class=TensorResponse,
+)
+def fetch_artifact(digest: Digest, office: Desks, caller: House) -> TensorResponse:
+    """Return the safetensors file of registered model versions. Of a withdrawn one those who
+    oversee get it.
+    """
+    with office.reading() as desk:
+        return TensorResponse(hand_out_artifact(desk, digest, caller))
 
 
 @router.post("/cosignatures", summary="Hand over cosignatures", status_code=HTTP_204_NO_CONTENT)

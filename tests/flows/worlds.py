@@ -1,7 +1,8 @@
 """Small whole worlds: a contract of four fields, units of some forty customers, a few rounds.
 
-A world is made once, and copied and opened again for each test. Pseudonym keys are fixed, so that
-two worlds with the same customers sum them in the same order, to the bit.
+A world is made once, and copied and opened again for each test. Keys of pseudonyms and of the split
+are fixed, so that two worlds with the same customers sum the same ones in the same order, to the
+bit.
 """
 
 import hashlib
@@ -22,9 +23,12 @@ from flwr.app import Message, RecordDict
 from clients.pseudonyms import check_of
 from fedcore import canonical, merkle, wire
 from fedcore.bulletins import LogPosition
+from fedcore.bundle import read_bundle
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan
+from fedcore.models import ModelVersion
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
@@ -185,6 +189,24 @@ class World:
         """Return a unit by its name."""
         return self.federation.units[name]
 
+    def evaluation_plan(self, *versions: int, **changes: Any) -> EvaluationPlan:
+        """Return a plan to evaluate registered versions, or the first; `changes` replace parts."""
+        operator = self.federation.offices["operator"]
+        models = []
+        for number in versions or (1,):
+            evidence = read_bundle(operator.fetch_evidence("churn", number))
+            found = ModelVersion.from_bytes(evidence.model_version.payload_bytes)
+            models.append(EvaluatedModel(artifact=found.artifact, plan=found.plan))
+        values: dict[str, Any] = {
+            "title": "How well the small model does",
+            "models": tuple(models),
+            "rows": "holdout",
+            "epsilon": 2.0,
+            "delta": self.plan.delta,
+            "minimum_units": 2,
+        }
+        return EvaluationPlan(**{**values, **changes})
+
     def bundle(self) -> bytes:
         """Return the evidence of the first registered model."""
         return self.federation.offices["compliance"].fetch_evidence("churn", 1)
@@ -335,6 +357,8 @@ def make_template(root: Path, *, checked: bool = True) -> None:
             fixed = hashlib.sha256(unit.encode())
             (enrolled.state_dir / "pseudonym.key").write_text(fixed.hexdigest())
             (enrolled.state_dir / "pseudonym.check").write_text(check_of(fixed.digest()))
+            (enrolled.state_dir / "split.key").write_text(fixed.hexdigest())
+            (enrolled.state_dir / "split.key").chmod(0o600)
             if checked:
                 enrolled.check()
         federation.put_in_force(make_dpia(make_plan(), federation.contract, 50.0, START))

@@ -65,6 +65,7 @@ ROUTES = {
     ("get", "/v1/models"): set(ROLES),
     ("get", "/v1/models/{name}/{version}"): set(ROLES),
     ("get", "/v1/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
+    ("get", "/v1/artifacts/{digest}"): set(HOUSE_ROLES),
     ("get", "/v1/models/{name}/{version}/decisions"): {"auditor", "compliance", "dpo", "admin"},
     ("post", "/v1/models/{name}/{version}/decisions"): {"compliance", "dpo"},
     ("post", "/v1/cosignatures"): {"operator"},
@@ -151,7 +152,13 @@ def test_every_route_is_classified_and_says_so_in_the_document(people):
 
 # A bundle and a history are described in references of their own, a log export by the records
 # that its lines are.
-FILES = {"application/zip", "application/jsonl", MEDIA_TYPE, opt_out_history.MEDIA_TYPE}
+FILES = {
+    "application/zip",
+    "application/jsonl",
+    "application/octet-stream",
+    MEDIA_TYPE,
+    opt_out_history.MEDIA_TYPE,
+}
 
 
 def test_no_request_or_answer_is_an_untyped_object(people):

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fedcore import canonical, cli, gateway_http
+from fedcore.bundle import read_bundle
 from fedcore.errors import ConflictError, ForbiddenError, NotFoundError, RefusedError
 from fedcore.model_decisions import DecisionRequest, ModelDecision
 from governance.decisions.notices import decide_notices
@@ -120,6 +121,23 @@ def test_a_withdrawn_version_is_handed_out_to_none_but_those_who_oversee(straddl
         assert gateway(role).fetch_evidence("churn", 1)
     decide(straddled, role="dpo")
     assert gateway("author").fetch_evidence("churn", 1)
+
+
+def test_the_bytes_of_a_withdrawn_version_are_handed_out_like_its_evidence(straddled):
+    gateway = straddled.gateway
+    evidence = read_bundle(gateway("author").fetch_evidence("churn", 1))
+    digest = canonical.digest(evidence.artifact)
+    assert gateway("operator").fetch_artifact(digest) == evidence.artifact
+    with pytest.raises(NotFoundError) as unknown:
+        gateway("operator").fetch_artifact(canonical.digest(b"no model"))
+    assert unknown.value.code == "model.unknown"
+    decide(straddled, "withdrawn")
+    for role in ("author", "operator", "approver", "evaluator"):
+        assert refusal(lambda role=role: gateway(role).fetch_artifact(digest)) == (
+            "model.withdrawn",
+        )
+    for role in ("auditor", "compliance", "dpo", "admin"):
+        assert gateway(role).fetch_artifact(digest) == evidence.artifact
 
 
 def test_no_run_starts_from_a_withdrawn_version_and_one_that_has_ends_at_once(
