@@ -9,7 +9,7 @@ from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia, DpiaView
 from fedcore.dpias import ActDetails, DpiaAct
 from fedcore.enforcement import GroupOptOutStatus, OptOutStatus
-from fedcore.gateway_evaluations import EvaluationSummary
+from fedcore.evaluation_lists import EvaluationSummary
 from fedcore.incidents import IncidentHistory, IncidentOpening, IncidentUpdate, IncidentView
 from fedcore.membership import LeaveAnswer, UnitStatus
 from fedcore.model_decisions import DecisionRequest, DecisionView

@@ -28,7 +28,7 @@ from fedcore.gateway_answers import (
     read_part,
     text_in,
 )
-from fedcore.gateway_evaluations import EvaluationCalls, plain
+from fedcore.gateway_evaluations import EvaluationCalls
 from fedcore.gateway_models import ModelCalls
 from fedcore.incidents import (
     IncidentHistory,
@@ -90,27 +90,27 @@ class HttpGateway(EvaluationCalls, ModelCalls):
 
     def sync_bulletin(self, request: Envelope) -> Envelope:
         """Hand over a signed BulletinRequest and return the signed Bulletin."""
-        return self._envelope("POST", "/v1/bulletins", plain(request))
+        return self._envelope("POST", "/v1/bulletins", _plain(request))
 
     def submit_opt_out(self, event: Envelope) -> None:
         """Hand over a signed OptOutEvent; repeating the same event changes nothing."""
-        self._call("POST", "/v1/opt-outs", plain(event))
+        self._call("POST", "/v1/opt-outs", _plain(event))
 
     def submit_opt_outs(self, batch: Envelope) -> None:
         """Hand over a signed OptOutBatch; repeating the same batch changes nothing."""
-        self._call("POST", "/v1/opt-out-batches", plain(batch))
+        self._call("POST", "/v1/opt-out-batches", _plain(batch))
 
     def fetch_opt_outs(self, request: Envelope) -> bytes:
         """Hand over a signed HistoryRequest and return the part of the history that it asks for."""
-        return self._call("POST", "/v1/opt-out-histories", plain(request)).content
+        return self._call("POST", "/v1/opt-out-histories", _plain(request)).content
 
     def submit_group_opt_out(self, event: Envelope) -> None:
         """Hand over a signed GroupOptOut; repeating the same event changes nothing."""
-        self._call("POST", "/v1/group-opt-outs", plain(event))
+        self._call("POST", "/v1/group-opt-outs", _plain(event))
 
     def set_aside_group_opt_out(self, statement: Envelope) -> None:
         """Hand over a signed GroupSetAside; repeating the same one changes nothing."""
-        self._call("POST", "/v1/group-set-asides", plain(statement))
+        self._call("POST", "/v1/group-set-asides", _plain(statement))
 
     def declare_group(
         self, name: str, units: Sequence[str], normaliser: str, key_check: str
@@ -123,17 +123,17 @@ class HttpGateway(EvaluationCalls, ModelCalls):
         """Hand over a signed KeyRotation and return the new signed UnitCertificate; repeating the
         same rotation changes nothing.
         """
-        return self._envelope("POST", "/v1/rotations", plain(rotation))
+        return self._envelope("POST", "/v1/rotations", _plain(rotation))
 
     def fetch_ledger_history(self, request: Envelope) -> Envelope:
         """Hand over a signed LedgerRequest and return the signed LedgerHistory."""
-        return self._envelope("POST", "/v1/ledger-histories", plain(request))
+        return self._envelope("POST", "/v1/ledger-histories", _plain(request))
 
     def leave(self, statement: Envelope) -> LeaveAnswer:
         """Hand over a signed Leave, after which governance accepts nothing more of this key;
         repeating the same statement gets the same answer.
         """
-        return self._part(LeaveAnswer, "POST", "/v1/leaves", plain(statement))
+        return self._part(LeaveAnswer, "POST", "/v1/leaves", _plain(statement))
 
     def fetch_handovers(self) -> tuple[Envelope, ...]:
         """Return all signed KeyHandovers of governance, oldest first."""
@@ -155,7 +155,8 @@ class HttpGateway(EvaluationCalls, ModelCalls):
 
         Raises: RefusedError with the reason codes of every gate rule that refused.
         """
-        return self._envelope("POST", "/v1/permits", {"plan": plan, "run_id": run_id, "kind": kind})
+        body = {"plan": plan, "run_id": run_id, "kind": kind}
+        return self._envelope("POST", "/v1/permits", body)
 
     def renew_permit(self, run_id: str) -> Envelope:
         """Return a signed PermitRenewal of this run, the newest one while it lasts.
@@ -166,12 +167,12 @@ class HttpGateway(EvaluationCalls, ModelCalls):
 
     def submit_round(self, report: Envelope, receipts: Sequence[Envelope]) -> None:
         """Hand over a signed RoundReport with its receipts, in one transaction."""
-        body = {"report": plain(report), "receipts": [plain(receipt) for receipt in receipts]}
+        body = {"report": _plain(report), "receipts": [_plain(receipt) for receipt in receipts]}
         self._call("POST", "/v1/rounds", body)
 
     def submit_cosignatures(self, cosignatures: Sequence[Envelope]) -> None:
         """Hand over nodes' signed Cosignatures."""
-        body = {"cosignatures": [plain(cosignature) for cosignature in cosignatures]}
+        body = {"cosignatures": [_plain(cosignature) for cosignature in cosignatures]}
         self._call("POST", "/v1/cosignatures", body)
 
     def fetch_checkpoint(self) -> Envelope:
@@ -219,7 +220,7 @@ class HttpGateway(EvaluationCalls, ModelCalls):
 
     def enrol(self, enrolment: Envelope) -> Envelope:
         """Hand over a node-signed Enrolment and return the signed UnitCertificate."""
-        return self._envelope("POST", "/v1/enrolments", plain(enrolment))
+        return self._envelope("POST", "/v1/enrolments", _plain(enrolment))
 
     def revoke_node(self, unit: str, reason: str) -> Envelope:
         """Revoke the key of a unit's node and return the signed NodeKeyRevocation."""
@@ -264,7 +265,7 @@ class HttpGateway(EvaluationCalls, ModelCalls):
 
     def register_plan(self, plan: Envelope) -> str:
         """Store an author-signed plan and return its digest."""
-        return self._text("POST", "/v1/plans", plain(plan), "digest")
+        return self._text("POST", "/v1/plans", _plain(plan), "digest")
 
     def revoke_permit(self, run_id: str, reason: str) -> None:
         """Revoke the permit of a run."""

@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from starlette.status import HTTP_201_CREATED
 
 from fedcore.errors import NotFoundError
+from fedcore.evaluation_lists import EvaluationList, EvaluationSummary
 from fedcore.evaluations import EvaluationPlan
-from fedcore.gateway_evaluations import EvaluationList, EvaluationSummary
 from fedcore.record import Digest, Name
 from fedcore.signing import Envelope
 from governance import evaluation_results, evaluations
