@@ -5,7 +5,6 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
-from fedcore.evaluation_outcomes import Evaluation
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
@@ -17,6 +16,7 @@ from clients.subject_reports import make_report
 from fedcore import wire
 from fedcore.contracts import DayRule
 from fedcore.errors import RefusedError
+from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import NoisedTables
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import load_task, shapes_of
