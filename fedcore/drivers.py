@@ -20,8 +20,10 @@ from fedcore.plans import ModelSpec, TrainingPlan
 from fedcore.weights import Weights, decode_weights
 
 Matrix = NDArray[np.float64]
-# Points of the public grid of a network, and the fewest and most nodes of the integral.
-GRID = 256
+# The most and the fewest points of the public grid of a network: a large one gets fewer, so that
+# whoever asks has an answer in seconds; the fewest and most nodes of the integral.
+GRID, _FEWEST_POINTS = 256, 32
+_WORK = 2_000_000_000
 _NODES, _MOST_NODES = 16, 128
 # The gap that the integral may leave of what attributions must add up to, in log-odds.
 TOLERANCE = 1e-6
@@ -101,7 +103,7 @@ def explain(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Drivers:
         weight = network.layers[0][0][0]
         found = [_exact(grid, grid.codes @ weight[list(grid.columns)]) for grid in grids]
         return Drivers("logistic", _sorted(found), 0, 0.0)
-    points, places = grid_points(grids, GRID)
+    points, places = grid_points(grids, points_for(network))
     baseline = middle(grids)
     attributions, gap = attribute(network, points, baseline)
     found = [
@@ -115,6 +117,12 @@ def network_of(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Dense
     """Return the network of a model's bytes. Raises: as `explain`."""
     widths = [len(input_names(plan.features, contract)), *plan.model.hidden, 1]
     return _network(decode_weights(artifact, _shapes(widths), plan.max_abs_weight), plan.model)
+
+
+def points_for(network: DenseNetwork) -> int:
+    """Return how many points the public grid of a network has, from its size alone."""
+    weights = sum(weight.size for weight, _ in network.layers)
+    return min(GRID, max(_FEWEST_POINTS, _WORK // (weights * _NODES)))
 
 
 def attribute(network: DenseNetwork, points: Matrix, baseline: Matrix) -> tuple[Matrix, float]:

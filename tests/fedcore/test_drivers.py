@@ -20,6 +20,7 @@ from fedcore.drivers import (
     grid_points,
     middle,
     network_of,
+    points_for,
 )
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
@@ -177,6 +178,14 @@ def test_the_public_grid_spreads_evenly_over_the_states_of_every_field():
         assert counts.max() - counts.min() <= 4
     pairs = np.corrcoef(places.T) - np.eye(len(grids))
     assert np.abs(pairs).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("width", "points"), [(8, GRID), (500, GRID), (1000, 124), (2000, 32), (3000, 32)]
+)
+def test_a_large_network_has_fewer_points_and_never_fewer_than_some(width, points):
+    layers = ((np.zeros((width, width)), np.zeros(width)), (np.zeros((1, width)), np.zeros(1)))
+    assert points_for(DenseNetwork(layers)) == points
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5))

@@ -110,6 +110,22 @@ def timeout_of(url):
     return {"timeout": 30} if url.startswith("sqlite") else {}
 
 
+def test_no_two_moves_follow_the_same_one(filled):
+    with filled.writing() as session:
+        store(session, move(1))
+    with pytest.raises(IntegrityError), filled.writing() as session:
+        store(session, move(2))
+    with filled.writing() as session:
+        store(session, move(2, 2))
+        store(session, move(3, 1, "challenger"))
+    with filled.reading() as session:
+        newest = promotions.list_newest(session, "churn")
+    assert {alias: item.to_version for alias, item in newest.items()} == {
+        "champion": 2,
+        "challenger": 3,
+    }
+
+
 def test_the_newest_number_of_an_alias_is_where_it_is_and_those_before_stay(filled):
     with filled.writing() as session:
         for version in (1, 2, 3):
