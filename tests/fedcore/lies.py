@@ -164,7 +164,8 @@ def handed_over(*late: str, signer: str = "next", twice: bool = False, model: bo
         sealed = world.cosigned(run, log, world.nodes)
         checkpoint = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
         signed = sign_record(checkpoint, documents.key_of(signer), world.realm)
-        return dataclasses.replace(sealed, checkpoint=signed)
+        told: Evidence = dataclasses.replace(sealed, checkpoint=signed)
+        return told
 
     return lie
 

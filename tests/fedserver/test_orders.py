@@ -12,7 +12,8 @@ from fedcore.handovers import GovernanceKeys
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, Receipt
 from fedcore.signing import open_envelope, sign_record
-from fedcore.trust import verify_order, verify_report_chain
+from fedcore.trust import verify_order
+from fedcore.trust_reports import verify_report_chain
 from fedcore.weights import encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
