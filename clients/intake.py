@@ -132,7 +132,7 @@ def _statement(places: list[int], cells: list[str] | None) -> Statement:
     """Return the statement of a line; `places` are those of the columns, in their own order."""
     if cells is None or len(cells) != len(places):
         raise DataError("opt_out.line_invalid", "the line is no row of the table")
-    identifier, purpose, channel, *ground, received_at = (cells[place].strip() for place in places)
+    identifier, purpose, channel, *ground, received_at = [cells[place].strip() for place in places]
     return Statement(
         identifier=identifier,
         purpose=purpose,

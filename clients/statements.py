@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from clients.pseudonyms import normalise
 from fedcore.contracts import Contract
@@ -20,8 +19,7 @@ _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]?\d+|[+-]?\d+[.,]\d+")
 _LEAST_TELLING = 4
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """An objection, a consent, or an act on an objection, about one customer.
 
     Attributes:
@@ -171,6 +169,8 @@ def parse_time(text: str) -> datetime:
     """Return a time with its zone, in UTC. Raises: DataError `opt_out.time_invalid`."""
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo is UTC:  # most are, and there may be a million
+            return moment
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):

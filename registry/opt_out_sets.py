@@ -13,25 +13,25 @@ from registry.tables.optouts import OptOutBucketRow, OptOutStateRow
 
 # With more buckets to work out than these, one look at all states is less work.
 _FEW_BUCKETS = 16
-# All rows in one statement: each statement of its own would cost several times as much.
-_CONFLICT = (
+# All rows in one statement: each statement of its own would cost several times as much. Looking for
+# a row to move costs as much again, so that it is asked only of customers who have a state.
+_MOVE = (
     " ON CONFLICT (unit, pseudonym, purpose, ground) "
     "DO UPDATE SET state = excluded.state, sequence = excluded.sequence"
 )
-_MOVE_SQLITE = (
+_ADD_SQLITE = (
     "INSERT INTO opt_out_states (pseudonym, purpose, ground, state, sequence, unit) "
-    "VALUES (?, ?, ?, ?, ?, ?)" + _CONFLICT
+    "VALUES (?, ?, ?, ?, ?, ?)"
 )
 # Each column is one text: the driver takes longer over a list of 10,000 than the database over
 # all that is asked of it. None of the values can hold the sign in between.
 _BETWEEN = ","
 _COLUMNS = ("pseudonyms", "purposes", "grounds", "states", "sequences")
-_MOVE_POSTGRESQL = text(
-    "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "  # noqa: S608 - constants
+_ADD_POSTGRESQL = (
+    "INSERT INTO opt_out_states (unit, pseudonym, purpose, ground, state, sequence) "
     "SELECT :unit, moved.* FROM unnest(string_to_array(:pseudonyms, ','), "
     "string_to_array(:purposes, ','), string_to_array(:grounds, ','), "
     "string_to_array(:states, ','), CAST(string_to_array(:sequences, ',') AS bigint[])) AS moved"
-    + _CONFLICT
 )
 _FIND = "SELECT pseudonym, purpose, ground, state FROM opt_out_states WHERE unit = :unit AND "
 _FIND_SQLITE = text(
@@ -47,7 +47,8 @@ def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: 
     """
     pseudonyms = {entry.pseudonym for entry in entries}
     heirs = {entry.successor for entry in entries if entry.successor}
-    states = _load(session, unit, sorted(pseudonyms | heirs))
+    known = _load(session, unit, sorted(pseudonyms | heirs))
+    states = dict(known)
     moved: dict[Subject, tuple[State, int]] = {}
     for sequence, entry in enumerate(entries, first_sequence):
         pseudonym, said, _, _, successor, _ = entry
@@ -55,7 +56,8 @@ def move(session: Session, unit: str, entries: Sequence[Entry], first_sequence: 
         heir = states.get((successor, *subject[1:])) if successor else None
         states[subject] = state = next_state(said, states.get(subject), heir)
         moved[subject] = state, sequence
-    _store(session, unit, moved)
+    _store(session, unit, {s: to for s, to in moved.items() if s not in known}, "")
+    _store(session, unit, {s: to for s, to in moved.items() if s in known}, _MOVE)
     changed = {bucket_of(pseudonym) for pseudonym in pseudonyms}
     session.exec(
         delete(OptOutBucketRow).where(
@@ -114,12 +116,17 @@ def _load(session: Session, unit: str, pseudonyms: Sequence[str]) -> dict[Subjec
     }
 
 
-def _store(session: Session, unit: str, moved: Mapping[Subject, tuple[State, int]]) -> None:
+def _store(
+    session: Session, unit: str, moved: Mapping[Subject, tuple[State, int]], conflict: str
+) -> None:
+    """Write where customers are now; `conflict` says what becomes of where they were."""
+    if not moved:
+        return
     connection = session.connection()
     rows = [(*subject, *reached) for subject, reached in moved.items()]
     if connection.dialect.name == "postgresql":
         texts = (_BETWEEN.join(map(str, column)) for column in zip(*rows, strict=True))
         columns = dict(zip(_COLUMNS, texts, strict=True))
-        connection.execute(_MOVE_POSTGRESQL, {"unit": unit, **columns})
+        connection.execute(text(_ADD_POSTGRESQL + conflict), {"unit": unit, **columns})
     else:
-        connection.exec_driver_sql(_MOVE_SQLITE, [(*row, unit) for row in rows])
+        connection.exec_driver_sql(_ADD_SQLITE + conflict, [(*row, unit) for row in rows])

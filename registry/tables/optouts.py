@@ -50,11 +50,15 @@ class OptOutBucketRow(Row, table=True):
 
 
 class OptOutStateRow(Row, table=True):
-    """The one current state of a customer's objection to a purpose on a ground."""
+    """The one current state of a customer's objection to a purpose on a ground.
+
+    That there is such a unit was asked for the event, in the same transaction; to ask it for each
+    state as well would take as long as to write it.
+    """
 
     __tablename__ = "opt_out_states"
 
-    unit: str = Field(max_length=80, primary_key=True, foreign_key="units.unit")
+    unit: str = Field(max_length=80, primary_key=True)
     pseudonym: str = Field(max_length=64, primary_key=True)
     purpose: str = Field(max_length=80, primary_key=True)
     ground: str = Field(max_length=16, primary_key=True)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -12,7 +13,9 @@ from sqlmodel import Session
 from fedcore import merkle
 from fedcore.errors import MismatchError
 from registry import log
+from registry import tables as tables_package
 from registry.database import MIGRATIONS, alembic_config
+from registry.schema import TABLE_MODULES
 
 
 def tables(connection):
@@ -347,3 +350,10 @@ def test_what_receipts_say_of_opt_outs_is_found_in_them_again(connection):
         command.downgrade(config, BEFORE_TRAININGS)
         kept = "SELECT COUNT(*) FROM documents WHERE kind = 'receipt'"
         assert rows(connection, kept) == [(2001,)]
+
+
+def test_every_module_of_tables_is_part_of_the_schema():
+    modules = {path.stem for path in Path(tables_package.__file__).parent.glob("*.py")}
+    assert {module.__name__.rpartition(".")[2] for module in TABLE_MODULES} == (
+        modules - {"__init__", "row"}
+    )
