@@ -353,7 +353,7 @@ class HttpGateway(EvaluationCalls):
 
     def fetch_artifact(self, digest: str) -> bytes:
         """Return the bytes of a registered model (safetensors)."""
-        return self._call("GET", f"/v1/artifacts/{step(digest)}").content
+        return self._call("GET", f"/v1/artifacts/{path_step(digest)}").content
 
     def _envelope(self, method: str, path: str, body: object = None) -> Envelope:
         return Envelope.from_json(json_of(self._call(method, path, body)))
