@@ -87,7 +87,7 @@ def number(evaluation, name, model=0):
 
 def test_what_governance_signs_is_derived_from_those_whom_no_round_has_read(trained):
     """Seen through a noise that is nearly none, each table is what the rows say."""
-    found = {}
+    found: dict[str, Evaluation] = {}
     plan = trained.evaluation_plan(epsilon=NEARLY_EXACT)
     answers = answers_of(trained, lambda: found.update(e=trained.federation.evaluate(plan, "e-1")))
     evaluation = found["e"]
@@ -173,7 +173,7 @@ def test_a_model_that_was_trained_on_everybody_is_not_evaluated(build, pair):
 
 def test_too_few_answers_make_a_void_attempt_and_a_spare_one_is_charged_again(trained):
     """South's first answer is lost on its way; its second one counts."""
-    lost = []
+    lost: list[bytes] = []
 
     def tap(node, _request, reply):
         message = message_from_proto(MessageProto.FromString(reply))
@@ -209,6 +209,7 @@ def test_a_run_that_ends_after_its_answers_goes_on_with_the_same_ones(trained, m
     with pytest.raises(KeyboardInterrupt):
         federation.run(digest, "e-1", stop)
     place = load_checkpoint(checkpoint_path(federation.root / "server" / "runs", "e-1"))
+    assert place is not None
     assert sorted(place.tables) == list(UNITS)
     before = kinds(trained, "north")
     federation.run(digest, "e-1")
@@ -239,7 +240,7 @@ def test_orders_that_were_sent_are_sent_again_and_answered_with_the_same_bytes(t
     with pytest.raises(KeyboardInterrupt):
         federation.run(digest, "e-1")
     before = kinds(trained, "north")
-    again = []
+    again: list[object] = []
     federation.grid.tap = lambda _node, request, reply: _noted(again, request, reply)
     federation.run(digest, "e-1")
     assert again == sent

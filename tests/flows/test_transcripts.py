@@ -12,6 +12,7 @@ from flwr.proto.message_pb2 import Message as MessageProto
 from clients.quality.report import keep_report
 from clients.replies import decode_reply
 from clients.sent import journal_path, load_departures
+from fedcore import wire
 from fedcore.contracts import RowsRule
 from fedcore.evaluations import NoisedTables
 from fedcore.signing import Envelope
@@ -85,7 +86,8 @@ def length(reply):
     message = message_from_proto(MessageProto.FromString(reply))
     if message.has_error() or TABLES not in message.content:
         return len(reply)
-    return len(reply) - len(message.content[TABLES][TABLES])
+    tables = wire.read_evaluate_reply(message.content).tables
+    return len(reply) - len(tables)
 
 
 def transcript(world, watch=lambda report: None, act=None):
