@@ -59,6 +59,10 @@ class ModelOutcome(Part):
     hidden: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
     floors: Annotated[tuple[FloorOutcome, ...], Field(max_length=10)] = ()
 
+    def number(self, name: str) -> Measured | None:
+        """Return a number, or None where the noise hides it or there is none of this name."""
+        return next((each for each in self.numbers if each.name == name), None)
+
 
 class Evaluation(Record):
     """What is claimed of the models of an evaluation plan, derived from the sums of the units'

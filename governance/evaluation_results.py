@@ -6,6 +6,7 @@ from fedcore.contracts import Contract
 from fedcore.errors import NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import (
     Evaluation,
+    ModelOutcome,
     derive_difference,
     derive_outcomes,
     table_epsilon,
@@ -20,11 +21,12 @@ from governance.decisions.evaluations import sizes_of, verify_tables
 from governance.decisions.rounds import is_finished
 from governance.evaluations import open_evaluation_plan, versions_of
 from governance.models import epsilon_claims, load_receipts, opt_out_epochs
-from governance.office import Desk
+from governance.office import Desk, required
 from governance.permits import find_permit
 from governance.rounds import load_reports
 from registry import evaluations
 from registry.accounts import Account
+from registry.models import StoredModel
 
 UNKNOWN = ("evaluation.unknown", "this run has no evaluation")
 
@@ -73,6 +75,19 @@ def find_evaluation(desk: Desk, run_id: str) -> Envelope:
     if document is None:
         raise NotFoundError(*UNKNOWN)
     return desk.fetch(Evaluation, document)
+
+
+def list_outcomes(desk: Desk, model: StoredModel) -> tuple[tuple[Evaluation, ModelOutcome], ...]:
+    """Return every evaluation of a version's bytes with what it has found of them, newest first."""
+    documents = evaluations.list_of_artifact(desk.session, model.artifact)
+    opened = desk.open_each(dict.fromkeys(documents, Evaluation))
+    found = [required(opened, Evaluation, document) for document in documents]
+    return tuple(
+        (evaluation, outcome)
+        for evaluation in found
+        for outcome in evaluation.models
+        if outcome.artifact == model.artifact
+    )
 
 
 def _verify_may_evaluate(permit: Permit, reports: Sequence[RoundReport], operator: Account) -> None:

@@ -46,6 +46,17 @@ def find_document(session: Session, run_id: str) -> str | None:
     ).first()
 
 
+def list_of_artifact(session: Session, artifact: str) -> tuple[str, ...]:
+    """Return the documents of all evaluations of a model with these bytes, newest first."""
+    query = (
+        select(EvaluationRow.document)
+        .join(EvaluatedModelRow, col(EvaluatedModelRow.run_id) == col(EvaluationRow.run_id))
+        .where(EvaluatedModelRow.artifact == artifact)
+        .order_by(col(EvaluationRow.id).desc())
+    )
+    return tuple(session.exec(query))
+
+
 def list_after(
     session: Session, after: int, limit: int, of_unit: str | None = None
 ) -> tuple[tuple[int, StoredEvaluation], ...]:

@@ -5,6 +5,7 @@ from fastapi import APIRouter, FastAPI
 from fedcore.errors import NotFoundError
 from governance.console import (
     dpia_pages,
+    evaluation_pages,
     incident_pages,
     log_pages,
     opt_out_pages,
@@ -13,12 +14,21 @@ from governance.console import (
 )
 from governance.console.rim import ConsoleRoute
 
+_PAGES = (
+    sign_in,
+    dpia_pages,
+    run_pages,
+    evaluation_pages,
+    opt_out_pages,
+    incident_pages,
+    log_pages,
+)
 _elsewhere = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
 
 def install(app: FastAPI) -> None:
     """Serve the console under `/console`; it is no part of the API, nor of its document."""
-    for module in (sign_in, dpia_pages, run_pages, opt_out_pages, incident_pages, log_pages):
+    for module in _PAGES:
         app.include_router(module.router)
     app.include_router(_elsewhere)
 

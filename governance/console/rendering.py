@@ -53,6 +53,11 @@ def show_above(bound: float) -> str:
     return str(Decimal(repr(bound)).quantize(Decimal("0.001"), ROUND_CEILING))
 
 
+def show_measured(number: float) -> str:
+    """Return a measured number with four decimals, a large one with as many digits as it needs."""
+    return f"{number:.4f}" if abs(number) < 1000 else f"{number:.1f}"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -65,6 +70,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "above": show_above,
         "at": show_time,
+        "measured": show_measured,
         "short": show_short,
         "words": show_words,
     }

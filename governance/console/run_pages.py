@@ -15,13 +15,14 @@ from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
 from governance.enforcement import opt_out_sla
+from governance.evaluation_results import list_outcomes
 from governance.exports.evidence import export_evidence
 from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
 from governance.routes.runs import Version
-from registry import documents, models, notices, optouts, overviews, permits, units
+from registry import documents, evaluations, models, notices, optouts, overviews, permits, units
 from registry.overviews import BulletinSummary, OptOutCount
 
 PAGE_SIZE = 50
@@ -92,6 +93,7 @@ def show_run(run_id: Name, office: Desks, seat: Seated) -> Response:
             ],
             "decisions": _decisions(desk, run_id) if overseen else None,
             "model": models.find_of_run(desk.session, run_id),
+            "is_evaluated": evaluations.find_document(desk.session, run_id) is not None,
         }
     return show_page("run.html", seat, "/console/runs", content)
 
@@ -146,8 +148,12 @@ def list_models(office: Desks, seat: Seated) -> Response:
 def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
     """Show what is claimed about a model version."""
     with office.reading() as desk:
-        model = desk.open_own(ModelVersion, find_model(desk, name, version).document)
-    return show_page("model.html", seat, "/console/models", {"model": model})
+        stored = find_model(desk, name, version)
+        content = {
+            "model": desk.open_own(ModelVersion, stored.document),
+            "outcomes": list_outcomes(desk, stored),
+        }
+    return show_page("model.html", seat, "/console/models", content)
 
 
 @router.get("/models/{name}/{version}/evidence")

@@ -23,6 +23,7 @@ class Evaluating:
 
     world: Any
     trained: dict[str, EvaluatedModel] = field(default_factory=dict)
+    name: str = "churn"
 
     def training_plan(self, title: str, **changes: Any) -> TrainingPlan:
         """A plan to train by that sets customers aside."""
@@ -42,7 +43,7 @@ class Evaluating:
             released = {"released": digest(artifact)} if number == 2 else {}
             previous = world.report(receipts, previous, **released)
             world.submit(previous, receipts)
-        world.gateway("operator").register_model(run_id, "churn", artifact)
+        world.gateway("operator").register_model(run_id, self.name, artifact)
         self.trained[run_id] = EvaluatedModel(artifact=digest(artifact), plan=plan.digest)
         return self.trained[run_id]
 

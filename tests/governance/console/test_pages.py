@@ -3,10 +3,14 @@
 import re
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from fastapi.routing import APIRoute
+from safetensors.numpy import save
 
 from fedcore.errors import RefusedError
+from fedcore.evaluation_outcomes import Evaluation
+from fedcore.evaluations import MetricFloor
 from fedcore.group_opt_outs import GroupOptOut
 from fedcore.incidents import IncidentFacts, IncidentOpening, StopTarget
 from fedcore.model_decisions import DecisionRequest
@@ -28,6 +32,7 @@ PAGES = {
     ("GET", "/console/models"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
+    ("GET", "/console/evaluations/{run_id}"): set(HOUSE_ROLES),
     ("GET", "/console/log"): set(HOUSE_ROLES),
     ("GET", "/console/log/{index}"): set(HOUSE_ROLES),
     ("GET", "/console/incidents"): OVERSEERS,
@@ -44,11 +49,25 @@ POLICY = (
 )
 
 
+def evaluate(evaluating):
+    """Train a model with rows set aside, and evaluate it in run eval-1."""
+    evaluating.train("trained", save({"w": np.full(2, 2.0)}))
+    floors = tuple(
+        MetricFloor(metric=metric, least=least)
+        for metric, least in (("roc_auc", 0.5), ("average_precision", 0.99))
+    )
+    plan, permit = evaluating.permitted(floors=floors)
+    tables = evaluating.signed(evaluating.answered(plan, permit))
+    evaluating.world.gateway("operator").submit_tables("eval-1", tables)
+
+
 @pytest.fixture
-def lived(world, model_bytes):
-    """A world in which something has happened: a run with its model, a refusal, opt-outs, and an
-    incident.
+def lived(world, evaluating_in, model_bytes):
+    """A world in which something has happened: runs with their models, an evaluation of one of
+    them, a refusal, opt-outs, and an incident.
     """
+    evaluate(evaluating_in(world, name="second"))
+    world.clock.tick(minutes=1)
     world.run()
     world.gateway("operator").register_model("run-1", "churn", model_bytes)
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
@@ -76,8 +95,13 @@ def addresses(world):
         "index": "2",
         "number": "1",
     }
+    evaluated = {**values, "run_id": "eval-1"}
     return {
-        template: re.sub(r"{(\w+)}", lambda match: values[match[1]], template)
+        template: re.sub(
+            r"{(\w+)}",
+            lambda match, found=evaluated if "evaluations" in template else values: found[match[1]],
+            template,
+        )
         for (method, template), roles in PAGES.items()
         if method == "GET" and not isinstance(roles, str)
     }
@@ -159,6 +183,29 @@ def test_pages_show_what_has_happened(lived, browser_of):
         assert [text for text in texts if text not in page] == [], path
 
 
+def test_a_model_shows_its_evaluations_and_an_evaluation_all_its_numbers(lived, browser_of):
+    browser = browser_of("author")
+    assert "It has not been evaluated." in browser.get("/console/models/churn/1").text
+    model = browser.get("/console/models/second/1").text
+    assert '<a href="/console/evaluations/eval-1">eval-1</a>' in model
+    assert "roc_auc met, average_precision not met" in model
+    assert '<a href="/console/evaluations/eval-1">what it has found</a>' in (
+        browser.get("/console/runs/eval-1").text
+    )
+    envelope = lived.gateway("author").fetch_evaluation("eval-1")
+    [outcome] = lived.open(envelope, Evaluation).models
+    page = browser.get("/console/evaluations/eval-1").text
+    for number in outcome.numbers:
+        shown = f"{number.low:.4f} to {number.high:.4f}"
+        assert f'<th scope="row">{number.name}</th>' in page
+        assert number.high >= 1000 or shown in page, number.name
+    assert "Low end of average_precision at least 0.99: not met" in page
+    assert "contains the number of the customers' population in 95 % of evaluations" in (
+        page.replace("&#39;", "'")
+    )
+    assert browser.get("/console/evaluations/run-1").status_code == 404
+
+
 def test_the_gates_answers_are_shown_to_those_only_who_may_read_them(lived, browser_of):
     assert "What the gate answered" in browser_of("dpo").get("/console/runs/run-1").text
     assert "What the gate answered" not in browser_of("operator").get("/console/runs/run-1").text
@@ -206,7 +253,7 @@ def test_a_units_page_shows_lag_enforcement_and_what_was_decided_about_models(li
     lived.clock.tick(hours=1)
     browser = browser_of("auditor")  # the session before has ended by now
     page = browser.get("/console/opt-outs/north").text
-    assert "<td>3</td><td><strong>2</strong></td><td>Retrain_due by 2025-06-02T14:00" in page
+    assert "<td>3</td><td><strong>2</strong></td><td>Retrain_due by 2025-06-02T14:01" in page
     assert ", OVERDUE; decided" in page
     assert "a &lt;b&gt;reason&lt;/b&gt;" in page
     decide(lived, "withdrawn", up_to=3)

@@ -1,0 +1,19 @@
+"""Pages of evaluations: what a run has found of its models, each number with its interval."""
+
+from fastapi import APIRouter, Response
+
+from fedcore.evaluation_outcomes import Evaluation
+from fedcore.record import Name
+from governance.console.rim import ConsoleRoute, show_page
+from governance.console.seats import Desks, Seated
+from governance.evaluation_results import find_evaluation
+
+router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
+
+
+@router.get("/evaluations/{run_id}")
+def show_evaluation(run_id: Name, office: Desks, seat: Seated) -> Response:
+    """Show everything that a run has found of its models."""
+    with office.reading() as desk:
+        found = desk.open_signed_here(find_evaluation(desk, run_id), Evaluation)
+    return show_page("evaluation.html", seat, "/console/models", {"evaluation": found})
