@@ -7,6 +7,7 @@ against the pooled rows and against the population. Every repetition draws all a
     make bench NAME=evaluation ARGS=--json
     .venv/bin/python benchmarks/evaluation.py --json [--repetitions 1000] [--rows 10000]
     .venv/bin/python benchmarks/evaluation.py --bins     compares bins, as ADR 0042 chose them
+    .venv/bin/python benchmarks/evaluation.py --worlds   other populations, sizes and epsilons
 """
 
 import argparse
@@ -14,6 +15,7 @@ import itertools
 import json
 import math
 import platform
+import statistics
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -30,6 +32,7 @@ sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE.r
 from fedcore.intervals import Estimate, ScoreSum, estimate_curve, value_of  # noqa: E402
 from fedcore.metrics import measures, noised_sum, roc_auc  # noqa: E402
 from fedcore.privacy.discrete import discrete_laplace  # noqa: E402
+from fedcore.privacy.noise import SystemNoise  # noqa: E402
 from fedcore.score_tables import DEFAULT_BINS, ScoreBins, score_table  # noqa: E402
 from fedcore.widths import Expected, expected_table, forecast  # noqa: E402
 from simulations.noise import SeededNoise  # noqa: E402
@@ -47,6 +50,7 @@ AT_LEAST = {"within_0.012_of_exact": 0.95, "covers_population": 0.93}
 AT_MOST = {"covers_population": 0.98}
 # Numbers whose intervals are counted as well; each has one true value in the population.
 OTHERS = (
+    "roc_auc",
     "average_precision",
     "log_loss",
     "brier",
@@ -64,24 +68,46 @@ OTHERS = (
     "precision_at_0.5",
 )
 THRESHOLDS = (0.2, 0.5)
+# Scores that are not calibrated: squeezed into few bins, spread out, far too low or too high.
+DISTORTIONS = ((0.5, 0.0), (0.25, 0.0), (0.1, 0.0), (2.0, 0.0), (1.0, -2.0), (1.0, 2.0))
+# Where noise is strong or weak, and where label 1 is rare or common: AUC, rows, its share, epsilon.
+OTHER_WORLDS = (
+    (0.7, 800, 0.12, 1.0),
+    (0.9, 800, 0.12, 1.0),
+    (0.7, 1500, 0.12, 1.0),
+    (0.8, 6000, 0.02, 1.0),
+    (0.8, 20_000, 0.02, 1.0),
+    (0.75, 300, 0.4, 1.0),
+    (0.75, 3000, 0.4, 1.0),
+    (0.8, 10_000, 0.12, 0.2),
+    (0.8, 10_000, 0.12, 8.0),
+)
 
 
 @dataclass(frozen=True)
 class World:
-    """A known population of calibrated scores, and how many rows are drawn from it."""
+    """A known population of scores, and how many rows are drawn from it.
+
+    Calibrated log-odds are multiplied by `stretch` around the prevalence's, and moved by `shift`.
+    """
 
     roc_auc: float
     rows: int
+    prevalence: float = PREVALENCE
+    epsilon: float = EPSILON
+    stretch: float = 1.0
+    shift: float = 0.0
 
     @property
     def expected(self) -> Expected:
-        return Expected(self.rows, PREVALENCE, self.roc_auc, len(SHARES), EPSILON)
+        return Expected(self.rows, self.prevalence, self.roc_auc, len(SHARES), self.epsilon)
 
     def draw(self, chance: np.random.Generator) -> tuple[Integers, Floats]:
         """Return labels and scores of customers drawn from the population."""
-        labels = (chance.random(self.rows) < PREVALENCE).astype(np.int64)
+        labels = (chance.random(self.rows) < self.prevalence).astype(np.int64)
         sd = self.expected.log_odds_sd
-        odds = PREVALENCE / (1 - PREVALENCE) * np.exp(chance.normal((labels - 0.5) * sd**2, sd))
+        log_odds = self.stretch * chance.normal((labels - 0.5) * sd**2, sd) + self.shift
+        odds = self.prevalence / (1 - self.prevalence) * np.exp(log_odds)
         return labels, odds / (1 + odds)
 
 
@@ -106,11 +132,15 @@ def main() -> None:
         worlds = [World(auc, arguments.rows) for auc in (AUC, *OTHER_AUCS)]
         print(json.dumps(compare(worlds, numbers), indent=2))  # noqa: T201
         return
+    if arguments.worlds:
+        print(json.dumps(other_worlds(numbers), indent=2))  # noqa: T201
+        return
     world = World(AUC, arguments.rows)
     figures = auc_figures(world, numbers) | other_figures(world, numbers)
     for other in OTHER_AUCS:
         found = auc_figures(World(other, arguments.rows), numbers)
         figures |= {f"{name}_at_auc_{other:g}": figure for name, figure in found.items()}
+    figures["noise_of_5000_counts_s"] = noise_seconds()
     figures["repetitions"], figures["rows"] = float(len(numbers)), float(arguments.rows)
     figures["seconds"] = round(time.perf_counter() - start, 1)
     result = {
@@ -135,8 +165,8 @@ def repeat(world: World, number: int, bins: ScoreBins = DEFAULT_BINS) -> Repetit
         order = f"{world.roc_auc}/{number}/{bins.name}"
         stream = SeededNoise(SEED).stream(str(unit), order, "noise")
         own = score_table(labels[units == unit], scores[units == unit], bins)
-        tables.append(own + discrete_laplace(bins.size, EPSILON, stream))
-    return Repetition(noised_sum(tables, EPSILON, bins), rank_auc(labels, scores))
+        tables.append(own + discrete_laplace(bins.size, world.epsilon, stream))
+    return Repetition(noised_sum(tables, world.epsilon, bins), rank_auc(labels, scores))
 
 
 def rank_auc(labels: Integers, scores: Floats) -> float:
@@ -177,11 +207,35 @@ def other_figures(world: World, numbers: range) -> dict[str, float]:
         found = measures(repeat(world, number).table, THRESHOLDS)
         for name in OTHERS:
             one = found[name]
-            if one is not None:
+            if one is not None and name in true:
                 said[name] += 1
                 covered[name] += one.low <= true[name] <= one.high
-    figures = {f"covers_{name}": covered[name] / max(said[name], 1) for name in OTHERS}
+    figures = {f"covers_{name}": covered[name] / said[name] for name in OTHERS if said[name]}
     return figures | {f"said_{name}": said[name] / len(numbers) for name in OTHERS}
+
+
+def other_worlds(numbers: range) -> dict[str, dict[str, float]]:
+    """Return the same for populations, sizes and epsilons that no target names."""
+    found = {
+        f"auc {auc:g}, {rows} rows, {share:g} positive, epsilon {epsilon:g}": other_figures(
+            World(auc, rows, share, epsilon), numbers
+        )
+        for auc, rows, share, epsilon in OTHER_WORLDS
+    }
+    for stretch, shift in DISTORTIONS:
+        world = World(AUC, 10_000, stretch=stretch, shift=shift)
+        found[f"log-odds times {stretch:g} plus {shift:g}"] = auc_figures(world, numbers)
+    return found
+
+
+def noise_seconds() -> float:
+    """Return the median time that exact noise for 5,000 counts takes."""
+    taken = []
+    for _ in range(11):
+        start = time.perf_counter()
+        discrete_laplace(5000, EPSILON, SystemNoise().stream("", "", "noise"))
+        taken.append(time.perf_counter() - start)
+    return round(statistics.median(taken), 4)
 
 
 def truths(world: World, parts: int = 16) -> dict[str, float]:
@@ -243,6 +297,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--bins", action="store_true", help="compare bins instead")
+    parser.add_argument("--worlds", action="store_true", help="other populations instead")
     return parser.parse_args()
 
 

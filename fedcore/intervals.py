@@ -9,7 +9,7 @@ Reference: DeLong, DeLong and Clarke-Pearson (1988); van der Vaart (1998), chapt
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -118,6 +118,42 @@ def estimate_curve(
         bins_error=0.0 if order is None else halving_error(metric, table, order),
         confidence=confidence,
     )
+
+
+def on_log_odds(found: Estimate, confidence: float = CONFIDENCE) -> Estimate:
+    """Return the estimate of a share with its interval made on the scale of log-odds.
+
+    There it is even to both sides, here wider towards one half: for shares whose spread grows with
+    them, of which a low one would otherwise be thought too sure.
+    """
+    spread = found.value * (1 - found.value)
+    if not spread > 0:
+        return found
+    centre = math.log(found.value / (1 - found.value))
+    sd = math.hypot(found.sampling_sd, found.noise_sd) / spread
+    low, high = (
+        1 / (1 + math.exp(-min(max(centre + side * quantile(confidence) * sd, -50.0), 50.0)))
+        for side in (-1, 1)
+    )
+    low, high = max(low - found.bins_error, 0.0), min(high + found.bins_error, 1.0)
+    return replace(found, low=low, high=high)
+
+
+def difference(
+    challenger: Estimate, champion: Estimate, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Return by how much a number of one model is above that of another, from a table of each.
+
+    Guarantees: the interval holds at least as often as `confidence` says if by chance both models'
+        numbers rather rise together, as on the same customers: two tables do not tell how much, and
+        what would narrow the interval is left out. The noise of two tables is independent.
+    """
+    sampling = math.hypot(challenger.sampling_sd, champion.sampling_sd)
+    noise = math.hypot(challenger.noise_sd, champion.noise_sd)
+    error = challenger.bins_error + champion.bins_error
+    value = challenger.value - champion.value
+    reach = quantile(confidence) * math.hypot(sampling, noise) + error
+    return Estimate(value, value - reach, value + reach, sampling, noise, error)
 
 
 def value_of(metric: Metric, counts: Floats) -> float:

@@ -2,9 +2,10 @@
 
 Without noise, and with scores at the middles of the bins, every number is what scikit-learn gives
 on the pooled rows. With noise some counts are below zero, and no true count is known, so that
-two rules look at noised counts only. Sums of counts (all but average precision and gain) are taken
-as they are: there the noise has mean zero. A curve needs counts that are not negative (`settled`).
-Whatever would be divided by a total that does not stand out of its noise is not said at all: None.
+rules look at noised counts only. Sums of counts are taken as they are: there the noise has mean
+zero. For gains, which need counts that are not negative, `settled` says what becomes of them; for
+average precision `AveragePrecision`. Whatever would be divided by a total that does not stand out
+of its noise is not said at all: None.
 """
 
 import itertools
@@ -25,6 +26,7 @@ from fedcore.intervals import (
     ScoreSum,
     estimate,
     estimate_curve,
+    on_log_odds,
     quantile,
 )
 from fedcore.privacy.discrete import discrete_laplace_variance
@@ -37,6 +39,8 @@ CALIBRATION_EDGES = (0.0, 0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.
 # Where scores are spread over a bin by a straight line, their mean is at most a sixth of the width
 # from the middle.
 _MEAN_OFF_MIDDLE = 1 / 6
+# From how many standard deviations of their noise on customers make up a precision.
+_CLEAR_IN_SDS = 4.0
 
 
 def noised_sum(
@@ -105,12 +109,30 @@ def settled(counts: Floats) -> Floats:
     return np.diff(np.clip((before + after) / 2, 0.0, total), axis=-1, prepend=0.0)
 
 
-def average_precision(counts: Floats) -> Floats:
-    """Return the mean precision over all positives, each at its own bin. Shapes: as `Metric`."""
-    steps = settled(counts)
-    hits, taken = (np.cumsum(s, axis=-1) for s in (steps[..., 1, :], steps.sum(axis=-2)))
-    precision = _over(hits, taken)
-    return _over((steps[..., 1, :] * precision).sum(axis=-1), hits[..., -1])
+@dataclass(frozen=True)
+class AveragePrecision:
+    """The metric: the mean precision over all positives, each at its own bin.
+
+    Where the customers from a bin upwards do not stand out of their noise, the precision there is
+    taken to be that of the next bins down to where they do.
+    Args: the noise variance of a count, 0 for the pooled rows' average precision.
+    """
+
+    noise_variance: float
+
+    def __call__(self, counts: Floats) -> Floats:
+        """Return the average precision of each table. Shapes: as `Metric`."""
+        downwards = counts[..., ::-1]
+        positives = downwards[..., 1, :]
+        hits, taken = (np.cumsum(c, axis=-1) for c in (positives, downwards.sum(axis=-2)))
+        cells = 2 * np.arange(1, counts.shape[-1] + 1)
+        is_clear = taken >= _CLEAR_IN_SDS * np.sqrt(self.noise_variance * cells)
+        is_clear &= taken > 0
+        last = counts.shape[-1] - 1
+        places = np.where(is_clear, np.arange(last + 1), last)
+        nearest = np.minimum.accumulate(places[..., ::-1], axis=-1)[..., ::-1]
+        precision = np.clip(np.take_along_axis(_over(hits, taken), nearest, axis=-1), 0.0, 1.0)
+        return _over((positives * precision).sum(axis=-1), hits[..., -1])
 
 
 @dataclass(frozen=True)
@@ -143,7 +165,7 @@ def _curves(table: ScoreSum, confidence: float) -> Measures:
         "roc_auc": (roc_auc, 2),
         "roc_auc_least": (partial(_concordance, tie=0.0), None),
         "roc_auc_most": (partial(_concordance, tie=1.0), None),
-        "average_precision": (average_precision, 1),
+        "average_precision": (AveragePrecision(table.noise_variance), 1),
         **{f"gain_{percent}": (gain, 2) for percent, gain in gains.items()},
     }
     lifts = [f"lift_{percent}" for percent in gains]
@@ -153,6 +175,7 @@ def _curves(table: ScoreSum, confidence: float) -> Measures:
         name: estimate_curve(metric, table, confidence, order)
         for name, (metric, order) in metrics.items()
     }
+    found["average_precision"] = on_log_odds(found["average_precision"], confidence)
     for percent in gains:
         found[f"lift_{percent}"] = found[f"gain_{percent}"].scaled(100 / percent)
     return dict(found)

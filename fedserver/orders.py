@@ -120,9 +120,9 @@ def open_answer(session: Session, reply: wire.TrainReply, order: Order) -> Accep
     Raises: TrustError; InvalidRecordError for weights of another shape; FedError
         `receipt.update_mismatch`.
     """
-    _verify_receipt(session, reply.receipt, order, reply.update)
+    receipt = _open_receipt(session, reply.receipt, order)
     update = decode_weights(reply.update, session.shapes, 1e300)
-    return Accepted(reply.receipt, canonical.digest(reply.update), update)
+    return Accepted(reply.receipt, _named_by(receipt, reply.update), update)
 
 
 def open_tables(session: EvaluationSession, reply: wire.EvaluateReply, order: Order) -> Counted:
@@ -132,24 +132,31 @@ def open_tables(session: EvaluationSession, reply: wire.EvaluateReply, order: Or
         `receipt.update_mismatch`; MismatchError `evaluation.other_tables` when they are those of
         another run or unit, or not as many as the plan's.
     """
-    _verify_receipt(session, reply.receipt, order, reply.tables)
+    receipt = _open_receipt(session, reply.receipt, order)
+    digest = _named_by(receipt, reply.tables)
     tables = NoisedTables.from_bytes(reply.tables)
     found = (tables.run_id, tables.unit, len(tables.tables))
     if found != (order.run_id, order.unit, session.plan.tables):
         raise MismatchError("evaluation.other_tables", "the tables are not those that were ordered")
-    return Counted(reply.receipt, tables.digest, reply.tables)
+    return Counted(reply.receipt, digest, reply.tables)
 
 
-def _verify_receipt(
-    session: Session | EvaluationSession, envelope: Envelope, order: Order, update: bytes
-) -> None:
+def _open_receipt(
+    session: Session | EvaluationSession, envelope: Envelope, order: Order
+) -> Receipt:
     permit = session.permit
     grant = permit.grant(order.unit)
-    key = grant.node_key if grant else ""
-    receipt = open_envelope(envelope, Receipt, key, permit.realm)
+    receipt = open_envelope(envelope, Receipt, grant.node_key if grant else "", permit.realm)
     verify_receipt(receipt, order, permit, session.plan)
-    if receipt.update != canonical.digest(update):
+    return receipt
+
+
+def _named_by(receipt: Receipt, update: bytes) -> str:
+    """Return the digest of what came with a receipt."""
+    digest = canonical.digest(update)
+    if receipt.update != digest:
         raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
+    return digest
 
 
 def make_report(

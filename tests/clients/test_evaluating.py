@@ -192,7 +192,7 @@ def test_with_one_noise_stream_the_noised_tables_differ_as_the_counts_do(evaluat
         evaluate_locally(plan, [logistic], [weights], one, KeyStream(bytes(range(32))))[0]
         for one in (examples, without(examples, 7))
     ]
-    change = np.subtract(*noised)
+    change = np.array(noised[0]) - np.array(noised[1])
     assert sorted(change[change != 0]) == [1]
 
 
@@ -200,7 +200,8 @@ def test_with_one_noise_stream_the_noised_tables_differ_as_the_counts_do(evaluat
 def test_epsilon_is_divided_among_the_tables(evaluation, mlp, models):
     """The noise has the scale that the event says; at 2/3 and 3/2 of it the same test fails."""
     plan, weights = evaluation(models, epsilon=0.5), [weights_of(mlp)] * models
-    nobody, found = several([]), []
+    nobody = several([])
+    found: list[tuple[int, ...]] = []
     for number in range(60):
         stream = KeyStream(bytes([number]) * 32)
         found += evaluate_locally(plan, [mlp] * models, weights, nobody, stream)

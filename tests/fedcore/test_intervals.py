@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from sklearn.metrics import roc_auc_score
 from fedcore.intervals import (
     Estimate,
     ScoreSum,
+    difference,
     estimate_curve,
     halving_error,
+    on_log_odds,
     quantile,
     slopes_of,
     value_of,
@@ -27,11 +30,11 @@ WORLD = Expected(ROWS, 0.15, 0.8, UNITS, 0.6)
 THRESHOLDS = (0.2,)
 
 
-def population(chance, world=WORLD):
+def population(chance, world=WORLD, stretch=1.0):
     labels = (chance.random(world.rows) < world.prevalence).astype(int)
     sd = world.log_odds_sd
     odds = world.prevalence / (1 - world.prevalence)
-    odds = odds * np.exp(chance.normal((labels - 0.5) * sd**2, sd))
+    odds = odds * np.exp(stretch * chance.normal((labels - 0.5) * sd**2, sd))
     return labels, odds / (1 + odds)
 
 
@@ -46,9 +49,9 @@ def delong_sd(labels, scores):
     return math.sqrt(sum(parts))
 
 
-def drawn(number, world=WORLD):
+def drawn(number, world=WORLD, stretch=1.0):
     chance = np.random.default_rng([11, number])
-    labels, scores = population(chance, world)
+    labels, scores = population(chance, world, stretch)
     stream = KeyStream(hashlib.sha256(f"intervals {number}".encode()).digest())
     tables = [
         score_table(labels[k::UNITS], scores[k::UNITS])
@@ -161,11 +164,53 @@ def test_the_other_intervals_hold_the_population_s_number_as_often_as_stated(sai
     assert coverage([found[name] for found in said], truth[name]) >= 0.90
 
 
+def test_intervals_hold_also_where_all_scores_share_a_few_bins(truth):
+    squeezed = [drawn(number, stretch=0.1) for number in range(150)]
+    found = areas(squeezed)
+    assert coverage(found, 0.8) >= 0.90
+    without = [estimate_curve(roc_auc, table, order=None) for table in squeezed]
+    assert coverage(without, 0.8) < 0.80
+
+
 def test_less_confidence_is_a_narrower_interval(sums):
     wide, narrow = (
         estimate_curve(roc_auc, sums[0], confidence, order=None) for confidence in (0.95, 0.8)
     )
     assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(1.2816 / 1.96, 1e-3)
+
+
+# Two models
+
+
+def two_models(number):
+    """Two models of the same customers: their areas, each from a table of its own."""
+    chance = np.random.default_rng([12, number])
+    labels, scores = population(chance)
+    log_odds = np.log(scores / (1 - scores))
+    blurred = 1 / (1 + np.exp(-0.6 * (log_odds + chance.normal(0, 1.2, len(scores)) + 0.5)))
+    stream = KeyStream(hashlib.sha256(f"two {number}".encode()).digest())
+    found = []
+    for own in (scores, blurred):
+        noise = discrete_laplace(DEFAULT_BINS.size, 1.0, stream)
+        found.append(estimate_curve(roc_auc, noised_sum([score_table(labels, own) + noise], 1.0)))
+    return found
+
+
+def test_the_interval_of_a_difference_on_the_same_customers_holds_at_least_as_often():
+    # The better one is normal with distance sd in units of its spread, the other blurred by 1.2.
+    sd = WORLD.log_odds_sd
+    blurred = NormalDist().cdf(sd**2 / math.sqrt(2 * (sd**2 + 1.2**2)))
+    apart = 0.8 - blurred
+    found = [difference(*two_models(number)) for number in range(200)]
+    assert coverage(found, apart) >= 0.95
+    assert np.mean([one.low > 0 for one in found]) >= 0.9
+
+
+def test_a_difference_has_the_other_sign_the_other_way_round(sums):
+    one, other = areas(sums[:2])
+    here, there = difference(one, other), difference(other, one)
+    assert (here.value, here.low, here.high) == (-there.value, -there.high, -there.low)
+    assert here.bins_error == one.bins_error + other.bins_error
 
 
 # Bins
@@ -198,3 +243,16 @@ def test_an_interval_is_cut_where_no_number_can_be_and_scales():
         found.noise_sd * 2,
         found.bins_error * 2,
     )
+
+
+def test_an_interval_on_log_odds_is_wider_towards_one_half():
+    found = Estimate(0.2, 0.1, 0.3, 0.03, 0.04, 0.01)
+    z = quantile(0.95)
+    odds = 0.25 * np.exp(np.array([-1, 1]) * z * 0.05 / 0.16)
+    low, high = odds / (1 + odds) + np.array([-0.01, 0.01])
+    shown = on_log_odds(found)
+    assert (shown.low, shown.high) == pytest.approx((low, high))
+    assert replace(shown, low=found.low, high=found.high) == found
+    assert high - 0.2 > 0.2 - low
+    sure = Estimate(1.0, 1.0, 1.0, 0.0, 0.0)
+    assert on_log_odds(sure) == sure

@@ -9,10 +9,11 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 
 from fedcore.errors import InvalidRecordError
-from fedcore.intervals import ScoreSum
+from fedcore.intervals import ScoreSum, value_of
 from fedcore.metrics import (
     CALIBRATION_EDGES,
-    average_precision,
+    AveragePrecision,
+    Gain,
     measures,
     noised_sum,
     roc_auc,
@@ -186,8 +187,16 @@ def test_settling_spreads_a_negative_count_over_its_neighbours():
 def test_metrics_of_many_tables_are_those_of_each():
     chance = np.random.default_rng(3)
     many = chance.integers(0, 50, (4, *SHAPE)).astype(float)
-    for metric in (roc_auc, average_precision):
+    for metric in (roc_auc, AveragePrecision(9.2), Gain(0.3)):
         assert metric(many) == exactly([metric(one[np.newaxis])[0] for one in many])
+
+
+def test_a_precision_that_noise_hides_is_that_of_the_bins_below():
+    counts = np.array([[500.0, 100.0, 40.0, -3.0], [20.0, 30.0, 60.0, 2.0]])
+    found = value_of(AveragePrecision(9.0), counts)
+    # The highest bin has -1 customers; with the next one 99 are clear of 4 * sqrt(9 * 4) = 24.
+    expected = (2 + 60) * 62 / 99 + 30 * 92 / 229 + 20 * 112 / 749
+    assert found == exactly(expected / 112)
 
 
 # What is not said

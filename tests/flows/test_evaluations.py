@@ -1,10 +1,13 @@
 """Train with customers set aside, evaluate on them, and read what governance signs of it."""
 
+import json
 from datetime import timedelta
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
@@ -13,11 +16,11 @@ from clients.evaluating import tables_of
 from clients.rebuild import rebuild
 from clients.settings import NodeSettings
 from clients.subject_reports import make_report
-from fedcore import wire
+from fedcore import cli, wire
 from fedcore.contracts import DayRule
 from fedcore.errors import RefusedError
 from fedcore.evaluation_outcomes import Evaluation
-from fedcore.evaluations import NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import load_task, shapes_of
 from fedcore.weights import decode_weights
@@ -29,6 +32,9 @@ from simulations.paperwork import make_dpia
 
 HELD_OUT = 0.3
 UNITS = ("north", "south")
+SERVER = cli.RootCommand(
+    {"server": EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)}
+)
 # One count in a hundred million gets any noise.
 NEARLY_EXACT = 20.0
 
@@ -81,7 +87,7 @@ def number(evaluation, name, model=0):
 
 def test_what_governance_signs_is_derived_from_those_whom_no_round_has_read(trained):
     """Seen through a noise that is nearly none, each table is what the rows say."""
-    found = {}
+    found: dict[str, Evaluation] = {}
     plan = trained.evaluation_plan(epsilon=NEARLY_EXACT)
     answers = answers_of(trained, lambda: found.update(e=trained.federation.evaluate(plan, "e-1")))
     evaluation = found["e"]
@@ -167,7 +173,7 @@ def test_a_model_that_was_trained_on_everybody_is_not_evaluated(build, pair):
 
 def test_too_few_answers_make_a_void_attempt_and_a_spare_one_is_charged_again(trained):
     """South's first answer is lost on its way; its second one counts."""
-    lost = []
+    lost: list[bytes] = []
 
     def tap(node, _request, reply):
         message = message_from_proto(MessageProto.FromString(reply))
@@ -203,6 +209,7 @@ def test_a_run_that_ends_after_its_answers_goes_on_with_the_same_ones(trained, m
     with pytest.raises(KeyboardInterrupt):
         federation.run(digest, "e-1", stop)
     place = load_checkpoint(checkpoint_path(federation.root / "server" / "runs", "e-1"))
+    assert place is not None
     assert sorted(place.tables) == list(UNITS)
     before = kinds(trained, "north")
     federation.run(digest, "e-1")
@@ -233,7 +240,7 @@ def test_orders_that_were_sent_are_sent_again_and_answered_with_the_same_bytes(t
     with pytest.raises(KeyboardInterrupt):
         federation.run(digest, "e-1")
     before = kinds(trained, "north")
-    again = []
+    again: list[object] = []
     federation.grid.tap = lambda _node, request, reply: _noted(again, request, reply)
     federation.run(digest, "e-1")
     assert again == sent
@@ -356,3 +363,21 @@ class TestOutOfTime:
         with pytest.raises(RefusedError) as error:
             world.federation.evaluate(world.evaluation_plan(), "e-1")
         assert "evaluation.not_held_out" in error.value.codes
+
+
+def test_a_plan_is_written_from_the_evidence_of_its_models(trained, tmp_path):
+    bundle, out = tmp_path / "churn-1.fedpact", tmp_path / "evaluation.json"
+    bundle.write_bytes(trained.bundle())
+    asked = ("--epsilon", "2.0", "--title", "How well the small model does", "--out", str(out))
+    done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *asked])
+    assert done.exit_code == 0, done.output
+    assert "1 tables, epsilon 2 for each" in done.output
+    written = EvaluationPlan.from_json(json.loads(out.read_text()))
+    assert written == trained.evaluation_plan()
+    later = [*asked, "--rows", "out_of_time"]
+    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *later])
+    assert refused.exit_code == 1
+    assert "evaluation.not_held_out" in refused.output
+    twice = [str(bundle), str(bundle), *asked]
+    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", *twice])
+    assert "a model is named twice" in refused.output
