@@ -288,9 +288,9 @@ def test_a_request_to_evaluate_carries_the_models_and_what_they_were_trained_by(
     assert wire.read_evaluate(wire.evaluate_content(request)) == request
 
 
-def test_honest_tables_count_and_are_kept_as_they_came(evaluating, counted):
+def test_honest_tables_count_and_are_kept_as_they_came(evaluating, counted, start):
     order, reply = counted()
-    found = open_tables(evaluating, reply, order)
+    found = open_tables(evaluating, reply, order, start)
     assert (found.receipt, found.tables) == (reply.receipt, reply.tables)
     assert found.update_digest == canonical.digest(reply.tables)
 
@@ -306,18 +306,25 @@ def test_honest_tables_count_and_are_kept_as_they_came(evaluating, counted):
     ],
 )
 def test_tables_that_were_not_ordered_or_not_signed_for_are_refused(
-    evaluating, counted, changes, code
+    evaluating, counted, changes, code, start
 ):
     order, reply = counted(**changes)
     with pytest.raises(FedError) as error:
-        open_tables(evaluating, reply, order)
+        open_tables(evaluating, reply, order, start)
     assert error.value.code == code
 
 
-def test_a_receipt_of_a_round_is_none_of_an_evaluation(evaluating, counted, plan):
+def test_tables_made_before_they_were_ordered_are_refused(evaluating, counted, start):
+    order, reply = counted()
+    with pytest.raises(FedError) as error:
+        open_tables(evaluating, reply, order, start - timedelta(hours=1))
+    assert error.value.code == "receipt.out_of_time"
+
+
+def test_a_receipt_of_a_round_is_none_of_an_evaluation(evaluating, counted, plan, start):
     order, reply = counted(event=plan.round_event())
     with pytest.raises(FedError) as error:
-        open_tables(evaluating, reply, order)
+        open_tables(evaluating, reply, order, start)
     assert error.value.code == "receipt.event_mismatch"
 
 
@@ -327,7 +334,7 @@ def test_the_report_of_an_evaluation_hands_on_the_model_and_releases_none(
     orders = sign_orders(evaluating, place, roll, start, start + timedelta(days=1))
     asked = Checkpoint(round=1, attempt=1, state=place.state, orders=orders)
     order, reply = counted()
-    one = open_tables(evaluating, reply, order)
+    one = open_tables(evaluating, reply, order, start)
     for accepted, status in (({"north": one}, "void"), ({"north": one, "south": one}, "accepted")):
         report = make_report(evaluating, asked, place.state, accepted, start)
         assert (report.status, report.released) == (status, None)
