@@ -23,6 +23,7 @@ from clients.data import Examples
 from clients.training import with_nobody
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_tables import TableLayout, count_outcomes
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.discrete import discrete_laplace
 from fedcore.privacy.noise import KeyStream
@@ -55,27 +56,43 @@ def evaluate_locally(
     return tuple(tuple(table.tolist()) for table in noised)
 
 
-def groups_of(plan: EvaluationPlan | None) -> tuple[str, ...]:
-    """Return the fields that a plan tells groups by; none without a plan or groups."""
-    fairness = plan.fairness if plan is not None else None
-    return tuple(group.field for group in fairness.fields) if fairness is not None else ()
-
-
 def tables_of(
     plan: EvaluationPlan,
     training: Sequence[TrainingPlan],
     weights: Sequence[Weights],
     examples: Examples,
 ) -> list[Counts]:
-    """Return the plan's tables without noise: they must not leave the unit."""
+    """Return the plan's tables without noise: they must not leave the unit. That of groups is of
+    the first model.
+    """
     inputs = [examples.features, examples.challenger]
     bins, labels = BINS[plan.bins], _of_customers(examples, examples.labels, _first)
-    tables = []
-    for one, model, features in zip(training, weights, inputs, strict=False):
-        if features is not None:
-            scores = scores_of(load_task(one.task), one, model, features)
-            tables.append(score_table(labels, _of_customers(examples, scores, _mean), bins))
+    scores = [
+        _of_customers(examples, scores_of(load_task(one.task), one, model, features), _mean)
+        for one, model, features in zip(training, weights, inputs, strict=False)
+        if features is not None
+    ]
+    tables = [score_table(labels, each, bins) for each in scores]
+    if plan.fairness is not None:
+        tables.append(_group_table(plan.fairness, examples, labels, scores[0]))
     return tables
+
+
+def _group_table(layout: TableLayout, examples: Examples, labels: Scores, scores: Scores) -> Counts:
+    """Return the table of outcomes by group; of several rows of a customer the first one tells."""
+    if examples.groups is None:
+        raise InvalidRecordError("fairness.table_invalid", "the fields of groups were not read")
+    cells = examples.groups
+    if examples.counts is not None:
+        # The first row of each customer, by how many rows are before it.
+        cells = cells[(np.cumsum(examples.counts) - examples.counts).tolist()]
+    groups = [
+        [attribute.group_of(cell) for cell in cells[attribute.name]]
+        for attribute in layout.attributes
+    ]
+    # Each Example is one customer, whatever they are called.
+    customers = [str(place) for place in range(examples.customers)]
+    return np.array(count_outcomes(layout, customers, groups, labels, scores), dtype=np.int64)
 
 
 def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:

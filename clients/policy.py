@@ -12,6 +12,7 @@ from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
 from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_terms import fits_field
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -102,9 +103,13 @@ def _purpose_reasons(
 
 def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]:
     known = contract.field_by_name
-    fields = [group.field for group in plan.fairness.fields] if plan.fairness else []
-    if any(name not in known or known[name].sensitivity == "forbidden" for name in fields):
-        yield "policy.group_not_allowed", "the contract lacks or forbids a field of groups"
+    for attribute in plan.fairness.attributes if plan.fairness else ():
+        field = known.get(attribute.name)
+        if field is None or field.sensitivity == "forbidden" or not fits_field(attribute, field):
+            yield (
+                "policy.group_not_allowed",
+                "groups are of no field of the contract that allows it",
+            )
 
 
 def _run_reasons(
