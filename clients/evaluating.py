@@ -33,46 +33,38 @@ from fedcore.weights import Weights
 
 _BATCH = 1024
 Counts = NDArray[np.int64]
+Model = tuple[TrainingPlan, Weights]
 Scores = NDArray[np.float64]
 
 
 def evaluate_locally(
-    plan: EvaluationPlan,
-    training: Sequence[TrainingPlan],
-    weights: Sequence[Weights],
-    examples: Examples,
-    stream: KeyStream,
+    plan: EvaluationPlan, models: Sequence[Model], examples: Examples, stream: KeyStream
 ) -> tuple[tuple[int, ...], ...]:
     """Return the plan's tables with noise, in its order.
 
-    Args: `training` and `weights` are of the models, in the plan's order.
+    Args: `models` are in the plan's order.
     Raises: InvalidRecordError `privacy.examples_mixed` on a machine that rounds a row by its place
         in a batch.
     """
-    tables = tables_of(plan, training, weights, examples)
+    tables = tables_of(plan, models, examples)
     # An epsilon is read as it is written: no table gets more than its exact part.
     epsilon = Fraction(repr(plan.epsilon)) / plan.tables
     noised = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
     return tuple(tuple(table.tolist()) for table in noised)
 
 
-def tables_of(
-    plan: EvaluationPlan,
-    training: Sequence[TrainingPlan],
-    weights: Sequence[Weights],
-    examples: Examples,
-) -> list[Counts]:
+def tables_of(plan: EvaluationPlan, models: Sequence[Model], examples: Examples) -> list[Counts]:
     """Return the plan's tables without noise: they must not leave the unit. That of groups is of
     the first model.
     """
     inputs = [examples.features, examples.challenger]
-    bins, labels = BINS[plan.bins], _of_customers(examples, examples.labels, _first)
+    labels = _of_customers(examples, examples.labels, _first)
     scores = [
-        _of_customers(examples, scores_of(load_task(one.task), one, model, features), _mean)
-        for one, model, features in zip(training, weights, inputs, strict=False)
+        _of_customers(examples, scores_of(load_task(one.task), one, weights, features), _mean)
+        for (one, weights), features in zip(models, inputs, strict=False)
         if features is not None
     ]
-    tables = [score_table(labels, each, bins) for each in scores]
+    tables = [score_table(labels, each, BINS[plan.bins]) for each in scores]
     if plan.fairness is not None:
         tables.append(_group_table(plan.fairness, examples, labels, scores[0]))
     return tables

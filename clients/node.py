@@ -204,8 +204,8 @@ class Node(Site):
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
         if evaluation is not None:
-            models = (admitted.training, admitted.weights)
-            tables = evaluate_locally(evaluation, *models, examples, noise)
+            models = list(zip(admitted.training, admitted.weights, strict=True))
+            tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(

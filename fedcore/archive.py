@@ -22,8 +22,10 @@ MAX_BUNDLE_BYTES = 512 * 1024 * 1024
 MAX_MEMBERS = 100_000
 MANIFEST = "manifest.json"
 ARTIFACT = "model.safetensors"
+SIGNATURE = "model.sig"
+PUBLIC_KEY = "model-key.pem"
 
-_SAFE_PATH = re.compile(r"[a-z-]+(/[0-9]{6})?\.(json|safetensors)")
+_SAFE_PATH = re.compile(r"[a-z-]+(/[0-9]{6})?\.(json|safetensors|sig|pem)")
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 _UNREADABLE = (
     zipfile.BadZipFile,

@@ -9,7 +9,16 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from fedcore.archive import ARTIFACT, invalid, missing, pack, unexpected, unpack
+from fedcore.archive import (
+    ARTIFACT,
+    PUBLIC_KEY,
+    SIGNATURE,
+    invalid,
+    missing,
+    pack,
+    unexpected,
+    unpack,
+)
 from fedcore.bulletins import LogPosition
 from fedcore.errors import InvalidRecordError
 from fedcore.models import LogEntry
@@ -67,12 +76,25 @@ class LogExportHeader(Record):
 
 
 @dataclass(frozen=True)
+class SignedModel:
+    """The OpenSSF signature of a model: its file, the public key as PEM, and what governance says.
+
+    `stated` is the envelope of a `ModelKey`.
+    """
+
+    signature: bytes
+    public_key: bytes
+    stated: Envelope
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a bundle holds. `artifact` is the released model as safetensors bytes.
 
     `reports` are in the order of their chain; `log` has one entry for each document. `renewals` are
     those of the permit, `handovers` those between governance's keys; most bundles have none.
-    `positions` are those of the log that receipts name, each once; bundles of 0.2 have none.
+    `positions` are those of the log that receipts name, each once. Bundles of 0.2 have none, and no
+    `signed_model`.
     """
 
     model_version: Envelope
@@ -92,6 +114,7 @@ class Evidence:
     renewals: tuple[Envelope, ...] = ()
     handovers: tuple[Envelope, ...] = ()
     positions: tuple[SeenPosition, ...] = ()
+    signed_model: SignedModel | None = None
 
 
 class _Document(Protocol):
@@ -141,8 +164,13 @@ def _members_of(evidence: Evidence) -> dict[str, bytes]:
     }
     if evidence.revocation is not None:
         documents["revocation.json"] = evidence.revocation
+    signed = evidence.signed_model
+    files: dict[str, bytes] = {}
+    if signed is not None:
+        documents["model-key.json"] = signed.stated
+        files = {SIGNATURE: signed.signature, PUBLIC_KEY: signed.public_key}
     members = {path: document.to_bytes() for path, document in documents.items()}
-    return {**members, ARTIFACT: evidence.artifact}
+    return {**members, **files, ARTIFACT: evidence.artifact}
 
 
 def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
@@ -165,6 +193,7 @@ def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
         renewals=reader.envelopes("renewals"),
         handovers=reader.envelopes("handovers"),
         positions=reader.records("positions", SeenPosition),
+        signed_model=reader.signed_model() if SIGNATURE in members else None,
     )
     reader.require_all_taken()
     return evidence
@@ -187,6 +216,11 @@ class _Reader:
             return Envelope.from_bytes(data)
         except InvalidRecordError as error:
             raise invalid(path, error) from error
+
+    def signed_model(self) -> SignedModel:
+        return SignedModel(
+            self.take(SIGNATURE), self.take(PUBLIC_KEY), self.envelope("model-key.json")
+        )
 
     def envelopes(self, folder: str) -> tuple[Envelope, ...]:
         return tuple(self.envelope(path) for path in self._paths(folder))

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Annotated, Self, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -25,6 +28,7 @@ from fedcore.keyfiles import read_secret, write_secret
 from fedcore.record import Part, PublicKey, Realm, Record, first_problem
 
 R = TypeVar("R", bound=Record)
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class SigningKey:
@@ -65,6 +69,16 @@ class SigningKey:
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte signature."""
         return self._key.sign(data)
+
+    def derive_p256(self, purpose: bytes) -> ec.EllipticCurvePrivateKey:
+        """Return the P-256 key that follows from this key and a purpose, by HKDF-SHA256.
+
+        Guarantees: says nothing about this key, nor about that of another purpose. Reference: RFC
+            5869; FIPS 186-5, appendix A.2.1 (64 more bits than the order has).
+        """
+        derived = HKDF(hashes.SHA256(), 40, None, purpose).derive(self._key.private_bytes_raw())
+        scalar = int.from_bytes(derived) % (_P256_ORDER - 1) + 1
+        return ec.derive_private_key(scalar, ec.SECP256R1())
 
 
 class Signature(Part):
@@ -132,7 +146,7 @@ def sign_record(record: Record, key: SigningKey, realm: Realm) -> Envelope:
     """Return the envelope of a record, signed for one realm."""
     payload = record.to_bytes()
     kind = payload_type(type(record), realm)
-    signature = base64.b64encode(key.sign(_pre_authentication(kind, payload))).decode()
+    signature = base64.b64encode(key.sign(pre_authentication(kind, payload))).decode()
     return Envelope(
         payload=base64.b64encode(payload).decode(),
         payload_type=kind,
@@ -162,7 +176,7 @@ def open_envelope(envelope: Envelope, record_type: type[R], signer: str, realm: 
     try:
         signature = base64.b64decode(envelope.signatures[0].sig, validate=True)
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(
-            signature, _pre_authentication(expected, payload)
+            signature, pre_authentication(expected, payload)
         )
     except (InvalidSignature, ValueError) as error:
         raise SignatureError(
@@ -190,6 +204,7 @@ def _remembered(envelope: Envelope, record_type: type[Record], signer: str, real
     return open_envelope(envelope, record_type, signer, realm)
 
 
-def _pre_authentication(kind: str, payload: bytes) -> bytes:
+def pre_authentication(kind: str, payload: bytes) -> bytes:
+    """Return what a DSSE signature is over: the type and the payload, each with its length."""
     name = kind.encode()
     return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)

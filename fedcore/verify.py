@@ -34,6 +34,7 @@ from fedcore.verify_permits import (
 from fedcore.verify_privacy import verify_epsilon
 from fedcore.verify_rounds import (
     verify_artifact,
+    verify_artifact_signed,
     verify_chain,
     verify_cohort,
     verify_ledgers,
@@ -136,6 +137,11 @@ _RULES: tuple[_Rule[Documents], ...] = (
     _Rule("reports.chain", "the reports form one chain over all rounds", verify_chain),
     _Rule("reports.cohort", "every round counts the whole cohort, and had enough", verify_cohort),
     _Rule("artifact", "the model is the one that the last round released", verify_artifact),
+    _Rule(
+        "artifact.signature",
+        "the model's OpenSSF signature is by the key that governance states",
+        verify_artifact_signed,
+    ),
     _Rule(
         "receipts.complete",
         "every answer has its receipt, and none is left",

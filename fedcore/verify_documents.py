@@ -11,6 +11,7 @@ from fedcore.dpia_record import AnyDpia, Dpia
 from fedcore.dpias import DpiaDecision, DpiaV1
 from fedcore.errors import InvalidRecordError, MismatchError, SignatureError, TrustError
 from fedcore.handovers import GovernanceKeys, follow_handovers
+from fedcore.model_signatures import ModelKey
 from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
@@ -96,6 +97,21 @@ class Documents:
         with naming("checkpoint.json"):
             self.keys.open_current(envelope, Checkpoint, self.realm)
         return self._governance_document("checkpoint.json", envelope, Checkpoint)
+
+    @cached_property
+    def model_key(self) -> ModelKey:
+        """The key of signatures on models, as governance's last key states it.
+
+        Raises: MismatchError `artifact.not_signed` when the bundle has no such signature.
+        """
+        signed = self.evidence.signed_model
+        if signed is None:
+            raise MismatchError(
+                "artifact.not_signed", "the bundle has no model.sig: have it exported anew"
+            )
+        with naming("model-key.json"):
+            self.keys.open_current(signed.stated, ModelKey, self.realm)
+        return self._governance_document("model-key.json", signed.stated, ModelKey)
 
     @cached_property
     def plan(self) -> TrainingPlan:

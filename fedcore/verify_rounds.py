@@ -6,6 +6,7 @@ import safetensors
 
 from fedcore import canonical
 from fedcore.errors import MismatchError
+from fedcore.model_signatures import verify_model_signature
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import verify_report_chain, verify_report_units
@@ -77,6 +78,19 @@ def verify_artifact(documents: Documents) -> None:
         raise MismatchError(
             "artifact.not_safetensors", "model.safetensors is not a plain file of tensors"
         ) from error
+
+
+def verify_artifact_signed(documents: Documents) -> None:
+    """Hold the OpenSSF signature against the model and the key that governance states.
+
+    Raises: MismatchError `artifact.signature_invalid`, `artifact.other_key`, `artifact.not_signed`.
+    """
+    stated, signed = documents.model_key, documents.evidence.signed_model
+    if signed is None or stated.public_key.encode() != signed.public_key:
+        raise MismatchError(
+            "artifact.other_key", "model-key.pem is not the key that governance states"
+        )
+    verify_model_signature(documents.evidence.artifact, signed.signature, stated.public_key)
 
 
 def verify_receipts_complete(documents: Documents) -> None:

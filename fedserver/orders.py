@@ -121,9 +121,9 @@ def open_answer(session: Session, reply: wire.TrainReply, order: Order, now: dat
         `receipt.update_mismatch`; MismatchError `receipt.out_of_time` for one that was not made
         between the order and now, by clocks that are `MAX_CLOCK_SKEW` apart at most.
     """
-    _verify_receipt(session, reply, order, now)
+    receipt = _open_receipt(session, reply.receipt, order, now)
     update = decode_weights(reply.update, session.shapes, 1e300)
-    return Accepted(reply.receipt, canonical.digest(reply.update), update)
+    return Accepted(reply.receipt, _named_by(receipt, reply.update), update)
 
 
 def open_tables(
@@ -135,33 +135,36 @@ def open_tables(
         `receipt.update_mismatch`; MismatchError `evaluation.other_tables` when they are those of
         another run or unit, or not as many as the plan's.
     """
-    _verify_receipt(session, reply, order, now)
+    receipt = _open_receipt(session, reply.receipt, order, now)
+    digest = _named_by(receipt, reply.tables)
     tables = NoisedTables.from_bytes(reply.tables)
     found = (tables.run_id, tables.unit, len(tables.tables))
     if found != (order.run_id, order.unit, session.plan.tables):
         raise MismatchError("evaluation.other_tables", "the tables are not those that were ordered")
-    return Counted(reply.receipt, tables.digest, reply.tables)
+    return Counted(reply.receipt, digest, reply.tables)
 
 
-def _verify_receipt(
-    session: Session | EvaluationSession,
-    reply: wire.TrainReply | wire.EvaluateReply,
-    order: Order,
-    now: datetime,
-) -> None:
+def _open_receipt(
+    session: Session | EvaluationSession, envelope: Envelope, order: Order, now: datetime
+) -> Receipt:
     permit = session.permit
     grant = permit.grant(order.unit)
-    key = grant.node_key if grant else ""
-    receipt = open_envelope(reply.receipt, Receipt, key, permit.realm)
+    receipt = open_envelope(envelope, Receipt, grant.node_key if grant else "", permit.realm)
     verify_receipt(receipt, order, permit, session.plan)
     if not order.issued_at - MAX_CLOCK_SKEW <= receipt.answered_at <= now + MAX_CLOCK_SKEW:
         raise MismatchError(
             "receipt.out_of_time",
             "the receipt was not made since its order: do the clocks of node and server agree?",
         )
-    left = reply.update if isinstance(reply, wire.TrainReply) else reply.tables
-    if receipt.update != canonical.digest(left):
+    return receipt
+
+
+def _named_by(receipt: Receipt, update: bytes) -> str:
+    """Return the digest of what came with a receipt."""
+    digest = canonical.digest(update)
+    if receipt.update != digest:
         raise FedError("receipt.update_mismatch", "the update is not the one of the receipt")
+    return digest
 
 
 def make_report(

@@ -25,18 +25,22 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 # What a check asks for, the record's name, and so the member's: `kind.json`, or a folder.
 SINGLE = {"model": "model-version", "permit": "permit", "plan": "plan", "contract": "contract",
           "dpia": "dpia", "decision": "dpia-decision", "checkpoint": "checkpoint"}
 FOLDERS = {"certificates": "unit-certificate", "reports": "round-report", "receipts": "receipt",
            "renewals": "permit-renewal", "handovers": "key-handover"}
-KINDS = {**SINGLE, **FOLDERS, "revocation": "revocation", "cosignatures": "cosignature"}
+KINDS = {**SINGLE, **FOLDERS, "revocation": "revocation", "cosignatures": "cosignature",
+         "model-key": "model-key"}
 CHECKS = """lineage permit.terms plan.features dpia.bindings dpia.in_force permit.time
-    permit.renewals dpia.time times reports.chain reports.cohort artifact receipts.complete
-    receipts.terms opt_outs ledgers epsilon log.included log.order keys.in_time log.cosigned
-    log.seen log.one_history"""
+    permit.renewals dpia.time times reports.chain reports.cohort artifact artifact.signature
+    receipts.complete receipts.terms opt_outs ledgers epsilon log.included log.order
+    keys.in_time log.cosigned log.seen log.one_history"""
 BROKEN = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, InvalidSignature,
           zipfile.BadZipFile, NotImplementedError, EOFError, AttributeError)
 SKEW, STATED = timedelta(minutes=2), {"issued_at", "registered_at", "revoked_at", "decided_at"}
@@ -173,6 +177,10 @@ class Evidence:
     def __init__(self, data: bytes, pinned: str, realm: str) -> None:
         members, self.found, self.pinned = _unpack(data), dict[str, list[Any]](), pinned
         self.artifact = members.pop("model.safetensors")
+        signed = {"model.sig", "model-key.pem", "model-key.json"}
+        _need(signed & {*members} in ({*()}, signed), f"there is one of {sorted(signed)} alone")
+        self.signature = members.pop("model.sig", b"")
+        self.pem = members.pop("model-key.pem", b"")
         for name in [*KINDS, "log", "positions"]:
             paths = [path for path in sorted(members) if path.startswith(f"{name}/")]
             expected = [f"{name}/{place:06}.json" for place in range(1, len(paths) + 1)]
@@ -229,9 +237,13 @@ class Evidence:
         return by_key
 
     def __getattr__(self, name: str) -> Any:
-        records = [self._open(name, item) for _, _, item in self.__dict__["found"][name]]
+        records = self.all(name)
         self.__dict__[name] = records[0] if name in SINGLE else records
         return self.__dict__[name]
+
+    def all(self, name: str) -> list[Any]:
+        """Return all documents of a name, or raise."""
+        return [self._open(name, item) for _, _, item in self.__dict__["found"][name]]
 
     def _open(self, name: str, item: Envelope) -> Any:
         version, kind, key = 2 if ".dpia.v2." in item.kind else 1, KINDS[name], item.signer
@@ -246,7 +258,7 @@ class Evidence:
         _need(key in self.keys, f"{item.path} is signed by a stranger")
         record, end = item.open(kind, key, self.realm, version), self.keys[key][0]
         stated = [getattr(record, field) for field in STATED & {*record}]
-        late = end and (name == "checkpoint" or max(stated, default=end) > end)
+        late = end and (name in {"checkpoint", "model-key"} or max(stated, default=end) > end)
         _need(not late, f"{item.path} is signed by a retired key")
         return record
 
@@ -414,7 +426,31 @@ def _artifact(e: Evidence) -> bool:
         _need(edges == sorted(edges) and edges[::2] == edges[1::2], "it is no file of tensors")
         said = [*(report.get("released") for report in e.reports), e.model.artifact]
         _need(said == [None] * (len(said) - 2) + [digest] * 2, "it is not the released model")
-    return e.model.artifact_bytes == len(e.artifact)
+    return bool(e.model.artifact_bytes == len(e.artifact))
+
+def _artifact__signature(e: Evidence) -> bool:
+    [stated], file, kind = e.all("model-key"), sha256(e.artifact), "application/vnd.in-toto+json"
+    _need(stated.public_key.encode() == e.pem, "model-key.pem is another key")
+    subject = {"name": "model.safetensors", "digest": {"sha256": sha256(file.digest()).hexdigest()}}
+    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []}
+    resource = {"name": ".", "algorithm": "sha256", "digest": file.hexdigest()}
+    statement = {"_type": "https://in-toto.io/Statement/v1", "subject": [subject],
+                 "predicateType": "https://model_signing/signature/v1.0",
+                 "predicate": {"serialization": method, "resources": [resource]}}
+    with _naming("model.sig"):
+        value, payload = _parse(e.signature), _canonical(statement).encode()
+        [signature], text = value.dsseEnvelope.signatures, base64.b64encode(payload).decode()
+        sealed = {"payload": text, "payloadType": kind, "signatures": [{**signature, "keyid": ""}]}
+        hint = {"publicKey": {"hint": sha256(e.pem).hexdigest()}, "tlogEntries": []}
+        whole = {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                 "verificationMaterial": hint, "dsseEnvelope": sealed}
+        _need(value == whole, "it is on another model, or by another key")
+        signed = b"DSSEv1 %d %b %d " % (len(kind), kind.encode(), len(payload))
+        key = load_pem_public_key(e.pem)
+        if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            raise TypeError("model-key.pem is no P-256 key")
+        key.verify(base64.b64decode(signature.sig), signed + payload, ECDSA(SHA256()))
+    return True
 
 def _receipts__complete(e: Evidence) -> bool:
     answered = sorted(answer.receipt for report in e.reports for answer in report.answered)
@@ -489,7 +525,7 @@ def _renyi(q: float, s: float, a: float) -> float:
 def _claim(steps: int, q: float, s: float, delta: float) -> float:
     """Return the claim of so many equal steps: the cap of the last order that lets them pass."""
     def order(k: int) -> float:
-        return 1 + 0.001 * (1023 / 0.001) ** (k / 2**18)
+        return 1 + 0.001 * math.pow(1023 / 0.001, k / 2**18)
 
     def passes(k: int) -> bool:
         a = order(k)

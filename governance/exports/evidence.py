@@ -8,12 +8,14 @@ from fedcore.bundle import (
     Evidence,
     LoggedDocument,
     SeenPosition,
+    SignedModel,
     write_bundle,
 )
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaDecision
 from fedcore.errors import NotFoundError
+from fedcore.model_signatures import ModelKey, public_model_key, sign_model
 from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
@@ -42,9 +44,10 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
     permit = desk.open_own(Permit, model.permit)
     revocation = find_permit(desk, permit.run_id).revocation
     view = log.load_view(desk.session)
+    artifact = models.load_artifact(desk.session, stored.artifact)
     evidence = Evidence(
         model_version=desk.fetch(ModelVersion, stored.document),
-        artifact=models.load_artifact(desk.session, stored.artifact),
+        artifact=artifact,
         permit=desk.fetch(Permit, model.permit),
         plan=desk.fetch(TrainingPlan, model.plan),
         contract=desk.fetch(Contract, model.contract),
@@ -59,10 +62,19 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
         cosignatures=tuple(_cosigned(desk, permit, view)),
         renewals=documents.of_run(desk.session, PermitRenewal, permit.run_id),
         handovers=desk.handovers(),
+        signed_model=_signed(desk, artifact),
     )
     logged = tuple(prove_logged(desk, digest, view) for digest in _digests(evidence))
     positions = tuple(_seen(desk, evidence.receipts, view))
     return write_bundle(replace(evidence, log=logged, positions=positions))
+
+
+def _signed(desk: Desk, artifact: bytes) -> SignedModel:
+    """Return the OpenSSF signature of a model, with the key that it is verified with."""
+    public_key = public_model_key(desk.key)
+    stated = ModelKey(realm=desk.realm, public_key=public_key, issued_at=desk.now)
+    signature = sign_model(artifact, desk.key)
+    return SignedModel(signature, public_key.encode(), sign_record(stated, desk.key, desk.realm))
 
 
 def _certificates(desk: Desk, permit: Permit) -> tuple[Envelope, ...]:

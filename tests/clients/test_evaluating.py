@@ -4,32 +4,23 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from clients import evaluating
 from clients.data import Examples
-from clients.evaluating import evaluate_locally, require_separate_rows, scores_of, tables_of
+from clients.evaluating import require_separate_rows, scores_of
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
-from fedcore.fairness_bindings import SensitiveAttribute
-from fedcore.fairness_tables import TableLayout
 from fedcore.plans import ModelSpec
 from fedcore.privacy.noise import KeyStream
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import initial_weights, load_task
 
 TASK, INPUTS, MOST = load_task("churn"), 4, 5
-LAYOUT = TableLayout(
-    attributes=(
-        SensitiveAttribute(name="sex", groups=("f", "m", "unknown")),
-        SensitiveAttribute(name="age", groups=("young", "old"), edges=(40.0,)),
-    ),
-    threshold=0.5,
-)
 FINITE = st.floats(-3e38, 3e38, allow_nan=False)
 
 
@@ -45,10 +36,10 @@ def mlp(plan):
 
 @pytest.fixture(scope="module")
 def evaluation(plan, digest):
-    def of(models=1, epsilon=1.0, fairness=None):
+    def of(models=1, epsilon=1.0):
         named = [EvaluatedModel(artifact=digest(str(n)), plan=plan.digest) for n in range(models)]
         values = {"title": "A test", "models": tuple(named), "epsilon": epsilon, "delta": 1e-5}
-        return EvaluationPlan(**values, rows="holdout", minimum_units=2, fairness=fairness)
+        return EvaluationPlan(**values, rows="holdout", minimum_units=2)
 
     return of
 
@@ -57,18 +48,6 @@ def weights_of(plan, seed=0, scale=1.0):
     draw = np.random.default_rng(seed)
     first = initial_weights(TASK, plan.model, INPUTS)
     return {name: draw.normal(0, scale, array.shape) for name, array in first.items()}
-
-
-def cells(draw, rows):
-    """Cells of sensitive fields, some of them empty."""
-    sex = draw.choice(["f", "m", ""], rows)
-    return pl.DataFrame(
-        {
-            "sex": [cell or None for cell in sex.tolist()],
-            "age": [None if age < 5 else age for age in draw.uniform(0, 90, rows).tolist()],
-        },
-        schema={"sex": pl.String, "age": pl.Float64},
-    )
 
 
 def several(counts, seed=0):
@@ -81,8 +60,17 @@ def several(counts, seed=0):
         counts=np.array(counts, dtype=np.int64),
         most=MOST,
         challenger=draw.uniform(-1, 1, (rows, INPUTS)),
-        groups=cells(draw, rows),
     )
+
+
+def tables_of(plan, training, weights, examples):
+    models = list(zip(training, weights, strict=True))
+    return evaluating.tables_of(plan, models, examples)
+
+
+def evaluate_locally(plan, training, weights, examples, stream):
+    models = list(zip(training, weights, strict=True))
+    return evaluating.evaluate_locally(plan, models, examples, stream)
 
 
 def one_each(count, seed=0):
@@ -107,7 +95,6 @@ def without(examples, customer):
         counts=counts,
         most=examples.most,
         challenger=None if other is None else other[rows],
-        groups=None if examples.groups is None else examples.groups.filter(pl.Series(rows)),
     )
 
 
@@ -135,41 +122,6 @@ def test_of_a_customer_with_several_rows_the_mean_score_and_the_first_label_coun
         place = DEFAULT_BINS.bin_of(np.mean(scores[first : first + count]))
         expected[int(examples.labels[first]) * DEFAULT_BINS.count + int(place)] += 1
     assert table.tolist() == expected.tolist()
-
-
-def test_a_customer_is_of_the_groups_of_the_first_row_and_has_the_first_models_mean_score(
-    evaluation, logistic, mlp
-):
-    counts = [1, 3, MOST, 2] * 5
-    examples, weights = several(counts), [weights_of(logistic), weights_of(mlp, 1)]
-    *_, table = tables_of(evaluation(2, fairness=LAYOUT), [logistic, mlp], weights, examples)
-    scores = scores_of(TASK, logistic, weights[0], examples.features)
-    expected, first = np.zeros(LAYOUT.length, dtype=np.int64), 0
-    for count in counts:
-        sex, age = examples.groups.row(first)
-        if age is not None:
-            cell = LAYOUT.cells.index((sex or "unknown", "old" if age >= 40 else "young"))
-            selected = np.mean(scores[first : first + count]) >= 0.5
-            expected[cell * 4 + selected * 2 + int(examples.labels[first])] += 1
-        first += count
-    assert table.tolist() == expected.tolist()
-    assert 0 < table.sum() < len(counts)
-
-
-def test_whose_group_is_not_known_is_counted_as_unknown_or_nowhere(evaluation, logistic):
-    examples = one_each(3)
-    known = pl.DataFrame({"sex": ["f", None, "m"], "age": [50.0, 50.0, None]})
-    with_groups = Examples(examples.features, examples.labels, groups=known)
-    plan = evaluation(fairness=LAYOUT)
-    _, table = tables_of(plan, [logistic], [weights_of(logistic)], with_groups)
-    by_cell = table.reshape(len(LAYOUT.cells), -1).sum(axis=1)
-    counted = {cell: int(n) for cell, n in zip(LAYOUT.cells, by_cell, strict=True) if n}
-    assert counted == {("f", "old"): 1, ("unknown", "old"): 1}
-
-
-def test_groups_that_were_not_read_are_not_taken_for_nobody(evaluation, logistic):
-    with pytest.raises(InvalidRecordError, match=r"fairness\.table_invalid"):
-        tables_of(evaluation(fairness=LAYOUT), [logistic], [weights_of(logistic)], one_each(3))
 
 
 def test_two_models_are_counted_on_the_same_customers_each_by_its_own_inputs(
@@ -204,17 +156,16 @@ def test_two_models_are_counted_on_the_same_customers_each_by_its_own_inputs(
 def test_without_one_customer_one_count_of_each_table_is_less_by_one_whatever_the_weights_are(
     evaluation, mlp, counts, large, gone, seed
 ):
-    examples, plan = several(counts, seed), evaluation(2, fairness=LAYOUT)
+    examples, plan = several(counts, seed), evaluation(2)
     weights = [weights_of(mlp, seed), weights_of(mlp, seed + 1, 1e150)]
     weights[0][min(weights[0])].flat[: len(large)] = large
     both = [
         tables_of(plan, [mlp, mlp], weights, one)
         for one in (examples, without(examples, gone % len(counts)))
     ]
-    *of_scores, of_groups = (table - less for table, less in zip(*both, strict=True))
-    for change in of_scores:
+    for table, less in zip(*both, strict=True):
+        change = table - less
         assert sorted(change[change != 0]) == [1]
-    assert sorted(of_groups[of_groups != 0]) in ([], [1])
 
 
 @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 3000])
@@ -252,7 +203,7 @@ def test_with_one_noise_stream_the_noised_tables_differ_as_the_counts_do(evaluat
         evaluate_locally(plan, [logistic], [weights], one, KeyStream(bytes(range(32))))[0]
         for one in (examples, without(examples, 7))
     ]
-    change = np.subtract(*noised)
+    change = np.array(noised[0]) - np.array(noised[1])
     assert sorted(change[change != 0]) == [1]
 
 
@@ -260,7 +211,8 @@ def test_with_one_noise_stream_the_noised_tables_differ_as_the_counts_do(evaluat
 def test_epsilon_is_divided_among_the_tables(evaluation, mlp, models):
     """The noise has the scale that the event says; at 2/3 and 3/2 of it the same test fails."""
     plan, weights = evaluation(models, epsilon=0.5), [weights_of(mlp)] * models
-    nobody, found = several([]), []
+    nobody = several([])
+    found: list[tuple[int, ...]] = []
     for number in range(60):
         stream = KeyStream(bytes([number]) * 32)
         found += evaluate_locally(plan, [mlp] * models, weights, nobody, stream)

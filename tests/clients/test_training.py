@@ -80,11 +80,11 @@ class Coins(KeyStream):
     def __init__(self, numbers):
         super().__init__(bytes(32))
         multiples = (np.array(numbers) * 2.0**53).astype(np.uint64)
-        self.words = (multiples - np.uint64(1)) << np.uint64(11)
+        self._given = (multiples - np.uint64(1)) << np.uint64(11)
 
-    def _words(self, count):
-        assert count == len(self.words)
-        return self.words
+    def words(self, count):
+        assert count == len(self._given)
+        return self._given
 
 
 # One step

@@ -23,8 +23,10 @@ from fedcore.bundle import (
     Evidence,
     LoggedDocument,
     SeenPosition,
+    SignedModel,
     write_bundle,
 )
+from fedcore.model_signatures import ModelKey, public_model_key, sign_model
 from fedcore.models import Checkpoint, EpsilonClaim, LogEntry, ModelVersion, OptOutEpoch
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
@@ -104,12 +106,21 @@ class World:
             for unit in units
         )
         return dataclasses.replace(
-            evidence,
+            self.signed(evidence),
             checkpoint=self.sign(checkpoint),
             log=logged,
             cosignatures=cosignatures,
             positions=tuple(_seen(evidence.receipts, leaves)),
         )
+
+    def signed(self, evidence: Evidence, key: SigningKey | None = None) -> Evidence:
+        """Return the evidence with an OpenSSF signature on its model by governance."""
+        key = key or self.governance
+        pem = public_model_key(key)
+        stated = ModelKey(realm=self.realm, public_key=pem, issued_at=at(119))
+        signature = sign_model(evidence.artifact, key)
+        signed = SignedModel(signature, pem.encode(), self.sign(stated, key))
+        return dataclasses.replace(evidence, signed_model=signed)
 
     def _sealed(self, evidence: Evidence) -> Evidence:
         return self.cosigned(evidence, _DOCUMENTS.entries_of(evidence), UNITS)

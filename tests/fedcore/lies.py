@@ -16,6 +16,7 @@ from fedcore import canonical
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.handovers import sign_handover
+from fedcore.model_signatures import public_model_key
 from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import PermitRenewal, Revocation
 from fedcore.plans import Feature
@@ -164,7 +165,8 @@ def handed_over(*late: str, signer: str = "next", twice: bool = False, model: bo
         sealed = world.cosigned(run, log, world.nodes)
         checkpoint = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
         signed = sign_record(checkpoint, documents.key_of(signer), world.realm)
-        return dataclasses.replace(sealed, checkpoint=signed)
+        last: Evidence = world.signed(sealed, documents.key_of(signer))
+        return dataclasses.replace(last, checkpoint=signed)
 
     return lie
 
@@ -257,6 +259,17 @@ def other_artifact(world: Any, documents: Any, evidence: Evidence) -> Evidence:
         dataclasses.replace(evidence, artifact=other), model_version=stated
     )
     return found
+
+
+def signed_by(world: Any, key: Any, evidence: Any) -> Any:
+    """Return a signature on the model by a key that governance does not state."""
+    other = world.signed(evidence, key).signed_model
+    return dataclasses.replace(other, stated=evidence.signed_model.stated)
+
+
+def beside(key: Any, evidence: Any) -> Any:
+    """Return the signature on the model beside another public key."""
+    return dataclasses.replace(evidence.signed_model, public_key=public_model_key(key).encode())
 
 
 def pickled(world: Any, documents: Any, evidence: Evidence) -> Evidence:
@@ -385,6 +398,22 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "another size of model": ("artifact", relabelled(model_version=changed(artifact_bytes=1))),
     "code for a model": ("artifact", pickled),
     "released early": ("artifact", edited(report=of_round(1, 1, released=NOTHING))),
+    "signature of another model": (
+        "artifact.signature",
+        replaced(lambda w, d, e: {"signed_model": other_artifact(w, d, e).signed_model}),
+    ),
+    "signature by another key": (
+        "artifact.signature",
+        replaced(lambda w, d, e: {"signed_model": signed_by(w, d.key_of("other"), e)}),
+    ),
+    "another key beside the signature": (
+        "artifact.signature",
+        replaced(lambda w, d, e: {"signed_model": beside(d.key_of("other"), e)}),
+    ),
+    "no signature on the model": (
+        "artifact.signature",
+        replaced(lambda w, d, e: {"signed_model": None}),
+    ),
     "receipt missing": ("receipts.complete", without_receipt),
     "receipt denied": (
         "receipts.complete",

@@ -342,7 +342,7 @@ def handed_over(world, documents, evidence, successor):
         sealed = world.cosigned(changed, entries, world.nodes)
         record = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
         signed = sign_record(record, checkpoint, world.realm)
-        return dataclasses.replace(sealed, checkpoint=signed)
+        return dataclasses.replace(world.signed(sealed, checkpoint), checkpoint=signed)
 
     return of
 

@@ -151,7 +151,7 @@ def test_more_tries_than_permitted_fail(world, failures, terms):
 def test_a_swapped_model_fails_even_if_governance_signs_for_it(world, evidence, failures):
     other = save({"bias": np.ones(1, np.float32), "weight": np.ones(3, np.float32)})
     swapped = dataclasses.replace(evidence, artifact=other)
-    assert set(failures(world, swapped)) == {"artifact"}
+    assert set(failures(world, swapped)) == {"artifact", "artifact.signature"}
     signed = world.relabelled(
         swapped, model_version=changed(artifact=canonical.digest(other), artifact_bytes=len(other))
     )

@@ -51,6 +51,22 @@ def train_request(envelopes):
     )
 
 
+@pytest.fixture(scope="module")
+def evaluate_request(envelopes):
+    order, permit, plan, other = envelopes
+    return wire.EvaluateRequest(
+        order=order,
+        permit=permit,
+        plan=plan,
+        training=(other, plan),
+        previous_report=other,
+        cosignatures=(other, order),
+        models=(b"one model", b"another model"),
+        renewal=plan,
+        server_version="0.2.0",
+    )
+
+
 def sent(content):
     """Return the content after it went over Flower's wire as bytes."""
     return recorddict_from_proto(recorddict_to_proto(content))
@@ -70,6 +86,8 @@ def test_a_roll_call_survives_the_wire(envelopes, renewed):
     renewal = envelopes[2] if renewed else None
     request = wire.RollCallRequest(envelopes[0], envelopes[1], renewal, "0.2.0")
     assert wire.read_roll_call(sent(wire.roll_call_content(request))) == request
+    of_two = dataclasses.replace(request, training=tuple(envelopes[:2]))
+    assert wire.read_roll_call(sent(wire.roll_call_content(of_two))) == of_two
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2**53 - 1])
@@ -93,6 +111,23 @@ def test_a_train_order_survives_the_wire(train_request, envelopes, model, cosign
 def test_an_answer_to_a_train_order_survives_the_wire(envelopes, update):
     reply = wire.TrainReply(receipt=envelopes[0], update=update)
     assert wire.read_train_reply(sent(wire.train_reply_content(reply))) == reply
+
+
+@given(st.lists(st.binary(max_size=99), min_size=1, max_size=2), st.booleans())
+def test_an_order_to_evaluate_survives_the_wire(evaluate_request, models, first):
+    request = dataclasses.replace(
+        evaluate_request,
+        models=tuple(models),
+        training=evaluate_request.training[: len(models)],
+        previous_report=None if first else evaluate_request.previous_report,
+    )
+    assert wire.read_evaluate(sent(wire.evaluate_content(request))) == request
+
+
+@given(st.binary(max_size=300))
+def test_an_answer_to_an_order_to_evaluate_survives_the_wire(envelopes, tables):
+    reply = wire.EvaluateReply(receipt=envelopes[0], tables=tables)
+    assert wire.read_evaluate_reply(sent(wire.evaluate_reply_content(reply))) == reply
 
 
 def test_equal_requests_have_equal_bytes(train_request):
@@ -179,6 +214,34 @@ def test_a_malformed_order_is_refused_as_such(train_request, case):
     assert refusal(wire.read_train, content) == "wire.malformed"
 
 
+@pytest.mark.parametrize(
+    "case",
+    {
+        "no training plan": set_document("training", []),
+        "three training plans": lambda content: set_document(
+            "training", documents_of(content)["order"] * 3
+        )(content),
+        "one model for two plans": drop("model-2"),
+        "another name for a model": put("model-2", ArrayRecord({"model": array()})),
+        "pickled model": put("model-2", ArrayRecord({"model-2": array("pickle")})),
+        "two orders": MALFORMED["two orders"],
+    }.values(),
+)
+def test_a_malformed_order_to_evaluate_is_refused_as_such(evaluate_request, case):
+    content = wire.evaluate_content(evaluate_request)
+    wire.read_evaluate(content)
+    case(content)
+    assert refusal(wire.read_evaluate, content) == "wire.malformed"
+
+
+@pytest.mark.parametrize("tables", [None, "text", [b"x"], b"x" * 1_000_001])
+def test_tables_are_bytes_of_a_bounded_length(envelopes, tables):
+    content = wire.evaluate_reply_content(wire.EvaluateReply(envelopes[0], b"x" * 1_000_000))
+    wire.read_evaluate_reply(content)
+    content["tables"] = ConfigRecord({} if tables is None else {"tables": tables})
+    assert refusal(wire.read_evaluate_reply, content) == "wire.malformed"
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"\x80\x04K\x01.", b'{"payload":1}', b"\xff"])
 def test_bytes_that_are_no_envelope_are_refused(train_request, data):
     content = wire.train_content(train_request)
@@ -204,6 +267,8 @@ READERS = (
     wire.read_roll_call_reply,
     wire.read_train,
     wire.read_train_reply,
+    wire.read_evaluate,
+    wire.read_evaluate_reply,
 )
 
 
@@ -212,11 +277,13 @@ def test_an_empty_message_is_refused_by_every_reader(read):
     assert refusal(read, RecordDict()) == "wire.malformed"
 
 
-def test_one_kind_of_message_is_not_taken_for_another(train_request, envelopes):
+def test_one_kind_of_message_is_not_taken_for_another(train_request, evaluate_request, envelopes):
     contents = {
         "read_roll_call_reply": wire.roll_call_reply_content(wire.RollCallReply(envelopes[0], 1)),
         "read_train": wire.train_content(train_request),
         "read_train_reply": wire.train_reply_content(wire.TrainReply(envelopes[0], b"x")),
+        "read_evaluate": wire.evaluate_content(evaluate_request),
+        "read_evaluate_reply": wire.evaluate_reply_content(wire.EvaluateReply(envelopes[0], b"x")),
     }
     accepted = {
         (name, read.__name__)
@@ -224,8 +291,13 @@ def test_one_kind_of_message_is_not_taken_for_another(train_request, envelopes):
         for read in READERS
         if reads(read, content)
     }
-    # An order holds permit and plan as well; all else is told apart.
-    assert accepted == {(name, name) for name in contents} | {("read_train", "read_roll_call")}
+    # An order holds permit and plan as well, and one to evaluate all that one to train has: what
+    # they are taken for is decided by the permit's kind. All else is told apart.
+    assert accepted == {(name, name) for name in contents} | {
+        ("read_train", "read_roll_call"),
+        ("read_evaluate", "read_roll_call"),
+        ("read_evaluate", "read_train"),
+    }
 
 
 def reads(read, content):

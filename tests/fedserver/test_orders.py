@@ -8,17 +8,27 @@ import pytest
 from fedcore import canonical, wire
 from fedcore.bulletins import LogPosition
 from fedcore.errors import FedError
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
 from fedcore.handovers import GovernanceKeys
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, Receipt
 from fedcore.signing import open_envelope, sign_record
-from fedcore.trust import verify_order, verify_report_chain
+from fedcore.trust import verify_order
+from fedcore.trust_reports import verify_report_chain
 from fedcore.weights import encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
-from fedserver.orders import make_report, open_answer, open_orders, sign_orders, train_request
+from fedserver.orders import (
+    evaluate_request,
+    make_report,
+    open_answer,
+    open_orders,
+    open_tables,
+    sign_orders,
+    train_request,
+)
 from fedserver.rollcall import Roll
-from fedserver.session import Session
+from fedserver.session import EvaluationSession, Session
 
 PRODUCTION = Realm.PRODUCTION
 WEIGHTS = {"w": np.array([1.0, 2.0])}
@@ -213,3 +223,119 @@ def test_a_report_of_too_few_answers_is_void_and_leaves_the_model(
     report = make_report(session, place, place.state, accepted, start)
     assert (report.status, report.unavailable) == ("void", ("south", "west"))
     verify_report_chain(report, None, canonical.digest(encode_weights(WEIGHTS)))
+
+
+@pytest.fixture
+def evaluating(session, plan, permit, keys, digest):
+    """A session of an evaluation under the same names, and the place of its orders."""
+    evaluation = EvaluationPlan(
+        title="A test",
+        models=(EvaluatedModel(artifact=digest("model"), plan=plan.digest),),
+        rows="holdout",
+        epsilon=1.0,
+        delta=1e-5,
+        minimum_units=2,
+        deadline_s=45,
+    )
+    terms = {"kind": "evaluate", "plan": evaluation.digest, "rounds": 1, "exchanges": 1}
+    evaluated = permit.model_copy(update=terms)
+    return EvaluationSession(
+        permit_envelope=sign_record(evaluated, keys["stranger"], PRODUCTION),
+        plan_envelope=sign_record(evaluation, keys["author"], PRODUCTION),
+        permit=evaluated,
+        keys=session.keys,
+        key=session.key,
+        plan=evaluation,
+        training=(session.plan_envelope,),
+        models=(encode_weights(WEIGHTS),),
+    )
+
+
+@pytest.fixture
+def counted(evaluating, reply_of, place, roll, start, keys):
+    """North's order to evaluate, and its answer with these tables and changes of its receipt."""
+    (signed, _) = sign_orders(evaluating, place, roll, start, start + timedelta(days=1))
+    order = open_envelope(signed, Order, evaluating.key.public, PRODUCTION)
+
+    def of(tables=((1, -2, 3),), run_id="run-1", unit="north", key="north", **changes):
+        data = NoisedTables(run_id=run_id, unit=unit, tables=tables).to_bytes()
+        terms = {
+            "permit": evaluating.permit.digest,
+            "plan": evaluating.plan.digest,
+            "event": evaluating.plan.exchange_event(),
+            "update": canonical.digest(data),
+        }
+        of_round = Receipt.from_bytes(reply_of(order).receipt.payload_bytes)
+        receipt = of_round.model_copy(update={**terms, **changes})
+        return order, wire.EvaluateReply(sign_record(receipt, keys[key], PRODUCTION), data)
+
+    return of
+
+
+def test_an_order_to_evaluate_says_so_and_keeps_to_the_plans_deadline(evaluating, counted, start):
+    order, _ = counted()
+    assert order.exchange == "evaluate"
+    assert order.deadline_at == start + timedelta(seconds=evaluating.plan.deadline_s)
+    verify_order(order, evaluating.permit, "north", start)
+
+
+def test_a_request_to_evaluate_carries_the_models_and_what_they_were_trained_by(
+    evaluating, place, roll, start
+):
+    orders = sign_orders(evaluating, place, roll, start, start + timedelta(days=1))
+    request = evaluate_request(evaluating, place, roll, orders[0], orders[1])
+    assert (request.models, request.training) == (evaluating.models, evaluating.training)
+    assert wire.read_evaluate(wire.evaluate_content(request)) == request
+
+
+def test_honest_tables_count_and_are_kept_as_they_came(evaluating, counted, start):
+    order, reply = counted()
+    found = open_tables(evaluating, reply, order, start)
+    assert (found.receipt, found.tables) == (reply.receipt, reply.tables)
+    assert found.update_digest == canonical.digest(reply.tables)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"key": "south"}, "signature.wrong_key"),
+        ({"update": "sha256:" + "0" * 64}, "receipt.update_mismatch"),
+        ({"run_id": "run-2"}, "evaluation.other_tables"),
+        ({"unit": "south"}, "evaluation.other_tables"),
+        ({"tables": ((1,), (2,))}, "evaluation.other_tables"),
+    ],
+)
+def test_tables_that_were_not_ordered_or_not_signed_for_are_refused(
+    evaluating, counted, changes, code, start
+):
+    order, reply = counted(**changes)
+    with pytest.raises(FedError) as error:
+        open_tables(evaluating, reply, order, start)
+    assert error.value.code == code
+
+
+def test_tables_made_before_they_were_ordered_are_refused(evaluating, counted, start):
+    order, reply = counted()
+    with pytest.raises(FedError) as error:
+        open_tables(evaluating, reply, order, start - timedelta(hours=1))
+    assert error.value.code == "receipt.out_of_time"
+
+
+def test_a_receipt_of_a_round_is_none_of_an_evaluation(evaluating, counted, plan, start):
+    order, reply = counted(event=plan.round_event())
+    with pytest.raises(FedError) as error:
+        open_tables(evaluating, reply, order, start)
+    assert error.value.code == "receipt.event_mismatch"
+
+
+def test_the_report_of_an_evaluation_hands_on_the_model_and_releases_none(
+    evaluating, counted, place, roll, start
+):
+    orders = sign_orders(evaluating, place, roll, start, start + timedelta(days=1))
+    asked = Checkpoint(round=1, attempt=1, state=place.state, orders=orders)
+    order, reply = counted()
+    one = open_tables(evaluating, reply, order, start)
+    for accepted, status in (({"north": one}, "void"), ({"north": one, "south": one}, "accepted")):
+        report = make_report(evaluating, asked, place.state, accepted, start)
+        assert (report.status, report.released) == (status, None)
+        assert report.model_in == report.model_out == order.model

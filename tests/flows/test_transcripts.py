@@ -10,8 +10,11 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients.quality.report import keep_report
+from clients.replies import decode_reply
 from clients.sent import journal_path, load_departures
+from fedcore import wire
 from fedcore.contracts import RowsRule
+from fedcore.evaluations import NoisedTables
 from fedcore.signing import Envelope
 from simulations.paperwork import make_dpia
 
@@ -33,7 +36,10 @@ MASKED = {
     "round-report/1": {"receipt", "update", "model_in", "model_out", "previous_report", "released"},
     "permit/1": set(),
     "plan/1": set(),
+    "evaluation-plan/1": set(),
 }
+# Charged as well: what an answer to an order to evaluate holds besides its receipt.
+TABLES = "tables"
 
 
 def masked(value, names):
@@ -68,20 +74,34 @@ def plain(data):
                 parts[key, name] = (value.dtype, tuple(value.shape), value.stype, len(value.data))
             elif isinstance(value, list):
                 parts[key, name] = [document(item) for item in value]
+            elif name == TABLES:
+                parts[key, name] = "charged"
             else:
                 parts[key, name] = value
     return head, parts
 
 
-def transcript(world, watch=lambda report: None):
+def length(reply):
+    """The length of a reply without that of its tables, whose digits are charged."""
+    message = message_from_proto(MessageProto.FromString(reply))
+    if message.has_error() or TABLES not in message.content:
+        return len(reply)
+    tables = wire.read_evaluate_reply(message.content).tables
+    return len(reply) - len(tables)
+
+
+def transcript(world, watch=lambda report: None, act=None):
     seen = []
 
     def tap(node, request, reply):
-        seen.append((node, len(request), plain(request), len(reply), plain(reply)))
+        seen.append((node, len(request), plain(request), length(reply), plain(reply)))
         return reply
 
     world.federation.grid.tap = tap
-    world.run(watch=watch)
+    if act is None:
+        world.run(watch=watch)
+    else:
+        act()
     return seen
 
 
@@ -280,6 +300,92 @@ def test_a_quality_report_changes_nothing_that_anybody_else_can_see(
     assert json.loads(path.read_text())["rows"] == 41
     sent = load_departures(journal_path(world.unit("north").state_dir))
     assert len(sent) == len(load_departures(journal_path(world.unit("south").state_dir)))
+
+
+@pytest.fixture(scope="module")
+def evaluated(template, worlds, short, tmp_path_factory):
+    """What shows of a training run and of an evaluation, and what they charge, with more rows."""
+    plan = short.model_copy(update={"holdout": 0.3})
+
+    def of(extra=(), **opted_out):
+        root = tmp_path_factory.mktemp("evaluated") / "world"
+        worlds.copy_world(template, root)
+        most = worlds.make_rows("north", 40)
+        rows = pl.concat([most, pl.DataFrame(list(extra), schema=most.schema)])
+        world = worlds.open_world(root, plan, rows={"north": rows}, faulty_rows="drop")
+        for customer in opted_out:
+            world.unit("north").opt_out(customer, worlds.PURPOSE)
+        trained = transcript(world), world.updates()
+        tables = {}
+
+        def evaluate():
+            world.federation.evaluate(world.evaluation_plan(), "e-1")
+            for unit in ("north", "south"):
+                with world.unit(unit).node() as node:
+                    (reply,) = node.ledger._connection.execute(
+                        "SELECT reply FROM replies ORDER BY rowid DESC LIMIT 1"
+                    ).fetchone()
+                tables[unit] = decode_reply(reply).update
+
+        seen = transcript(world, act=evaluate)
+        with world.unit("north").node() as node:
+            split = node.split(node.contract(plan.contract))
+        world.close()
+        return trained, seen, tables, split
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def plainly_evaluated(evaluated):
+    return evaluated()
+
+
+def a_customer(split, *, is_set_aside):
+    names = (f"C{number:03d}" for number in range(100))
+    return next(name for name in names if split.is_set_aside(name, 0.3) is is_set_aside)
+
+
+def test_a_customer_who_is_set_aside_shows_in_the_tables_only(evaluated, plainly_evaluated):
+    trained, seen, tables, split = plainly_evaluated
+    c = C | {"customer_id": a_customer(split, is_set_aside=True)}
+    other_trained, other_seen, other_tables, _ = evaluated([c])
+    # No round has read the row: not even an update differs.
+    assert differences(other_trained, trained) == []
+    assert differences(other_seen, seen) == []
+    assert other_tables["south"] == tables["south"]
+    change = [
+        other - one
+        for one, other in zip(
+            NoisedTables.from_bytes(tables["north"]).tables[0],
+            NoisedTables.from_bytes(other_tables["north"]).tables[0],
+            strict=True,
+        )
+    ]
+    assert sorted(value for value in change if value) == [1]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_faulty_row_of_theirs_shows_nowhere_not_even_in_the_tables(
+    evaluated, plainly_evaluated, fault
+):
+    trained, seen, tables, split = plainly_evaluated
+    name = a_customer(split, is_set_aside=True)
+    rows = fault(C | {"customer_id": name})
+    if fault is duplicate:
+        rows[1]["customer_id"] = f" {name.lower()} "
+    other_trained, other_seen, other_tables, _ = evaluated(rows)
+    assert differences(other_trained, trained) == []
+    assert differences(other_seen, seen) == []
+    assert other_tables == tables
+
+
+def test_an_objection_of_theirs_shows_nowhere_not_even_in_the_tables(evaluated, plainly_evaluated):
+    _, seen, tables, split = plainly_evaluated
+    name = a_customer(split, is_set_aside=True)
+    _, other_seen, other_tables, _ = evaluated([C | {"customer_id": name}], **{name: True})
+    assert differences(other_seen, seen) == []
+    assert other_tables == tables
 
 
 # Governance's nonce, the log's salts and the unit's own ledger head.

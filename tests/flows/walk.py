@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from flwr.app import Message
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
@@ -56,7 +57,7 @@ from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import excluded_from, states_of
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
-from fedcore.rounds import Order
+from fedcore.rounds import Receipt
 from fedcore.signing import Envelope, sign_record
 from fedcore.verify import verify_bundle
 from fedserver.checkpoints import load_checkpoint
@@ -71,8 +72,9 @@ _SPEC.loader.exec_module(worlds)
 UNITS = ("north", "south")
 # The unit whose ledger is lost after the run, and rebuilt.
 LOST = "south"
-PLAN = worlds.make_plan(UNITS, rounds=2, spare_rounds=1, attempts=2)
+PLAN = worlds.make_plan(UNITS, rounds=2, spare_rounds=1, attempts=2, holdout=0.25)
 CHILD_TIMEOUT_S = 120
+_ANSWERS = {"train answer", "evaluate answer"}
 _CHANGE = re.compile(
     r"\s*(INSERT|REPLACE|UPDATE|DELETE|CREATE|DROP|ALTER)\s+"
     r"(?:OR \w+ )?(?:INTO |FROM |TABLE |TRIGGER |INDEX )?(?:IF (?:NOT )?EXISTS )?(\w+)",
@@ -200,24 +202,32 @@ class Journal:
 
     def tap(self, _node: int, request: bytes, reply: bytes) -> bytes:
         answer = message_from_proto(MessageProto.FromString(reply))
-        if answer.metadata.message_type == wire.TRAIN and not answer.has_error():
-            sent = wire.read_train(message_from_proto(MessageProto.FromString(request)).content)
-            got = wire.read_train_reply(answer.content)
-            order = Order.from_bytes(sent.order.payload_bytes)
+        if answer.metadata.message_type in {wire.TRAIN, wire.EVALUATE} and not answer.has_error():
+            update, receipt = _charged(answer)
+            asked = Receipt.from_bytes(receipt.payload_bytes)
             self.write(
                 kind="update",
-                unit=order.unit,
-                order=order.digest,
-                update=canonical.digest(got.update),
-                receipt=got.receipt.digest,
+                unit=asked.unit,
+                order=asked.order,
+                update=canonical.digest(update),
+                receipt=receipt.digest,
                 request=base64.b64encode(request).decode(),
             )
         return reply
 
 
+def _charged(answer: Message) -> tuple[bytes, Envelope]:
+    """Return what an answer releases, and its receipt."""
+    if answer.metadata.message_type == wire.EVALUATE:
+        evaluated = wire.read_evaluate_reply(answer.content)
+        return evaluated.tables, evaluated.receipt
+    trained = wire.read_train_reply(answer.content)
+    return trained.update, trained.receipt
+
+
 def do_everything(world: Any, journal: Journal) -> None:
-    """Do what is left of: check each unit, take in an opt-out and a file of two, run, lose a ledger
-    and rebuild it, lose a store of opt-outs and take it back.
+    """Do what is left of: check each unit, take in an opt-out and a file of two, train, evaluate,
+    lose a ledger and rebuild it, lose a store of opt-outs and take it back.
     """
     world.federation.grid.tap = journal.tap
     for name in UNITS:
@@ -233,6 +243,7 @@ def do_everything(world: Any, journal: Journal) -> None:
     if not journal.read("lost"):
         _join(world)
         world.run()
+        world.federation.evaluate(world.evaluation_plan(spare_exchanges=1), "run-2")
         _lose(world, journal)
     _rebuild(world)
     _take_back(world, journal)
@@ -355,7 +366,8 @@ def look(root: Path, journal: Journal) -> list[str]:
             wrong += [f"{unit}: {text}" for text in _look_at_files(root, state, unit)]
         except FedError as error:
             wrong.append(f"{unit}: {error}")
-    load_checkpoint(root / "server" / "runs" / "run-1.json")
+    for run in ("run-1", "run-2"):
+        load_checkpoint(root / "server" / "runs" / f"{run}.json")
     with closing(sqlite3.connect(root / "governance" / "governance.db")) as connection:
         found = connection.execute("PRAGMA integrity_check").fetchone()[0]
         wrong += [] if found == "ok" else [f"governance: {found}"]
@@ -400,7 +412,7 @@ def _look_at_rebuilt(state: Path, unit: str, journal: Journal) -> list[str]:
 
 def _look_at_sent(state: Path, unit: str, journal: Journal) -> list[str]:
     lines = load_departures(journal_path(state))
-    listed = [line.departure.digest for line in lines if line.departure.kind == "train answer"]
+    listed = [line.departure.digest for line in lines if line.departure.kind in _ANSWERS]
     left = [line["receipt"] for line in journal.read("update") if line["unit"] == unit]
     if any(listed.count(receipt) < left.count(receipt) for receipt in left):
         return ["an update left that the journal of what was sent does not list"]
@@ -461,8 +473,8 @@ def go_on(root: Path, journal: Journal) -> list[str]:
             MessageProto.FromString(_again(world, base64.b64decode(line["request"])))
         )
         if not reply.has_error():
-            update = wire.read_train_reply(reply.content)
-            same = (canonical.digest(update.update), update.receipt.digest)
+            update, receipt = _charged(reply)
+            same = (canonical.digest(update), receipt.digest)
             wrong += [] if same == (line["update"], line["receipt"]) else ["a repeat differs"]
     with world.unit("north").node() as node:
         if node.opt_outs.confirmed_sequence() != len(node.opt_outs.events()):

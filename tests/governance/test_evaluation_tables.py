@@ -1,6 +1,7 @@
 """What is derived from the units' tables, and which tables are taken for theirs."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -119,6 +120,15 @@ def test_the_tables_are_kept_as_the_server_signed_them(answered):
     assert {each.signer for each in kept.values()} == {evaluating.world.keys["operator"].public}
     assert {each.digest for each in kept.values()} == set(found.tables)
     assert not is_open
+
+
+def test_tables_that_come_many_times_at_once_get_one_evaluation(answered):
+    evaluating, _, tables = answered
+    size = log_size(evaluating)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: submit(evaluating, tables), range(8)))
+    assert len({each.digest for each in found}) == 1
+    assert log_size(evaluating) == size + 3
 
 
 def altered(evaluating, plan, tables):

@@ -5,6 +5,7 @@ from io import BytesIO
 import pytest
 
 from fedcore import merkle
+from fedcore.bulletins import LogPosition
 from fedcore.bundle import read_bundle
 from fedcore.canonical import digest
 from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, RefusedError
@@ -87,6 +88,23 @@ def test_epsilon_counts_void_rounds_too(world, model_bytes):
     world.cosign()
     bundle = world.gateway("auditor").fetch_evidence("churn", 1)
     assert verify_bundle(bundle, world.governance_key, Realm.SIMULATION).ok
+
+
+def test_a_log_that_never_was_is_exported_as_a_receipt_names_it_and_found(world, model_bytes):
+    """A node can sign any position; the export says what the log can prove, and no more."""
+    permit = world.permit()
+    lie = LogPosition(size=10_000, root="ab" * 32)
+    receipts = [world.receipt(permit, "north", 1, log=lie), world.receipt(permit, "south", 1)]
+    first = world.report(receipts)
+    world.submit(first, receipts)
+    world.round(permit, 2, first)
+    register(world, model_bytes)
+    world.cosign()
+    bundle = world.gateway("auditor").fetch_evidence("churn", 1)
+    report = verify_bundle(bundle, world.governance_key, Realm.SIMULATION)
+    failed = {check.name: check.text for check in report.checks if not check.ok}
+    assert set(failed) == {"log.seen", "log.one_history"}
+    assert "north saw in round 1" in failed["log.seen"]
 
 
 def test_the_lowest_epoch_of_the_accepted_rounds_is_claimed(world, model_bytes):

@@ -15,7 +15,9 @@ import pytest
 from fedcore import cli
 
 CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-FILE_NAME = re.compile(r".*\.(crt|csv|db|fedpact|html|jsonl?|key|lock|pem|pub|safetensors|toml)")
+FILE_NAME = re.compile(
+    r".*\.(crt|csv|db|fedpact|html|jsonl?|key|lock|pem|pub|safetensors|sig|toml)"
+)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HELP_BLOCK = re.compile(r"<!-- help: (fedpact[^>]*?) -->\n+```\w*\n(.*?)^```$", re.M | re.S)
 

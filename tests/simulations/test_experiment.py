@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from simulations.report import make_report
 from simulations.scenario import Dropout, Scenario, load_scenario
 from simulations.second_process import Verification
 
+# The verifier that was written from the format of bundles alone.
+SECOND = Path(__file__).parents[2] / "docs" / "reference" / "verify_bundle.py"
+
 
 def carry_out(scenario: Scenario, root: Path) -> Outcome:
     return Experiment(scenario, root, lambda _: None).carry_out()
@@ -23,6 +28,11 @@ def test_a_scenario_ends_in_a_model_whose_evidence_verifies(scenario, tmp_path):
     outcome = carry_out(scenario, tmp_path / "run")
     report = verify_bundle(outcome.bundle, outcome.governance_key)
     assert report.ok
+    (tmp_path / "bundle").write_bytes(outcome.bundle)
+    command = [sys.executable, "-I", str(SECOND), str(tmp_path / "bundle"), outcome.governance_key]
+    found = subprocess.run([*command, "simulation"], capture_output=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stdout
+    assert len(found.stdout.splitlines()) == len(report.checks)
     assert len(outcome.auc_by_round) == scenario.rounds
     assert set(outcome.baselines.alone) == {"east", "north", "west"}
 

@@ -129,7 +129,14 @@ def test_a_far_row_pulls_in_its_direction_with_length_one():
     placement = Placement(np.zeros((1, 2)), 0.1)
     pull = clipped_sums(table([[0.6, -0.8]]), placement, QUIET)[0, :2]
     assert np.allclose(pull, [0.6, -0.8], atol=1e-5)
-    assert np.linalg.norm(pull) < 1
+
+
+@given(st.integers(0, 10**6))
+def test_a_clipped_offset_leaves_room_for_what_rounding_adds(key):
+    angle = 2 * math.pi * stream(str(key)).uniforms(1)[0]
+    placement = Placement(np.zeros((1, 2)), 0.001)
+    pull = clipped_sums(table([[math.cos(angle), math.sin(angle)]]), placement, QUIET)[0, :2]
+    assert 1 - 2.0**-19 < np.linalg.norm(pull) < 1 - 2.0**-21
 
 
 # Nearest centres

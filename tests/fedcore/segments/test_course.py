@@ -18,8 +18,18 @@ from fedcore.privacy.clustering import (
 )
 from fedcore.segments import course
 from fedcore.segments.course import CourseTerms, first_leg, next_leg
-from fedcore.segments.merging import Bounds
+from fedcore.segments.merging import Bounds, merged
 from fedcore.segments.noised import NoisedSums, combine
+from fedcore.segments.placing import (
+    DESCRIBING_SHARE,
+    RADIUS_SHARE,
+    respread,
+    settled,
+    spread_placement,
+    weighted,
+    whole_placement,
+    within_radius,
+)
 from simulations.noise import SeededNoise
 
 MIDDLES = [[-0.6, -0.6, 0.0], [0.6, -0.6, 0.3], [0.0, 0.6, -0.3], [0.6, 0.5, 0.5]]
@@ -103,6 +113,23 @@ def test_the_searches_and_refinements_are_those_of_the_terms(blobs):
     counts = [len(sums.counts) for sums in run([rows], terms)]
     assert terms.releases == len(counts) == 7
     assert (counts[:2], counts[3:]) == ([1, 10], [4, 4, 4, 4])
+
+
+def test_each_leg_follows_from_the_sums_before_it(blobs):
+    rows, _ = blobs(MIDDLES, [500] * 4)
+    terms = CourseTerms(Bounds(4, 4), spread=10)
+    seen = run([rows], terms, noise_multiplier=1.0)
+    around = [sums.placement for sums in seen]
+    assert around[0].centres.tolist() == whole_placement(3).centres.tolist()
+    assert np.array_equal(around[1].centres, spread_placement(seen[0], 10).centres)
+    for search in (2, 3):
+        assert np.array_equal(around[search].centres, respread(seen[search - 1], 10))
+    assert np.array_equal(around[4].centres, merged(weighted(seen[3]), 4).centres)
+    for refinement in (5, 6):
+        assert np.array_equal(around[refinement].centres, settled(seen[refinement - 1]))
+    # The last release looks wider, to clip less of what it describes.
+    assert around[5].radius == within_radius(seen[4], RADIUS_SHARE)
+    assert around[6].radius == within_radius(seen[5], DESCRIBING_SHARE)
 
 
 def test_a_course_ends_with_its_last_release(blobs):

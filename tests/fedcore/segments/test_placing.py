@@ -77,6 +77,17 @@ def test_scatter_that_could_be_noise_is_not_halved(blobs, noised):
     assert len(respread(noised([rows], MIDDLES, radius=0.5), 20)) > 3
 
 
+def test_a_centre_is_not_halved_into_halves_that_would_not_be_found(blobs, noised):
+    rows, _ = blobs([[-0.9, 0.0], [0.9, 0.0]], [160, 160], width=0.01)
+    outcomes = set()
+    for draw in range(40):
+        sums = noised([rows], [[0.0, 0.0]], 20.0, name=f"draw {draw}", radius=1.0)
+        is_large = bool(sums.sizes[0] >= 2 * sums.least_size)
+        assert is_large or len(respread(sums, 9)) == 1
+        outcomes.add((is_large, len(respread(sums, 9)) > 1))
+    assert outcomes >= {(False, False), (True, True)}
+
+
 def test_where_nothing_is_found_all_stays_as_it_was(noised):
     sums = noised([np.zeros((0, 2))], MIDDLES, 3.0)
     assert not sums.is_found.any()

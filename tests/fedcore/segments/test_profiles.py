@@ -32,6 +32,15 @@ def test_profile_intervals_hold_the_population_mean_at_least_at_their_rate(blobs
     assert 0.93 < np.mean(held) < (0.965 if noise == 0 else 1.0)
 
 
+def test_noise_in_counts_moves_the_mean_of_a_segment_that_is_off_its_centre(blobs, noised):
+    rows, _ = blobs([[0.3, 0.0]], [900], width=0.01)
+    told = [profiles(noised([rows], [[0.0, 0.0]], 8.0, f"{n}", radius=0.6)) for n in range(300)]
+    firsts = [profile[0] for (profile,) in told if profile]
+    assert len(firsts) == 300
+    stated = float(np.median([estimate.scale for estimate in firsts]))
+    assert 0.8 * stated < np.std([estimate.value for estimate in firsts]) < 1.05 * stated
+
+
 def test_more_noise_makes_a_profile_less_certain_and_none_of_what_is_not_found(blobs, noised):
     rows, _ = blobs(MIDDLES, [900, 500, 3])
     quiet, loud = (profiles(noised([rows], MIDDLES, noise, radius=0.6)) for noise in (1.0, 6.0))
@@ -71,6 +80,17 @@ def test_a_difference_that_noise_explains_is_not_named(blobs, noised):
 
 
 THREE = [FeatureScale(name) for name in ("a", "b", "c")]
+
+
+def test_a_small_segment_is_not_named_for_what_its_noise_says(blobs, noised):
+    middles = [[-0.5, 0.0], [0.5, 0.0]]
+    rows, _ = blobs(middles, [2000, 300], width=0.02)
+    named = 0
+    for draw in range(100):
+        names = suggest_names(noised([rows], middles, 10.0, f"{draw}", radius=1.0), FEATURES)
+        named += "spend" in names[1]
+    # What an interval at 95 % misses, and not each time that the scatter is lost in the noise.
+    assert named < 15
 
 
 def test_segments_called_alike_are_told_apart_by_more_features(blobs, noised):

@@ -76,6 +76,16 @@ def test_shares_add_up_and_without_noise_are_the_true_ones(blobs, noised):
     assert all(n.scale > e.scale for n, e in zip(noisy, exact, strict=True))
 
 
+def test_the_noise_in_a_share_is_as_large_as_stated(blobs, noised):
+    rows, _ = blobs(MIDDLES, COUNTS, width=0.05)
+    found = [shares(noised([rows], MIDDLES, 8.0, name=f"draw {draw}")) for draw in range(500)]
+    sampling = [n / 1600 * (1 - n / 1600) / 1600 for n in COUNTS]
+    for place in range(3):
+        spread = np.std([one[place].value for one in found])
+        stated = np.median([one[place].scale ** 2 - sampling[place] for one in found]) ** 0.5
+        assert spread == pytest.approx(stated, rel=0.12)
+
+
 def drifts(blobs, noised, after):
     """Intervals of each segment's drift between fresh samples of two populations."""
     found = []

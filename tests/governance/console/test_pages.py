@@ -53,9 +53,9 @@ POLICY = (
 def evaluate(evaluating):
     """Train a model with rows set aside, and evaluate it in run eval-1."""
     evaluating.train("trained", save({"w": np.full(2, 2.0)}))
-    floors = tuple(
-        MetricFloor(metric=metric, least=least)
-        for metric, least in (("roc_auc", 0.5), ("average_precision", 0.99))
+    floors = (
+        MetricFloor(metric="roc_auc", least=0.5),
+        MetricFloor(metric="average_precision", least=0.99),
     )
     plan, permit = evaluating.permitted(floors=floors)
     tables = evaluating.signed(evaluating.answered(plan, permit))
@@ -97,12 +97,13 @@ def addresses(world):
         "number": "1",
     }
     evaluated = {**values, "run_id": "eval-1"}
+
+    def filled(template):
+        found = evaluated if "evaluations" in template else values
+        return re.sub(r"{(\w+)}", lambda match: found[match[1]], template)
+
     return {
-        template: re.sub(
-            r"{(\w+)}",
-            lambda match, found=evaluated if "evaluations" in template else values: found[match[1]],
-            template,
-        )
+        template: filled(template)
         for (method, template), roles in PAGES.items()
         if method == "GET" and not isinstance(roles, str)
     }
