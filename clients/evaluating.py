@@ -7,8 +7,8 @@ Guarantees: what is returned depends on customers only through tables of counts,
     would else move others (ADR 0046). Hence all batches have one shape, as in training, and each
     evaluation tries out that a row's place in them does not matter.
 
-A customer with several rows has the mean of their scores, and the label and the groups of the first
-of them by the contract's rule.
+A customer with several rows has the mean of their scores, and the label of the first of them by the
+contract's rule.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,9 @@ from torch import Tensor, nn
 
 from clients.data import Examples
 from clients.training import with_nobody
-from fedcore.contracts import Contract
-from fedcore.errors import DataError, InvalidRecordError
-from fedcore.evaluations import EvaluationPlan, FairnessTerms
-from fedcore.fairness_tables import count_outcomes
-from fedcore.group_layouts import field_of as group_field
-from fedcore.group_layouts import groups_of_cells, layout_of
+from fedcore.errors import InvalidRecordError
+from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_tables import TableLayout, count_outcomes
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.discrete import discrete_laplace
 from fedcore.privacy.noise import KeyStream
@@ -41,11 +38,7 @@ Scores = NDArray[np.float64]
 
 
 def evaluate_locally(
-    plan: EvaluationPlan,
-    models: Sequence[Model],
-    contract: Contract,
-    examples: Examples,
-    stream: KeyStream,
+    plan: EvaluationPlan, models: Sequence[Model], examples: Examples, stream: KeyStream
 ) -> tuple[tuple[int, ...], ...]:
     """Return the plan's tables with noise, in its order.
 
@@ -53,23 +46,17 @@ def evaluate_locally(
     Raises: InvalidRecordError `privacy.examples_mixed` on a machine that rounds a row by its place
         in a batch.
     """
-    tables = tables_of(plan, models, contract, examples)
+    tables = tables_of(plan, models, examples)
     # An epsilon is read as it is written: no table gets more than its exact part.
     epsilon = Fraction(repr(plan.epsilon)) / plan.tables
     noised = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
     return tuple(tuple(table.tolist()) for table in noised)
 
 
-def groups_of(plan: EvaluationPlan | None) -> tuple[str, ...]:
-    """Return the fields that a plan tells groups by; none without a plan or groups."""
-    fairness = plan.fairness if plan is not None else None
-    return tuple(group.field for group in fairness.fields) if fairness is not None else ()
-
-
-def tables_of(
-    plan: EvaluationPlan, models: Sequence[Model], contract: Contract, examples: Examples
-) -> list[Counts]:
-    """Return the plan's tables without noise: they must not leave the unit."""
+def tables_of(plan: EvaluationPlan, models: Sequence[Model], examples: Examples) -> list[Counts]:
+    """Return the plan's tables without noise: they must not leave the unit. That of groups is of
+    the first model.
+    """
     inputs = [examples.features, examples.challenger]
     labels = _of_customers(examples, examples.labels, _first)
     scores = [
@@ -79,22 +66,25 @@ def tables_of(
     ]
     tables = [score_table(labels, each, BINS[plan.bins]) for each in scores]
     if plan.fairness is not None:
-        groups = _groups(plan.fairness, contract, examples)
-        layout = layout_of(plan.fairness, contract)
-        counts = count_outcomes(layout, examples.identifiers, groups, labels, scores[0])
-        tables.append(np.array(counts, dtype=np.int64))
+        tables.append(_group_table(plan.fairness, examples, labels, scores[0]))
     return tables
 
 
-def _groups(terms: FairnessTerms, contract: Contract, examples: Examples) -> list[list[str]]:
-    """Return, for each field, the group of each customer, by the first row."""
-    counts, cells = examples.counts, examples.groups
-    if cells is None:
-        raise DataError("data.column_missing", "the fields of groups were not read")
-    first = cells if counts is None else cells[(np.cumsum(counts) - counts).tolist()]
-    return [
-        groups_of_cells(one, group_field(one, contract), first[one.field]) for one in terms.fields
+def _group_table(layout: TableLayout, examples: Examples, labels: Scores, scores: Scores) -> Counts:
+    """Return the table of outcomes by group; of several rows of a customer the first one tells."""
+    if examples.groups is None:
+        raise InvalidRecordError("fairness.table_invalid", "the fields of groups were not read")
+    cells = examples.groups
+    if examples.counts is not None:
+        # The first row of each customer, by how many rows are before it.
+        cells = cells[(np.cumsum(examples.counts) - examples.counts).tolist()]
+    groups = [
+        [attribute.group_of(cell) for cell in cells[attribute.name]]
+        for attribute in layout.attributes
     ]
+    # Each Example is one customer, whatever they are called.
+    customers = [str(place) for place in range(examples.customers)]
+    return np.array(count_outcomes(layout, customers, groups, labels, scores), dtype=np.int64)
 
 
 def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:

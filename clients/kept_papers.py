@@ -42,8 +42,7 @@ class RunPapers:
             for f in plan.features
             if f.field not in plan.absent_at(unit)
         }
-        fairness = self.evaluation.fairness if self.evaluation else None
-        return sorted(read | {group.field for group in (fairness.fields if fairness else ())})
+        return sorted(read.union(self.evaluation.group_fields if self.evaluation else ()))
 
     def extent(self, state: StateDir, contract: Contract) -> Extent:
         """Return what was read of the source; everything, when the key that tells it is gone."""

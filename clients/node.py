@@ -25,7 +25,7 @@ from clients.admission import (
 )
 from clients.budget import Reservation, use_of
 from clients.data import Examples, Inputs, load_examples
-from clients.evaluating import evaluate_locally, groups_of
+from clients.evaluating import evaluate_locally
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
@@ -124,11 +124,11 @@ class Node(Site):
         return reply
 
     def _require_checked(self, admitted: Admitted) -> None:
-        evaluation, read = admitted.evaluation, set[str]()
+        read = set(admitted.evaluation.group_fields if admitted.evaluation else ())
         for plan in admitted.training:
             fields = {feature.field for feature in plan.features}
             read |= fields - plan.absent_at(self.settings.unit)
-        self.require_checked(admitted.plan.contract, read | set(groups_of(evaluation)))
+        self.require_checked(admitted.plan.contract, read)
 
     def _cosigned(self, bulletin: AnyBulletin) -> RollCallReply:
         cosignature = Cosignature(
@@ -175,7 +175,7 @@ class Node(Site):
             first,
             extent=extent_of_evaluation(evaluation, plan, split),
             challenger=others[0] if others else None,
-            groups=groups_of(evaluation),
+            groups=evaluation.group_fields,
         )
 
     def _read(self, plan: TrainingPlan, inputs: Inputs) -> Examples:
@@ -205,8 +205,7 @@ class Node(Site):
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
         if evaluation is not None:
             models = list(zip(admitted.training, admitted.weights, strict=True))
-            contract = self.contract(plan.contract)
-            tables = evaluate_locally(evaluation, models, contract, examples, noise)
+            tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(

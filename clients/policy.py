@@ -10,9 +10,9 @@ from fedcore.bulletins import AnyBulletin
 from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
-from fedcore.errors import ExpiredError, MismatchError, RefusedError
+from fedcore.errors import ExpiredError, RefusedError
 from fedcore.evaluations import EvaluationPlan
-from fedcore.group_layouts import layout_of
+from fedcore.fairness_terms import fits_field
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -57,8 +57,7 @@ def verify_evaluation_policy(
     """Hold a permitted evaluation, its models' training plans, and the server that asks against the
     unit's policy. The public size is not asked for: nothing is divided by it here.
 
-    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`,
-        `evaluation.groups_unfit`.
+    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`.
     """
     plan, training = plans
     reasons = [
@@ -104,14 +103,13 @@ def _purpose_reasons(
 
 def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]:
     known = contract.field_by_name
-    fields = [group.field for group in plan.fairness.fields] if plan.fairness else []
-    if any(name not in known or known[name].sensitivity == "forbidden" for name in fields):
-        yield "policy.group_not_allowed", "the contract lacks or forbids a field of groups"
-    elif plan.fairness is not None:
-        try:
-            layout_of(plan.fairness, contract)
-        except MismatchError as error:
-            yield error.code, error.public
+    for attribute in plan.fairness.attributes if plan.fairness else ():
+        field = known.get(attribute.name)
+        if field is None or field.sensitivity == "forbidden" or not fits_field(attribute, field):
+            yield (
+                "policy.group_not_allowed",
+                "groups are of no field of the contract that allows it",
+            )
 
 
 def _run_reasons(

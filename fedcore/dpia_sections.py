@@ -4,12 +4,12 @@ Each field says who asks for it: an article, or "internal control". A section th
 yet is absent; `governance.decisions.completeness` says what a draft lacks.
 """
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fedcore.contracts import Basis
+from fedcore.fairness_bindings import special_point_of
 from fedcore.record import At, Digest, Name, Part, Text
 
 Level = Annotated[int, Field(ge=1, le=4)]
@@ -37,7 +37,6 @@ CRITERIA = (
     "innovative_technology",
     "prevents_exercise_of_right",
 )
-_POINT = re.compile(r"Art\. ?9\(2\) ?\(([a-j])\)")
 FearedEvent = Literal["illegitimate_access", "unwanted_change", "disappearance", "other"]
 FEARED_EVENTS: tuple[FearedEvent, ...] = (
     "illegitimate_access",
@@ -138,8 +137,7 @@ class PurposeBasis(Part):
         """The point of Art. 9(2), a letter, that `special_condition` names as in "Art. 9(2)(a)", or
         None: words alone could say that no condition is claimed.
         """
-        found = _POINT.search(self.special_condition or "")
-        return found[1] if found else None
+        return special_point_of(self.special_condition)
 
     @model_validator(mode="after")
     def _interest_is_tested(self) -> Self:

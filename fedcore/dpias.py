@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore.caps import EpsilonCaps
-from fedcore.fairness_bindings import FairnessAudit
+from fedcore.fairness_bindings import AuditTerms
 from fedcore.record import At, Digest, Name, Part, Positive, Record, Text
 
 DpiaState = Literal[
@@ -91,7 +91,7 @@ class Bindings(Part):
     fairness: tuple[FairnessBound, ...] | None = None
     update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
     ledger_caps: EpsilonCaps | None = None
-    fairness_audit: FairnessAudit | None = None
+    fairness_audit: AuditTerms | None = None
 
 
 class DpiaV1(Record):

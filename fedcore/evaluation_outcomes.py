@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.intervals import CONFIDENCE, Estimate, ScoreSum, quantile
-from fedcore.metrics import Measures, measures, noised_sum
+from fedcore.metrics import measures, noised_sum
 from fedcore.models import EpsilonClaim, OptOutEpoch
 from fedcore.record import At, Digest, Name, Part, Positive, Realm, Record
 from fedcore.score_tables import BINS
@@ -37,17 +37,6 @@ class Measured(Part):
     bins_error: NotNegative
 
 
-class FloorOutcome(Part):
-    """What became of a floor of the plan: met, if the interval's low end is at least `least`; never
-    where noise hides the number.
-    """
-
-    metric: Name
-    least: float
-    low: float | None = None
-    met: bool
-
-
 class ModelOutcome(Part):
     """What was found of one model. `hidden` are numbers that do not stand out of their noise."""
 
@@ -57,7 +46,6 @@ class ModelOutcome(Part):
     version: Annotated[int, Field(ge=1)]
     numbers: Annotated[tuple[Measured, ...], Field(max_length=1000)]
     hidden: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
-    floors: Annotated[tuple[FloorOutcome, ...], Field(max_length=10)] = ()
 
     def number(self, name: str) -> Measured | None:
         """Return a number, or None where the noise hides it or there is none of this name."""
@@ -97,11 +85,6 @@ class Evaluation(Record):
     delta: Annotated[float, Field(gt=0, lt=1)]
     evaluated_at: At
 
-    @property
-    def floors_met(self) -> bool:
-        """Whether the first model meets every floor of the plan."""
-        return all(floor.met for floor in self.models[0].floors)
-
 
 def derive_outcomes(
     plan: EvaluationPlan, tables: Sequence[NoisedTables], versions: Sequence[tuple[str, int]]
@@ -123,7 +106,6 @@ def derive_outcomes(
                 version=version[1],
                 numbers=tuple(numbers.values()),
                 hidden=tuple(name for name in found if name not in numbers),
-                floors=_floors(plan, found),
             )
         )
     return tuple(outcomes)
@@ -184,13 +166,3 @@ def _said(name: str, found: Estimate | None) -> Measured | None:
         noise_sd=found.noise_sd,
         bins_error=found.bins_error,
     )
-
-
-def _floors(plan: EvaluationPlan, found: Measures) -> tuple[FloorOutcome, ...]:
-    outcomes = []
-    for floor in plan.floors or ():
-        known = found.get(floor.metric)
-        low = None if known is None else known.low
-        met = low is not None and low >= floor.least
-        outcomes.append(FloorOutcome(metric=floor.metric, least=floor.least, low=low, met=met))
-    return tuple(outcomes)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedcore.fairness_tables import TableLayout
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Digest, Name, Part, Record, Text
 
@@ -26,35 +27,6 @@ class EvaluatedModel(Part):
     plan: Digest
 
 
-class GroupField(Part):
-    """A field by whose values people are told apart: held at the unit only, never an input.
-
-    `merged` are categories of the contract that count as one group; a numeric field has `edges`,
-    and the groups are the intervals between them. No group has another name than these values.
-    """
-
-    field: Text
-    merged: Annotated[tuple[tuple[Text, ...], ...], Field(max_length=100)] = ()
-    edges: Annotated[tuple[float, ...], Field(max_length=50)] = ()
-
-
-class FairnessTerms(Part):
-    """One more table, of the first model's hits and misses by group: the cells are all
-    intersections of the fields' groups, in the order of the fields and of their values.
-    `threshold` is the score from which on the model says yes.
-    """
-
-    fields: Annotated[tuple[GroupField, ...], Field(min_length=1, max_length=4)]
-    threshold: Annotated[float, Field(gt=0, lt=1)]
-
-
-class MetricFloor(Part):
-    """The least that the low end of a metric's interval may be. Of these metrics more is better."""
-
-    metric: Literal["roc_auc", "average_precision"]
-    least: Annotated[float, Field(ge=0, lt=1)]
-
-
 class EvaluationPlan(Record):
     """What is counted of one model, or of two on the same rows. Signed by its author.
 
@@ -63,8 +35,9 @@ class EvaluationPlan(Record):
     counts scores in the public `bins` of this name.
     `rows`: `holdout`, the customers that the training plans have set aside; `out_of_time`, rows
     from the day on to which the training plans have read. An attempt that got too few answers is
-    charged, and may be repeated `spare_exchanges` times. `floors` are what each model is held
-    against; the outcome says of each whether it is met.
+    charged, and may be repeated `spare_exchanges` times. `fairness` is one more table, of the
+    first model's outcomes by group: the very one that the DPIA binds, at the score from which on
+    the model says yes. What the models must reach is in their training plans.
     """
 
     schema_name: Literal["evaluation-plan/1"] = Field(default="evaluation-plan/1", alias="schema")
@@ -75,10 +48,9 @@ class EvaluationPlan(Record):
     epsilon: Annotated[float, Field(ge=1e-5, le=100)]
     delta: Annotated[float, Field(gt=0, le=1e-3)]
     minimum_units: Annotated[int, Field(ge=1)]
-    fairness: FairnessTerms | None = None
+    fairness: TableLayout | None = None
     spare_exchanges: Annotated[int, Field(ge=0, le=10)] = 0
     deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
-    floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=10)] | None = None
 
     @model_validator(mode="after")
     def _two_models(self) -> Self:
@@ -86,16 +58,15 @@ class EvaluationPlan(Record):
             raise ValueError("models: a model is named twice")
         return self
 
-    @model_validator(mode="after")
-    def _one_floor_each(self) -> Self:
-        if len({floor.metric for floor in self.floors or ()}) != len(self.floors or ()):
-            raise ValueError("floors: a metric has two floors")
-        return self
-
     @property
     def tables(self) -> int:
         """How many tables a unit answers with: one for each model, and one of groups."""
         return len(self.models) + (self.fairness is not None)
+
+    @property
+    def group_fields(self) -> tuple[str, ...]:
+        """The fields that groups are told apart by, held at the unit only and never inputs."""
+        return tuple(each.name for each in self.fairness.attributes) if self.fairness else ()
 
     @property
     def rounds(self) -> int:

@@ -12,7 +12,7 @@ a tiny group cannot set the reference. The verdict (PRIVACY.md, rule 24):
 Everything here is a function of noised numbers and of what was declared beforehand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,11 +160,15 @@ def decide_fairness(table: GroupTable, terms: FairnessTerms) -> FairnessResult:
         _finding(one, (enough[at], at in outside), terms.alpha, len(tested))
         for at, one in enumerate(tested)
     )
-    outcomes = {finding.outcome for finding in findings}
-    verdict: Verdict = (
-        "FAIL" if "outside" in outcomes else "PASS" if outcomes == {"within"} else "INSUFFICIENT"
-    )
+    verdict = verdict_of({finding.outcome for finding in findings})
     return FairnessResult(verdict, MEANINGS[verdict], findings, _largest(terms.bounds, findings))
+
+
+def verdict_of(outcomes: Collection[Outcome]) -> Verdict:
+    """Return what follows from the outcomes of comparisons, of which there is one at least."""
+    if "outside" in outcomes:
+        return "FAIL"
+    return "PASS" if set(outcomes) == {"within"} else "INSUFFICIENT"
 
 
 def sizes_of(table: GroupTable, comparison: Comparison) -> tuple[NoisedCount, NoisedCount]:

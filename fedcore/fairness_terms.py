@@ -10,15 +10,19 @@ from typing import Annotated, Literal, NamedTuple, Self, get_args
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from fedcore import canonical
+from fedcore.contracts import ContractField
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import (
     CROSSED,
     DEFAULT_ALPHA,
     DEFAULT_MINIMUM_SIZE,
+    UNKNOWN,
     Alpha,
     GroupMerge,
     MinimumSize,
+    SensitiveAttribute,
 )
 from fedcore.fairness_tables import Mask, TableLayout
 from fedcore.record import Part, first_problem
@@ -113,6 +117,31 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
         raise _not_bound(first_problem(error)) from error
     comparisons_of(layout, terms)
     return layout, terms
+
+
+def bound_audit(bindings: Bindings) -> str | None:
+    """Return the digest of all that a DPIA binds about fairness, or None when it binds no audit.
+
+    Guarantees: two DPIAs with one digest hold a model to the same groups, metrics and thresholds.
+    """
+    audit = bindings.fairness_audit
+    if audit is None or not bindings.fairness:
+        return None
+    bounds = [bound.model_dump(mode="json") for bound in bindings.fairness]
+    return canonical.digest_of([audit.model_dump(mode="json"), bounds])
+
+
+def fits_field(attribute: SensitiveAttribute, field: ContractField) -> bool:
+    """Return whether the groups of an attribute are those of a field: all its categories, or the
+    intervals between edges inside its public bounds. A category that is left out could hide people.
+    """
+    if field.kind == "categorical":
+        known = {UNKNOWN, *field.categories}
+        return attribute.edges is None and {UNKNOWN, *attribute.groups} == known
+    lower, upper = field.lower, field.upper
+    if attribute.edges is None or lower is None or upper is None:
+        return False
+    return all(lower < edge < upper for edge in attribute.edges)
 
 
 def comparisons_of(layout: TableLayout, terms: FairnessTerms) -> tuple[Comparison, ...]:

@@ -28,6 +28,7 @@ from fedcore.gateway_answers import (
     read_part,
     text_in,
 )
+from fedcore.gateway_audits import AuditCalls
 from fedcore.gateway_evaluations import EvaluationCalls
 from fedcore.gateway_models import ModelCalls
 from fedcore.incidents import (
@@ -64,7 +65,7 @@ def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
     return httpx.Client(base_url=base_url, verify=context, timeout=TIMEOUT)
 
 
-class HttpGateway(EvaluationCalls, ModelCalls):
+class HttpGateway(AuditCalls, EvaluationCalls, ModelCalls):
     """The three gateways of `fedcore.gateway` over one HTTP client, which the caller closes.
 
     Guarantees: an answer is what governance sent, or the FedError with the codes that it answered;

@@ -17,6 +17,7 @@ from governance.observation import Observation
 from governance.office import Office
 from governance.routes import (
     accounts,
+    audits,
     decisions,
     evaluations,
     incidents,
@@ -43,6 +44,7 @@ _ROUTES = (
     runs,
     decisions,
     evaluations,
+    audits,
     promotions,
     stops,
     incidents,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from fedcore.contracts import Contract
 from fedcore.errors import NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import (
     Evaluation,
@@ -17,6 +16,7 @@ from fedcore.permits import Permit
 from fedcore.record import Realm
 from fedcore.rounds import RoundReport
 from fedcore.signing import Envelope, open_envelope
+from governance.audits import file_audit
 from governance.decisions.evaluations import sizes_of, verify_tables
 from governance.decisions.rounds import is_finished
 from governance.evaluations import open_evaluation_plan, versions_of
@@ -53,8 +53,7 @@ def submit_tables(
         open_envelope(envelope, NoisedTables, permit.server_key, desk.realm)
         for envelope in envelopes
     ]
-    sizes = sizes_of(plan, desk.open_own(Contract, permit.contract))
-    verify_tables(opened, reports[-1], sizes)
+    verify_tables(opened, reports[-1], sizes_of(plan))
     known = evaluations.find_document(desk.session, run_id)
     if known is not None:
         return desk.fetch(Evaluation, known)
@@ -66,6 +65,9 @@ def submit_tables(
     evaluation = _evaluation_of(desk, permit, plan, reports, opened)
     signed = desk.issue(evaluation, run_id=run_id)
     evaluations.append(desk.session, evaluation)
+    if plan.fairness is not None:
+        in_order = sorted(opened, key=lambda each: each.unit)
+        file_audit(desk, plan, evaluation, in_order)
     return signed
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fedcore.errors import NotFoundError, RefusedError
 from fedcore.evaluations import EvaluatedModel as NamedModel
 from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_terms import bound_audit
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
@@ -12,7 +13,7 @@ from fedcore.signing import Envelope, open_known
 from governance.decisions.facts import AnyPlan, EvaluatedModel, EvaluationFacts
 from governance.office import Desk, required
 from governance.plans import file_authored, open_authored, open_plan
-from registry import documents, model_decisions, models
+from registry import documents, dpias, model_decisions, models
 from registry.accounts import Account
 
 UNKNOWN = ("plan.unknown", "there is no plan with this digest")
@@ -121,6 +122,7 @@ def _load_facts(desk: Desk, plan: EvaluationPlan) -> EvaluationFacts:
                 plan=open_plan(desk, model.plan)[0],
                 registered=_is_registered(model, versions),
                 withdrawn=model_decisions.is_artifact_withdrawn(desk.session, model.artifact),
+                audit_bound=_audit_bound(desk, model, versions),
             )
             for model in plan.models
         ),
@@ -133,6 +135,15 @@ def _versions(desk: Desk, plan: EvaluationPlan) -> tuple[ModelVersion, ...]:
     stored = models.list_of_artifacts(desk.session, artifacts)
     opened = desk.open_each(dict.fromkeys((each.document for each in stored), ModelVersion))
     return tuple(required(opened, ModelVersion, each.document) for each in stored)
+
+
+def _audit_bound(desk: Desk, model: NamedModel, versions: tuple[ModelVersion, ...]) -> str | None:
+    """Return what the DPIA bound about fairness under which a model was trained."""
+    for known in versions:
+        if (known.artifact, known.plan) == (model.artifact, model.plan):
+            stored = dpias.find(desk.session, known.dpia)
+            return None if stored is None else bound_audit(stored.record.bindings)
+    return None
 
 
 def _is_registered(model: NamedModel, versions: tuple[ModelVersion, ...]) -> bool:

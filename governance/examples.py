@@ -126,6 +126,11 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "reason": "the next training is in June",
     },
     "approve_model": {"evidence": _DIGEST, "reason": "the audit and the floors were looked at"},
+    "waive_audit": {
+        "audit": _DIGEST,
+        "reason": "the groups are too small; more customers are asked in June",
+        "expires_at": "2026-06-30T00:00:00Z",
+    },
     "promote_model": {"alias": "champion", "reason": "better than the champion in March"},
     "roll_back": {"alias": "champion", "reason": "complaints from one unit"},
     "declare_group": {

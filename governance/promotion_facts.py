@@ -14,16 +14,23 @@ from fedcore.record import Record
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope
 from fedcore.stops import Stop
+from governance.audits import find_deciding, list_waivers
 from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.promotion_facts import (
     ApprovalFacts,
+    EvaluationFacts,
     EvidenceFacts,
+    FairnessFacts,
+    Metric,
     Papers,
     PromotionFacts,
+    WaiverFacts,
     covers,
     evidence_of,
 )
 from governance.decisions.stops import Reach, purposes_of
+from governance.decisions.waivers import choose_waiver
+from governance.evaluation_results import list_outcomes
 from governance.models import find_model
 from governance.office import Desk, required
 from governance.permits import find_permit
@@ -31,6 +38,7 @@ from governance.plans import open_plan
 from governance.rounds import load_reports
 from registry import accounts, documents, dpias, log, model_decisions, promotions, stops
 from registry.accounts import Account
+from registry.models import StoredModel
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ def load_promotion(
         now=desk.now,
         stops=tuple(required(opened, Stop, digest) for digest in stopped),
         floors=None if plan is None else floors_of(plan),
+        evaluation=_load_evaluation(desk, stored),
+        fairness=_load_fairness(desk, stored),
         approvals=tuple(
             ApprovalFacts(item.document, item.approved_by, item.evidence) for item in approvals
         ),
@@ -84,6 +94,30 @@ def load_promotion(
 def floors_of(plan: TrainingPlan) -> Mapping[str, float]:
     """Return the least that a plan asks of each metric."""
     return {item.metric: item.floor for item in plan.metric_floors or ()}
+
+
+def _load_evaluation(desk: Desk, stored: StoredModel) -> EvaluationFacts | None:
+    """Return the newest evaluation of a version: each is charged, and approvals are of the one that
+    was seen.
+    """
+    for evaluation, outcome in list_outcomes(desk, stored):
+        if (outcome.name, outcome.version) == (stored.name, stored.version):
+            metrics = {each.name: Metric(each.value, each.low) for each in outcome.numbers}
+            return EvaluationFacts(evaluation.digest, stored.document, metrics)
+    return None
+
+
+def _load_fairness(desk: Desk, stored: StoredModel) -> FairnessFacts | None:
+    """Return the audit of a version that decides, its first one, and the waiver that counts."""
+    audit = find_deciding(desk, stored.name, stored.version)
+    if audit is None:
+        return None
+    waivers = list_waivers(desk, stored.name, stored.version)
+    chosen = choose_waiver(waivers, audit.digest, desk.now)
+    waiver = None
+    if chosen is not None:
+        waiver = WaiverFacts(chosen.digest, chosen.people, chosen.reason, chosen.expires_at)
+    return FairnessFacts(audit.digest, stored.document, audit.found.verdict, waiver)
 
 
 def _wanted(model: ModelVersion, permit: Permit | None) -> dict[str, type[Record]]:

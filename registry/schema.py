@@ -4,6 +4,7 @@ from sqlalchemy import MetaData
 
 from registry.tables import (
     accounts,
+    audits,
     documents,
     dpias,
     evaluations,
@@ -22,6 +23,7 @@ from registry.tables.row import Row
 
 TABLE_MODULES = (
     accounts,
+    audits,
     documents,
     dpias,
     evaluations,

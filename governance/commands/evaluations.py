@@ -153,9 +153,6 @@ def _print_model(model: "ModelOutcome", level: float) -> None:
         typer.echo(f"  hidden by the noise: {', '.join(hidden)}")
     others = len(model.numbers) - len(shown)
     typer.echo(f"  {others} more numbers, by share and by group of scores, with --json")
-    for floor in model.floors:
-        verdict = "met" if floor.met else "NOT MET"
-        typer.echo(f"  floor: low end of {floor.metric} at least {floor.least:g}: {verdict}")
 
 
 def _line(number: "Measured") -> str:

@@ -24,12 +24,14 @@ AnyPlan = TrainingPlan | EvaluationPlan
 class EvaluatedModel:
     """A model that is to be evaluated and the plan that it was trained by; `registered` says
     whether a version of these bytes was trained by it, `withdrawn` whether one is withdrawn.
+    `audit_bound` is the digest of what the DPIA of its training bound about fairness, if anything.
     """
 
     artifact: str
     plan: TrainingPlan
     registered: bool
     withdrawn: bool
+    audit_bound: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class EvaluationFacts:
                     "plan": model.plan.digest,
                     "registered": model.registered,
                     "withdrawn": model.withdrawn,
+                    "audit_bound": model.audit_bound,
                 }
                 for model in self.models
             ],

@@ -12,6 +12,7 @@ from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
 from governance.decisions.gate_evaluations import EVALUATION_RULES
+from governance.decisions.gate_fairness import FAIRNESS_RULES
 from governance.decisions.gate_rule import Refusal, Rule, make_rule
 from governance.decisions.stops import concerns
 
@@ -377,6 +378,7 @@ RULES: tuple[Rule, ...] = (
     _unit_revoked,
     _unit_public_n_differs,
     *EVALUATION_RULES,
+    *FAIRNESS_RULES,
 )
 
 # Which rules a decision was made by: the software's version, and the rules' codes and claims.

@@ -4,19 +4,11 @@ The rules of training plans hold an evaluation as well: they look at the plan of
 the inputs of all its models, and at the epsilon and delta of the evaluation itself.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
-from fedcore.contracts import Contract, ContractField
-from fedcore.dpia_record import AnyDpia, Dpia
-from fedcore.evaluations import FairnessTerms, GroupField
 from fedcore.plans import TrainingPlan
-from governance.decisions.facts import EvaluationFacts, GateFacts
+from governance.decisions.facts import GateFacts
 from governance.decisions.gate_rule import Rule, make_rule
-
-# A table of groups has at most so many intersections: each one brings noise of its own.
-MAX_CELLS = 1000
 
 
 @make_rule(
@@ -126,95 +118,6 @@ def _delta_too_large(facts: GateFacts) -> str | None:
     return f"The delta is above {1 / (10 * largest):.2g}, which the largest unit allows: lower it."
 
 
-@make_rule(
-    "fairness.field_unknown",
-    "Every field that groups are told apart by is one of the contract, and is named once.",
-    "Art. 5(1)(c), 25(1) GDPR",
-)
-def _fairness_field_unknown(facts: GateFacts) -> str | None:
-    if facts.evaluation is None or facts.evaluation.plan.fairness is None:
-        return None
-    named = [group.field for group in facts.evaluation.plan.fairness.fields]
-    if len(set(named)) == len(named) and len(list(_grouped(facts))) == len(named):
-        return None
-    return "Groups are told apart by a field that the contract does not have, or twice by one."
-
-
-@make_rule(
-    "fairness.field_forbidden",
-    "No field that groups are told apart by is forbidden by the contract.",
-    "Art. 5(1)(c), 6(1) GDPR",
-)
-def _fairness_field_forbidden(facts: GateFacts) -> str | None:
-    forbidden = {field.name for _, field in _grouped(facts) if field.sensitivity == "forbidden"}
-    if not forbidden:
-        return None
-    return f"The contract forbids to use: {_listed(forbidden)}; leave it out."
-
-
-@make_rule(
-    "fairness.field_is_input",
-    "No field that groups are told apart by is an input of a model to be evaluated.",
-    "Art. 5(1)(c), 25(1) GDPR",
-)
-def _fairness_field_is_input(facts: GateFacts) -> str | None:
-    inputs = {feature.field for feature in facts.features}
-    both = {field.name for _, field in _grouped(facts)} & inputs
-    if not both:
-        return None
-    return f"An input and a group's field at once: {_listed(both)}; train without it."
-
-
-@make_rule(
-    "fairness.groups_unfit",
-    "Groups are made of a field's own categories, or between edges inside its public bounds.",
-    "Art. 5(1)(d) GDPR; internal control",
-)
-def _fairness_groups_unfit(facts: GateFacts) -> str | None:
-    grouped = list(_grouped(facts))
-    unfit = {field.name for group, field in grouped if not _fits(group, field)}
-    if unfit:
-        return (
-            f"Groups do not fit: {_listed(unfit)}; merge categories that it has, each once, or "
-            "give rising edges inside its bounds, so that two groups are left."
-        )
-    cells = math.prod(_group_count(group, field) for group, field in grouped)
-    if cells <= MAX_CELLS:
-        return None
-    return f"The groups have {cells} intersections, at most {MAX_CELLS} are counted: merge some."
-
-
-@make_rule(
-    "fairness.no_basis",
-    "Groups of a special category are counted only if the DPIA names the point of Art. 9(2) that "
-    "allows it, and binds what may differ between them.",
-    "Art. 9(2) GDPR",
-)
-def _fairness_no_basis(facts: GateFacts) -> str | None:
-    if facts.dpia is None:
-        return None
-    assessed = _special_in(facts.dpia)
-    special = {
-        field.name
-        for _, field in _grouped(facts)
-        if field.sensitivity == "special" or field.name in assessed
-    }
-    if _has_condition(facts.dpia, facts.plan.purpose):
-        special -= _bound_in(facts.dpia)
-    if not special:
-        return None
-    return (
-        f"A special category: {_listed(special)}; have the DPIA bind its fairness and name a point "
-        'in `special_condition` of the purpose, as in "Art. 9(2)(a)", or leave it out.'
-    )
-
-
-def count_cells(terms: FairnessTerms, contract: Contract) -> int:
-    """Return how many intersections the groups of an evaluation have, of fields that fit."""
-    known = contract.field_by_name
-    return math.prod(_group_count(group, known[group.field]) for group in terms.fields)
-
-
 def _agree(facts: GateFacts, told: Callable[[TrainingPlan], object]) -> bool:
     """Return whether the plans of all models that are evaluated say the same."""
     models = () if facts.evaluation is None else facts.evaluation.models
@@ -223,54 +126,6 @@ def _agree(facts: GateFacts, told: Callable[[TrainingPlan], object]) -> bool:
 
 def _absences(plan: TrainingPlan) -> dict[str, frozenset[str]]:
     return {terms.unit: frozenset(terms.absent or ()) for terms in plan.units}
-
-
-def _grouped(facts: GateFacts) -> Iterator[tuple[GroupField, ContractField]]:
-    """Yield each field that groups are told apart by and that the contract has."""
-    evaluation: EvaluationFacts | None = facts.evaluation
-    if evaluation is None or evaluation.plan.fairness is None or facts.contract is None:
-        return
-    known = facts.contract.field_by_name
-    for group in evaluation.plan.fairness.fields:
-        if group.field in known:
-            yield group, known[group.field]
-
-
-def _fits(group: GroupField, field: ContractField) -> bool:
-    if field.kind == "categorical":
-        merged = [category for one in group.merged for category in one]
-        own = len(set(merged)) == len(merged) and set(merged) <= set(field.categories)
-        return own and not group.edges and all(group.merged) and _group_count(group, field) > 1
-    rising = all(left < right for left, right in pairwise(group.edges))
-    inside = field.lower is not None and field.upper is not None
-    inside = inside and all(field.lower < edge < field.upper for edge in group.edges)  # type: ignore[operator]
-    return rising and inside and bool(group.edges) and not group.merged
-
-
-def _group_count(group: GroupField, field: ContractField) -> int:
-    if field.kind == "numeric":
-        return len(group.edges) + 1
-    return len(field.categories) - sum(len(one) - 1 for one in group.merged)
-
-
-def _has_condition(dpia: AnyDpia, purpose: str) -> bool:
-    return isinstance(dpia, Dpia) and any(
-        each.purpose == purpose and each.special_point is not None for each in dpia.purposes
-    )
-
-
-def _bound_in(dpia: AnyDpia) -> frozenset[str]:
-    """Return the attributes that the DPIA sets bounds for, alone or crossed with others."""
-    bounds = dpia.bindings.fairness or ()
-    return frozenset(name.strip() for bound in bounds for name in bound.attribute.split("&"))
-
-
-def _special_in(dpia: AnyDpia) -> frozenset[str]:
-    """Return the fields that the DPIA calls special, whatever the contract calls them."""
-    if not isinstance(dpia, Dpia):
-        return frozenset()
-    special = (each for each in dpia.inventory if each.special_category is not None)
-    return frozenset(field for each in special for field in each.fields)
 
 
 def _listed(names: set[str]) -> str:
@@ -285,9 +140,4 @@ EVALUATION_RULES: tuple[Rule, ...] = (
     _not_held_out,
     _too_few_units,
     _delta_too_large,
-    _fairness_field_unknown,
-    _fairness_field_forbidden,
-    _fairness_field_is_input,
-    _fairness_groups_unfit,
-    _fairness_no_basis,
 )

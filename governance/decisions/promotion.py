@@ -270,7 +270,7 @@ def _fairness_not_passed(facts: PromotionFacts) -> str | None:
     fairness = facts.fairness
     if fairness is None or fairness.verdict == "PASS" or fairness.waiver is not None:
         return None
-    return f"The audit says {fairness.verdict}: mend the model, audit more, or waive it by two."
+    return f"The audit says {fairness.verdict}: train a better model, or have two people waive it."
 
 
 @_rule(

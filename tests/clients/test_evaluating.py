@@ -2,7 +2,6 @@
 
 import math
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import initial_weights, load_task
 
 TASK, INPUTS, MOST = load_task("churn"), 4, 5
-# No test here tells groups: the contract plays no part.
-CONTRACT: Any = None
 FINITE = st.floats(-3e38, 3e38, allow_nan=False)
 
 
@@ -68,12 +65,12 @@ def several(counts, seed=0):
 
 def tables_of(plan, training, weights, examples):
     models = list(zip(training, weights, strict=True))
-    return evaluating.tables_of(plan, models, CONTRACT, examples)
+    return evaluating.tables_of(plan, models, examples)
 
 
 def evaluate_locally(plan, training, weights, examples, stream):
     models = list(zip(training, weights, strict=True))
-    return evaluating.evaluate_locally(plan, models, CONTRACT, examples, stream)
+    return evaluating.evaluate_locally(plan, models, examples, stream)
 
 
 def one_each(count, seed=0):

@@ -1,6 +1,7 @@
 """The table of hits and misses by group: fields that are no inputs, each customer in one entry."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -13,14 +14,23 @@ from clients.evaluating import scores_of, tables_of
 from clients.sources import Source
 from fedcore.contracts import DayRule, RowsRule
 from fedcore.encodings import input_names
-from fedcore.evaluations import EvaluatedModel, EvaluationPlan, FairnessTerms, GroupField
+from fedcore.errors import InvalidRecordError
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import initial_weights, load_task
 
 COLUMNS = ("customer_id", "tenure", "charges", "plan", "gender", "churn", "seen")
-FIELDS = (GroupField(field="gender"), GroupField(field="charges", edges=(50.0,)))
-GROUPS = {"female": 0, "male": 1}
 THRESHOLD = 0.5
+LAYOUT = TableLayout(
+    attributes=(
+        SensitiveAttribute(name="gender", groups=("female", "male")),
+        SensitiveAttribute(name="charges", groups=("low", "high", "unknown"), edges=(50.0,)),
+    ),
+    threshold=THRESHOLD,
+)
+GROUPS = {"female": 0, "male": 1}
 
 
 def row(customer, number, day="2026-02-20"):
@@ -45,7 +55,7 @@ def dated(contract):
 def inputs(features):
     """Inputs without what groups are told by."""
     kept = tuple(feature for feature in features if feature.field == "tenure")
-    return Inputs(kept, groups=tuple(field.field for field in FIELDS))
+    return Inputs(kept, groups=("gender", "charges"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,7 @@ def evaluation(plan, digest):
         epsilon=1.0,
         delta=1e-5,
         minimum_units=2,
-        fairness=FairnessTerms(fields=FIELDS, threshold=THRESHOLD),
+        fairness=LAYOUT,
     )
 
 
@@ -85,8 +95,8 @@ def read(inputs, pseudonymiser, written, today):
 
 @pytest.fixture(scope="module")
 def counted(read, evaluation, plan, weights, contract):
-    def of(rows, under=contract):
-        return tables_of(evaluation, [(plan, weights)], under, read(rows, under))
+    def of(rows, under=contract, asked=evaluation):
+        return tables_of(asked, [(plan, weights)], read(rows, under))
 
     return of
 
@@ -101,14 +111,14 @@ def test_the_fields_of_groups_are_read_and_are_no_inputs(read, contract, plan):
 
 def test_the_table_is_what_the_rows_say(counted, read, plan, weights, contract):
     scores, groups = counted(ROWS)
-    assert (len(scores), len(groups)) == (DEFAULT_BINS.size, 2 * 2 * 4)
+    assert (len(scores), len(groups)) == (DEFAULT_BINS.size, 2 * 3 * 4)
     examples = read(ROWS, contract)
     found = scores_of(load_task("churn"), plan, weights, examples.features)
-    expected = dict.fromkeys(itertools.product(range(2), range(2), range(2), range(2)), 0)
+    expected = dict.fromkeys(itertools.product(range(2), range(3), range(2), range(2)), 0)
     by_name = {r["customer_id"]: r for r in ROWS}
     for name, score, label in zip(examples.identifiers, found, examples.labels, strict=True):
-        charges = float(by_name[name]["charges"] or 40)
-        cell = (GROUPS[by_name[name]["gender"]], int(charges >= 50))
+        charges = by_name[name]["charges"]
+        cell = (GROUPS[by_name[name]["gender"]], int(float(charges) >= 50) if charges else 2)
         expected[(*cell, int(score >= THRESHOLD), int(label))] += 1
     assert groups.tolist() == list(expected.values())
     assert groups.sum() == scores.sum() == len(ROWS)
@@ -127,10 +137,32 @@ def test_of_several_rows_the_newest_says_the_group_and_the_label(counted, dated)
     newest = row("C1", 3, "2026-02-25") | {"gender": "male", "charges": "90", "churn": "Yes"}
     older = row("C1", 3, "2026-02-01") | {"gender": "female", "charges": "10", "churn": "No"}
     _, groups = counted([older, newest], dated)
-    cells = groups.reshape(2, 2, 2, 2).sum(axis=2)
+    cells = groups.reshape(2, 3, 2, 2).sum(axis=2)
     assert cells[GROUPS["male"], 1, 1] == groups.sum() == 1
     _, swapped = counted([newest, older], dated)
     assert swapped.tolist() == groups.tolist()
+
+
+def test_an_empty_cell_is_counted_nowhere_where_no_group_is_for_the_unknown(counted, evaluation):
+    """What the contract has for an empty cell is an input's business: it says no group."""
+    known, unknown = row("C1", 8), row("C2", 7)
+    assert (known["charges"], unknown["charges"]) == ("8", "")
+    _, groups = counted([known, unknown])
+    assert groups.reshape(2, 3, 4).sum(axis=(0, 2)).tolist() == [1, 0, 1]
+    charges = SensitiveAttribute(name="charges", groups=("low", "high"), edges=(50.0,))
+    layout = TableLayout(attributes=(charges,), threshold=THRESHOLD)
+    scores, groups = counted(
+        [known, unknown], asked=evaluation.model_copy(update={"fairness": layout})
+    )
+    assert (scores.sum(), groups.sum()) == (2, 1)
+
+
+def test_groups_that_were_not_read_are_not_taken_for_nobody(
+    evaluation, plan, weights, read, contract
+):
+    examples = replace(read(ROWS, contract), groups=None)
+    with pytest.raises(InvalidRecordError, match=r"fairness\.table_invalid"):
+        tables_of(evaluation, [(plan, weights)], examples)
 
 
 def test_a_unit_without_customers_has_a_table_of_zeros(counted):

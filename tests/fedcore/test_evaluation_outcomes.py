@@ -7,17 +7,14 @@ import pytest
 
 from fedcore.canonical import digest
 from fedcore.evaluation_outcomes import derive_difference, derive_outcomes, table_epsilon
-from fedcore.evaluations import (
-    EvaluatedModel,
-    EvaluationPlan,
-    FairnessTerms,
-    GroupField,
-    NoisedTables,
-)
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.privacy.discrete import discrete_laplace_variance
 from fedcore.score_tables import DEFAULT_BINS, score_table
 
 VERSIONS = (("churn", 1), ("churn", 2))
+AGE = SensitiveAttribute(name="age", groups=("young", "old"), edges=(30.0,))
 
 
 def plan_of(count=2, **changes):
@@ -71,7 +68,7 @@ def number_of(outcome, name):
 
 
 def test_each_table_gets_an_equal_and_exact_part_of_epsilon():
-    terms = FairnessTerms(fields=(GroupField(field="age", edges=(30.0,)),), threshold=0.5)
+    terms = TableLayout(attributes=(AGE,), threshold=0.5)
     assert table_epsilon(plan_of(1)) == 1
     assert table_epsilon(plan_of(2, epsilon=0.1)) == Fraction(1, 20)
     assert table_epsilon(plan_of(2, fairness=terms)) == Fraction(1, 3)
@@ -95,7 +92,7 @@ def test_the_noise_of_every_unit_is_in_the_interval():
 def test_thresholds_of_fairness_are_counted_beside_the_half_where_bins_have_them():
     draw = np.random.default_rng(3)
     for threshold, counted in ((0.3, True), (0.33, False)):
-        terms = FairnessTerms(fields=(GroupField(field="age", edges=(30.0,)),), threshold=threshold)
+        terms = TableLayout(attributes=(AGE,), threshold=threshold)
         plan = plan_of(1, fairness=terms)
         [outcome] = derive_outcomes(plan, tables_of(plan, draw), VERSIONS[:1])
         names = {number.name for number in outcome.numbers}

@@ -8,13 +8,9 @@ import pytest
 
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
-from fedcore.evaluations import (
-    EvaluatedModel,
-    EvaluationPlan,
-    FairnessTerms,
-    GroupField,
-    NoisedTables,
-)
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
 from fedcore.score_tables import DEFAULT_BINS
@@ -316,23 +312,27 @@ def test_a_model_that_could_single_somebody_out_is_refused(open_server, scale):
     assert answered(Evaluator(evaluator.server).send())
 
 
+def attribute(name, *groups, **changes):
+    return SensitiveAttribute(name=name, groups=groups, **changes)
+
+
 @pytest.mark.parametrize(
-    ("field", "code"),
+    "bad",
     [
-        (GroupField(field="gender"), "policy.group_not_allowed"),
-        (GroupField(field="channel", merged=(("shop", "web"),)), "evaluation.groups_unfit"),
-        (GroupField(field="channel", edges=(1.0,)), "evaluation.groups_unfit"),
+        attribute("gender", "f", "m"),
+        attribute("channel", "shop", "unknown"),
+        attribute("channel", "shop", "web", edges=(1.0,)),
     ],
 )
 def test_groups_that_the_contract_does_not_have_are_refused_before_anything_is_charged(
-    open_server, field, code
+    open_server, bad
 ):
     server = open_server()
     bent, straight = (
-        Evaluator(server, fairness=FairnessTerms(fields=(one,), threshold=0.5))
-        for one in (field, GroupField(field="channel"))
+        Evaluator(server, fairness=TableLayout(attributes=(one,), threshold=0.5))
+        for one in (bad, attribute("channel", "shop", "web"))
     )
-    assert bent.send() == bent.call_roll() == code
+    assert bent.send() == bent.call_roll() == "policy.group_not_allowed"
     assert kinds(server.world) == ["open"]
     tables = NoisedTables.from_bytes(straight.send().tables).tables
     assert [len(table) for table in tables] == [DEFAULT_BINS.size, 2 * 4]

@@ -19,9 +19,13 @@ from clients.settings import NodeSettings
 from clients.subject_reports import make_report
 from fedcore import canonical, cli, wire
 from fedcore.contracts import DayRule
+from fedcore.dpias import FairnessBound
 from fedcore.errors import RefusedError
 from fedcore.evaluation_outcomes import Evaluation
-from fedcore.evaluations import EvaluationPlan, FairnessTerms, GroupField, NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.fairness_audits import FairnessAudit
+from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import load_task, shapes_of
 from fedcore.weights import decode_weights
@@ -123,8 +127,7 @@ def test_scores_are_those_of_the_registered_model(trained):
         module = task.build(trained.plan.model, everybody.features.shape[1])
         weights = decode_weights(model, shapes_of(module), 1e3)
         picked = type(everybody)(everybody.features[wanted], everybody.labels[wanted])
-        contract = trained.federation.contract
-        (expected,) = tables_of(plan, [(trained.plan, weights)], contract, picked)
+        (expected,) = tables_of(plan, [(trained.plan, weights)], picked)
         assert np.array_equal(answers[unit].tables[0], expected)
 
 
@@ -324,9 +327,13 @@ def test_a_ledger_that_is_lost_is_rebuilt_with_its_evaluations(trained):
 
 
 class TestGroups:
-    """Groups are told by fields that no model takes."""
+    """Groups are told by fields that no model takes, as the DPIA of its training has bound."""
 
-    FIELDS = (GroupField(field="channel"), GroupField(field="product", merged=(("plus", "pro"),)))
+    ATTRIBUTES = (
+        SensitiveAttribute(name="channel", groups=("shop", "web")),
+        SensitiveAttribute(name="product", groups=("basic", "plus", "pro")),
+    )
+    LAYOUT = TableLayout(attributes=ATTRIBUTES, threshold=0.5)
 
     @pytest.fixture
     def world(self, build, worlds, held_out):
@@ -334,34 +341,114 @@ class TestGroups:
         first = worlds.first_model(held_out.model_copy(update={"features": features}))
         changes = {"features": features, "initial_model": canonical.digest(first)}
         world = build(held_out.model_copy(update=changes))
+        world.federation.put_in_force(self.dpia(world, 2))
         world.run()
         return world
 
-    def terms(self, threshold=0.5):
-        return FairnessTerms(fields=self.FIELDS, threshold=threshold)
+    def dpia(self, world, version, largest_gap=0.9):
+        """A DPIA that binds an audit by channel and by product, with two products that count as
+        one.
+        """
+        dpia = make_dpia(world.plan, world.federation.contract, 50.0, world.clock.now())
+        terms = AuditTerms(
+            attributes=self.ATTRIBUTES,
+            minimum_size=1,
+            merges=(GroupMerge(attribute="product", groups=("plus", "pro"), merged="more"),),
+        )
+        bounds = tuple(
+            FairnessBound(
+                attribute=each.name,
+                metric="demographic_parity_difference",
+                largest_gap=largest_gap,
+            )
+            for each in self.ATTRIBUTES
+        )
+        bound = {"fairness": bounds, "fairness_audit": terms}
+        bindings = dpia.bindings.model_copy(update=bound)
+        return dpia.model_copy(update={"version": version, "bindings": bindings})
 
     def test_hits_and_misses_are_counted_by_group_of_those_who_are_set_aside(self, world):
-        plan = world.evaluation_plan(epsilon=2 * NEARLY_EXACT / 1.5, fairness=self.terms())
+        plan = world.evaluation_plan(epsilon=2 * NEARLY_EXACT / 1.5, fairness=self.LAYOUT)
         found: dict[str, Evaluation] = {}
         answers = answers_of(world, lambda: found.update(e=world.federation.evaluate(plan, "e-1")))
         for unit in UNITS:
             scores, groups = answers[unit].tables
             rows, wanted = world.unit(unit).setup.rows, sorted(aside(world, unit))
-            assert len(groups) == 2 * 2 * 4
+            assert len(groups) == 2 * 3 * 4
             assert sum(groups) == sum(scores) == len(wanted)
             web = sum(rows["channel"][n] == "web" for n in wanted)
-            assert sum(groups[8:]) == web
+            assert sum(groups[12:]) == web
             basic = sum(rows["product"][n] == "basic" for n in wanted)
-            assert sum(groups[0:4]) + sum(groups[8:12]) == basic
+            assert sum(groups[0:4]) + sum(groups[12:16]) == basic
         assert found["e"].table_epsilon == plan.epsilon / 2
 
+    def test_an_audit_says_what_the_tables_of_all_units_say_under_the_bounds_of_the_dpia(
+        self, world
+    ):
+        plan = world.evaluation_plan(epsilon=12.0, fairness=self.LAYOUT)
+        answers = answers_of(world, lambda: world.federation.evaluate(plan, "e-1"))
+        office = world.federation.offices["compliance"]
+        audit = FairnessAudit.from_bytes(office.fetch_audit("e-1").payload_bytes)
+        total = np.sum([answers[unit].tables[1] for unit in UNITS], axis=0).reshape(2, 3, 2, 2)
+        counts = {(one.attribute, one.group): one.people for one in audit.found.groups}
+        assert counts == {
+            ("channel", "shop"): total[0].sum(),
+            ("channel", "web"): total[1].sum(),
+            ("product", "basic"): total[:, 0].sum(),
+            ("product", "more"): total[:, 1:].sum(),
+        }
+        shares = [total[place, :, 1].sum() / total[place].sum() for place in (0, 1)]
+        (channel, product) = audit.found.bounds
+        assert channel.compared[0].gap == pytest.approx(shares[0] - shares[1])
+        assert channel.between == pytest.approx(abs(shares[0] - shares[1]))
+        assert channel.compared[0].low < channel.compared[0].gap < channel.compared[0].high
+        assert {channel.verdict, product.verdict, audit.found.verdict} == {"PASS"}
+        assert "within the thresholds that this DPIA sets" in audit.found.meaning
+        assert (audit.number, audit.first, audit.units) == (1, None, 2)
+        assert audit.simulation
+        world.federation.evaluate(plan.model_copy(update={"title": "Once more"}), "e-2")
+        again = FairnessAudit.from_bytes(office.fetch_audit("e-2").payload_bytes)
+        assert (again.number, again.first) == (2, audit.digest)
+        assert [(one.run_id, one.number) for one in office.list_audits()] == [
+            ("e-1", 1),
+            ("e-2", 2),
+        ]
+
+    def test_only_that_it_is_a_simulation_and_approvals_are_then_between_a_model_and_champion(
+        self, world
+    ):
+        office = world.federation.offices["compliance"]
+        before = objections(office)
+        assert before >= {"promotion.evaluation_missing", "promotion.fairness_missing"}
+        plan = world.evaluation_plan(epsilon=NEARLY_EXACT, fairness=self.LAYOUT)
+        world.federation.evaluate(plan, "e-1")
+        assert before - objections(office) == {
+            "promotion.evaluation_missing",
+            "promotion.fairness_missing",
+        }
+        assert objections(office) <= {"promotion.simulation", "promotion.approvals_missing"}
+
+    def test_groups_of_another_dpia_than_that_of_the_training_are_not_counted(self, world):
+        world.federation.put_in_force(self.dpia(world, 3, largest_gap=0.95))
+        plan = world.evaluation_plan(fairness=self.LAYOUT)
+        with pytest.raises(RefusedError) as error:
+            world.federation.evaluate(plan, "e-1")
+        assert error.value.codes == ("fairness.bound_later",)
+        world.federation.put_in_force(self.dpia(world, 4))
+        world.federation.evaluate(plan, "e-2")
+
     def test_a_field_that_a_model_takes_tells_no_groups(self, world):
-        fields = (GroupField(field="tenure", edges=(36.0,)),)
-        fairness = FairnessTerms(fields=fields, threshold=0.5)
+        tenure = SensitiveAttribute(name="tenure", groups=("new", "old"), edges=(36.0,))
+        fairness = TableLayout(attributes=(tenure,), threshold=0.5)
         with pytest.raises(RefusedError) as error:
             world.federation.evaluate(world.evaluation_plan(fairness=fairness), "e-1")
         assert "fairness.field_is_input" in error.value.codes
-        world.federation.evaluate(world.evaluation_plan(fairness=self.terms()), "e-2")
+        world.federation.evaluate(world.evaluation_plan(fairness=self.LAYOUT), "e-2")
+
+
+def objections(office):
+    check = office.check_promotion("churn", 1, "champion")
+    return {verdict.code for verdict in check.verdicts if verdict.objection is not None}
 
 
 class TestOutOfTime:

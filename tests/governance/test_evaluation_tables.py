@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
+from fedcore.errors import MismatchError, NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import DIFFERENCE, Evaluation, table_epsilon
-from fedcore.evaluations import MetricFloor, NoisedTables
+from fedcore.evaluations import NoisedTables
 from fedcore.gateway_http import HttpGateway
 from fedcore.metrics import measures, noised_sum
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
@@ -97,28 +97,6 @@ def test_what_is_charged_is_recomputed_from_the_receipts_and_counts_void_attempt
         assert claims[unit].pld == pytest.approx(pld_epsilon(events, plan.delta))
     granted = {grant.unit: grant.epsilon for grant in permit.cohort}
     assert all(claims[unit].claim <= granted[unit] for unit in UNITS)
-
-
-@pytest.mark.parametrize(("least", "met"), [(0.6, True), (0.99, False)])
-def test_floors_are_held_against_the_low_end_of_each_models_interval(evaluating, least, met):
-    floor = MetricFloor(metric="roc_auc", least=least)
-    plan, permit = evaluating.permitted(floors=(floor,))
-    found = submit(evaluating, evaluating.answered(plan, permit))
-    assert found.floors_met is met
-    for model in found.models:
-        [outcome] = model.floors
-        low = numbers_of(model)["roc_auc"].low
-        assert (outcome.low, outcome.met) == (low, low >= least)
-
-
-def test_a_floor_is_never_met_where_the_noise_hides_the_number(evaluating):
-    plan, permit = evaluating.permitted(
-        "run-1", epsilon=0.001, floors=(MetricFloor(metric="roc_auc", least=0.0),)
-    )
-    found = submit(evaluating, evaluating.answered(plan, permit))
-    [outcome] = found.models[0].floors
-    assert "roc_auc" in found.models[0].hidden
-    assert (outcome.low, outcome.met, found.floors_met) == (None, False, False)
 
 
 def test_the_same_tables_again_get_the_same_evaluation_and_the_log_does_not_grow(answered):
@@ -296,13 +274,6 @@ def test_evaluations_are_listed_and_read_by_all_whom_they_concern(answered):
         assert evaluating.world.open(gateway.fetch_evaluation("eval-1"), Evaluation) == found
 
 
-def test_a_plan_cannot_ask_for_no_noise_or_for_two_floors_of_one_metric(evaluating):
-    for changes in (
-        {"epsilon": 0.0},
-        {"floors": (MetricFloor(metric="roc_auc", least=0.5),) * 2},
-    ):
-        with pytest.raises(ValueError, match=r"epsilon|floors"):
-            evaluating.plan(**changes)
-    plan = evaluating.plan(floors=(MetricFloor(metric="roc_auc", least=0.5),))
-    with pytest.raises(InvalidRecordError, match="floors"):
-        type(plan).from_json({**plan.to_json(), "floors": []})
+def test_a_plan_cannot_ask_for_no_noise(evaluating):
+    with pytest.raises(ValueError, match="epsilon"):
+        evaluating.plan(epsilon=0.0)

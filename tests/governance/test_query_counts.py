@@ -16,6 +16,8 @@ LISTS = {
     "/v1/units": "/v1/units",
     "/v1/models": "/v1/models",
     "/v1/evaluations": "/v1/evaluations",
+    "/v1/audits": "/v1/audits",
+    "/v1/models/{name}/{version}/waivers": "/v1/models/churn/1/waivers",
     "/v1/models/{name}/{version}/decisions": "/v1/models/churn/1/decisions",
     "/v1/models/{name}/{version}/promotion/answers": "/v1/models/churn/1/promotion/answers",
     "/v1/stops": "/v1/stops",

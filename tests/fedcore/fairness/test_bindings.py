@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness_bindings import FairnessAudit, GroupMerge, SensitiveAttribute
+from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
 from fedcore.fairness_terms import audit_of, comparisons_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 BOUND = FairnessBound(attribute="sex", metric="calibration_difference", largest_gap=0.1)
 SEX = SensitiveAttribute(name="sex", groups=("f", "m", "unknown"))
-AUDIT = FairnessAudit(attributes=(SEX,))
+AUDIT = AuditTerms(attributes=(SEX,))
 
 
 def bindings(name="dpia-2.fairness-audit.json", **changes):

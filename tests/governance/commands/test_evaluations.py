@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from fedcore import cli, gateway_http
 from fedcore.evaluation_outcomes import Evaluation
-from fedcore.evaluations import MetricFloor
 from fedcore.signing import Envelope
 
 
@@ -38,12 +37,8 @@ def said(evaluating, tmp_path, monkeypatch):
 
 @pytest.fixture
 def evaluated(evaluating):
-    """An evaluation of two models with a floor that both meet and one that neither does."""
-    floors = (
-        MetricFloor(metric="roc_auc", least=0.6),
-        MetricFloor(metric="average_precision", least=0.99),
-    )
-    plan, permit = evaluating.permitted(floors=floors)
+    """An evaluation of two models."""
+    plan, permit = evaluating.permitted()
     tables = evaluating.signed(evaluating.answered(plan, permit))
     envelope = evaluating.world.gateway("operator").submit_tables("eval-1", tables)
     return evaluating.world.open(envelope, Evaluation)
@@ -103,8 +98,6 @@ def test_an_evaluation_is_shown_with_intervals_and_what_they_contain(evaluated, 
         "churn version 1, sha256:",
         "churn version 2, sha256:",
         "95% interval",
-        "floor: low end of roc_auc at least 0.6: met",
-        "floor: low end of average_precision at least 0.99: NOT MET",
         "first model without the second\n  roc_auc_difference",
         "in 95% of evaluations: it has in it which customers happened to be set aside, the noise",
         "(epsilon 0.25 for each table of a unit)",

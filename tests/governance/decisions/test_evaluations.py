@@ -7,15 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.canonical import digest
-from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.errors import MismatchError
-from fedcore.evaluations import (
-    EvaluatedModel,
-    EvaluationPlan,
-    FairnessTerms,
-    GroupField,
-    NoisedTables,
-)
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.record import Realm
 from fedcore.rounds import Answer, RoundReport
 from fedcore.score_tables import DEFAULT_BINS
@@ -93,24 +88,10 @@ def test_no_tables_of_another_run_or_size_are_taken():
 
 
 def test_a_table_of_groups_has_four_counts_for_each_intersection():
-    contract = Contract(
-        contract_id="c",
-        version=1,
-        title="t",
-        source="s",
-        subject=SubjectRule(column="id", namespace="crm", normaliser="trim-upper/1"),
-        fields=(
-            ContractField(name="age", kind="numeric", lower=0, upper=120),
-            ContractField(name="area", kind="categorical", categories=("a", "b", "c", "d")),
-        ),
-        label=Label(name="churned", positive="Yes", negative="No", horizon_days=30),
-        purposes=(Purpose(id="churn", text="c", basis="consent"),),
-        retention_days=10,
-    )
-    terms = FairnessTerms(
-        fields=(
-            GroupField(field="age", edges=(30.0, 60.0)),
-            GroupField(field="area", merged=(("a", "b"),)),
+    layout = TableLayout(
+        attributes=(
+            SensitiveAttribute(name="age", groups=("a", "b", "c"), edges=(30.0, 60.0)),
+            SensitiveAttribute(name="area", groups=("a", "b", "c")),
         ),
         threshold=0.5,
     )
@@ -126,6 +107,6 @@ def test_a_table_of_groups_has_four_counts_for_each_intersection():
         "minimum_units": 1,
     }
     scores = DEFAULT_BINS.size
-    assert sizes_of(EvaluationPlan.model_validate(values), contract) == (scores, scores)
-    grouped = EvaluationPlan.model_validate({**values, "fairness": terms})
-    assert sizes_of(grouped, contract) == (scores, scores, 4 * 3 * 3)
+    assert sizes_of(EvaluationPlan.model_validate(values)) == (scores, scores)
+    grouped = EvaluationPlan.model_validate({**values, "fairness": layout})
+    assert sizes_of(grouped) == (scores, scores, 4 * 3 * 3)

@@ -1,4 +1,6 @@
-"""Each rule of the gate about evaluations beside its repaired twin, and what holds training."""
+"""Each rule of the gate about evaluations and audits beside its repaired twin, and what holds
+training.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +15,10 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import DataCategory, LegitimateInterest, PurposeBasis
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.evaluations import EvaluatedModel as Named
-from fedcore.evaluations import EvaluationPlan, FairnessTerms, GroupField
+from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
+from fedcore.fairness_terms import bound_audit
 from fedcore.permits import UnitCertificate
 from fedcore.plans import (
     Algorithm,
@@ -27,7 +32,8 @@ from fedcore.plans import (
 from fedcore.stops import Stop
 from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts, run_epsilon
 from governance.decisions.gate import decide_permit
-from governance.decisions.gate_evaluations import EVALUATION_RULES, MAX_CELLS
+from governance.decisions.gate_evaluations import EVALUATION_RULES
+from governance.decisions.gate_fairness import FAIRNESS_RULES
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 UNITS = ("north", "south")
@@ -48,11 +54,6 @@ def contract(**changes):
         ContractField(name="diet", kind="categorical", categories=("x", "y")),
         ContractField(
             name="secret", kind="categorical", categories=("x", "y"), sensitivity="forbidden"
-        ),
-        ContractField(
-            name="many",
-            kind="categorical",
-            categories=tuple(f"c{n}" for n in range(MAX_CELLS)),
         ),
     )
     values = {
@@ -174,20 +175,28 @@ def with_model(**changes):
     return replace(facts, evaluation=changed)
 
 
-def grouped(*fields, **changes):
-    terms = FairnessTerms(fields=fields, threshold=0.5)
-    return replace(facts_of(training(), fairness=terms), **changes)
+AGE = SensitiveAttribute(name="age", groups=("young", "old", "unknown"), edges=(60.0,))
+DIET = SensitiveAttribute(name="diet", groups=("x", "y"))
+CONSENT = "Explicit consent, Art. 9(2)(a)"
+DENIED = "None is claimed."
 
 
-def by(field, **changes):
-    return GroupField(field=field, **changes)
+def bound(attribute):
+    return FairnessBound(
+        attribute=attribute, metric="demographic_parity_difference", largest_gap=0.1
+    )
 
 
-def inventory(special):
+def origin(condition=None):
+    return SensitiveAttribute(name="origin", groups=("a", "b", "c"), special_condition=condition)
+
+
+def inventory(*fields, special=None):
+    """An inventory of one category with these fields."""
     category = DataCategory(
-        id="diet",
+        id="audited",
         category="c",
-        fields=("diet",),
+        fields=fields,
         special_category=special,
         source="s",
         subjects="s",
@@ -196,6 +205,29 @@ def inventory(special):
         recipients=(),
     )
     return (category,)
+
+
+def audited(*attributes, **changes):
+    """A DPIA that binds an audit of these attributes and lists them."""
+    names = [each.name for each in attributes]
+    values = {
+        "inventory": inventory(*names),
+        "fairness": tuple(bound(name) for name in names),
+        "fairness_audit": AuditTerms(attributes=attributes),
+    }
+    return dpia(**{**values, **changes})
+
+
+def grouped(*attributes, of=None, before=None, **changes):
+    """An evaluation that counts these attributes' groups as they are counted, under DPIA `of`, of a
+    model that was trained under `before`.
+    """
+    of = of or audited(*attributes)
+    plain = tuple(each.model_copy(update={"special_condition": None}) for each in attributes)
+    layout = TableLayout(attributes=plain, threshold=0.5, **changes)
+    facts = replace(facts_of(training(), fairness=layout), dpia=of)
+    first = replace(facts.evaluation.models[0], audit_bound=bound_audit((before or of).bindings))
+    return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
 
 
 def absent_at_south(**changes):
@@ -209,6 +241,24 @@ def absent_at_south(**changes):
         Feature(field="calls", encoding="scale", absent=imputed),
     )
     return training(units=units, features=features, **changes)
+
+
+def replace_groups(attribute, groups):
+    edges = None if attribute.edges is None or "unknown" not in groups else attribute.edges
+    return SensitiveAttribute(name=attribute.name, groups=groups, edges=edges)
+
+
+def conditioned(attribute):
+    return attribute.model_copy(update={"special_condition": CONSENT})
+
+
+def bands(*edges):
+    return audited(DIET, fairness_audit=AuditTerms(attributes=(DIET,), further_edges=edges))
+
+
+def merging(*groups):
+    merge = GroupMerge(attribute="age", groups=groups, merged="others")
+    return audited(AGE, fairness_audit=AuditTerms(attributes=(AGE,), merges=(merge,)))
 
 
 @dataclass(frozen=True)
@@ -231,12 +281,8 @@ DAYLESS_FACTS = replace(
     dpia=dpia(of=DAYLESS),
 )
 WITH_DAYS = facts_of(training(holdout=None), rows="out_of_time")
-CONSENT = "Explicit consent, Art. 9(2)(a)"
-BOUND = tuple(
-    FairnessBound(attribute=attribute, metric="demographic_parity_difference", largest_gap=0.1)
-    for attribute in ("origin", "diet & age")
-)
-BASED = {"dpia": dpia(condition=CONSENT, fairness=BOUND)}
+BASED = {"condition": CONSENT}
+STRICTER = audited(DIET, fairness=(bound("diet").model_copy(update={"largest_gap": 0.05}),))
 NORTH = (UnitTerms(unit="north", public_n=1536),)
 FAULTS = [
     fault("evaluation.model_unknown", with_model(registered=False)),
@@ -283,63 +329,98 @@ FAULTS = [
         replace(facts_of(training(), delta=1e-4), dpia=dpia(delta_cap=1e-3)),
         replace(facts_of(training(), delta=6e-5), dpia=dpia(delta_cap=1e-3)),
     ),
-    fault("fairness.field_unknown", grouped(by("age", edges=(30.0,)), by("shoe_size"))),
+    fault("fairness.not_bound", grouped(DIET, of=dpia(), before=audited(DIET)), grouped(DIET)),
+    fault("fairness.not_bound", grouped(DIET, of=audited(DIET, fairness=None))),
+    fault(
+        "fairness.not_bound",
+        grouped(DIET, of=audited(DIET, fairness=(bound("diet & age"),))),
+        grouped(DIET, AGE, of=audited(DIET, AGE, fairness=(bound("diet & age"),))),
+    ),
+    fault("fairness.differs_from_dpia", grouped(DIET, of=audited(DIET, AGE)), grouped(DIET, AGE)),
+    fault("fairness.differs_from_dpia", grouped(AGE, DIET, of=audited(DIET, AGE))),
+    fault(
+        "fairness.differs_from_dpia",
+        grouped(replace_groups(DIET, ("y", "x")), of=audited(DIET)),
+    ),
+    fault(
+        "fairness.differs_from_dpia",
+        grouped(AGE.model_copy(update={"edges": (50.0,)}), of=audited(AGE)),
+    ),
+    fault(
+        "fairness.differs_from_dpia",
+        grouped(DIET, further_edges=(0.25,)),
+        grouped(DIET, further_edges=(0.25,), of=bands(0.25)),
+    ),
+    fault("fairness.bound_later", grouped(DIET, before=dpia()), grouped(DIET)),
+    fault("fairness.bound_later", grouped(DIET, before=STRICTER), grouped(DIET, of=STRICTER)),
+    fault(
+        "fairness.bound_later",
+        grouped(AGE, of=merging("old", "unknown"), before=audited(AGE)),
+        grouped(AGE, of=merging("old", "unknown")),
+    ),
+    fault(
+        "fairness.not_in_inventory", grouped(DIET, of=audited(DIET, inventory=())), grouped(DIET)
+    ),
     fault(
         "fairness.field_unknown",
-        grouped(by("age", edges=(30.0,)), by("age", edges=(60.0,))),
-        grouped(by("age", edges=(30.0, 60.0))),
+        grouped(SensitiveAttribute(name="shoe_size", groups=("s", "l"))),
+        grouped(DIET),
     ),
-    fault("fairness.field_forbidden", grouped(by("secret")), grouped(by("diet"))),
+    fault(
+        "fairness.field_forbidden",
+        grouped(SensitiveAttribute(name="secret", groups=("x", "y"))),
+        grouped(DIET),
+    ),
     fault(
         "fairness.field_is_input",
-        grouped(by("tenure", edges=(12.0,))),
-        grouped(by("age", edges=(12.0,))),
+        grouped(SensitiveAttribute(name="tenure", groups=("new", "old"), edges=(12.0,))),
+        grouped(AGE),
     ),
-    fault("fairness.groups_unfit", grouped(by("age")), grouped(by("age", edges=(60.0,)))),
-    fault("fairness.groups_unfit", grouped(by("age", edges=(60.0, 30.0)))),
-    fault("fairness.groups_unfit", grouped(by("age", edges=(60.0, 120.0)))),
-    fault("fairness.groups_unfit", grouped(by("age", edges=(60.0,), merged=(("a",),)))),
-    fault("fairness.groups_unfit", grouped(by("diet", edges=(1.0,))), grouped(by("diet"))),
-    fault("fairness.groups_unfit", grouped(by("diet", merged=(("x", "y"),)))),
-    fault("fairness.groups_unfit", grouped(by("diet", merged=((),)))),
+    fault("fairness.groups_unfit", grouped(replace_groups(AGE, ("0", "1"))), grouped(AGE)),
+    fault("fairness.groups_unfit", grouped(AGE.model_copy(update={"edges": (120.0,)}))),
     fault(
         "fairness.groups_unfit",
-        grouped(by("origin", merged=(("a", "z"),)), **BASED),
-        grouped(by("origin", merged=(("a", "b"),)), **BASED),
+        grouped(DIET.model_copy(update={"edges": (1.0,)})),
+        grouped(DIET),
     ),
-    fault("fairness.groups_unfit", grouped(by("origin", merged=(("a",), ("a", "b"))), **BASED)),
     fault(
         "fairness.groups_unfit",
-        grouped(by("many"), by("diet")),
-        grouped(by("many", merged=(tuple(f"c{n}" for n in range(501)),)), by("diet")),
+        grouped(replace_groups(DIET, ("x", "unknown"))),
+        grouped(replace_groups(DIET, ("x", "y", "unknown"))),
     ),
-    fault("fairness.no_basis", grouped(by("origin")), grouped(by("origin"), **BASED)),
+    fault("fairness.groups_unfit", grouped(replace_groups(DIET, ("x", "y", "z")))),
     fault(
         "fairness.no_basis",
-        grouped(by("origin"), dpia=dpia(condition="None is claimed.", fairness=BOUND)),
-        grouped(by("origin"), dpia=dpia(condition="See Art. 9(2)(j).", fairness=BOUND)),
+        grouped(origin(), of=audited(origin(), **BASED)),
+        grouped(origin(CONSENT), of=audited(origin(CONSENT), **BASED)),
     ),
+    fault("fairness.no_basis", grouped(origin(CONSENT), of=audited(origin(CONSENT)))),
     fault(
         "fairness.no_basis",
-        grouped(by("origin"), dpia=dpia(condition=CONSENT)),
-        grouped(by("origin"), dpia=dpia(condition=CONSENT, fairness=BOUND[:1])),
+        grouped(origin(CONSENT), of=audited(origin(CONSENT), condition=DENIED)),
+        grouped(origin(CONSENT), of=audited(origin(CONSENT), condition="See Art. 9(2)(j).")),
     ),
+    fault("fairness.no_basis", grouped(origin(DENIED), of=audited(origin(DENIED), **BASED))),
     fault(
         "fairness.no_basis",
-        grouped(by("origin"), dpia=dpia(condition=CONSENT, fairness=BOUND[1:])),
-    ),
-    fault(
-        "fairness.no_basis",
-        grouped(by("diet"), dpia=dpia(inventory=inventory("health"), fairness=BOUND)),
         grouped(
-            by("diet"),
-            dpia=dpia(inventory=inventory("health"), condition=CONSENT, fairness=BOUND),
+            origin(CONSENT),
+            DIET,
+            of=audited(origin(CONSENT), DIET, fairness=(bound("diet"),), **BASED),
+        ),
+        grouped(
+            origin(CONSENT),
+            DIET,
+            of=audited(origin(CONSENT), DIET, fairness=(bound("diet & origin"),), **BASED),
         ),
     ),
     fault(
         "fairness.no_basis",
-        grouped(by("diet"), dpia=dpia(inventory=inventory("health"))),
-        grouped(by("diet"), dpia=dpia(inventory=inventory(None))),
+        grouped(DIET, of=audited(DIET, inventory=inventory("diet", special="health"), **BASED)),
+        grouped(
+            conditioned(DIET),
+            of=audited(conditioned(DIET), inventory=inventory("diet", special="health"), **BASED),
+        ),
     ),
 ]
 by_code = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.code)
@@ -362,7 +443,8 @@ def test_one_bad_fact_of_an_evaluation_refuses_and_its_twin_does_not(fault):
 
 
 def test_every_rule_of_evaluations_has_a_fault_that_trips_it():
-    assert {rule.code for rule in EVALUATION_RULES} == {fault.code for fault in FAULTS}
+    rules = {rule.code for rule in (*EVALUATION_RULES, *FAIRNESS_RULES)}
+    assert rules == {fault.code for fault in FAULTS}
 
 
 def test_the_rules_of_evaluations_let_every_plan_to_train_pass():
@@ -467,5 +549,6 @@ def test_the_digest_of_the_facts_changes_with_each_fact_of_an_evaluation():
         with_model(plan=training(title="other")),
         with_model(registered=False),
         with_model(withdrawn=True),
+        with_model(audit_bound=FIRST),
     ]
     assert len({facts.digest for facts in others}) == len(others)

@@ -1,0 +1,233 @@
+"""The gate's rules of fairness audits: each lets every plan pass that tells no groups apart.
+
+An audit counts the very table that the DPIA binds, and binds what it bound when the model was
+trained: groups, metrics and thresholds are fixed before anybody can know what becomes of them.
+"""
+
+from collections.abc import Iterator
+
+from fedcore.contracts import ContractField
+from fedcore.dpia_record import AnyDpia, Dpia
+from fedcore.errors import InvalidRecordError
+from fedcore.fairness_bindings import CROSSED, SensitiveAttribute, special_point_of
+from fedcore.fairness_tables import TableLayout
+from fedcore.fairness_terms import audit_of, bound_audit, fits_field
+from governance.decisions.facts import GateFacts
+from governance.decisions.gate_rule import Rule, make_rule
+
+
+@make_rule(
+    "fairness.not_bound",
+    "A DPIA binds how an audit is made, and what may differ between groups.",
+    "Art. 35(7)(c), 35(7)(d) GDPR",
+)
+def _not_bound(facts: GateFacts) -> str | None:
+    layout = _layout(facts)
+    if layout is None or facts.dpia is None:
+        return None
+    try:
+        audit_of(facts.dpia.bindings, layout.threshold)
+    except InvalidRecordError as error:
+        return f"The DPIA binds no audit that can be made: {error.public}."
+    return None
+
+
+@make_rule(
+    "fairness.differs_from_dpia",
+    "An evaluation counts the very groups that the DPIA binds, in its order.",
+    "Art. 35(7)(d) GDPR",
+)
+def _differs_from_dpia(facts: GateFacts) -> str | None:
+    counted, bound = _layout(facts), _bound_layout(facts)
+    if counted is None or bound is None or _table_of(counted) == _table_of(bound):
+        return None
+    return (
+        "The plan's attributes, groups or edges are not those of the DPIA's `fairness_audit`: take "
+        "them from there."
+    )
+
+
+@make_rule(
+    "fairness.bound_later",
+    "The first model was trained under a DPIA that bound the same audit.",
+    "Art. 5(1)(a), 35(1) GDPR",
+)
+def _bound_later(facts: GateFacts) -> str | None:
+    if facts.evaluation is None or facts.dpia is None or _bound_layout(facts) is None:
+        return None
+    before = facts.evaluation.models[0].audit_bound
+    if before is not None and before == bound_audit(facts.dpia.bindings):
+        return None
+    return (
+        "The DPIA binds another audit than the one that the model was trained under, which knew "
+        "no outcome yet: train a model under this one."
+    )
+
+
+@make_rule(
+    "fairness.not_in_inventory",
+    "The DPIA's inventory lists each attribute that groups are told apart by.",
+    "Art. 35(7)(a) GDPR",
+)
+def _not_in_inventory(facts: GateFacts) -> str | None:
+    if facts.dpia is None:
+        return None
+    inventory = facts.dpia.inventory if isinstance(facts.dpia, Dpia) else ()
+    listed = {field for category in inventory for field in category.fields}
+    unlisted = {attribute.name for attribute in _attributes(facts)} - listed
+    if not unlisted:
+        return None
+    return f"The inventory does not list: {_listed(unlisted)}; say in it of which category it is."
+
+
+@make_rule(
+    "fairness.field_unknown",
+    "Every field that groups are told apart by is one of the contract.",
+    "Art. 5(1)(c), 25(1) GDPR",
+)
+def _field_unknown(facts: GateFacts) -> str | None:
+    named = {attribute.name for attribute in _attributes(facts)}
+    if facts.contract is None or named <= facts.contract.field_by_name.keys():
+        return None
+    return "Groups are told apart by a field that the contract does not have: name one that it has."
+
+
+@make_rule(
+    "fairness.field_forbidden",
+    "No field that groups are told apart by is forbidden by the contract.",
+    "Art. 5(1)(c), 6(1) GDPR",
+)
+def _field_forbidden(facts: GateFacts) -> str | None:
+    forbidden = {field.name for _, field in _grouped(facts) if field.sensitivity == "forbidden"}
+    if not forbidden:
+        return None
+    return f"The contract forbids to use: {_listed(forbidden)}; leave it out."
+
+
+@make_rule(
+    "fairness.field_is_input",
+    "No field that groups are told apart by is an input of a model to be evaluated.",
+    "Art. 5(1)(c), 25(1) GDPR",
+)
+def _field_is_input(facts: GateFacts) -> str | None:
+    inputs = {feature.field for feature in facts.features}
+    both = {attribute.name for attribute in _attributes(facts)} & inputs
+    if not both:
+        return None
+    return f"An input and a group's field at once: {_listed(both)}; train without it."
+
+
+@make_rule(
+    "fairness.groups_unfit",
+    "Groups are all of a field's categories, or the intervals between edges inside its bounds.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _groups_unfit(facts: GateFacts) -> str | None:
+    unfit = {field.name for each, field in _grouped(facts) if not fits_field(each, field)}
+    if not unfit:
+        return None
+    return (
+        f"Groups do not fit: {_listed(unfit)}; have the DPIA name all categories of the contract, "
+        "or edges inside its bounds."
+    )
+
+
+@make_rule(
+    "fairness.no_basis",
+    "Groups of a special category are counted only if the DPIA names the point of Art. 9(2) that "
+    "allows it, for the purpose and for the attribute, and binds what may differ between them.",
+    "Art. 9(2) GDPR",
+)
+def _no_basis(facts: GateFacts) -> str | None:
+    if facts.dpia is None:
+        return None
+    special = _special_in(facts)
+    if _has_condition(facts.dpia, facts.plan.purpose):
+        special -= _conditioned_in(facts.dpia) & _compared_in(facts.dpia)
+    if not special:
+        return None
+    return (
+        f"A special category: {_listed(special)}; have the DPIA bind its fairness and name a point "
+        'in `special_condition`, of the purpose and of the attribute, as in "Art. 9(2)(a)", or '
+        "leave it out."
+    )
+
+
+def _layout(facts: GateFacts) -> TableLayout | None:
+    return None if facts.evaluation is None else facts.evaluation.plan.fairness
+
+
+def _bound_layout(facts: GateFacts) -> TableLayout | None:
+    """Return the table that the DPIA binds, at the plan's threshold; None when it binds none."""
+    layout = _layout(facts)
+    if layout is None or facts.dpia is None:
+        return None
+    try:
+        return audit_of(facts.dpia.bindings, layout.threshold)[0]
+    except InvalidRecordError:
+        return None
+
+
+def _table_of(layout: TableLayout) -> object:
+    """Return what is counted: a plan need not repeat why it may be."""
+    attributes = [(each.name, each.groups, each.edges) for each in layout.attributes]
+    return attributes, layout.edges
+
+
+def _attributes(facts: GateFacts) -> tuple[SensitiveAttribute, ...]:
+    layout = _layout(facts)
+    return () if layout is None else layout.attributes
+
+
+def _grouped(facts: GateFacts) -> Iterator[tuple[SensitiveAttribute, ContractField]]:
+    """Yield each attribute with its field, of those that the contract has."""
+    known = {} if facts.contract is None else facts.contract.field_by_name
+    return ((each, known[each.name]) for each in _attributes(facts) if each.name in known)
+
+
+def _special_in(facts: GateFacts) -> set[str]:
+    """Return the attributes that the contract or the DPIA's inventory calls special."""
+    special = {field.name for _, field in _grouped(facts) if field.sensitivity == "special"}
+    if isinstance(facts.dpia, Dpia):
+        assessed = (each for each in facts.dpia.inventory if each.special_category is not None)
+        special |= {field for each in assessed for field in each.fields}
+    return special & {attribute.name for attribute in _attributes(facts)}
+
+
+def _has_condition(dpia: AnyDpia, purpose: str) -> bool:
+    return isinstance(dpia, Dpia) and any(
+        each.purpose == purpose and each.special_point is not None for each in dpia.purposes
+    )
+
+
+def _conditioned_in(dpia: AnyDpia) -> set[str]:
+    """Return the attributes whose audit the DPIA names a point of Art. 9(2) for."""
+    audit = dpia.bindings.fairness_audit
+    return {
+        each.name
+        for each in (() if audit is None else audit.attributes)
+        if special_point_of(each.special_condition) is not None
+    }
+
+
+def _compared_in(dpia: AnyDpia) -> set[str]:
+    """Return the attributes that the DPIA sets bounds for, alone or crossed with others."""
+    bounds = dpia.bindings.fairness or ()
+    return {name for bound in bounds for name in bound.attribute.split(CROSSED)}
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+FAIRNESS_RULES: tuple[Rule, ...] = (
+    _not_bound,
+    _differs_from_dpia,
+    _bound_later,
+    _not_in_inventory,
+    _field_unknown,
+    _field_forbidden,
+    _field_is_input,
+    _groups_unfit,
+    _no_basis,
+)
