@@ -100,13 +100,13 @@ def take_step(
     for start in range(0, max(count, 1), rows):
         batch = picked[start : start + rows]
         optimizer.zero_grad(set_to_none=True)
-        against = _Against(losses, _filled_up(labels.index_select(0, batch), rows))
-        engine.backward(_filled_up(features.index_select(0, batch), rows), against, len(batch))
+        against = _Against(losses, filled_up(labels.index_select(0, batch), rows))
+        engine.backward(filled_up(features.index_select(0, batch), rows), against, len(batch))
         optimizer.signal_skip_step(do_skip=start + rows < count)
         optimizer.step()
 
 
-def _filled_up(values: Tensor, rows: int) -> Tensor:
+def filled_up(values: Tensor, rows: int) -> Tensor:
     """Return the values with rows of zeros below them: so many in all."""
     return nn.functional.pad(values, (0, 0) * (values.ndim - 1) + (0, rows - len(values)))
 

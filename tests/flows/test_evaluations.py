@@ -401,7 +401,10 @@ class TestGroups:
         (channel, product) = audit.found.bounds
         assert channel.compared[0].gap == pytest.approx(shares[0] - shares[1])
         assert channel.between == pytest.approx(abs(shares[0] - shares[1]))
-        assert channel.compared[0].low < channel.compared[0].gap < channel.compared[0].high
+        low, high = channel.compared[0].low, channel.compared[0].high
+        assert low is not None
+        assert high is not None
+        assert low < channel.compared[0].gap < high
         assert {channel.verdict, product.verdict, audit.found.verdict} == {"PASS"}
         assert "within the thresholds that this DPIA sets" in audit.found.meaning
         assert (audit.number, audit.first, audit.units) == (1, None, 2)
