@@ -7,8 +7,8 @@ Guarantees: what is returned depends on customers only through tables of counts,
     would else move others (ADR 0046). Hence all batches have one shape, as in training, and each
     evaluation tries out that a row's place in them does not matter.
 
-A customer with several rows has the mean of their scores, and the label of the first of them by the
-contract's rule.
+A customer with several rows has the mean of their scores, and the label and the groups of the first
+of them by the contract's rule.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,12 @@ from torch import Tensor, nn
 
 from clients.data import Examples
 from clients.training import with_nobody
-from fedcore.errors import InvalidRecordError
-from fedcore.evaluations import EvaluationPlan
+from fedcore.contracts import Contract
+from fedcore.errors import DataError, InvalidRecordError
+from fedcore.evaluations import EvaluationPlan, FairnessTerms
+from fedcore.fairness_tables import count_outcomes
+from fedcore.group_layouts import field_of as group_field
+from fedcore.group_layouts import groups_of_cells, layout_of
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.discrete import discrete_laplace
 from fedcore.privacy.noise import KeyStream
@@ -32,23 +36,24 @@ from fedcore.weights import Weights
 
 _BATCH = 1024
 Counts = NDArray[np.int64]
+Model = tuple[TrainingPlan, Weights]
 Scores = NDArray[np.float64]
 
 
 def evaluate_locally(
     plan: EvaluationPlan,
-    training: Sequence[TrainingPlan],
-    weights: Sequence[Weights],
+    models: Sequence[Model],
+    contract: Contract,
     examples: Examples,
     stream: KeyStream,
 ) -> tuple[tuple[int, ...], ...]:
     """Return the plan's tables with noise, in its order.
 
-    Args: `training` and `weights` are of the models, in the plan's order.
+    Args: `models` are in the plan's order.
     Raises: InvalidRecordError `privacy.examples_mixed` on a machine that rounds a row by its place
         in a batch.
     """
-    tables = tables_of(plan, training, weights, examples)
+    tables = tables_of(plan, models, contract, examples)
     # An epsilon is read as it is written: no table gets more than its exact part.
     epsilon = Fraction(repr(plan.epsilon)) / plan.tables
     noised = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
@@ -62,20 +67,34 @@ def groups_of(plan: EvaluationPlan | None) -> tuple[str, ...]:
 
 
 def tables_of(
-    plan: EvaluationPlan,
-    training: Sequence[TrainingPlan],
-    weights: Sequence[Weights],
-    examples: Examples,
+    plan: EvaluationPlan, models: Sequence[Model], contract: Contract, examples: Examples
 ) -> list[Counts]:
     """Return the plan's tables without noise: they must not leave the unit."""
     inputs = [examples.features, examples.challenger]
-    bins, labels = BINS[plan.bins], _of_customers(examples, examples.labels, _first)
-    tables = []
-    for one, model, features in zip(training, weights, inputs, strict=False):
-        if features is not None:
-            scores = scores_of(load_task(one.task), one, model, features)
-            tables.append(score_table(labels, _of_customers(examples, scores, _mean), bins))
+    labels = _of_customers(examples, examples.labels, _first)
+    scores = [
+        _of_customers(examples, scores_of(load_task(one.task), one, weights, features), _mean)
+        for (one, weights), features in zip(models, inputs, strict=False)
+        if features is not None
+    ]
+    tables = [score_table(labels, each, BINS[plan.bins]) for each in scores]
+    if plan.fairness is not None:
+        groups = _groups(plan.fairness, contract, examples)
+        layout = layout_of(plan.fairness, contract)
+        counts = count_outcomes(layout, examples.identifiers, groups, labels, scores[0])
+        tables.append(np.array(counts, dtype=np.int64))
     return tables
+
+
+def _groups(terms: FairnessTerms, contract: Contract, examples: Examples) -> list[list[str]]:
+    """Return, for each field, the group of each customer, by the first row."""
+    counts, cells = examples.counts, examples.groups
+    if cells is None:
+        raise DataError("data.column_missing", "the fields of groups were not read")
+    first = cells if counts is None else cells[(np.cumsum(counts) - counts).tolist()]
+    return [
+        groups_of_cells(one, group_field(one, contract), first[one.field]) for one in terms.fields
+    ]
 
 
 def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:

@@ -23,6 +23,7 @@ PUBLIC_CODES = frozenset(
         "budget.permit_exceeded",
         "bulletin.stale",
         "contract.purpose_unknown",
+        "evaluation.groups_unfit",
         "evaluation.not_held_out",
         "evaluation.other_training",
         "evaluation.terms_differ",

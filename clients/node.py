@@ -66,6 +66,7 @@ class Node(Site):
         """
         admitted = admit(self, request)
         self._require_checked(admitted)
+        self._inputs(admitted)  # whoever has lost what customers are set aside by is not there
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
         verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word
@@ -204,8 +205,9 @@ class Node(Site):
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
         if evaluation is not None:
-            models = (admitted.training, admitted.weights)
-            tables = evaluate_locally(evaluation, *models, examples, noise)
+            models = list(zip(admitted.training, admitted.weights, strict=True))
+            contract = self.contract(plan.contract)
+            tables = evaluate_locally(evaluation, models, contract, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(

@@ -10,8 +10,9 @@ from fedcore.bulletins import AnyBulletin
 from fedcore.caps import EpsilonCaps
 from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
-from fedcore.errors import ExpiredError, RefusedError
+from fedcore.errors import ExpiredError, MismatchError, RefusedError
 from fedcore.evaluations import EvaluationPlan
+from fedcore.group_layouts import layout_of
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
 
@@ -56,7 +57,8 @@ def verify_evaluation_policy(
     """Hold a permitted evaluation, its models' training plans, and the server that asks against the
     unit's policy. The public size is not asked for: nothing is divided by it here.
 
-    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`.
+    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`,
+        `evaluation.groups_unfit`.
     """
     plan, training = plans
     reasons = [
@@ -105,6 +107,11 @@ def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]
     fields = [group.field for group in plan.fairness.fields] if plan.fairness else []
     if any(name not in known or known[name].sensitivity == "forbidden" for name in fields):
         yield "policy.group_not_allowed", "the contract lacks or forbids a field of groups"
+    elif plan.fairness is not None:
+        try:
+            layout_of(plan.fairness, contract)
+        except MismatchError as error:
+            yield error.code, error.public
 
 
 def _run_reasons(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore.caps import EpsilonCaps
+from fedcore.fairness_bindings import FairnessAudit
 from fedcore.record import At, Digest, Name, Part, Positive, Record, Text
 
 DpiaState = Literal[
@@ -65,7 +66,9 @@ class RiskV1(Part):
 
 
 class FairnessBound(Part):
-    """The most that a metric may differ between the groups of a sensitive attribute."""
+    """The most that a metric may differ between the groups of a sensitive attribute, or of several
+    that are crossed, with " & " between them.
+    """
 
     attribute: Text
     metric: Name
@@ -88,6 +91,7 @@ class Bindings(Part):
     fairness: tuple[FairnessBound, ...] | None = None
     update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
     ledger_caps: EpsilonCaps | None = None
+    fairness_audit: FairnessAudit | None = None
 
 
 class DpiaV1(Record):

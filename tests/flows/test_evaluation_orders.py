@@ -8,7 +8,13 @@ import pytest
 
 from clients.sent import journal_path, load_departures
 from fedcore import canonical, wire
-from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
+from fedcore.evaluations import (
+    EvaluatedModel,
+    EvaluationPlan,
+    FairnessTerms,
+    GroupField,
+    NoisedTables,
+)
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
 from fedcore.score_tables import DEFAULT_BINS
@@ -310,6 +316,28 @@ def test_a_model_that_could_single_somebody_out_is_refused(open_server, scale):
     assert answered(Evaluator(evaluator.server).send())
 
 
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        (GroupField(field="gender"), "policy.group_not_allowed"),
+        (GroupField(field="channel", merged=(("shop", "web"),)), "evaluation.groups_unfit"),
+        (GroupField(field="channel", edges=(1.0,)), "evaluation.groups_unfit"),
+    ],
+)
+def test_groups_that_the_contract_does_not_have_are_refused_before_anything_is_charged(
+    open_server, field, code
+):
+    server = open_server()
+    bent, straight = (
+        Evaluator(server, fairness=FairnessTerms(fields=(one,), threshold=0.5))
+        for one in (field, GroupField(field="channel"))
+    )
+    assert bent.send() == bent.call_roll() == code
+    assert kinds(server.world) == ["open"]
+    tables = NoisedTables.from_bytes(straight.send().tables).tables
+    assert [len(table) for table in tables] == [DEFAULT_BINS.size, 2 * 4]
+
+
 def test_a_model_that_has_seen_all_rows_has_nothing_to_be_evaluated_on(open_server):
     evaluator = Evaluator(open_server(holdout=None))
     assert evaluator.send() == evaluator.call_roll() == "evaluation.not_held_out"
@@ -403,7 +431,7 @@ def test_a_lost_split_key_stops_the_node_until_it_is_back(evaluator):
     data = key.read_bytes()
     key.unlink()
     evaluator.permit = evaluator.permit_with(run_id="eval-2")
-    assert evaluator.send() == "node.unavailable"
+    assert evaluator.send() == evaluator.call_roll() == "node.unavailable"
     assert not key.exists()
     key.write_bytes(data)
     key.chmod(0o600)

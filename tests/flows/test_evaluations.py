@@ -1,6 +1,7 @@
 """Train with customers set aside, evaluate on them, and read what governance signs of it."""
 
 import json
+import re
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 
@@ -16,11 +17,11 @@ from clients.evaluating import tables_of
 from clients.rebuild import rebuild
 from clients.settings import NodeSettings
 from clients.subject_reports import make_report
-from fedcore import cli, wire
+from fedcore import canonical, cli, wire
 from fedcore.contracts import DayRule
 from fedcore.errors import RefusedError
 from fedcore.evaluation_outcomes import Evaluation
-from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.evaluations import EvaluationPlan, FairnessTerms, GroupField, NoisedTables
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.task import load_task, shapes_of
 from fedcore.weights import decode_weights
@@ -122,7 +123,8 @@ def test_scores_are_those_of_the_registered_model(trained):
         module = task.build(trained.plan.model, everybody.features.shape[1])
         weights = decode_weights(model, shapes_of(module), 1e3)
         picked = type(everybody)(everybody.features[wanted], everybody.labels[wanted])
-        (expected,) = tables_of(plan, [trained.plan], [weights], picked)
+        contract = trained.federation.contract
+        (expected,) = tables_of(plan, [(trained.plan, weights)], contract, picked)
         assert np.array_equal(answers[unit].tables[0], expected)
 
 
@@ -321,6 +323,47 @@ def test_a_ledger_that_is_lost_is_rebuilt_with_its_evaluations(trained):
     assert sorted(again) == sorted(before)
 
 
+class TestGroups:
+    """Groups are told by fields that no model takes."""
+
+    FIELDS = (GroupField(field="channel"), GroupField(field="product", merged=(("plus", "pro"),)))
+
+    @pytest.fixture
+    def world(self, build, worlds, held_out):
+        features = tuple(f for f in held_out.features if f.field in {"tenure", "charge"})
+        first = worlds.first_model(held_out.model_copy(update={"features": features}))
+        changes = {"features": features, "initial_model": canonical.digest(first)}
+        world = build(held_out.model_copy(update=changes))
+        world.run()
+        return world
+
+    def terms(self, threshold=0.5):
+        return FairnessTerms(fields=self.FIELDS, threshold=threshold)
+
+    def test_hits_and_misses_are_counted_by_group_of_those_who_are_set_aside(self, world):
+        plan = world.evaluation_plan(epsilon=2 * NEARLY_EXACT / 1.5, fairness=self.terms())
+        found: dict[str, Evaluation] = {}
+        answers = answers_of(world, lambda: found.update(e=world.federation.evaluate(plan, "e-1")))
+        for unit in UNITS:
+            scores, groups = answers[unit].tables
+            rows, wanted = world.unit(unit).setup.rows, sorted(aside(world, unit))
+            assert len(groups) == 2 * 2 * 4
+            assert sum(groups) == sum(scores) == len(wanted)
+            web = sum(rows["channel"][n] == "web" for n in wanted)
+            assert sum(groups[8:]) == web
+            basic = sum(rows["product"][n] == "basic" for n in wanted)
+            assert sum(groups[0:4]) + sum(groups[8:12]) == basic
+        assert found["e"].table_epsilon == plan.epsilon / 2
+
+    def test_a_field_that_a_model_takes_tells_no_groups(self, world):
+        fields = (GroupField(field="tenure", edges=(36.0,)),)
+        fairness = FairnessTerms(fields=fields, threshold=0.5)
+        with pytest.raises(RefusedError) as error:
+            world.federation.evaluate(world.evaluation_plan(fairness=fairness), "e-1")
+        assert "fairness.field_is_input" in error.value.codes
+        world.federation.evaluate(world.evaluation_plan(fairness=self.terms()), "e-2")
+
+
 class TestOutOfTime:
     """Rows have days: rounds read those before one day, an evaluation those from it on."""
 
@@ -365,7 +408,7 @@ class TestOutOfTime:
         assert "evaluation.not_held_out" in error.value.codes
 
 
-def test_a_plan_is_written_from_the_evidence_of_its_models(trained, tmp_path):
+def test_a_plan_is_written_from_the_evidence_of_its_models(build, pair, trained, tmp_path):
     bundle, out = tmp_path / "churn-1.fedpact", tmp_path / "evaluation.json"
     bundle.write_bytes(trained.bundle())
     asked = ("--epsilon", "2.0", "--title", "How well the small model does", "--out", str(out))
@@ -374,8 +417,19 @@ def test_a_plan_is_written_from_the_evidence_of_its_models(trained, tmp_path):
     assert "1 tables, epsilon 2 for each" in done.output
     written = EvaluationPlan.from_json(json.loads(out.read_text()))
     assert written == trained.evaluation_plan()
-    later = [*asked, "--rows", "out_of_time"]
-    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *later])
+    widths = {}
+    for customers in (200, 20_000):
+        told = [*asked, "--suppose", str(customers), "0.2", "0.8"]
+        done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *told])
+        low, high = map(float, re.findall(r"interval of (\S+) to (\S+)", done.output)[0])
+        assert 0.5 < low < 0.8 < high
+        widths[customers] = high - low
+    assert widths[20_000] < widths[200]
+    on_everybody = build(pair)
+    on_everybody.run()
+    (tmp_path / "all.fedpact").write_bytes(on_everybody.bundle())
+    named = [str(tmp_path / "all.fedpact"), *asked]
+    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", *named])
     assert refused.exit_code == 1
     assert "evaluation.not_held_out" in refused.output
     twice = [str(bundle), str(bundle), *asked]

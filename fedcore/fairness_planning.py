@@ -1,0 +1,200 @@
+"""How many customers would settle a fairness threshold, worked out before anybody is counted.
+
+From what is declared or supposed beforehand: thresholds, epsilon, number of units, the groups'
+shares and the rates that are expected. It is the verdict's own arithmetic at the counts that are
+expected, with room for the chance that the table comes out otherwise.
+"""
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedcore.errors import InvalidRecordError
+from fedcore.fairness import GapBounds, sizes_of
+from fedcore.fairness_tables import GroupTable, TableLayout
+from fedcore.fairness_terms import Comparison, FairnessTerms, comparisons_of
+from fedcore.noised_rates import count_bounds
+
+MAX_ROWS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class ExpectedRates:
+    """What is expected of the customers of one cell.
+
+    Attributes:
+        share: of the cell among all customers who are counted.
+        positive: of its customers, those with a positive label.
+        true_positive: of its positive customers, those who are selected.
+        false_positive: of its negative customers, those who are selected.
+    """
+
+    share: float
+    positive: float
+    true_positive: float
+    false_positive: float
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table as it is expected to come: shares of all customers, one for each entry."""
+
+    layout: TableLayout
+    shares: tuple[float, ...]
+    units: int
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidRecordError `fairness.table_invalid`."""
+        if len(self.shares) != self.layout.length or not 0.999 < sum(self.shares) < 1.001:
+            raise InvalidRecordError(
+                "fairness.table_invalid",
+                f"expected shares: {self.layout.length} numbers that add up to 1",
+            )
+
+    def at(self, rows: int) -> GroupTable:
+        """Return the table of so many customers, when everything comes as expected."""
+        counts = tuple(round(rows * share) for share in self.shares)
+        return GroupTable(self.layout, counts, self.units, self.epsilon)
+
+
+@dataclass(frozen=True)
+class RowsNeeded:
+    """How many customers settle one bound: the least number, and what the verdict then is.
+
+    Attributes:
+        rows: in all groups together; None when up to 10^9 do not settle it, as when a gap is
+            expected at its threshold.
+        settles: the verdict that is then reached with the wished probability.
+    """
+
+    attribute: str
+    metric: str
+    largest_gap: float
+    rows: int | None
+    settles: str
+
+
+def expected_shares(layout: TableLayout, cells: Sequence[ExpectedRates]) -> tuple[float, ...]:
+    """Return the shares of a table's entries from what is expected in each cell, in their order.
+
+    Raises: InvalidRecordError `fairness.table_invalid` for a layout with further edges (shares by
+        band then have to be given one by one), or when a cell is missing.
+    """
+    if layout.further_edges or len(cells) != len(layout.cells):
+        raise InvalidRecordError(
+            "fairness.table_invalid", "expected rates: one for each cell, of a single threshold"
+        )
+    found: list[float] = []
+    for of in cells:
+        positive, negative = of.share * of.positive, of.share * (1 - of.positive)
+        found += [negative * (1 - of.false_positive), positive * (1 - of.true_positive)]
+        found += [negative * of.false_positive, positive * of.true_positive]
+    return tuple(found)
+
+
+def rows_to_settle(
+    planned: PlannedTable, terms: FairnessTerms, power: float = 0.9
+) -> tuple[RowsNeeded, ...]:
+    """Return, for each bound of the terms by itself, how many customers settle it.
+
+    A bound whose expected gaps are all inside is settled by PASS of its comparisons, and one with a
+    gap outside by FAIL, each with probability `power` or more when everything is as supposed.
+    Args: power in (1/2, 1).
+    Raises: InvalidRecordError `fairness.unknown_group`.
+    """
+    comparisons = comparisons_of(planned.layout, terms)
+    found = []
+    for bound in terms.bounds:
+        own = [comparison for comparison in comparisons if comparison.bound == bound]
+        gaps = [GapBounds(planned.at(MAX_ROWS), comparison).gap for comparison in own]
+        passes = all(gap is not None and abs(gap) < bound.largest_gap for gap in gaps)
+        question = _Question(planned, terms, own, passes, 1 - power, len(comparisons))
+        found.append(
+            RowsNeeded(
+                attribute=bound.attribute,
+                metric=bound.metric,
+                largest_gap=bound.largest_gap,
+                rows=_least(question),
+                settles="PASS" if passes else "FAIL",
+            )
+        )
+    return tuple(found)
+
+
+def planning_text(needed: Sequence[RowsNeeded], planned: PlannedTable, rows: int) -> str:
+    """Return, for people, whether so many customers can settle each bound, one line for each."""
+    lines = [
+        f"Fairness beforehand: {rows:,} customers, {planned.units} units, "
+        f"epsilon {planned.epsilon:g} each."
+    ]
+    for one in needed:
+        asked = f"{one.attribute}, {one.metric} within {one.largest_gap:g}"
+        if one.rows is None:
+            lines.append(f"- {asked}: no number of customers settles it if all is as supposed.")
+        elif one.rows <= rows:
+            lines.append(f"- {asked}: {one.rows:,} customers settle it ({one.settles} expected).")
+        else:
+            lines.append(
+                f"- {asked}: expect INSUFFICIENT; {one.rows:,} customers would settle it "
+                f"({one.settles} expected)."
+            )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Whether a number of customers settles the comparisons of one bound."""
+
+    planned: PlannedTable
+    terms: FairnessTerms
+    comparisons: Sequence[Comparison]
+    passes: bool
+    miss: float
+    tested: int
+
+    def is_settled_by(self, rows: int) -> bool:
+        """Return whether the verdict is as expected, unless chance takes the gaps further away."""
+        table = self.planned.at(rows)
+        answers = (self._is_shown(table, comparison) for comparison in self.comparisons)
+        return all(answers) if self.passes else any(answers)
+
+    def _is_shown(self, table: GroupTable, comparison: Comparison) -> bool:
+        """A gap comes out further off than its bound at level `miss` with that probability; the
+        verdict's bound then lies as much further.
+        """
+        tested = GapBounds(table, comparison)
+        if tested.gap is None or not self._is_large_enough(table, comparison):
+            return False
+        most = comparison.bound.largest_gap
+        if self.passes:
+            chance = tested.bounds(self.miss / len(self.comparisons))
+            sure = tested.bounds(self.terms.alpha)
+            return (
+                sure.high + chance.high - tested.gap < most
+                and sure.low + chance.low - tested.gap > -most
+            )
+        chance, sure = tested.bounds(self.miss), tested.bounds(self.terms.alpha / (2 * self.tested))
+        return (
+            sure.low + chance.low - tested.gap > most
+            or sure.high + chance.high - tested.gap < -most
+        )
+
+    def _is_large_enough(self, table: GroupTable, comparison: Comparison) -> bool:
+        """As in the verdict, and once more the noise's reach, for the chance of it."""
+        return all(
+            2 * count_bounds(size, table.epsilon, self.terms.alpha).low - size.value
+            >= self.terms.minimum_size
+            for size in sizes_of(table, comparison)
+        )
+
+
+def _least(question: _Question) -> int | None:
+    """Return the least number that settles it, to two digits: what is supposed has no more."""
+    scale = 10
+    while scale <= MAX_ROWS:
+        if question.is_settled_by(scale * 10):
+            steps = range(scale, scale * 10 + 1, scale // 10)
+            return steps[bisect.bisect_left(steps, True, key=question.is_settled_by)]
+        scale *= 10
+    return None

@@ -1,0 +1,200 @@
+"""What a DPIA binds about fairness before training, and the comparisons that follow from it.
+
+Reference: names of the metrics as in Hardt, Price and Srebro (2016), Chouldechova (2017).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from fedcore.dpias import Bindings, FairnessBound
+from fedcore.errors import InvalidRecordError
+from fedcore.fairness_bindings import (
+    CROSSED,
+    DEFAULT_ALPHA,
+    DEFAULT_MINIMUM_SIZE,
+    Alpha,
+    GroupMerge,
+    MinimumSize,
+)
+from fedcore.fairness_tables import Mask, TableLayout
+from fedcore.record import Part, first_problem
+
+Metric = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equal_opportunity_difference",
+    "equalised_odds_difference",
+    "predictive_parity_difference",
+    "calibration_difference",
+]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+class FairnessTerms(Part):
+    """What the DPIA binds before training; nothing of it may depend on a table.
+
+    Attributes:
+        bounds: metrics and thresholds. An attribute is one of the table, or several with " & "
+            between them, whose crossed groups are then compared.
+        alpha: the rate at which a verdict of PASS may be wrong, and one of FAIL.
+        minimum_size: with fewer people in a group, or in the rest, their comparison is open.
+        merges: groups that count as one in every comparison.
+    """
+
+    bounds: Annotated[tuple[FairnessBound, ...], Field(min_length=1, max_length=100)]
+    alpha: Alpha = DEFAULT_ALPHA
+    minimum_size: MinimumSize = DEFAULT_MINIMUM_SIZE
+    merges: Annotated[tuple[GroupMerge, ...], Field(max_length=100)] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        unknown = {bound.metric for bound in self.bounds} - set(METRICS)
+        if unknown:
+            raise ValueError(f"bounds: a metric is one of {', '.join(METRICS)}")
+        crossed = [bound.attribute.split(CROSSED) for bound in self.bounds]
+        if any(len(set(names)) < len(names) for names in crossed):
+            raise ValueError("bounds: an intersection crosses each attribute once")
+        pairs = [(bound.attribute, bound.metric) for bound in self.bounds]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("bounds: each attribute and metric once")
+        merged = [(merge.attribute, group) for merge in self.merges for group in merge.groups]
+        if len(set(merged)) < len(merged):
+            raise ValueError("merges: each group in one of them")
+        if any(CROSSED in merge.merged for merge in self.merges):
+            raise ValueError(f"merges: no name has {CROSSED!r} in it")
+        return self
+
+
+class Rate(NamedTuple):
+    """A rate as outcomes of shape (bands, 2) that hit, and others that miss."""
+
+    name: str
+    hits: Mask
+    misses: Mask
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One rate of one group against that of the rest."""
+
+    bound: FairnessBound
+    group: str
+    cells: Mask
+    rate: Rate
+
+
+def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, FairnessTerms]:
+    """Return the table and the terms that a DPIA binds, at the threshold of a plan.
+
+    Guarantees: the table has every attribute and group that the terms name.
+    Raises: InvalidRecordError `fairness.not_bound` when the DPIA has no bounds, does not say how an
+        audit is made, or has bounds or edges that break a rule; `fairness.unknown_group`.
+    """
+    audit = bindings.fairness_audit
+    if audit is None or not bindings.fairness:
+        raise _not_bound("fairness bounds, and how they are audited")
+    try:
+        layout = TableLayout(
+            attributes=audit.attributes,
+            threshold=threshold,
+            further_edges=audit.further_edges or (),
+        )
+        terms = FairnessTerms(
+            bounds=bindings.fairness,
+            alpha=audit.alpha or DEFAULT_ALPHA,
+            minimum_size=audit.minimum_size or DEFAULT_MINIMUM_SIZE,
+            merges=audit.merges or (),
+        )
+    except ValidationError as error:
+        raise _not_bound(first_problem(error)) from error
+    comparisons_of(layout, terms)
+    return layout, terms
+
+
+def comparisons_of(layout: TableLayout, terms: FairnessTerms) -> tuple[Comparison, ...]:
+    """Return every comparison that the terms declare, in their order.
+
+    Of two groups each is the other's rest, so that there is one comparison.
+    Raises: InvalidRecordError `fairness.unknown_group`.
+    """
+    found = []
+    for merge in terms.merges:
+        layout.cells_where({merge.attribute: merge.groups})
+    for bound in terms.bounds:
+        groups = list(declared_groups(layout, terms.merges, bound.attribute).items())
+        if len(groups) < 2:
+            raise InvalidRecordError(
+                "fairness.unknown_group", f"{bound.attribute!r} has one group: nothing to compare"
+            )
+        for group, cells in groups[: 1 if len(groups) == 2 else None]:
+            found += [
+                Comparison(bound, group, cells, rate) for rate in rates_of(layout, bound.metric)
+            ]
+    return tuple(found)
+
+
+def declared_groups(
+    layout: TableLayout, merges: Sequence[GroupMerge], attribute: str
+) -> dict[str, Mask]:
+    """Return the groups of an attribute, or the crossed ones of several with " & " between them, as
+    the cells of each, with declared merges.
+
+    Guarantees: every cell is in one of them.
+    Raises: InvalidRecordError `fairness.unknown_group`.
+    """
+    found: dict[str, Mask] = {"": np.ones(len(layout.cells), dtype=np.bool_)}
+    for name in attribute.split(CROSSED):
+        parts = _merged(layout, [merge for merge in merges if merge.attribute == name], name)
+        found = {
+            f"{label}{CROSSED}{part}" if label else part: cells & more
+            for label, cells in found.items()
+            for part, more in parts.items()
+        }
+    return found
+
+
+def rates_of(layout: TableLayout, metric: str) -> tuple[Rate, ...]:
+    """Return the rates that a metric compares, those of calibration from the lowest band."""
+    selected = np.repeat(layout.selected_bands[:, None], 2, axis=1)
+    positive = np.tile(np.array([False, True]), (layout.bands, 1))
+    selection = Rate("selection_rate", selected, ~selected)
+    true = Rate("true_positive_rate", selected & positive, ~selected & positive)
+    false = Rate("false_positive_rate", selected & ~positive, ~selected & ~positive)
+    value = Rate("positive_predictive_value", selected & positive, selected & ~positive)
+    within = [np.arange(layout.bands)[:, None] == band for band in range(layout.bands)]
+    bands = [
+        Rate(f"positives_in_band_{band + 1}", inside & positive, inside & ~positive)
+        for band, inside in enumerate(within)
+    ]
+    rates: dict[str, list[Rate]] = {
+        "demographic_parity_difference": [selection],
+        "demographic_parity_ratio": [selection],
+        "equal_opportunity_difference": [true],
+        "equalised_odds_difference": [true, false],
+        "predictive_parity_difference": [value],
+        "calibration_difference": bands,
+    }
+    return tuple(rates[metric])
+
+
+def _merged(layout: TableLayout, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
+    names = {group: group for group in layout.groups_of(name)}
+    for merge in merges:
+        if merge.merged in set(names) - set(merge.groups):
+            raise InvalidRecordError(
+                "fairness.unknown_group",
+                f"{merge.merged!r} is another group of {name!r}: give what is merged a new name",
+            )
+        names |= dict.fromkeys(merge.groups, merge.merged)
+    members: dict[str, list[str]] = {}
+    for group, into in names.items():
+        members.setdefault(into, []).append(group)
+    return {into: layout.cells_where({name: groups}) for into, groups in members.items()}
+
+
+def _not_bound(lack: str) -> InvalidRecordError:
+    return InvalidRecordError("fairness.not_bound", f"the DPIA must bind an audit: {lack}")

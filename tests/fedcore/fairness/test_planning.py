@@ -1,0 +1,129 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedcore.dpias import FairnessBound
+from fedcore.errors import InvalidRecordError
+from fedcore.fairness import decide_fairness
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_planning import (
+    ExpectedRates,
+    PlannedTable,
+    expected_shares,
+    planning_text,
+    rows_to_settle,
+)
+from fedcore.fairness_tables import TableLayout
+from fedcore.fairness_terms import FairnessTerms
+
+LAYOUT = TableLayout(
+    attributes=(SensitiveAttribute(name="group", groups=("a", "b")),), threshold=0.5
+)
+CELLS = [ExpectedRates(0.25, 0.4, 0.7, 0.2), ExpectedRates(0.75, 0.2, 0.6, 0.1)]
+
+
+def rows_for(planned, terms):
+    """The rows that settle the only bound of the terms."""
+    (needed,) = rows_to_settle(planned, terms)
+    assert needed.rows is not None
+    return needed.rows
+
+
+def test_expected_shares_lie_as_on_the_wire_and_add_up():
+    shares = expected_shares(LAYOUT, CELLS)
+    assert shares[:4] == pytest.approx((0.12, 0.03, 0.03, 0.07))
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_what_is_expected_covers_every_cell_once():
+    banded = LAYOUT.model_copy(update={"further_edges": (0.7,)})
+    for layout, cells in [(LAYOUT, CELLS[:1]), (banded, CELLS)]:
+        with pytest.raises(InvalidRecordError) as refused:
+            expected_shares(layout, cells)
+        assert refused.value.code == "fairness.table_invalid"
+    for shares in (expected_shares(LAYOUT, CELLS)[1:], (0.2,) * 8):
+        with pytest.raises(InvalidRecordError) as refused:
+            PlannedTable(LAYOUT, shares, 3, 1.0)
+        assert refused.value.code == "fairness.table_invalid"
+    planned = PlannedTable(LAYOUT, expected_shares(LAYOUT, CELLS), 3, 1.0)
+    assert math.fsum(planned.at(1000).counts) == 1000
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.25])
+def test_more_noise_units_or_smaller_shares_need_more_customers(worlds, gap):
+    terms = worlds.terms("equal_opportunity_difference")
+
+    def rows(share=0.3, **world):
+        return rows_for(worlds.two_groups(gap, share, **world).planned, terms)
+
+    plain = rows()
+    assert plain < rows(epsilon=0.05)
+    assert plain < rows(epsilon=0.2, units=30)
+    assert plain < rows(share=0.05)
+
+
+def test_a_gap_expected_at_its_threshold_is_settled_by_no_number(worlds):
+    (needed,) = rows_to_settle(worlds.two_groups(0.1).planned, worlds.terms())
+    assert needed.rows is None
+    assert "no number of customers settles it" in planning_text(
+        [needed], worlds.two_groups(0.1).planned, 9
+    )
+
+
+def test_a_minimum_size_needs_its_people_in_every_group(worlds):
+    planned = worlds.two_groups(0.4, 0.01).planned
+    assert rows_for(planned, worlds.terms(minimum_size=1)) < 100_000
+    assert rows_for(planned, worlds.terms(minimum_size=1000)) > 100_000
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(0.0, "PASS"), (0.03, "PASS"), (0.25, "FAIL")])
+@pytest.mark.slow
+def test_so_many_customers_do_settle_it_and_a_third_of_them_do_not(worlds, gap, verdict):
+    """The planned power is 0.9; three standard deviations of 150 draws are left."""
+    terms, world = worlds.terms("equalised_odds_difference"), worlds.two_groups(gap, units=5)
+    (needed,) = rows_to_settle(world.planned, terms)
+    assert needed.settles == verdict
+    assert needed.rows is not None
+    rng = np.random.default_rng(11)
+    shares = []
+    for world.rows in (needed.rows, needed.rows // 3):
+        found = [decide_fairness(world.draw(rng), terms).verdict for _ in range(150)]
+        shares.append(found.count(verdict) / 150)
+    assert shares[0] >= 0.9 - 3 * (0.9 * 0.1 / 150) ** 0.5
+    assert shares[1] < 0.8
+
+
+def test_the_text_says_beforehand_what_so_many_customers_can_settle(worlds):
+    planned, bounds = worlds.two_groups(0.0).planned, worlds.terms().bounds
+    metric = FairnessBound(
+        attribute="group", metric="equal_opportunity_difference", largest_gap=0.02
+    )
+    needed = rows_to_settle(planned, FairnessTerms(bounds=(*bounds, metric)))
+    lines = planning_text(needed, planned, needed[0].rows or 0).splitlines()
+    assert lines[0] == (
+        f"Fairness beforehand: {needed[0].rows:,} customers, 3 units, epsilon 1 each."
+    )
+    assert lines[1].endswith(f"within 0.1: {needed[0].rows:,} customers settle it (PASS expected).")
+    assert f"expect INSUFFICIENT; {needed[1].rows:,} customers would settle it" in lines[2]
+
+
+@settings(max_examples=10)
+@given(st.floats(0.02, 0.5), st.floats(-0.3, 0.3))
+def test_a_wider_margin_never_needs_more_customers(share, gap):
+    cells = [
+        ExpectedRates(share, 0.3, 0.5 + gap, 0.5 + gap),
+        ExpectedRates(1 - share, 0.3, 0.5, 0.5),
+    ]
+    planned = PlannedTable(LAYOUT, expected_shares(LAYOUT, cells), 2, 1.0)
+    found = []
+    for margin in (0.05, 0.1):
+        most = abs(gap) + margin
+        one = FairnessBound(
+            attribute="group", metric="demographic_parity_difference", largest_gap=most
+        )
+        found.append(rows_for(planned, FairnessTerms(bounds=(one,))))
+    # To two digits, and counts are rounded.
+    assert found[1] <= found[0] * 1.1 + 10
