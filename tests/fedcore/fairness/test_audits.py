@@ -75,15 +75,7 @@ def test_verdict_meaning_and_findings_are_those_of_the_summed_table(counts, boun
     assert (found.verdict, found.meaning) == (verdict, MEANINGS[verdict])
     assert found.verdict == result.verdict
     told = [
-        (
-            each.attribute,
-            each.metric,
-            one.group,
-            one.rate,
-            one.gap,
-            (one.low, one.high),
-            one.outcome,
-        )
+        (each.metric, one.group, one.rate, one.gap, (one.low, one.high), one.outcome)
         for each in found.bounds
         for one in each.compared
     ]
