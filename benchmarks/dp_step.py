@@ -3,11 +3,11 @@
 All sides run in one process with one thread, in float64 with SGD, and take turns at every
 repetition. Times are the process's own processor time, so that others on the machine do not count
 but for its caches; figures are medians over repetitions, a ratio is the median of the ratios to
-the plain step of the same turn. Ours is `take_step` of a node: padding,
-clipping, noise from AES. Its sample is a Poisson sample of the stated mean; plain PyTorch and
-Opacus get as many rows as the mean. Hooks and functorch take a batch in parts of at most 256, as
-`BatchMemoryManager` would: whole ones are slower and do not fit into memory. Memory is how far a
-process that was forked for it grows: model, data and three steps.
+the plain step of the same turn. Ours is `take_step` of a node: padding, clipping, noise from AES;
+an mlp's losses are those of the task `churn`. Its sample is a Poisson sample of the stated mean;
+plain PyTorch and Opacus get as many rows as the mean. Hooks and functorch take a batch in parts of
+at most 256, as `BatchMemoryManager` would: whole ones are slower and do not fit into memory. Memory
+is how far a process that was forked for it grows: model, data and three steps.
 
     make bench NAME=dp_step
     .venv/bin/python benchmarks/dp_step.py --json [--seconds 8] [--batches 64 256 1024 4096]
@@ -35,9 +35,10 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
-from clients.training import batch_rows, poisson_sample, take_step, with_nobody
+from clients.training import batch_rows, poisson_sample, take_step
 from fedcore.privacy.engines import Terms, engine_for
 from fedcore.privacy.noise import KeyStream
+from fedcore.tasks.churn import task as churn
 
 # Python looks here first, where `governance.py` would pass for the package.
 HERE = Path(__file__).resolve().parent
@@ -81,22 +82,16 @@ def dense(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def log_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(
-        outputs.squeeze(1), targets, reduction="none"
-    )
-
-
 def square_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean(dim=1)
 
 
 MODELS: dict[str, tuple[int, Callable[[int], nn.Module], Losses]] = {
-    "mlp_64_64": (40, lambda inputs: dense(inputs, 64, 64, 1), log_losses),
+    "mlp_64_64": (40, lambda inputs: dense(inputs, 64, 64, 1), churn.losses),
     "mlp_256_128_64_embeddings": (
         40,
         lambda inputs: WithCategories(inputs, (256, 128, 64)),
-        log_losses,
+        churn.losses,
     ),
     "autoencoder": (64, lambda inputs: dense(inputs, 128, 32, 8, 32, 128, 64), square_losses),
 }
@@ -133,8 +128,7 @@ class Sides:
             self._module(), Terms(RATE, NOISE, CLIP, self._batch, KeyStream(bytes(32)))
         )
         rows = batch_rows(self._batch, engine.max_rows)
-        data = with_nobody(self._data[0]), with_nobody(self._data[1])
-        return lambda: take_step(engine, self._losses, data, self.sample(), rows)
+        return lambda: take_step(engine, self._losses, self._data, self.sample(), rows)
 
     def hooks(self, mode: str = "hooks") -> Step:
         module = self._module()

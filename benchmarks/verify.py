@@ -7,6 +7,7 @@ in this process; and the second verifier of the reference, likewise. Medians of 
 
     make bench NAME=verify ARGS=--json
     .venv/bin/python benchmarks/verify.py --json [--units 20] [--rounds 100] [--turns 5]
+        [--keep FOLDER]
 """
 
 import argparse
@@ -24,17 +25,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 # Python looks here first, where `governance.py` would pass for the package of that name.
 HERE = Path(__file__).parent
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE.resolve()]
 
 from fedcore.bundle import read_bundle  # noqa: E402
 from fedcore.verify import verify_bundle  # noqa: E402
-from simulations.experiment import Experiment, Outcome  # noqa: E402
+from simulations.experiment import Experiment  # noqa: E402
 from simulations.report import versions  # noqa: E402
 from simulations.scenario import load_scenario  # noqa: E402
 
 TARGETS = {"verify_command_s": 5.0}
+BUNDLE, KEY = "model.fedpact", "governance.pub"
 CUSTOMERS = 40
 SCENARIO = """
 title = "Many units, many rounds"
@@ -77,17 +81,23 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--turns", type=int, default=5, help="how often each check is timed")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder to keep the bundle in; one that is there is timed again"
+    )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = run(Path(folder), arguments.units, arguments.rounds)
-        figures = measure(outcome, Path(folder), arguments.turns)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        if not (folder / BUNDLE).exists():
+            run(folder, arguments.units, arguments.rounds)
+        figures = measure(folder, arguments.turns)
     missed = [name for name, bound in TARGETS.items() if figures[name] > bound]
     result = {"figures": figures, "targets": TARGETS, "missed": missed, "versions": versions()}
     print(json.dumps(result, indent=2))  # noqa: T201
 
 
-def run(folder: Path, units: int, rounds: int) -> Outcome:
-    """Return a finished run of so many units and rounds, each unit with a few customers."""
+def run(folder: Path, units: int, rounds: int) -> None:
+    """Write the bundle of a run of so many units and rounds, each unit with a few customers."""
     names = [f"unit-{number:02}" for number in range(units)]
     draw = random.Random(1)  # noqa: S311 - invented customers, always the same
     rows = [
@@ -106,27 +116,28 @@ def run(folder: Path, units: int, rounds: int) -> Outcome:
     def tell(phase: str) -> None:
         sys.stderr.write(f"{phase}\n")
 
-    return Experiment(load_scenario(str(path)), folder / "run", tell).carry_out()
+    outcome = Experiment(load_scenario(str(path)), folder / "run", tell).carry_out()
+    (folder / KEY).write_text(outcome.governance_key, encoding="ascii")
+    (folder / BUNDLE).write_bytes(outcome.bundle)
 
 
-def measure(outcome: Outcome, folder: Path, turns: int) -> dict[str, float]:
+def measure(folder: Path, turns: int) -> dict[str, float]:
     """Return how long the checks of a run's bundle take, and how large it is."""
-    bundle, key = folder / "model.bundle", folder / "governance.pub"
-    bundle.write_bytes(outcome.bundle)
-    key.write_text(outcome.governance_key, encoding="ascii")
+    bundle, key = folder / BUNDLE, folder / KEY
+    data, pinned = bundle.read_bytes(), key.read_text(encoding="ascii")
     program = "from fedcore.cli import main; main()"
     command = [sys.executable, "-c", program, "verify", str(bundle), "--key", str(key)]
     reference = HERE.parent / "docs" / "reference" / "verify_bundle.py"
-    alone = [sys.executable, "-I", str(reference), str(bundle), outcome.governance_key]
-    evidence = read_bundle(outcome.bundle)
+    alone = [sys.executable, "-I", str(reference), str(bundle), pinned]
+    evidence = read_bundle(data)
     second = load(reference)
 
     def both_agree() -> None:
-        if not all(ok for _, ok, _ in second.check_bundle(outcome.bundle, outcome.governance_key)):
+        if not all(ok for _, ok, _ in second.check_bundle(data, pinned)):
             raise SystemExit("the second verifier does not agree")
 
     def holds() -> None:
-        if not verify_bundle(outcome.bundle, outcome.governance_key).ok:
+        if not verify_bundle(data, pinned).ok:
             raise SystemExit("the bundle does not verify")
 
     return {
@@ -136,7 +147,7 @@ def measure(outcome: Outcome, folder: Path, turns: int) -> dict[str, float]:
         "second_verifier_command_s": median(lambda: call(alone), turns),
         "second_verifier_check_s": median(both_agree, turns),
         "load": round(os.getloadavg()[0], 1),
-        "bundle_mib": round(len(outcome.bundle) / 2**20, 2),
+        "bundle_mib": round(len(data) / 2**20, 2),
         "receipts": len(evidence.receipts),
         "reports": len(evidence.reports),
         "log_entries": len(evidence.log),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clients.data import Examples
-from clients.training import with_nobody
+from clients.training import filled_up
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_tables import TableLayout, count_outcomes
@@ -96,12 +96,11 @@ def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores
     require_separate_rows(task, lambda: task.build(plan.model, inputs), inputs)
     module = task.build(plan.model, inputs)
     load_into(module, weights)
-    rows, found = with_nobody(torch.from_numpy(features)), np.empty(len(features))
+    found = np.empty(len(features))
     for start in range(0, len(features), _BATCH):
-        places = torch.arange(start, min(start + _BATCH, len(features)))
-        padded = nn.functional.pad(places, (0, _BATCH - len(places)), value=len(features))
-        scores = _scores(task, module, rows.index_select(0, padded))
-        found[start : start + len(places)] = scores[: len(places)].numpy()
+        rows = torch.from_numpy(features[start : start + _BATCH])
+        scores = _scores(task, module, filled_up(rows, _BATCH))
+        found[start : start + len(rows)] = scores[: len(rows)].numpy()
     return found
 
 

@@ -18,31 +18,22 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 class ByCustomer(Protocol):
     """What a step picks customers from: a tensor (customers, ...), or what acts like one."""
 
-    def __len__(self) -> int:
-        """Return how many customers there are, nobody included."""
-
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """Return those at these places, along the first axis."""
 
 
 class PaddedRows:
-    """The rows of customers, and of nobody, as a tensor (customers, most, ...) would hold them."""
+    """The rows of customers, as a tensor (customers, most, ...) would hold them."""
 
     def __init__(self, rows: Tensor, counts: Tensor, most: int) -> None:
-        """Take rows (rows, ...), a customer's beside each other, and how many each has; of nobody
-        there is one row at the end, and the count is zero.
-        """
+        """Take rows (rows, ...), a customer's beside each other, and how many each has."""
         self._rows, self._counts = rows, counts
         self._first = self._counts.cumsum(0) - self._counts
         self._places = torch.arange(most)
 
-    def __len__(self) -> int:
-        return len(self._counts)
-
     def index_select(self, _dim: int, customers: Tensor) -> Tensor:
         """Return the rows of these customers, shape (len(customers), most, ...)."""
-        last = (self._counts[customers] - 1).clamp(min=0)
-        places = torch.minimum(self._places, last[:, None])
+        places = torch.minimum(self._places, self._counts[customers][:, None] - 1)
         return self._rows[self._first[customers][:, None] + places]
 
 
@@ -50,9 +41,9 @@ class PaddedTargets(PaddedRows):
     """Labels, and what each row counts in its customer's mean: (customers, most, 2)."""
 
     def index_select(self, dim: int, customers: Tensor) -> Tensor:
-        """Return labels and shares; those of padding, and of nobody, are zero."""
+        """Return labels and shares; those of padding are zero."""
         labels, counts = super().index_select(dim, customers), self._counts[customers][:, None]
-        shares = (self._places < counts) / counts.clamp(min=1).to(labels.dtype)
+        shares = (self._places < counts) / counts.to(labels.dtype)
         return torch.stack([labels, shares], dim=-1)
 
 

@@ -16,7 +16,6 @@ Guarantees: what is returned depends on customers only through clipped sums with
 
 import math
 import os
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -26,11 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clients.data import Examples
-from clients.padding import ByCustomer, PaddedRows, PaddedTargets, mean_of_rows
+from clients.padding import ByCustomer, Losses, PaddedRows, PaddedTargets, mean_of_rows
 from fedcore.plans import Adam, Momentum, TrainingPlan
 from fedcore.privacy.engines import (
     Engine,
-    Losses,
     PerExample,
     Terms,
     engine_for,
@@ -86,42 +84,38 @@ def train_locally(
 
 def take_step(
     engine: Engine,
-    losses: Callable[[Tensor, Tensor], Tensor],
+    losses: Losses,
     data: tuple[ByCustomer, ByCustomer],
     picked: Tensor,
     rows: int,
 ) -> None:
     """Take one step with the picked examples, in batches of so many; none is a batch as well.
 
-    Args: `losses` gives one loss for each example of outputs and labels; `data` are features and
-        labels, and nobody's at the end: tensors `with_nobody`, or padded ones.
+    Args: `losses` gives one loss for each example of outputs and labels, and may have `slopes`;
+        `data` are features and labels.
     """
     features, labels = data
-    nobody = len(labels) - 1
     optimizer = engine.optimizer
     count = len(picked)
     for start in range(0, max(count, 1), rows):
         batch = picked[start : start + rows]
         optimizer.zero_grad(set_to_none=True)
-        places = nn.functional.pad(batch, (0, rows - len(batch)), value=nobody)
-        against = _against(losses, labels.index_select(0, places))
-        engine.backward(features.index_select(0, places), against, len(batch))
+        against = _Against(losses, filled_up(labels.index_select(0, batch), rows))
+        engine.backward(filled_up(features.index_select(0, batch), rows), against, len(batch))
         optimizer.signal_skip_step(do_skip=start + rows < count)
         optimizer.step()
 
 
-def with_nobody(values: Tensor) -> Tensor:
-    """Return the values with a row of zeros below them, which fills batches up."""
-    return torch.cat([values, values.new_zeros((1, *values.shape[1:]))])
+def filled_up(values: Tensor, rows: int) -> Tensor:
+    """Return the values with rows of zeros below them: so many in all."""
+    return nn.functional.pad(values, (0, 0) * (values.ndim - 1) + (0, rows - len(values)))
 
 
 def _by_customer(examples: Examples) -> tuple[ByCustomer, ByCustomer]:
-    features, labels = (
-        with_nobody(torch.from_numpy(values)) for values in (examples.features, examples.labels)
-    )
+    features, labels = map(torch.from_numpy, (examples.features, examples.labels))
     if examples.counts is None:
         return features, labels
-    counts = with_nobody(torch.from_numpy(examples.counts))
+    counts = torch.from_numpy(examples.counts)
     return (
         PaddedRows(features, counts, examples.most),
         PaddedTargets(labels, counts, examples.most),
@@ -138,21 +132,17 @@ def batch_rows(expected: float, most: int) -> int:
     return _MULTIPLE * math.ceil(likely / math.ceil(likely / most) / _MULTIPLE)
 
 
-def _losses(
-    task: Task, weight: float | None, examples: Examples
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _losses(task: Task, weight: float | None, examples: Examples) -> Losses:
     """Return the losses of customers: of several rows each, their mean."""
     of_rows = _weighted(task, weight)
     return of_rows if examples.counts is None else mean_of_rows(of_rows)
 
 
-def _weighted(task: Task, weight: float | None) -> Callable[[Tensor, Tensor], Tensor]:
+def _weighted(task: Task, weight: float | None) -> Losses:
     """Return the task's losses, those of positive labels times the plan's public weight."""
     if weight is None:
         return task.losses
-    return lambda outputs, labels: (
-        task.losses(outputs, labels) * torch.where(labels > 0, weight, 1.0)
-    )
+    return _Weighted(task.losses, weight)
 
 
 def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
@@ -174,5 +164,36 @@ def poisson_sample(count: int, rate: float, stream: KeyStream) -> Tensor:
     return torch.from_numpy(stream.below(count, rate))
 
 
-def _against(losses: Callable[[Tensor, Tensor], Tensor], targets: Tensor) -> Losses:
-    return lambda outputs: losses(outputs, targets)
+class _Weighted:
+    """Losses, and their slopes if they have any, those of positive labels times a weight."""
+
+    def __init__(self, losses: Losses, weight: float) -> None:
+        self._losses, self._weight = losses, weight
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return self._losses(outputs, labels) * self._weights(labels)
+
+    def slopes(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        found = _slopes(self._losses, outputs, labels)
+        return None if found is None else found * self._weights(labels)[:, None]
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        return torch.where(labels > 0, self._weight, 1.0)
+
+
+class _Against:
+    """Losses, and their slopes if they have any, against the labels of one batch."""
+
+    def __init__(self, losses: Losses, labels: Tensor) -> None:
+        self._losses, self._labels = losses, labels
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        return self._losses(outputs, self._labels)
+
+    def slopes(self, outputs: Tensor) -> Tensor | None:
+        return _slopes(self._losses, outputs, self._labels)
+
+
+def _slopes(losses: Losses, outputs: Tensor, labels: Tensor) -> Tensor | None:
+    known = getattr(losses, "slopes", None)
+    return None if known is None else known(outputs, labels)

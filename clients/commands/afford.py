@@ -17,6 +17,7 @@ from clients.spending import Every, Outlook
 if TYPE_CHECKING:
     from clients.budget import Bound
     from clients.site import Site
+    from fedcore.evaluations import EvaluationPlan
     from fedcore.plans import TrainingPlan
 
 
@@ -25,6 +26,10 @@ def afford(
     settings: SettingsOption,
     every: Annotated[
         Every | None, typer.Option(help="How often it is to be run, from today on.")
+    ] = None,
+    trained_by: Annotated[
+        Path | None,
+        typer.Option(help="Of an evaluation plan: the plan that its first model was trained by."),
     ] = None,
 ) -> None:
     """Say whether a plan's run fits under each cap of this unit's ledger, what it costs, and how
@@ -37,9 +42,10 @@ def afford(
 
     loaded = NodeSettings.load(settings)
     wanted = _read(plan)
+    of = _trained_by(wanted, trained_by)
     with closing(Site(loaded)) as site:
         now = site.runtime.clock.now()
-        outlooks = _outlooks(site, wanted, now, every)
+        outlooks = _outlooks(site, (wanted, of), now, every)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(_table(outlooks, every))
     last = list(days_of(now.date(), every or "day"))[-1]
@@ -56,18 +62,21 @@ def afford(
 
 
 def _outlooks(
-    site: "Site", plan: "TrainingPlan", now: datetime, every: Every | None
+    site: "Site",
+    plans: "tuple[TrainingPlan | EvaluationPlan, TrainingPlan]",
+    now: datetime,
+    every: Every | None,
 ) -> list[Outlook]:
     from clients.budget import WHOLE, Bound, Reserved, bounds_on, use_of
     from clients.policy import bounds_of
     from clients.spending import days_of, outlook_of
     from fedcore.errors import RefusedError
 
-    settings, ledger = site.settings, site.ledger
-    if plan.privacy.delta != settings.delta:
+    settings, ledger, (plan, of) = site.settings, site.ledger, plans
+    if plan.delta != settings.delta:
         text = "the plan's delta is not the one of the unit's ledger"
         raise RefusedError([("policy.delta_differs", text)])
-    use = use_of(plan, site.contract(plan.contract))
+    use = use_of(of, site.contract(of.contract))
     wish = Reserved(
         run_id="",
         event=plan.run_event(),
@@ -104,9 +113,25 @@ def _table(outlooks: list[Outlook], every: Every | None) -> Table:
     return table
 
 
-def _read(path: Path) -> "TrainingPlan":
+def _trained_by(plan: "TrainingPlan | EvaluationPlan", path: Path | None) -> "TrainingPlan":
+    """Return the plan that says what a run is for: of an evaluation its first model's."""
+    from fedcore.errors import InvalidRecordError
+    from fedcore.plans import TrainingPlan
+
+    if isinstance(plan, TrainingPlan):
+        return plan
+    found = None if path is None else _read(path)
+    if not isinstance(found, TrainingPlan) or found.digest != plan.models[0].plan:
+        raise InvalidRecordError(
+            "plan.unreadable", "name by --trained-by the plan of the first model to be evaluated"
+        )
+    return found
+
+
+def _read(path: Path) -> "TrainingPlan | EvaluationPlan":
     from fedcore import canonical
     from fedcore.errors import InvalidRecordError
+    from fedcore.evaluations import EvaluationPlan
     from fedcore.plans import TrainingPlan
     from fedcore.signing import Envelope
 
@@ -117,5 +142,6 @@ def _read(path: Path) -> "TrainingPlan":
             "plan.unreadable", f"{path} cannot be read: name the plan's file", str(error)
         ) from error
     if isinstance(value, dict) and "payload" in value:
-        return TrainingPlan.from_bytes(Envelope.from_json(value).payload_bytes)
-    return TrainingPlan.from_json(value)
+        value = canonical.parse(Envelope.from_json(value).payload_bytes)
+    is_evaluation = isinstance(value, dict) and value.get("schema") == EvaluationPlan.schema_id()
+    return (EvaluationPlan if is_evaluation else TrainingPlan).from_json(value)

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.bookkeeping import Books, is_supported
 from fedcore.privacy.dense import Dense, is_plain
-from fedcore.privacy.mechanisms import BookKeepingOptimizer, BoundedSumOptimizer, joined
+from fedcore.privacy.mechanisms import (
+    BookKeepingOptimizer,
+    BoundedSumOptimizer,
+    Descent,
+    Stepping,
+    joined,
+)
 from fedcore.privacy.noise import KeyStream
 
 Losses = Callable[[Tensor], Tensor]
@@ -55,7 +61,8 @@ class Engine(Protocol):
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
         """Run a batch forward and backward; examples after the first `count` are padding.
 
-        `losses` gives one loss for each row of the module's outputs.
+        `losses` gives one loss for each row of the module's outputs, and may have `slopes`: their
+        gradients there, or None where it does not know them.
         """
 
     def parts(self) -> Tensor:
@@ -73,7 +80,7 @@ class BookKeeping:
         self._module, self._books = module, Books(module)
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.optimizer: BoundedSumOptimizer = BookKeepingOptimizer(
-            _stepping([joined(trained)], terms), self._books, trained, **_privately(terms)
+            _stepping_whole(joined(trained), terms), self._books, trained, **_privately(terms)
         )
 
     def backward(self, inputs: Tensor, losses: Losses, count: int) -> None:
@@ -164,6 +171,11 @@ def _parts(module: nn.Module, inputs: Tensor, count: int) -> Tensor:
     engine = engine_for(module, Terms(1.0, 1.0, 1.0, 1.0, KeyStream(bytes(32))))
     engine.backward(inputs, lambda outputs: outputs.flatten(1).square().sum(dim=1), count)
     return engine.parts()
+
+
+def _stepping_whole(whole: nn.Parameter, terms: Terms) -> Stepping:
+    is_plain_descent = terms.adam is None and not terms.momentum and not terms.proximal
+    return Descent(whole, terms.learning_rate) if is_plain_descent else _stepping([whole], terms)
 
 
 def _stepping(parameters: list[nn.Parameter], terms: Terms) -> torch.optim.Optimizer:

@@ -23,7 +23,11 @@ class Task(Protocol):
         """Return the float64 module for so many inputs; its weights mean nothing yet."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return one loss for each example, shape (n,)."""
+        """Return one loss for each example, shape (n,).
+
+        May be an object that has `slopes` as well: of the same arguments, the gradient of each
+        loss at its example's outputs, of their shape, which else autograd is asked for.
+        """
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return one score in [0, 1] for each example, shape (n,)."""

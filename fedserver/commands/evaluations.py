@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,11 +21,16 @@ _Bundles = Annotated[
 _Epsilon = Annotated[
     float, typer.Option(help="What one exchange may reveal of a customer, over all tables.")
 ]
-_Rows = Annotated[
-    Literal["holdout", "out_of_time"],
-    typer.Option(help="The customers set aside, or the rows after the training's last day."),
-]
 _Spare = Annotated[int, typer.Option(help="How often it may be tried again, charged each time.")]
+_Supposed = Annotated[
+    tuple[int, float, float] | None,
+    typer.Option(
+        "--suppose",
+        metavar="CUSTOMERS SHARE AUC",
+        help="How many are counted, the positive label's share, and the area under the ROC curve: "
+        "say how wide its interval will be.",
+    ),
+]
 
 
 def write_evaluation(
@@ -33,18 +38,21 @@ def write_evaluation(
     epsilon: _Epsilon,
     title: Annotated[str, typer.Option(help="What the evaluation is for.")],
     out: Annotated[Path, typer.Option(help="Where the plan is written (JSON).")],
-    rows: _Rows = "holdout",
     spare: _Spare = 0,
+    supposed: _Supposed = None,
 ) -> None:
     """Write the plan of an evaluation of registered models, and say what it charges.
+
+    It is over the customers whom the first model's training has set aside, or without such over
+    the rows of later days.
 
     Nothing is verified of the bundles but that they belong together: `fedpact verify` does that.
     Exit codes: 0 written; 1 the models cannot be evaluated so.
     """
     from fedcore.privacy.accounting import renyi_epsilon
 
-    terms = {"title": title, "rows": rows, "epsilon": epsilon, "spare_exchanges": spare}
-    found = make_plan([_open(path) for path in bundles], terms)
+    opened = [_open(path) for path in bundles]
+    found = make_plan(opened, {"title": title, "epsilon": epsilon, "spare_exchanges": spare})
     try:
         out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -56,12 +64,34 @@ def write_evaluation(
         f"{found.tables} tables, epsilon {epsilon / found.tables:g} for each; a run charges each "
         f"unit at most {claim:.4f} at delta {found.delta:g}: {out}"
     )
+    if supposed is not None:
+        typer.echo(expected(found, len(opened[0][1].units), supposed))
+
+
+def expected(plan: "EvaluationPlan", units: int, supposed: tuple[int, float, float]) -> str:
+    """Return how wide the interval of the area under the ROC curve will be, in words.
+
+    Args: `supposed` are how many customers are counted, the positive label's share, and the area.
+    Raises: InvalidRecordError `evaluation.expectation_invalid`.
+    """
+    from fedcore.evaluation_outcomes import table_epsilon
+    from fedcore.widths import Expected, forecast
+
+    rows, prevalence, roc_auc = supposed
+    told = Expected(rows, prevalence, roc_auc, units, table_epsilon(plan))
+    found = forecast(told)["roc_auc"]
+    if found is None:
+        return f"with {rows} customers at {units} units the noise will probably hide the AUC"
+    return (
+        f"with {rows} customers at {units} units expect an AUC of {found.value:.3f} in an interval "
+        f"of {found.low:.3f} to {found.high:.3f}"
+    )
 
 
 def make_plan(
     models: "Sequence[tuple[EvaluatedModel, TrainingPlan]]", terms: Mapping[str, object]
 ) -> "EvaluationPlan":
-    """Return a plan over models, with delta and minimum of units of the first one's training plan.
+    """Return a plan over models, with rows, delta and minimum of units of the first one's training.
 
     Raises: InvalidRecordError `record.invalid` that names the field; MismatchError as
         `verify_evaluated`.
@@ -74,6 +104,7 @@ def make_plan(
         {
             "schema": EvaluationPlan.schema_id(),
             "models": [model.model_dump() for model, _ in models],
+            "rows": "out_of_time" if training[0].holdout is None else "holdout",
             "delta": training[0].delta,
             "minimum_units": training[0].minimum_units,
             **terms,

@@ -338,10 +338,7 @@ def stays_bounded(worlds, read, kind, size):
     for customers in (CUSTOMERS, CUSTOMERS[1:]):
         module, examples = steep_model(size), read(worlds.rows_of(ORDER, customers))
         engine = kind(module, engines.Terms(1.0, 1.0, 1.0, 1.0, Silent()))
-        features, labels = (
-            training.with_nobody(torch.from_numpy(values))
-            for values in (examples.features, examples.labels)
-        )
+        features, labels = map(torch.from_numpy, (examples.features, examples.labels))
         picked = torch.arange(len(customers))
         training.take_step(engine, task.losses, (features, labels), picked, 16)
         sums.append(torch.cat([p.grad.flatten() for p in module.parameters()]).numpy())

@@ -19,6 +19,7 @@ from clients.settings import NodeSettings
 from clients.state import StateDir
 from fedcore import canonical, cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.optouts import excluded_from, states_of
 from fedcore.permits import Enrolment
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -422,6 +423,35 @@ def test_a_plan_is_held_against_the_ledger_before_anybody_asks(
     assert (code, "Churn: does not fit" in output) == (1, True)
     assert "budget.exceeded: the cap of epsilon 4 over everything ever done" in output
     assert "plan.unreadable" in plan_command("afford", tmp_path / "no.json", "-s", settings)[1]
+
+
+def test_an_evaluation_is_afforded_by_what_its_model_was_trained_for(
+    node, settings, contract_file, contract, tmp_path
+):
+    assert fedpact("check", "-s", settings, "-c", contract_file)[0] == 0
+    trained = plan_of(contract, rounds=3)
+    (tmp_path / "plan.json").write_bytes(trained.to_bytes())
+    evaluation = EvaluationPlan(
+        title="Is it any good",
+        models=(EvaluatedModel(artifact="sha256:" + "0" * 64, plan=trained.digest),),
+        rows="holdout",
+        epsilon=0.5,
+        delta=1e-5,
+        minimum_units=1,
+    )
+    path = tmp_path / "evaluation.json"
+    path.write_bytes(evaluation.to_bytes())
+    named = ("--trained-by", tmp_path / "plan.json")
+    code, output = plan_command("afford", path, "-s", settings, *named)
+    assert (code, "Is it any good: fits" in output) == (0, True)
+    much = evaluation.model_copy(update={"epsilon": 50.0})
+    path.write_bytes(much.to_bytes())
+    code, output = plan_command("afford", path, "-s", settings, *named)
+    assert (code, "budget.exceeded" in output) == (1, True)
+    other = plan_of(contract, rounds=4)
+    (tmp_path / "other.json").write_bytes(other.to_bytes())
+    for wrong in ((), ("--trained-by", tmp_path / "other.json"), ("--trained-by", path)):
+        assert "plan.unreadable" in plan_command("afford", path, "-s", settings, *wrong)[1]
 
 
 def plan_of(contract, rounds):

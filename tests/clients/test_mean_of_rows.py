@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from clients.data import Examples, Inputs, load_examples
 from clients.padding import PaddedRows, PaddedTargets, mean_of_rows
 from clients.sources import Source
-from clients.training import take_step, train_locally, with_nobody
+from clients.training import take_step, train_locally
 from fedcore.contracts import RowsRule
 from fedcore.errors import InvalidRecordError
 from fedcore.plans import Algorithm, ModelSpec
@@ -198,15 +198,15 @@ def stepped(kind, module, data, count):
 @pytest.mark.parametrize("kind", ENGINES)
 def test_what_stands_in_padding_rows_is_exactly_without_effect(plan_of, kind):
     plan, examples = plan_of("mlp"), customers([1, 3, 4, 2], most=4)
-    counts = with_nobody(torch.from_numpy(examples.counts))
-    parts = [with_nobody(torch.from_numpy(v)) for v in (examples.features, examples.labels)]
-    everybody = torch.arange(5)
+    counts = torch.from_numpy(examples.counts)
+    parts = [torch.from_numpy(v) for v in (examples.features, examples.labels)]
+    everybody = torch.arange(4)
     rows, targets = (
         made(part, counts, 4).index_select(0, everybody)
         for made, part in zip((PaddedRows, PaddedTargets), parts, strict=True)
     )
     is_padding = targets[..., 1] == 0
-    assert is_padding.sum(dim=1).tolist() == [3, 1, 0, 2, 4]
+    assert is_padding.sum(dim=1).tolist() == [3, 1, 0, 2]
     found = []
     for filling in (None, 0.0, -0.9, 1e6):
         module = task.build(plan.model, INPUTS)
@@ -219,12 +219,12 @@ def test_what_stands_in_padding_rows_is_exactly_without_effect(plan_of, kind):
 
 
 def test_padding_repeats_the_customers_own_last_row_and_is_no_number_only_with_it():
-    rows = with_nobody(torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64))
-    counts = with_nobody(torch.tensor([2, 1]))
-    padded = PaddedRows(rows, counts, 3).index_select(0, torch.tensor([1, 0, 2, 0]))
-    assert padded[..., 0].tolist() == [[3, 3, 3], [1, 2, 2], [0, 0, 0], [1, 2, 2]]
-    shares = PaddedTargets(rows[:, 0], counts, 3).index_select(0, torch.tensor([1, 0, 2]))[..., 1]
-    assert shares.tolist() == [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 0]]
+    rows = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    counts = torch.tensor([2, 1])
+    padded = PaddedRows(rows, counts, 3).index_select(0, torch.tensor([1, 0, 0]))
+    assert padded[..., 0].tolist() == [[3, 3, 3], [1, 2, 2], [1, 2, 2]]
+    shares = PaddedTargets(rows[:, 0], counts, 3).index_select(0, torch.tensor([1, 0]))[..., 1]
+    assert shares.tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
 
 
 # What a batch says

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from clients.training import batch_rows, take_step, with_nobody
+from clients.training import batch_rows, take_step
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.engines import (
     BookKeeping,
@@ -67,7 +67,7 @@ def terms(noise=NO_NOISE):
 def stepped(kind, module, features, labels, rows=ROWS, noise=NO_NOISE):
     """Return what a step adds to the weights, read before these swallow its last bits."""
     engine = kind(module, terms(noise))
-    data = with_nobody(torch.from_numpy(features)), with_nobody(torch.from_numpy(labels))
+    data = torch.from_numpy(features), torch.from_numpy(labels)
     take_step(engine, losses, data, torch.arange(len(labels)), rows)
     trained = [p for p in module.parameters() if p.requires_grad]
     return torch.cat([p.grad.flatten() for p in trained]).numpy()
@@ -153,7 +153,7 @@ def test_a_proximal_term_adds_the_same_whoever_the_customers_are(kind, count):
         with torch.no_grad():
             for place, parameter in enumerate(trained):
                 parameter.add_(place + 0.5)
-        data = [with_nobody(torch.from_numpy(values)) for values in customers(count, INPUTS)]
+        data = [torch.from_numpy(values) for values in customers(count, INPUTS)]
         take_step(engine, losses, (data[0], data[1]), torch.arange(count), ROWS)
         assert module[0].bias.grad is None
         found.append([p.grad for p in trained])

@@ -14,6 +14,7 @@ from clients.data import Examples
 from clients.training import train_locally
 from fedcore.plans import Adam, Algorithm, ModelSpec, Momentum
 from fedcore.privacy import engines
+from fedcore.privacy.engines import BookKeeping
 from fedcore.privacy.mechanisms import BookKeepingOptimizer
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.churn import task
@@ -278,6 +279,47 @@ def test_an_optimiser_works_on_the_noised_clipped_sums_of_weighted_losses(plan_o
     expected = by_numpy(local, 3.0, examples, drawn, 0.5, 2.0, proximal=proximal or 0.0)
     update = trained(plan, weights_of(plan), examples)  # bias first
     assert np.roll(update, -1) == pytest.approx(expected, rel=1e-4)
+
+
+class WithoutSlopes:
+    """The task, of whose losses nothing is known but what they are."""
+
+    spec, build, scores = task.spec, task.build, task.scores
+
+    def losses(self, outputs, labels):
+        return task.losses(outputs, labels)
+
+
+@pytest.mark.parametrize("weight", [None, 7.0])
+@pytest.mark.parametrize("model", MODELS)
+def test_slopes_that_a_task_knows_train_as_those_that_autograd_finds(plan_of, model, weight):
+    plan = stepping(plan_of(model, local_steps=3), None, weight)
+    weights, examples = weights_of(plan, seed=1), customers(40)
+    known, found = (
+        flat(train_locally(kind, plan, PUBLIC_N, weights, examples, (stream(1), stream(2))))
+        for kind in (task, WithoutSlopes())
+    )
+    assert np.array_equal(known, found)
+
+
+def test_examples_are_held_once_and_batches_are_filled_up_with_zeros(plan_of, monkeypatch):
+    seen = []
+
+    class Watched(BookKeeping):
+        def backward(self, inputs, losses, count):
+            seen.append((inputs.numpy(), count))
+            super().backward(inputs, losses, count)
+
+    monkeypatch.setattr(engines, "BookKeeping", Watched)
+    plan, examples = plan_of(), customers(70)
+    trained(plan, weights_of(plan), examples)
+    batches = seen[-2:]  # before it, what tries out the machine
+    assert [(len(rows), count) for rows, count in batches] == [(64, 64), (64, 6)]
+    assert np.array_equal(np.concatenate([rows for rows, _ in batches])[:70], examples.features)
+    assert not batches[1][0][6:].any()
+    held = training._by_customer(examples)
+    for values, own in zip(held, (examples.features, examples.labels), strict=True):
+        assert np.shares_memory(np.asarray(values), own)
 
 
 @pytest.mark.parametrize("weight", [1e-3, 1e3])

@@ -1,6 +1,7 @@
 """Train with customers set aside, evaluate on them, and read what governance signs of it."""
 
 import json
+import re
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 
@@ -400,7 +401,9 @@ class TestGroups:
         (channel, product) = audit.found.bounds
         assert channel.compared[0].gap == pytest.approx(shares[0] - shares[1])
         assert channel.between == pytest.approx(abs(shares[0] - shares[1]))
-        assert channel.compared[0].low < channel.compared[0].gap < channel.compared[0].high
+        one = channel.compared[0]
+        assert None not in (one.low, one.gap, one.high)
+        assert sorted([one.gap, one.low, one.high]) == [one.low, one.gap, one.high]  # type: ignore[type-var]
         assert {channel.verdict, product.verdict, audit.found.verdict} == {"PASS"}
         assert "within the thresholds that this DPIA sets" in audit.found.meaning
         assert (audit.number, audit.first, audit.units) == (1, None, 2)
@@ -494,7 +497,7 @@ class TestOutOfTime:
         assert "evaluation.not_held_out" in error.value.codes
 
 
-def test_a_plan_is_written_from_the_evidence_of_its_models(trained, tmp_path):
+def test_a_plan_is_written_from_the_evidence_of_its_models(build, pair, trained, tmp_path):
     bundle, out = tmp_path / "churn-1.fedpact", tmp_path / "evaluation.json"
     bundle.write_bytes(trained.bundle())
     asked = ("--epsilon", "2.0", "--title", "How well the small model does", "--out", str(out))
@@ -503,8 +506,19 @@ def test_a_plan_is_written_from_the_evidence_of_its_models(trained, tmp_path):
     assert "1 tables, epsilon 2 for each" in done.output
     written = EvaluationPlan.from_json(json.loads(out.read_text()))
     assert written == trained.evaluation_plan()
-    later = [*asked, "--rows", "out_of_time"]
-    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *later])
+    widths = {}
+    for customers in (200, 20_000):
+        told = [*asked, "--suppose", str(customers), "0.2", "0.8"]
+        done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *told])
+        low, high = map(float, re.findall(r"interval of (\S+) to (\S+)", done.output)[0])
+        assert 0.5 < low < 0.8 < high
+        widths[customers] = high - low
+    assert widths[20_000] < widths[200]
+    on_everybody = build(pair)
+    on_everybody.run()
+    (tmp_path / "all.fedpact").write_bytes(on_everybody.bundle())
+    named = [str(tmp_path / "all.fedpact"), *asked]
+    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", *named])
     assert refused.exit_code == 1
     assert "evaluation.not_held_out" in refused.output
     twice = [str(bundle), str(bundle), *asked]

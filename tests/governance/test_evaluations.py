@@ -250,6 +250,19 @@ def test_a_receipt_of_an_evaluation_is_about_its_plan_its_event_and_its_first_mo
     world.submit(evaluating.report(good), good)
 
 
+def test_a_run_that_trains_takes_no_receipt_of_an_evaluation(evaluating):
+    world, plan = evaluating.world, evaluating.plan()
+    permit = world.permit("run-3")
+    good = [world.receipt(permit, unit, 1) for unit in UNITS]
+    wrong = world.receipt(permit, "south", 1, event=plan.exchange_event())
+    with pytest.raises(MismatchError, match=r"receipt\.event_mismatch"):
+        world.submit(world.report([good[0], wrong]), [good[0], wrong])
+    other = world.receipt(permit, "south", 1, plan=plan.digest)
+    with pytest.raises(MismatchError, match=r"receipt\.terms_differ"):
+        world.submit(world.report([good[0], other]), [good[0], other])
+    world.submit(world.report(good), good)
+
+
 def test_no_model_comes_out_of_an_evaluation(evaluating, model_bytes):
     plan, permit = evaluating.permitted()
     evaluating.answered(plan, permit)

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.bookkeeping import Books, is_supported
-from fedcore.privacy.mechanisms import BookKeepingOptimizer, clip_factors, joined
+from fedcore.privacy.mechanisms import BookKeepingOptimizer, Descent, clip_factors, joined
 from fedcore.privacy.noise import KeyStream
 
 CLIP = 0.7
@@ -229,6 +229,23 @@ def optimizer_of(module, clip=CLIP, noise=0.0001):
         expected_batch_size=4.0,
         noise=KeyStream(bytes(32)),
     )
+
+
+@pytest.mark.parametrize("rate", [0.3, 7.0])
+def test_plain_descent_is_torchs_own_to_the_last_bit(rate):
+    start, gradients = torch.randn(50).double(), torch.randn(4, 50).double()
+    found = []
+    for kind in (lambda whole: Descent(whole, rate), lambda whole: torch.optim.SGD([whole], rate)):
+        whole = nn.Parameter(start.clone())
+        optimizer = kind(whole)
+        optimizer.step()  # without a gradient, nothing
+        assert torch.equal(whole, start)
+        for gradient in gradients:
+            whole.grad = gradient
+            optimizer.step()
+        found.append(whole.detach())
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], start)
 
 
 @pytest.mark.parametrize("clip", [5e-4, 0.0, float("nan")])

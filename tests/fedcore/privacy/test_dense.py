@@ -62,6 +62,37 @@ def test_what_is_found_is_what_autograd_finds_to_the_last_bit(chain, count):
     assert not any(tensor.requires_grad for pair in found.values() for tensor in pair)
 
 
+class Sloped:
+    """Losses of a module's first output that say their gradients, or that they do not know them."""
+
+    def __init__(self, knows):
+        self.knows, self.asked = knows, []
+
+    def __call__(self, outputs):
+        self.asked.append("losses")
+        return outputs[:, 0].square()
+
+    def slopes(self, outputs):
+        self.asked.append("slopes")
+        first = torch.zeros_like(outputs)
+        first[:, 0] = 2 * outputs[:, 0]
+        return first if self.knows else None
+
+
+@pytest.mark.parametrize(("knows", "asked"), [(True, ["slopes"]), (False, ["slopes", "losses"])])
+def test_gradients_at_the_outputs_are_asked_of_losses_that_know_them_and_else_of_autograd(
+    knows, asked
+):
+    module, rows = nn.Sequential(dense(3, 4), nn.Tanh(), dense(4, 2)), torch.ones(5, 3).double()
+    found, losses_that_say = Dense(module), Sloped(knows)
+    said = found.go_through(rows, losses_that_say)
+    derived = found.go_through(rows, lambda outputs: outputs[:, 0].square())
+    assert losses_that_say.asked == asked
+    for layer, pair in derived.items():
+        assert all(map(torch.equal, said[layer], pair))
+        assert not any(tensor.requires_grad for tensor in said[layer])
+
+
 class Doubled(nn.Linear):
     """Computes something else than its kind."""
 

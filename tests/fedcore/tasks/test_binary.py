@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedcore.plans import ModelSpec
 from fedcore.tasks.churn import task
@@ -39,6 +41,19 @@ def test_a_loss_is_each_examples_own_log_loss():
     expected = [math.log(2), math.log(1 + math.e**2), math.log(1 + math.e**-3)]
     assert task.losses(logits, labels).tolist() == pytest.approx(expected)
     assert task.losses(logits[1:2], labels[1:2]).tolist() == pytest.approx(expected[1:2])
+
+
+@given(st.lists(st.tuples(st.floats(), st.sampled_from([0.0, 1.0])), min_size=1, max_size=70))
+def test_slopes_of_losses_are_autograds_to_the_last_bit_whatever_the_logits(examples):
+    logits, labels = (
+        torch.tensor(values, dtype=torch.float64) for values in zip(*examples, strict=True)
+    )
+    outputs = logits[:, None].requires_grad_()
+    losses = task.losses(outputs, labels)
+    (expected,) = torch.autograd.grad(losses, outputs, torch.ones_like(losses))
+    found = task.losses.slopes(outputs.detach(), labels)
+    assert found.shape == outputs.shape
+    assert torch.equal(found.nan_to_num(7.0), expected.nan_to_num(7.0))
 
 
 def test_scores_are_probabilities_of_the_positive_label():

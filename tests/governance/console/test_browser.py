@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
+from safetensors.numpy import save
 
 from fedcore.errors import RefusedError
 from fedcore.incidents import IncidentFacts, IncidentOpening
@@ -64,12 +66,17 @@ def over_loopback(app) -> tuple[httpx.Client, Callable[[], None]]:
 
 
 @pytest.fixture
-def served(make_world, model_bytes):
+def served(make_world, evaluating_in, model_bytes):
     """A world on a port, in which something has happened, and in which a draft waits."""
     world = make_world(server=over_loopback)
     world.ready()
     world.run()
     world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    evaluating = evaluating_in(world)
+    evaluating.train("trained-1", model_bytes)
+    evaluating.train("trained-2", save({"w": np.full(2, 2.0)}))
+    tables = evaluating.signed(evaluating.answered(*evaluating.permitted()))
+    world.gateway("operator").submit_tables("eval-1", tables)
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
     world.cosign()
     bad = world.plan(task="response", purpose="marketing")
@@ -145,6 +152,8 @@ def addresses(world):
         "/console/incidents/1",
         "/console/models",
         "/console/models/churn/1",
+        "/console/models/churn/2",
+        "/console/evaluations/eval-1",
         "/console/log",
         "/console/log/2",
     ]
