@@ -6,6 +6,7 @@ What takes long to import is imported by the commands that use it.
 import typer
 
 from governance.commands import (
+    audits,
     backups,
     decisions,
     drafts,
@@ -65,6 +66,7 @@ opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
 app.add_typer(models.models, name="models")
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(evaluations.evaluations, name="evaluations")
+app.add_typer(audits.audits, name="audits")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)
 papers.dpia.command("export")(exchange.export_file)

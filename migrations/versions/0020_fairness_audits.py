@@ -38,7 +38,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fairness_audits")),
         sa.UniqueConstraint("document", name=op.f("uq_fairness_audits_document")),
-        sa.UniqueConstraint("name", "version", "number", name=op.f("uq_fairness_audits_name")),
+        sa.UniqueConstraint(
+            "name", "version", "number", name=op.f("uq_fairness_audits_name_version_number")
+        ),
         sa.UniqueConstraint("run_id", name=op.f("uq_fairness_audits_run_id")),
     )
     op.create_table(

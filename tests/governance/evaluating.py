@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from fedcore.canonical import digest
+from fedcore.dpia_record import Dpia
+from fedcore.dpias import FairnessBound
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
+from fedcore.fairness_audits import FairnessAudit
+from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Receipt, RoundReport
@@ -15,6 +20,15 @@ from fedcore.score_tables import DEFAULT_BINS
 from fedcore.signing import Envelope
 
 UNITS = ("north", "south")
+CONSENT = "Explicit consent, Art. 9(2)(a)"
+RELIGION = SensitiveAttribute(name="religion", groups=("low", "high"), edges=(5.0,))
+LAYOUT = TableLayout(attributes=(RELIGION,), threshold=0.5)
+# What a unit counts, of each group TN, FN, FP, TP.
+COUNTS = {
+    "alike": (2400, 150, 600, 450, 1200, 75, 300, 225),
+    "one selected more": (2400, 150, 600, 450, 600, 50, 900, 250),
+    "hardly anybody in one": (2400, 150, 600, 450, 5, 0, 2, 1),
+}
 
 
 @dataclass
@@ -24,6 +38,45 @@ class Evaluating:
     world: Any
     trained: dict[str, EvaluatedModel] = field(default_factory=dict)
     name: str = "churn"
+    groups: str = "alike"
+    layout: TableLayout = LAYOUT
+
+    def audited_dpia(self, version: int, condition: str | None = CONSENT) -> Dpia:
+        """A DPIA that binds an audit by religion, and why it may be made."""
+        before: Dpia = self.world.dpia()
+        said = {"special_condition": "Art. 9(2)(a)"}
+        purposes = tuple(each.model_copy(update=said) for each in before.purposes)
+        (first, *others) = before.inventory
+        listed = first.model_copy(update={"fields": (*first.fields, "religion")})
+        religion = LAYOUT.attributes[0].model_copy(update={"special_condition": condition})
+        bound = FairnessBound(
+            attribute="religion", metric="demographic_parity_difference", largest_gap=0.1
+        )
+        changes = {
+            "fairness": (bound,),
+            "fairness_audit": AuditTerms(attributes=(religion,)),
+            "epsilon_cap": 10.0,
+        }
+        return before.model_copy(
+            update={
+                "version": version,
+                "purposes": purposes,
+                "inventory": (listed, *others),
+                "bindings": before.bindings.model_copy(update=changes),
+            }
+        )
+
+    def audit(self, run: str, run_id: str, groups: str) -> FairnessAudit:
+        """Evaluate a run's model on units whose groups are so; return the audit."""
+        self.groups = groups
+        plan = self.plan(run, title=run_id, fairness=LAYOUT)
+        self.register(plan)
+        tables = self.answered(plan, self.permit(plan, run_id))
+        self.world.gateway("operator").submit_tables(run_id, self.signed(tables))
+        found: FairnessAudit = self.world.open(
+            self.world.gateway("auditor").fetch_audit(run_id), FairnessAudit
+        )
+        return found
 
     def training_plan(self, title: str, **changes: Any) -> TrainingPlan:
         """A plan to train by that sets customers aside."""
@@ -90,6 +143,8 @@ class Evaluating:
             np.add.at(counts, labels * DEFAULT_BINS.count + DEFAULT_BINS.bin_of(scores), 1)
             counts += draw.integers(-1, 2, counts.size)
             tables.append(tuple(int(count) for count in counts))
+        if plan.fairness is not None:
+            tables.append(COUNTS[self.groups])
         values = {"run_id": run_id, "unit": unit, "tables": tuple(tables)}
         return NoisedTables(**{**values, **changes})
 

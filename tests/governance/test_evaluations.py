@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from fedcore.canonical import digest
-from fedcore.dpias import FairnessBound
 from fedcore.errors import (
     ConflictError,
     MismatchError,
@@ -15,8 +14,6 @@ from fedcore.errors import (
     SignatureError,
 )
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
-from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
-from fedcore.fairness_tables import TableLayout
 from fedcore.ledgers import LedgerHistory, LedgerRequest
 from fedcore.model_decisions import DecisionRequest
 from fedcore.permits import Permit
@@ -32,30 +29,6 @@ def refused(call, *arguments):
     with pytest.raises(RefusedError) as caught:
         call(*arguments)
     return caught.value.codes
-
-
-def religion_of(condition):
-    return SensitiveAttribute(
-        name="religion", groups=("low", "high"), edges=(5.0,), special_condition=condition
-    )
-
-
-def audited_dpia(world, version, condition):
-    """A DPIA that binds an audit by religion, and why it may be made."""
-    before = world.dpia()
-    purposes = tuple(
-        each.model_copy(update={"special_condition": "Art. 9(2)(a)"}) for each in before.purposes
-    )
-    (first, *others) = before.inventory
-    listed = first.model_copy(update={"fields": (*first.fields, "religion")})
-    bound = FairnessBound(
-        attribute="religion", metric="demographic_parity_difference", largest_gap=0.1
-    )
-    terms = AuditTerms(attributes=(religion_of(condition),))
-    bindings = before.bindings.model_copy(update={"fairness": (bound,), "fairness_audit": terms})
-    return world.dpia(
-        version=version, purposes=purposes, inventory=(listed, *others), bindings=bindings
-    )
 
 
 def receipts_of(evaluating, asked, permit, **changes):
@@ -158,11 +131,9 @@ def test_a_special_category_is_counted_only_with_a_condition_in_the_dpia(evaluat
     world = evaluating.world
     refusals = []
     for version, condition in enumerate((None, "Explicit consent, Art. 9(2)(a)"), start=2):
-        world.take_into_force(audited_dpia(world, version, condition))
+        world.take_into_force(evaluating.audited_dpia(version, condition))
         evaluating.train(f"run-{version + 1}", model_bytes)
-        religion = religion_of(None)
-        layout = TableLayout(attributes=(religion,), threshold=0.5)
-        plan = evaluating.plan(f"run-{version + 1}", fairness=layout)
+        plan = evaluating.plan(f"run-{version + 1}", fairness=evaluating.layout)
         evaluating.register(plan)
         try:
             evaluating.permit(plan, f"eval-{version}")
@@ -173,10 +144,8 @@ def test_a_special_category_is_counted_only_with_a_condition_in_the_dpia(evaluat
 
 def test_no_audit_by_what_a_dpia_binds_after_the_model_was_trained(evaluating):
     world = evaluating.world
-    world.take_into_force(audited_dpia(world, 2, "Art. 9(2)(a)"))
-    plan = evaluating.plan(
-        "run-1", fairness=TableLayout(attributes=(religion_of(None),), threshold=0.5)
-    )
+    world.take_into_force(evaluating.audited_dpia(2))
+    plan = evaluating.plan("run-1", fairness=evaluating.layout)
     evaluating.register(plan)
     assert refused(evaluating.permit, plan) == ("fairness.bound_later",)
     [kept] = world.get("/v1/permits/eval-1/decisions", "auditor")["decisions"]

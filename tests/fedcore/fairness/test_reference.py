@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fairlearn.metrics import (
+    demographic_parity_difference,
+    demographic_parity_ratio,
+    equalized_odds_difference,
+)
 
 from fedcore.dpias import FairnessBound
 from fedcore.fairness import between_groups, decide_fairness, group_rates
@@ -80,6 +85,28 @@ def test_without_noise_the_summed_tables_give_the_figures_of_pooled_rows(name):
             for rate, groups in group_rates(table, terms, asked).items():
                 for group, value in groups.items():
                     assert value == pytest.approx(figures["rates"][group][rate], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_noise_the_usual_forms_are_those_of_fairlearn_on_pooled_rows(
+    name, figures, data_dir
+):
+    known = known_of(name)
+    rows, table = figures.rows_of(data_dir, known), summed(known)
+    labels = figures.labels_of(rows, known)
+    selected = (figures.scores_of(rows, known) >= known["threshold"]).astype(int)
+    by_metric = {
+        "demographic_parity_difference": demographic_parity_difference,
+        "demographic_parity_ratio": demographic_parity_ratio,
+        "equalised_odds_difference": equalized_odds_difference,
+    }
+    for attribute in known["attributes"]:
+        groups = figures.groups_of(rows, known, attribute)
+        for metric, of_rows in by_metric.items():
+            asked = bound(attribute, metric)
+            found = between_groups(table, FairnessTerms(bounds=(asked,)), asked)
+            expected = of_rows(labels, selected, sensitive_features=groups)
+            assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,242 @@
+"""Fairness audits from a distance: what they say, their trend, waivers, and what to expect."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedcore.errors import InvalidRecordError
+from governance.commands.options import (
+    ApiKeyFile,
+    Authority,
+    Url,
+    open_line,
+    parse_file,
+    verify_absent,
+)
+
+if TYPE_CHECKING:
+    from fedcore.audit_lists import AuditSummary, BoundOutcome
+    from fedcore.fairness_audits import FairnessAudit
+    from fedcore.fairness_planning import PlannedTable
+    from fedcore.fairness_tables import TableLayout
+    from fedcore.gateway_http import HttpGateway
+
+audits = typer.Typer(
+    help="See fairness audits, waive one by two people, and say beforehand what one can settle.",
+    no_args_is_help=True,
+)
+Audited = Annotated[str, typer.Argument(metavar="RUN", help="The run of the audit.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all numbers.")]
+
+
+@audits.command("list")
+def list_audits(
+    url: Url,
+    api_key_file: ApiKeyFile,
+    name: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    as_json: AsJson = False,
+    ca: Authority = None,
+) -> None:
+    """List audits by model and version, each bound with its largest gap: the trend of a model.
+
+    Of several audits of one version the first decides; the others stand beside it.
+    """
+    import json
+
+    with open_line(url, ca, api_key_file) as gateway:
+        found = [each for each in gateway.list_audits() if name in (None, each.name)]
+    found.sort(key=lambda each: (each.name, each.version, each.number))
+    if as_json:
+        listed = [each.model_dump(mode="json") for each in found]
+        typer.echo(json.dumps({"audits": listed}, indent=2))
+        return
+    for each in found:
+        _print_summary(each)
+
+
+@audits.command("show")
+def show_audit(
+    run_id: Audited,
+    url: Url,
+    api_key_file: ApiKeyFile,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a report for people to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    ca: Authority = None,
+) -> None:
+    """Show the audit of a run, and the waivers of its model version.
+
+    The signature is verified with the key that governance states.
+    """
+    import json
+
+    with open_line(url, ca, api_key_file) as gateway:
+        found = _open(gateway, run_id)
+        waivers = gateway.list_waivers(found.name, found.version)
+    if html is not None:
+        _write_report(found, html)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    _print(found)
+    for view in waivers:
+        typer.echo(_waiver_line(view.document, view.envelope.payload_bytes))
+
+
+@audits.command("waive")
+def waive(
+    run_id: Audited,
+    reason: Annotated[str, typer.Option(help="Why; it is signed and logged.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The day it ends, in UTC.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    ca: Authority = None,
+) -> None:
+    """Answer for a version that its audit does not pass, for a reason and until a day.
+
+    It counts when a second person joins it. Neither may have written the plan. Prints the digest.
+    """
+    from datetime import UTC
+
+    ends_at = until.replace(tzinfo=UTC)
+    with open_line(url, ca, api_key_file) as gateway:
+        typer.echo(_waive(gateway, run_id, reason=reason, expires_at=ends_at))
+
+
+@audits.command("join")
+def join(
+    run_id: Audited,
+    waiver: Annotated[
+        str, typer.Argument(metavar="WAIVER", help="The digest of another person's waiver.")
+    ],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    ca: Authority = None,
+) -> None:
+    """Stand for another person's waiver too, so that it counts. Prints the new digest."""
+    with open_line(url, ca, api_key_file) as gateway:
+        typer.echo(_waive(gateway, run_id, joins=waiver))
+
+
+@audits.command("forecast")
+def forecast(
+    dpia: Annotated[Path, typer.Argument(metavar="DPIA.json", help="The DPIA, or its draft.")],
+    expected: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXPECTED.json",
+            help='For each group, or "a & b" where they are crossed: share, positive, '
+            "true_positive, false_positive.",
+        ),
+    ],
+    epsilon: Annotated[float, typer.Option(help="What the table of groups gets at each unit.")],
+    units: Annotated[int, typer.Option(min=1, help="How many units count.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many customers are set aside in all.")],
+    threshold: Annotated[
+        float, typer.Option(help="The score from which on one is selected.")
+    ] = 0.5,
+) -> None:
+    """Say how many customers would settle each bound of a DPIA, before anything is counted."""
+    from fedcore.dpia_record import Dpia
+    from fedcore.fairness_planning import planning_text, rows_to_settle
+    from fedcore.fairness_terms import audit_of
+
+    layout, terms = audit_of(Dpia.from_json(parse_file(dpia)).bindings, threshold)
+    planned = _planned(layout, parse_file(expected), units, epsilon)
+    typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
+
+
+def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -> "PlannedTable":
+    from fedcore.fairness_bindings import CROSSED
+    from fedcore.fairness_planning import ExpectedRates, PlannedTable, expected_shares
+
+    names = [CROSSED.join(cell) for cell in layout.cells]
+    try:
+        rates = [ExpectedRates(**expected[name]) for name in names]
+        shares = expected_shares(layout, rates)
+    except (KeyError, TypeError) as error:
+        raise InvalidRecordError(
+            "fairness.table_invalid",
+            f"expected rates: share, positive, true_positive and false_positive of {names}",
+        ) from error
+    return PlannedTable(layout, shares, units, epsilon)
+
+
+def _open(gateway: "HttpGateway", run_id: str) -> "FairnessAudit":
+    from fedcore.fairness_audits import FairnessAudit
+    from fedcore.handovers import follow_handovers
+
+    about = gateway.fetch_about()
+    keys = follow_handovers(about.public_key, gateway.fetch_handovers(), about.realm)
+    return keys.open(gateway.fetch_audit(run_id), FairnessAudit, about.realm)
+
+
+def _waive(gateway: "HttpGateway", run_id: str, **terms: Any) -> str:
+    from fedcore.audit_lists import WaiverRequest
+
+    audit = _open(gateway, run_id)
+    request = WaiverRequest(audit=audit.digest, **terms)
+    return gateway.waive_audit(audit.name, audit.version, request).digest
+
+
+def _write_report(found: "FairnessAudit", path: Path) -> None:
+    from fedcore.atomic import write_atomically
+    from governance.exports.audit_report import render_audit
+
+    verify_absent(path)
+    write_atomically(path, render_audit(found).encode())
+
+
+def _print(found: "FairnessAudit") -> None:
+    simulated = ", SIMULATION" if found.simulation else ""
+    typer.echo(
+        f"run {found.run_id}, audited {found.audited_at:%Y-%m-%d %H:%M} UTC{simulated}: "
+        f"{found.name} version {found.version}"
+    )
+    if found.first is not None:
+        typer.echo(f"audit number {found.number}: the first one decides, {found.first}")
+    typer.echo(f"{found.found.verdict}: {found.found.meaning}")
+    for bound in found.found.bounds:
+        typer.echo(_line(bound))
+        for one in bound.compared:
+            gap = "not known" if one.gap is None else f"{one.gap:+.3f}"
+            typer.echo(
+                f"    {one.group}, {one.rate}: {gap}, {one.low:+.3f} to {one.high:+.3f}, "
+                f"{one.outcome}"
+            )
+    for group in found.found.groups:
+        counts = (group.people, group.positive, group.selected)
+        told = ["not shown" if count is None else str(count) for count in counts]
+        typer.echo(
+            f"  {group.attribute}, {group.group}: {told[0]} people, {told[1]} with the label, "
+            f"{told[2]} selected, with noise"
+        )
+    typer.echo(f"DPIA {found.dpia}, alpha {found.found.alpha:g}; this audit {found.digest}")
+
+
+def _print_summary(each: "AuditSummary") -> None:
+    place = "decides" if each.number == 1 else f"number {each.number}"
+    typer.echo(
+        f"{each.name} {each.version}  {each.verdict}  ({place})  {each.audited_at:%Y-%m-%d}  "
+        f"{each.run_id}"
+    )
+    for bound in each.bounds:
+        typer.echo(_line(bound))
+
+
+def _line(bound: "BoundOutcome") -> str:
+    return (
+        f"  {bound.attribute}, {bound.metric} within {bound.largest_gap:g}: {bound.verdict}, "
+        f"largest gap {bound.widest.low:.3f} to {bound.widest.high:.3f}"
+    )
+
+
+def _waiver_line(document: str, payload: bytes) -> str:
+    from fedcore.fairness_audits import Waiver
+
+    waiver = Waiver.from_bytes(payload)
+    people = " and ".join(waiver.people)
+    return f"waived by {people} until {waiver.expires_at:%Y-%m-%d}: {waiver.reason} ({document})"

@@ -1,0 +1,302 @@
+"""Fairness audits and waivers from the outside, up to the champion that rests on them."""
+
+import json
+from contextlib import nullcontext
+from datetime import timedelta
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from fedcore import cli, gateway_http
+from fedcore.audit_lists import WaiverRequest
+from fedcore.errors import ForbiddenError, NotFoundError, RefusedError
+from fedcore.evaluation_outcomes import Evaluation
+from fedcore.fairness_audits import Waiver
+from fedcore.models import LogEntry
+from fedcore.plans import MetricFloor
+from fedcore.promotions import Promotion
+from fedcore.record import Realm
+
+FLOORS = (MetricFloor(metric="roc_auc", floor=0.6),)
+
+
+@pytest.fixture
+def realm():
+    """Nothing of a simulation gets an alias."""
+    return Realm.PRODUCTION
+
+
+@pytest.fixture
+def audited(evaluating, model_bytes):
+    """Version 3 of a model, trained by a plan with a floor under a DPIA that binds an audit."""
+    evaluating.world.take_into_force(evaluating.audited_dpia(2))
+    evaluating.train("run-3", model_bytes, metric_floors=FLOORS)
+    return evaluating
+
+
+def objections(world, version=3):
+    found = world.gateway("auditor").check_promotion("churn", version, "champion")
+    return tuple(one.code for one in found.verdicts if one.objection is not None)
+
+
+def approve(world, version=3, roles=("approver", "evaluator")):
+    for role in roles:
+        seen = world.gateway(role).check_promotion("churn", version, "champion").evidence
+        world.gateway(role).approve_model("churn", version, seen, "r")
+
+
+def promote(world, version=3):
+    seen = world.gateway("auditor").see_aliases("churn")[1]
+    moved = world.gateway("compliance").promote_model(("churn", version), "champion", "r", seen)
+    return world.open(moved, Promotion)
+
+
+def refused(call, *arguments):
+    with pytest.raises(RefusedError) as caught:
+        call(*arguments)
+    return caught.value.codes
+
+
+def waive(world, audit, role="approver", **terms):
+    values = {"audit": audit.digest}
+    if "joins" not in terms:
+        values |= {"reason": "more are asked in June", "expires_at": in_days(world, 30)}
+    request = WaiverRequest(**{**values, **terms})
+    return world.open(world.gateway(role).waive_audit("churn", 3, request), Waiver)
+
+
+def in_days(world, days):
+    return world.clock.now + timedelta(days=days)
+
+
+def waive_by_two(world, audit):
+    first = waive(world, audit)
+    return waive(world, audit, "evaluator", joins=first.digest)
+
+
+def test_a_version_is_champion_with_an_evaluation_an_audit_that_passes_and_two_approvals(audited):
+    world = audited.world
+    assert objections(world) == (
+        "promotion.evaluation_missing",
+        "promotion.floor_missed",
+        "promotion.fairness_missing",
+        "promotion.approvals_missing",
+    )
+    audit = audited.audit("run-3", "eval-1", "alike")
+    assert (audit.found.verdict, audit.name, audit.version) == ("PASS", "churn", 3)
+    assert objections(world) == ("promotion.approvals_missing",)
+    assert refused(promote, world) == ("promotion.approvals_missing",)
+    approve(world)
+    assert objections(world) == ()
+    assert promote(world).to_version == 3
+
+
+def test_an_audit_rests_on_its_evaluation_and_is_signed_logged_and_listed(audited):
+    world = audited.world
+    audit = audited.audit("run-3", "eval-1", "alike")
+    evaluation = world.open(world.gateway("auditor").fetch_evaluation("eval-1"), Evaluation)
+    assert (audit.evaluation, audit.dpia) == (evaluation.digest, evaluation.dpia)
+    assert (audit.tables, audit.units) == (evaluation.tables, 2)
+    entries = world.get("/v1/log/entries?limit=1000", "auditor")["entries"]
+    assert audit.digest in {LogEntry.from_json(each["entry"]).document for each in entries}
+    (listed,) = world.gateway("author").list_audits()
+    assert (listed.document, listed.verdict) == (audit.digest, "PASS")
+    assert listed.bounds == audit.found.bounds
+    people = {group.group: group.people for group in audit.found.groups}
+    assert people == {"low": 2 * 3600, "high": 2 * 1800}
+
+
+def test_a_group_of_hardly_anybody_is_insufficient_and_its_numbers_are_not_shown(audited):
+    found = audited.audit("run-3", "eval-1", "hardly anybody in one").found
+    assert found.verdict == "INSUFFICIENT"
+    assert found.bounds[0].compared[0].outcome == "too_few"
+    (_, few) = found.groups
+    assert (few.people, few.positive, few.selected) == (None, None, None)
+    assert "promotion.fairness_not_passed" in objections(audited.world)
+
+
+def test_an_evaluation_that_tells_no_groups_has_no_audit(audited):
+    plan, permit = audited.permitted("run-3")
+    audited.world.gateway("operator").submit_tables(
+        "eval-1", audited.signed(audited.answered(plan, permit))
+    )
+    with pytest.raises(NotFoundError, match=r"audit\.unknown"):
+        audited.world.gateway("auditor").fetch_audit("eval-1")
+    assert "promotion.fairness_missing" in objections(audited.world)
+    assert "promotion.evaluation_missing" not in objections(audited.world)
+
+
+def test_handing_tables_in_again_makes_no_second_audit(audited):
+    world = audited.world
+    plan = audited.plan("run-3", fairness=audited.layout)
+    audited.register(plan)
+    tables = audited.signed(audited.answered(plan, audited.permit(plan)))
+    for _ in range(2):
+        world.gateway("operator").submit_tables("eval-1", tables)
+    assert len(world.gateway("auditor").list_audits()) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        ("one selected more", "alike", ("promotion.fairness_not_passed",)),
+        ("alike", "one selected more", ()),
+    ],
+)
+def test_the_first_audit_of_a_version_decides_whatever_a_further_one_says(
+    audited, first, second, left
+):
+    before = audited.audit("run-3", "eval-1", first)
+    again = audited.audit("run-3", "eval-2", second)
+    assert (before.number, again.number, again.first) == (1, 2, before.digest)
+    assert objections(audited.world) == (*left, "promotion.approvals_missing")
+
+
+def test_a_floor_that_the_low_end_misses_refuses_and_a_lower_floor_does_not(audited, model_bytes):
+    high = (MetricFloor(metric="roc_auc", floor=0.99),)
+    audited.train("run-4", model_bytes, metric_floors=high)
+    for run, version, left in (("run-3", 3, ()), ("run-4", 4, ("promotion.floor_missed",))):
+        audited.audit(run, f"eval-{version}", "alike")
+        assert objections(audited.world, version) == (*left, "promotion.approvals_missing")
+
+
+class TestWaivers:
+    @pytest.fixture
+    def failed(self, audited):
+        """Its world, and the audit that a version did not pass."""
+        audit = audited.audit("run-3", "eval-1", "one selected more")
+        assert audit.found.verdict == "FAIL"
+        return audited.world, audit
+
+    def test_without_one_a_version_that_failed_is_no_champion(self, failed):
+        world, _ = failed
+        approve(world)
+        assert refused(promote, world) == ("promotion.fairness_not_passed",)
+
+    def test_one_person_is_not_enough_and_two_are(self, failed):
+        world, audit = failed
+        first = waive(world, audit)
+        approve(world)
+        assert refused(promote, world) == ("promotion.waiver_void",)
+        both = waive(world, audit, "evaluator", joins=first.digest)
+        assert both.people == ("paul", "emil")
+        assert (both.reason, both.expires_at) == (first.reason, first.expires_at)
+        # Other evidence than the one that was approved.
+        assert refused(promote, world) == ("promotion.approvals_missing",)
+        approve(world)
+        assert promote(world).to_version == 3
+
+    def test_it_counts_until_it_ends_and_another_one_then(self, failed):
+        world, audit = failed
+        waive_by_two(world, audit)
+        approve(world)
+        world.clock.now = in_days(world, 31)
+        assert "promotion.waiver_void" in refused(promote, world)
+        waive_by_two(world, audit)
+        assert "promotion.waiver_void" not in objections(world)
+
+    def test_nobody_stands_for_one_twice_or_joins_what_is_whole(self, failed):
+        world, audit = failed
+        first = waive(world, audit)
+        with pytest.raises(RefusedError, match=r"waiver\.same_person"):
+            waive(world, audit, joins=first.digest)
+        both = waive(world, audit, "compliance", joins=first.digest)
+        with pytest.raises(RefusedError, match=r"waiver\.joined_already"):
+            waive(world, audit, "evaluator", joins=both.digest)
+        views = world.gateway("auditor").list_waivers("churn", 3)
+        assert [view.document for view in views] == [first.digest, both.digest]
+
+    @pytest.mark.parametrize("days", [0, -1, 367])
+    def test_it_ends_within_a_year(self, failed, days):
+        world, audit = failed
+        with pytest.raises(RefusedError, match=r"waiver\.expiry_unfit"):
+            waive(world, audit, expires_at=in_days(world, days))
+        waive(world, audit, expires_at=in_days(world, 366))
+
+    @pytest.mark.parametrize("role", ["author", "dpo", "operator", "auditor", "admin"])
+    def test_those_who_do_not_decide_what_is_used_do_not_waive(self, failed, role):
+        world, audit = failed
+        with pytest.raises(ForbiddenError, match=r"auth\.wrong_role"):
+            waive(world, audit, role)
+
+    def test_only_the_audit_that_decides_is_waived_and_no_other_waiver_is_joined(self, failed):
+        world, audit = failed
+        evaluation = world.gateway("auditor").fetch_evaluation("eval-1")
+        with pytest.raises(RefusedError, match=r"waiver\.other_audit"):
+            waive(world, evaluation)
+        with pytest.raises(NotFoundError, match=r"waiver\.unknown"):
+            waive(world, audit, joins=audit.digest)
+        with pytest.raises(NotFoundError, match=r"audit\.unknown"):
+            world.gateway("approver").waive_audit(
+                "churn", 1, WaiverRequest(audit=audit.digest, joins=audit.digest)
+            )
+
+
+def test_an_audit_that_passes_needs_no_waiver(audited):
+    audit = audited.audit("run-3", "eval-1", "alike")
+    with pytest.raises(RefusedError, match=r"waiver\.not_needed"):
+        waive(audited.world, audit)
+
+
+class TestCommands:
+    @pytest.fixture
+    def said(self, evaluating, tmp_path, monkeypatch):
+        """Runs a command of the group as one of the people; returns exit code and output."""
+        world = evaluating.world
+        # Only the network is replaced.
+        monkeypatch.setattr(gateway_http, "open_client", lambda *_: nullcontext(world.client))
+
+        def run(*words, role=None):
+            line = [str(word) for word in words]
+            if role is not None:
+                key = tmp_path / f"{role}.key"
+                if not key.exists():
+                    key.write_text(world.api_keys[role])
+                    key.chmod(0o600)
+                line += ["--url", "http://127.0.0.1:1", "--api-key-file", str(key)]
+            entry = EntryPoint("governance", "governance.cli:app [governance]", cli.COMMANDS_GROUP)
+            command = ["governance", "audits", *line]
+            result = CliRunner().invoke(cli.RootCommand({"governance": entry}), command)
+            return result.exit_code, result.output
+
+        return run
+
+    def test_an_audit_is_listed_shown_waived_and_joined(self, audited, said, tmp_path):
+        audit = audited.audit("run-3", "eval-1", "one selected more")
+        code, listed = said("list", "--name", "churn", role="auditor")
+        assert (code, listed.splitlines()[0].split()[:4]) == (
+            0,
+            ["churn", "3", "FAIL", "(decides)"],
+        )
+        assert "religion, demographic_parity_difference within 0.1: FAIL" in listed
+        assert said("list", "--name", "other", role="auditor") == (0, "")
+        until = ("--until", "2025-07-01", "--reason", "more are asked in June")
+        code, digest = said("waive", "eval-1", *until, role="approver")
+        assert code == 0
+        assert said("join", "eval-1", digest.strip(), role="evaluator")[0] == 0
+        report = tmp_path / "audit.html"
+        code, shown = said("show", "eval-1", "--html", report, role="auditor")
+        assert code == 0
+        assert "FAIL: At least one declared comparison lies outside the thresholds" in shown
+        assert "waived by paul and emil until 2025-07-01: more are asked in June" in shown
+        page = report.read_text()
+        assert "<strong>FAIL</strong>" in page
+        assert audit.digest in page
+        assert said("show", "eval-1", "--html", report, role="auditor")[0] == 1
+
+    def test_what_an_audit_could_settle_is_said_beforehand(self, evaluating, said, tmp_path):
+        dpia, expected = tmp_path / "dpia.json", tmp_path / "expected.json"
+        dpia.write_text(json.dumps(evaluating.audited_dpia(2).to_json()))
+        rates = {"positive": 0.2, "true_positive": 0.6, "false_positive": 0.15}
+        both = {"low": {"share": 0.8, **rates}, "high": {"share": 0.2, **rates}}
+        expected.write_text(json.dumps(both))
+        terms = ("--epsilon", 1, "--units", 2, "--rows")
+        code, few = said("forecast", dpia, expected, *terms, 50)
+        assert (code, "expect INSUFFICIENT" in few) == (0, True)
+        code, many = said("forecast", dpia, expected, *terms, 1_000_000)
+        assert (code, "customers settle it (PASS expected)" in many) == (0, True)
+        del both["high"]
+        expected.write_text(json.dumps(both))
+        code, lacking = said("forecast", dpia, expected, *terms, 50)
+        assert (code, "fairness.table_invalid" in lacking) == (1, True)
