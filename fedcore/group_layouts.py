@@ -20,12 +20,10 @@ def layout_of(terms: FairnessTerms, contract: Contract) -> TableLayout:
     Raises: MismatchError `evaluation.groups_unfit` for a field that the contract lacks, groups that
         it cannot have, fewer than two of them, or too many intersections.
     """
-    attributes = [
-        SensitiveAttribute(name=group.field, groups=_groups(group, field_of(group, contract)))
-        for group in terms.fields
-    ]
+    found = [(group.field, _groups(group, field_of(group, contract))) for group in terms.fields]
     try:
-        return TableLayout(attributes=tuple(attributes), threshold=terms.threshold)
+        attributes = tuple(SensitiveAttribute(name=name, groups=groups) for name, groups in found)
+        return TableLayout(attributes=attributes, threshold=terms.threshold)
     except ValueError as error:
         raise _unfit("the groups make no table") from error
 

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from fedcore.contracts import Contract
 from fedcore.errors import MismatchError
 from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.group_layouts import layout_of
 from fedcore.rounds import RoundReport
 from fedcore.score_tables import BINS
-from governance.decisions.gate_evaluations import count_cells
-
-# A cell of groups has as many counts: of either label, below the threshold and from it on.
-_OUTCOMES = 4
 
 
 def sizes_of(plan: EvaluationPlan, contract: Contract) -> tuple[int, ...]:
-    """Return how many counts each table of an answer has."""
+    """Return how many counts each table of an answer has.
+
+    Raises: MismatchError `evaluation.groups_unfit`, for a plan that the gate would have refused.
+    """
     scores = (BINS[plan.bins].size,) * len(plan.models)
     if plan.fairness is None:
         return scores
-    return (*scores, _OUTCOMES * count_cells(plan.fairness, contract))
+    return (*scores, layout_of(plan.fairness, contract).length)
 
 
 def verify_tables(

@@ -4,19 +4,16 @@ The rules of training plans hold an evaluation as well: they look at the plan of
 the inputs of all its models, and at the epsilon and delta of the evaluation itself.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
-from fedcore.contracts import Contract, ContractField
+from fedcore.contracts import ContractField
 from fedcore.dpia_record import AnyDpia, Dpia
-from fedcore.evaluations import FairnessTerms, GroupField
+from fedcore.errors import MismatchError
+from fedcore.evaluations import GroupField
+from fedcore.group_layouts import layout_of
 from fedcore.plans import TrainingPlan
 from governance.decisions.facts import EvaluationFacts, GateFacts
 from governance.decisions.gate_rule import Rule, make_rule
-
-# A table of groups has at most so many intersections: each one brings noise of its own.
-MAX_CELLS = 1000
 
 
 @make_rule(
@@ -171,17 +168,14 @@ def _fairness_field_is_input(facts: GateFacts) -> str | None:
     "Art. 5(1)(d) GDPR; internal control",
 )
 def _fairness_groups_unfit(facts: GateFacts) -> str | None:
-    grouped = list(_grouped(facts))
-    unfit = {field.name for group, field in grouped if not _fits(group, field)}
-    if unfit:
-        return (
-            f"Groups do not fit: {_listed(unfit)}; merge categories that it has, each once, or "
-            "give rising edges inside its bounds, so that two groups are left."
-        )
-    cells = math.prod(_group_count(group, field) for group, field in grouped)
-    if cells <= MAX_CELLS:
+    terms = None if facts.evaluation is None else facts.evaluation.plan.fairness
+    if facts.contract is None or terms is None or _fairness_field_unknown.objection(facts):
         return None
-    return f"The groups have {cells} intersections, at most {MAX_CELLS} are counted: merge some."
+    try:
+        layout_of(terms, facts.contract)
+    except MismatchError as error:
+        return f"{error.public[:1].upper()}{error.public[1:]}."
+    return None
 
 
 @make_rule(
@@ -209,12 +203,6 @@ def _fairness_no_basis(facts: GateFacts) -> str | None:
     )
 
 
-def count_cells(terms: FairnessTerms, contract: Contract) -> int:
-    """Return how many intersections the groups of an evaluation have, of fields that fit."""
-    known = contract.field_by_name
-    return math.prod(_group_count(group, known[group.field]) for group in terms.fields)
-
-
 def _agree(facts: GateFacts, told: Callable[[TrainingPlan], object]) -> bool:
     """Return whether the plans of all models that are evaluated say the same."""
     models = () if facts.evaluation is None else facts.evaluation.models
@@ -234,23 +222,6 @@ def _grouped(facts: GateFacts) -> Iterator[tuple[GroupField, ContractField]]:
     for group in evaluation.plan.fairness.fields:
         if group.field in known:
             yield group, known[group.field]
-
-
-def _fits(group: GroupField, field: ContractField) -> bool:
-    if field.kind == "categorical":
-        merged = [category for one in group.merged for category in one]
-        own = len(set(merged)) == len(merged) and set(merged) <= set(field.categories)
-        return own and not group.edges and all(group.merged) and _group_count(group, field) > 1
-    rising = all(left < right for left, right in pairwise(group.edges))
-    inside = field.lower is not None and field.upper is not None
-    inside = inside and all(field.lower < edge < field.upper for edge in group.edges)  # type: ignore[operator]
-    return rising and inside and bool(group.edges) and not group.merged
-
-
-def _group_count(group: GroupField, field: ContractField) -> int:
-    if field.kind == "numeric":
-        return len(group.edges) + 1
-    return len(field.categories) - sum(len(one) - 1 for one in group.merged)
 
 
 def _has_condition(dpia: AnyDpia, purpose: str) -> bool:

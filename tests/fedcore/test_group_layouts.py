@@ -13,13 +13,16 @@ REGION = ContractField(
     categories=("north", "east", "south", "west", "unknown"),
     missing_category="unknown",
 )
+MANY = ContractField(
+    name="many", kind="categorical", categories=tuple(f"c{number}" for number in range(101))
+)
 AGE = ContractField(name="age", kind="numeric", lower=18, upper=100, missing_value=40)
 
 
 @pytest.fixture(scope="module")
 def contract(documents):
     values = documents.contract_of().to_json()
-    values["fields"] = [one.model_dump(exclude_none=True) for one in (REGION, AGE)]
+    values["fields"] = [one.model_dump(exclude_none=True) for one in (REGION, AGE, MANY)]
     return Contract.from_json(values)
 
 
@@ -68,6 +71,7 @@ def test_each_cell_has_the_group_of_its_value_and_an_empty_one_that_of_the_contr
     "group",
     [
         GroupField(field="gender"),
+        GroupField(field="many"),
         GroupField(field="region", merged=(("north", "nowhere"),)),
         GroupField(field="region", merged=(("north", "east"), ("east", "south"))),
         GroupField(field="region", edges=(1.0,)),
