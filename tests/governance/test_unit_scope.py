@@ -46,7 +46,7 @@ def both(evaluating: Any) -> Any:
     plan, permit = evaluating.permitted()
     tables = evaluating.signed(evaluating.answered(plan, permit))
     world.gateway("operator").submit_tables("eval-1", tables)
-    world.evaluation_plan = plan.digest
+    world.evaluation_plan, world.evaluated_model = plan.digest, plan.initial_model
     world.cosign()
     world.gateway().submit_opt_out(world.sign(world.opt_out(INSIDE, 1), INSIDE))
     facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
@@ -74,6 +74,7 @@ def things(world, operation):
         "fetch_dpia": world.dpia().digest,
         "fetch_plan": world.plan().digest,
         "fetch_evaluation_plan": world.evaluation_plan,
+        "fetch_artifact": world.evaluated_model,
         "fetch_contract": world.plan().contract,
     }
     return {
