@@ -27,6 +27,7 @@ from fedcore.plans import TrainingPlan
 
 _DOMAIN = b"fedpact.split/1"
 _RANGE = 2**64
+_BLOCK = 64
 
 
 class Split:
@@ -41,12 +42,16 @@ class Split:
 
     def __init__(self, key: bytes, contract_id: str) -> None:
         self.check = hmac.digest(key, _DOMAIN + b" check", hashlib.sha256).hex()
-        line = _DOMAIN + b" line " + contract_id.encode()
-        self._key = hmac.digest(key, line, hashlib.sha256)
+        line = hmac.digest(key, _DOMAIN + b" line " + contract_id.encode(), hashlib.sha256)
+        block = line.ljust(_BLOCK, b"\0")
+        # HMAC written out, as for pseudonyms: for a million customers at a time.
+        self._inner = bytes(byte ^ 0x36 for byte in block)
+        self._outer = bytes(byte ^ 0x5C for byte in block)
 
     def is_set_aside(self, identifier: str, share: float) -> bool:
         """Return whether a customer is among this share of customers, who are set aside."""
-        drawn = hmac.digest(self._key, normalise(identifier).encode(), hashlib.sha256)[:8]
+        inner = hashlib.sha256(self._inner + normalise(identifier).encode()).digest()
+        drawn = hashlib.sha256(self._outer + inner).digest()[:8]
         return int.from_bytes(drawn, "big") < share * _RANGE
 
 

@@ -70,6 +70,7 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
     algorithm = terms.algorithm or default_algorithm(facts, rounds, clip)
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
     steps = (rounds + terms.spare_rounds) * terms.local_steps
+    noise = noise_multiplier_for(scenario.epsilon, scenario.delta, steps, terms.sampling_rate)
     return TrainingPlan(
         title=scenario.title,
         task=terms.task,
@@ -86,9 +87,7 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
         attempts=terms.attempts,
         privacy=PrivacyTerms(
             l2_clip_norm=clip,
-            noise_multiplier=noise_multiplier_for(
-                scenario.epsilon, scenario.delta, steps, terms.sampling_rate
-            ),
+            noise_multiplier=noise,
             sampling_rate=terms.sampling_rate,
             local_steps=terms.local_steps,
             delta=scenario.delta,

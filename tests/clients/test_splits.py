@@ -1,5 +1,6 @@
 """Who is set aside for evaluations: by the unit's key and the identifier alone, and for good."""
 
+import hmac
 import os
 import signal
 from dataclasses import replace
@@ -90,6 +91,13 @@ def sides(plan, evaluation):
 def test_of_two_shares_the_smaller_ones_customers_are_among_the_larger_ones(name, one, other):
     small, large = sorted((one, other))
     assert SPLIT.is_set_aside(name, small) <= SPLIT.is_set_aside(name, large)
+
+
+@given(identifiers, st.floats(1e-9, 1 - 1e-9))
+def test_sides_are_told_by_an_hmac_of_line_and_identifier(name, share):
+    line = hmac.digest(KEY, b"fedpact.split/1 line " + LINE.encode(), "sha256")
+    drawn = hmac.digest(line, name.strip().upper().encode(), "sha256")[:8]
+    assert SPLIT.is_set_aside(name, share) == (int.from_bytes(drawn, "big") < share * 2**64)
 
 
 @given(identifiers)
