@@ -66,6 +66,7 @@ class Node(Site):
         """
         admitted = admit(self, request)
         self._require_checked(admitted)
+        self._inputs(admitted)  # whoever has lost what customers are set aside by is not there
         bulletin = self.bulletin_in_force()
         policy.verify_not_revoked(bulletin, admitted.permit)
         verify_vouched(self, admitted)  # of a hand-over the bulletin may have been the first word

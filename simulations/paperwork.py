@@ -93,6 +93,7 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
             local_steps=terms.local_steps,
             delta=scenario.delta,
         ),
+        holdout=terms.holdout,
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedcore.contracts import Contract
 from fedcore.errors import InvalidRecordError
-from fedcore.plans import Algorithm, Feature, ModelSpec
+from fedcore.plans import Algorithm, Feature, ModelSpec, Share
 from fedcore.record import Name, Part, Positive, Text, first_problem
 
 BUILT_IN = Path(__file__).parent / "scenarios"
@@ -60,6 +60,7 @@ class PlanTerms(Part):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
+    holdout: Share | None = None
 
 
 class Scenario(Part):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from clients.doctor.findings import Circumstances, Finding, failure, ok, refused
 from fedcore.errors import FedError
 
-_SECRETS = ("node.pem", "transport.key", "pseudonym*.key")
+_SECRETS = ("node.pem", "transport.key", "pseudonym*.key", "split.key")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 

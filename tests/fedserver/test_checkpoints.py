@@ -1,4 +1,6 @@
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,13 @@ from fedcore.errors import InvalidRecordError
 from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.signing import sign_record
-from fedserver.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedserver.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    load_papers,
+    save_checkpoint,
+    strip_checkpoint,
+)
 from fedserver.strategy import Aggregate
 
 
@@ -65,6 +73,18 @@ def test_a_checkpoint_is_the_same_after_a_restart(path, full):
         save_checkpoint(path, checkpoint)
         assert same(load_checkpoint(path), checkpoint)
     assert [found.name for found in path.parent.iterdir()] == ["run-1.json"]
+
+
+def test_tables_of_an_evaluation_are_kept_and_go_with_the_weights(path, full):
+    tables = {"north": b'{"tables":[[1]]}', "south": b"\x00\xff"}
+    save_checkpoint(path, replace(full, tables=tables))
+    found = load_checkpoint(path)
+    assert found is not None
+    assert found.tables == tables
+    assert same(found, full)
+    strip_checkpoint(path, "0" * 64)
+    assert "tables" not in json.loads(path.read_bytes())["place"]
+    assert load_papers(path).permit == full.permit
 
 
 def test_without_a_file_there_is_no_checkpoint(path):

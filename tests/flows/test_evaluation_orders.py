@@ -431,7 +431,7 @@ def test_a_lost_split_key_stops_the_node_until_it_is_back(evaluator):
     data = key.read_bytes()
     key.unlink()
     evaluator.permit = evaluator.permit_with(run_id="eval-2")
-    assert evaluator.send() == "node.unavailable"
+    assert evaluator.send() == evaluator.call_roll() == "node.unavailable"
     assert not key.exists()
     key.write_bytes(data)
     key.chmod(0o600)

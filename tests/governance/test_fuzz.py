@@ -122,6 +122,7 @@ class Sensible:
             "fetch_dpia": self.world.dpia().digest,
             "fetch_plan": self.world.plan().digest,
             "fetch_evaluation_plan": self._evaluation_plan.digest,
+            "fetch_artifact": self._evaluation_plan.initial_model,
             "lift_stop": self.pulled,
         }
         runs = {"revoke_permit": "run-3", "submit_tables": "eval-1", "fetch_evaluation": "eval-1"}

@@ -47,9 +47,9 @@ def both(evaluating: Any, model_bytes: bytes) -> Any:
     tables = evaluating.signed(evaluating.answered(plan, permit))
     world.gateway("operator").submit_tables("eval-1", tables)
     world.take_into_force(evaluating.audited_dpia(2))
-    world.artifact = evaluating.train("run-3", model_bytes).artifact
+    evaluating.train("run-3", model_bytes)
     evaluating.audit("run-3", "eval-2", "alike")
-    world.evaluation_plan = plan.digest
+    world.evaluation_plan, world.evaluated_model = plan.digest, plan.initial_model
     world.cosign()
     world.gateway().submit_opt_out(world.sign(world.opt_out(INSIDE, 1), INSIDE))
     facts = IncidentFacts(title="t", nature="n", aware_at=world.clock.now)
@@ -77,8 +77,8 @@ def things(world, operation):
         "fetch_dpia": world.dpia().digest,
         "fetch_plan": world.plan().digest,
         "fetch_evaluation_plan": world.evaluation_plan,
+        "fetch_artifact": world.evaluated_model,
         "fetch_contract": world.plan().contract,
-        "fetch_artifact": world.artifact,
     }
     runs = {"fetch_evaluation": "eval-1", "fetch_audit": "eval-2"}
     return {

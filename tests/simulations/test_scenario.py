@@ -101,3 +101,10 @@ def test_the_rule_fills_in_no_numbers_of_a_plan_that_it_is_not_for(
     unsaid = said.replace("l2_clip_norm = 1.0\n", "")
     with pytest.raises(InvalidRecordError, match="l2_clip_norm: say them"):
         load_scenario(str(scenario_writer(tmp_path, text=unsaid)))
+
+
+def test_a_scenario_may_set_customers_aside():
+    scenario = load_scenario("telco")
+    assert make_plan(scenario).holdout is None
+    terms = scenario.plan.model_copy(update={"holdout": 0.25})
+    assert make_plan(scenario.model_copy(update={"plan": terms})).holdout == 0.25

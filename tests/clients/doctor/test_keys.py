@@ -20,6 +20,15 @@ def test_without_a_state_directory_only_that_is_told(found, tmp_path):
     assert "node init" in finding.way_out
 
 
+def test_the_key_that_sets_customers_aside_is_its_owners_alone_where_there_is_one(found, unit):
+    path = unit.state_dir / "split.key"
+    path.write_text("ab" * 32)
+    path.chmod(0o644)
+    assert failures(found()) == ["key.permissions"]
+    path.chmod(0o600)
+    assert failures(found()) == []
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_key_that_others_may_use_is_a_failure_until_it_is_closed(found, unit, name, mode):

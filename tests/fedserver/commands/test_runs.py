@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from fedcore import cli
 from fedcore.errors import InvalidRecordError
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.record import Realm
 from fedcore.signing import sign_record
 from fedserver.checkpoints import Checkpoint, save_checkpoint, strip_checkpoint
@@ -104,6 +105,31 @@ def test_runs_are_listed_with_state_rounds_and_model(settings, work_dir):
     assert re.search(r"^dead +running +0/\? +- +- +2$", output, re.MULTILINE)
     _, output = fedpact("runs", "-s", settings)
     assert re.search(r"^dead +interrupted ", output, re.MULTILINE)
+
+
+def test_an_evaluation_is_listed_as_one(settings, work_dir):
+    save_submission(work_dir, "eval", Submission(plan=PLAN, flower_runs=(1,)))
+    with Journal(work_dir, "eval", 1) as journal:
+        journal._update(state="finished", evaluation=PLAN, rounds_total=1)
+    _, output = fedpact("runs", "-s", settings)
+    assert re.search(r"^eval +finished +0/1 +evaluated +- +1$", output, re.MULTILINE)
+
+
+def test_a_plan_is_taken_for_its_own_kind_only(settings, tmp_path, plan, keys, digest):
+    models = (EvaluatedModel(artifact=digest("model"), plan=plan.digest),)
+    values = {"title": "A", "models": models, "rows": "holdout", "epsilon": 1, "minimum_units": 2}
+    evaluation = EvaluationPlan.model_validate({**values, "delta": 1e-5})
+    named = {}
+    for name, record in (("run", plan), ("evaluate", evaluation)):
+        named[name] = tmp_path / name
+        named[name].write_bytes(sign_record(record, keys["author"], Realm.PRODUCTION).to_bytes())
+    for name in ("run", "evaluate"):
+        code, output = fedpact(name, named[name], "-s", settings)
+        # The next thing that is wanted: the way to governance.
+        assert (code, "(key.unreadable)" in output) == (1, True), output
+        other = {"run": "evaluate", "evaluate": "run"}[name]
+        code, output = fedpact(name, named[other], "-s", settings)
+        assert (code, "(record.unknown_schema)" in output) == (1, True), output
 
 
 def test_without_the_superlink_what_was_submitted_is_said_to_be_unsure(settings, work_dir):

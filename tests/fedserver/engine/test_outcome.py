@@ -85,6 +85,13 @@ def test_a_run_is_running_until_it_is_finished_with_its_model(tmp_path, version,
     assert (found.model, found.version, found.artifact) == ("churn", 3, digest("artifact"))
 
 
+def test_an_evaluation_is_finished_with_the_document_that_governance_signed(tmp_path, version):
+    with Journal(tmp_path, "run-1", 7) as journal:
+        journal.finish_evaluation(version)
+    found = outcome(tmp_path)
+    assert (found.state, found.model, found.evaluation) == ("finished", None, version.digest)
+
+
 def test_each_round_is_told_with_what_it_has_cost_so_far(tmp_path, plan, report):
     watched = []
     surroundings = Runtime(PRODUCTION.now, PRODUCTION.gateway, lambda *told: watched.append(told))
