@@ -101,12 +101,12 @@ def noise_masses(epsilon: float | None, terms: int) -> NoiseMasses:
     """
     if epsilon is None or terms == 0:
         return NoiseMasses(0, np.ones(1))
-    reach = _noise_reach(epsilon, terms)
-    if reach > _MAX_WINDOW // 2:
+    if not is_noise_followed(epsilon, terms):
         raise InvalidRecordError(
             "fairness.noise_too_wide",
             f"{terms} noises of epsilon {epsilon:g} reach beyond any table: take a larger epsilon",
         )
+    reach = _noise_reach(epsilon, terms)
     size = 1 << (2 * reach).bit_length()
     q = math.exp(-epsilon)
     angles = 2 * np.pi * np.arange(size // 2 + 1) / size
@@ -115,6 +115,13 @@ def noise_masses(epsilon: float | None, terms: int) -> NoiseMasses:
     found = np.fft.irfft(np.exp(terms * np.log(math.expm1(-epsilon) ** 2 / below)), size)
     masses = np.maximum(np.concatenate([found[-reach:], found[: reach + 1]]), 0.0)
     return NoiseMasses(-reach, masses / masses.sum())
+
+
+def is_noise_followed(epsilon: float, terms: int) -> bool:
+    """Return whether the sum of `terms` variables of this epsilon can be worked out, as up to some
+    millions; beyond that any table would drown.
+    """
+    return _noise_reach(epsilon, terms) <= _MAX_WINDOW // 2
 
 
 def count_bounds(count: NoisedCount, epsilon: float | None, tail: float) -> Interval:

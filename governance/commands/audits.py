@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedcore.fairness_audits import FairnessAudit
     from fedcore.fairness_planning import PlannedTable
     from fedcore.fairness_tables import TableLayout
+    from fedcore.fairness_terms import FairnessTerms
     from fedcore.gateway_http import HttpGateway
 
 audits = typer.Typer(
@@ -28,6 +29,8 @@ audits = typer.Typer(
     no_args_is_help=True,
 )
 Audited = Annotated[str, typer.Argument(metavar="RUN", help="The run of the audit.")]
+Assessed = Annotated[Path, typer.Argument(metavar="DPIA.json", help="The DPIA, or its draft.")]
+Threshold = Annotated[float, typer.Option(help="From which score on one is selected.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all numbers.")]
 
 
@@ -121,9 +124,39 @@ def join(
         typer.echo(_waive(gateway, run_id, joins=waiver))
 
 
+@audits.command("plan")
+def plan_audit(
+    evaluation: Annotated[
+        Path, typer.Argument(metavar="PLAN.json", help="The evaluation plan, not signed yet.")
+    ],
+    dpia: Assessed,
+    out: Annotated[Path, typer.Option(help="Where the plan with the audit is written.")],
+    threshold: Threshold = 0.5,
+) -> None:
+    """Write an evaluation plan again with the table of groups that a DPIA binds.
+
+    Says what each table then gets of epsilon: one table more shares the same.
+    """
+    import json
+
+    from fedcore.atomic import write_atomically
+    from fedcore.evaluations import EvaluationPlan
+
+    verify_absent(out)
+    layout, _ = _bound_in(dpia, threshold)
+    # Why it may be counted is said in the DPIA, and nowhere else.
+    plain = [each.model_copy(update={"special_condition": None}) for each in layout.attributes]
+    counted = layout.model_copy(update={"attributes": tuple(plain)})
+    plan = EvaluationPlan.from_json(parse_file(evaluation))
+    audited = plan.model_copy(update={"fairness": counted})
+    write_atomically(out, (json.dumps(audited.to_json(), indent=2) + "\n").encode())
+    each = audited.epsilon / audited.tables
+    typer.echo(f"{audited.tables} tables, epsilon {each:g} for each: {out}")
+
+
 @audits.command("forecast")
 def forecast(
-    dpia: Annotated[Path, typer.Argument(metavar="DPIA.json", help="The DPIA, or its draft.")],
+    dpia: Assessed,
     expected: Annotated[
         Path,
         typer.Argument(
@@ -140,13 +173,18 @@ def forecast(
     ] = 0.5,
 ) -> None:
     """Say how many customers would settle each bound of a DPIA, before anything is counted."""
-    from fedcore.dpia_record import Dpia
     from fedcore.fairness_planning import planning_text, rows_to_settle
-    from fedcore.fairness_terms import audit_of
 
-    layout, terms = audit_of(Dpia.from_json(parse_file(dpia)).bindings, threshold)
+    layout, terms = _bound_in(dpia, threshold)
     planned = _planned(layout, parse_file(expected), units, epsilon)
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
+
+
+def _bound_in(dpia: Path, threshold: float) -> "tuple[TableLayout, FairnessTerms]":
+    from fedcore.dpia_record import Dpia
+    from fedcore.fairness_terms import audit_of
+
+    return audit_of(Dpia.from_json(parse_file(dpia)).bindings, threshold)
 
 
 def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -> "PlannedTable":

@@ -12,6 +12,7 @@ from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import CROSSED, SensitiveAttribute, special_point_of
 from fedcore.fairness_tables import TableLayout
 from fedcore.fairness_terms import audit_of, bound_audit, fits_field
+from fedcore.noised_rates import is_noise_followed
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate_rule import Rule, make_rule
 
@@ -153,6 +154,22 @@ def _no_basis(facts: GateFacts) -> str | None:
     )
 
 
+@make_rule(
+    "fairness.noise_too_wide",
+    "The noise of all units in a whole table of groups can still be worked out.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _noise_too_wide(facts: GateFacts) -> str | None:
+    layout = _layout(facts)
+    if layout is None or facts.evaluation is None:
+        return None
+    plan = facts.evaluation.plan
+    noises = layout.length * len(facts.plan.units)
+    if is_noise_followed(plan.epsilon / plan.tables, noises):
+        return None
+    return "The noise would reach beyond any table of groups: take a larger epsilon."
+
+
 def _layout(facts: GateFacts) -> TableLayout | None:
     return None if facts.evaluation is None else facts.evaluation.plan.fairness
 
@@ -230,4 +247,5 @@ FAIRNESS_RULES: tuple[Rule, ...] = (
     _field_is_input,
     _groups_unfit,
     _no_basis,
+    _noise_too_wide,
 )

@@ -12,6 +12,7 @@ from fedcore import cli, gateway_http
 from fedcore.audit_lists import WaiverRequest
 from fedcore.errors import ForbiddenError, NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import Evaluation
+from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_audits import Waiver
 from fedcore.models import LogEntry
 from fedcore.plans import MetricFloor
@@ -284,6 +285,21 @@ class TestCommands:
         assert "<strong>FAIL</strong>" in page
         assert audit.digest in page
         assert said("show", "eval-1", "--html", report, role="auditor")[0] == 1
+
+    def test_a_plan_gets_the_table_of_its_dpia_and_is_then_permitted(self, audited, said, tmp_path):
+        plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))
+        plan.write_text(json.dumps(audited.plan("run-3").to_json()))
+        dpia.write_text(json.dumps(audited.audited_dpia(2).to_json()))
+        code, output = said("plan", plan, dpia, "--out", out)
+        assert (code, "2 tables, epsilon 0.25 for each" in output) == (0, True)
+        found = EvaluationPlan.from_json(json.loads(out.read_text()))
+        assert found == audited.plan("run-3", fairness=audited.layout)
+        audited.register(found)
+        assert audited.permit(found).plan == found.digest
+        assert said("plan", plan, dpia, "--out", out)[0] == 1
+        dpia.write_text(json.dumps(audited.world.dpia().to_json()))
+        code, output = said("plan", plan, dpia, "--out", tmp_path / "other.json")
+        assert (code, "fairness.not_bound" in output) == (1, True)
 
     def test_what_an_audit_could_settle_is_said_beforehand(self, evaluating, said, tmp_path):
         dpia, expected = tmp_path / "dpia.json", tmp_path / "expected.json"

@@ -37,15 +37,18 @@ LAST = ("revoke_node", "end_sessions")
 
 
 @pytest.fixture
-def both(evaluating: Any) -> Any:
-    """Runs, models and their evaluation by north and south, and a third unit that has nothing to do
-    with them.
+def both(evaluating: Any, model_bytes: bytes) -> Any:
+    """Runs, models, their evaluation and an audit by north and south, and a third unit that has
+    nothing to do with them.
     """
     world = evaluating.world
     world.enrol(OUTSIDE)
     plan, permit = evaluating.permitted()
     tables = evaluating.signed(evaluating.answered(plan, permit))
     world.gateway("operator").submit_tables("eval-1", tables)
+    world.take_into_force(evaluating.audited_dpia(2))
+    evaluating.train("run-3", model_bytes)
+    evaluating.audit("run-3", "eval-2", "alike")
     world.evaluation_plan, world.evaluated_model = plan.digest, plan.initial_model
     world.cosign()
     world.gateway().submit_opt_out(world.sign(world.opt_out(INSIDE, 1), INSIDE))
@@ -77,10 +80,11 @@ def things(world, operation):
         "fetch_artifact": world.evaluated_model,
         "fetch_contract": world.plan().contract,
     }
+    runs = {"fetch_evaluation": "eval-1", "fetch_audit": "eval-2"}
     return {
         **NOTHING,
         "digest": digests.get(operation["operationId"], NOTHING["digest"]),
-        "run_id": "eval-1" if operation["operationId"] == "fetch_evaluation" else "run-1",
+        "run_id": runs.get(operation["operationId"], "run-1"),
         "name": "churn",
         "unit": INSIDE,
         "number": 1,
@@ -162,8 +166,8 @@ def test_lists_hold_a_units_own_and_lists_of_others_are_not_shorter_for_it(both)
     assert listed(OUTSIDE, "/v1/units", "unit") == [OUTSIDE]
     assert listed("auditor", "/v1/units", "unit") == ["east", "north", "south"]
     for path, name, all_of_them in (
-        ("/v1/models", "version", [1, 2]),
-        ("/v1/evaluations", "run_id", ["eval-1"]),
+        ("/v1/models", "version", [1, 2, 3]),
+        ("/v1/evaluations", "run_id", ["eval-1", "eval-2"]),
     ):
         assert listed(INSIDE, path, name) == all_of_them
         assert listed(OUTSIDE, path, name) == []

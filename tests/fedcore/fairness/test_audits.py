@@ -96,8 +96,8 @@ def test_a_group_that_is_small_by_its_noised_count_is_not_shown_and_a_merge_is_s
     shown = {one.group: one.people for one in derive_audit(plan(), tables(ALIKE), MERGED).groups}
     assert shown == {"a": 3600, "others": 3622}
     groups = derive_audit(plan(), tables(ALIKE), bindings()).groups
-    shown = {one.group: (one.people, one.positive, one.selected) for one in groups}
-    assert shown == {"a": (3600, 600, 1050), "b": (3600, 600, 1050), "c": (None, None, None)}
+    counts = {one.group: (one.people, one.positive, one.selected) for one in groups}
+    assert counts == {"a": (3600, 600, 1050), "b": (3600, 600, 1050), "c": (None, None, None)}
     groups = derive_audit(plan(), tables(ALIKE), bindings(minimum_size=5)).groups
     assert (groups[-1].people, groups[-1].positive, groups[-1].selected) == (22, None, 6)
 
@@ -136,9 +136,9 @@ def test_every_audit_but_the_first_names_the_first():
 
 def test_two_distinct_people_of_whom_one_joins_the_other_make_a_whole_waiver():
     values = json.loads((GOLDEN / "waiver-1.json").read_text())
-    for wrong in ({"people": ["paul", "paul"]}, {"people": ["paul"]}, {"people": []}):
+    for people in (["paul", "paul"], ["paul"], []):
         with pytest.raises(InvalidRecordError):
-            Waiver.from_json({**values, **wrong})
+            Waiver.from_json({**values, "people": people})
     del values["joins"]
     with pytest.raises(InvalidRecordError, match="joins"):
         Waiver.from_json(values)

@@ -218,14 +218,14 @@ def audited(*attributes, **changes):
     return dpia(**{**values, **changes})
 
 
-def grouped(*attributes, of=None, before=None, **changes):
+def grouped(*attributes, of=None, before=None, epsilon=1.0, **changes):
     """An evaluation that counts these attributes' groups as they are counted, under DPIA `of`, of a
     model that was trained under `before`.
     """
     of = of or audited(*attributes)
     plain = tuple(each.model_copy(update={"special_condition": None}) for each in attributes)
     layout = TableLayout(attributes=plain, threshold=0.5, **changes)
-    facts = replace(facts_of(training(), fairness=layout), dpia=of)
+    facts = replace(facts_of(training(), fairness=layout, epsilon=epsilon), dpia=of)
     first = replace(facts.evaluation.models[0], audit_bound=bound_audit((before or of).bindings))
     return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
 
@@ -282,6 +282,7 @@ DAYLESS_FACTS = replace(
 )
 WITH_DAYS = facts_of(training(holdout=None), rows="out_of_time")
 BASED = {"condition": CONSENT}
+UNBOUND = audited(DIET, fairness=None, fairness_audit=None)
 STRICTER = audited(DIET, fairness=(bound("diet").model_copy(update={"largest_gap": 0.05}),))
 NORTH = (UnitTerms(unit="north", public_n=1536),)
 FAULTS = [
@@ -329,7 +330,7 @@ FAULTS = [
         replace(facts_of(training(), delta=1e-4), dpia=dpia(delta_cap=1e-3)),
         replace(facts_of(training(), delta=6e-5), dpia=dpia(delta_cap=1e-3)),
     ),
-    fault("fairness.not_bound", grouped(DIET, of=dpia(), before=audited(DIET)), grouped(DIET)),
+    fault("fairness.not_bound", grouped(DIET, of=UNBOUND, before=audited(DIET)), grouped(DIET)),
     fault("fairness.not_bound", grouped(DIET, of=audited(DIET, fairness=None))),
     fault(
         "fairness.not_bound",
@@ -358,6 +359,7 @@ FAULTS = [
         grouped(AGE, of=merging("old", "unknown"), before=audited(AGE)),
         grouped(AGE, of=merging("old", "unknown")),
     ),
+    fault("fairness.noise_too_wide", grouped(DIET, epsilon=2e-5), grouped(DIET, epsilon=1e-2)),
     fault(
         "fairness.not_in_inventory", grouped(DIET, of=audited(DIET, inventory=())), grouped(DIET)
     ),
