@@ -98,12 +98,12 @@ def _states(features: list[Feature], field: ContractField) -> Iterator[_State]:
         yield _State("not held at the unit", rule.impute, lacks=True)
 
 
-def _code(feature: Feature, field: ContractField, state: _State) -> list[float]:
-    numbers = _value_code(feature, field, state.value)
+def _code(feature: Feature, field: ContractField, point: _State) -> list[float]:
+    numbers = _value_code(feature, field, point.value)
     if feature.missing_indicator:
-        numbers.append(float(state.missing))
+        numbers.append(float(point.missing))
     if feature.absent_indicator:
-        numbers.append(float(state.lacks))
+        numbers.append(float(point.lacks))
     return numbers
 
 

@@ -323,7 +323,7 @@ def _calibration_error(table: ScoreSum, gaps: list[_Ratio], confidence: float) -
     value = sum(abs(gap.value(table)) for gap in gaps)
     return Estimate(
         min(value, 1.0),
-        max(value - reach, 0.0),
+        min(max(value - reach, 0.0), 1.0),
         min(value + reach, 1.0),
         math.sqrt(float(sampling.sum())),
         math.sqrt(float(noise.sum())),
