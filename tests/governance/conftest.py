@@ -522,37 +522,45 @@ def make_world(
 
 
 @pytest.fixture(scope="session")
-def beginnings() -> dict[tuple[str, Realm], Beginning]:
-    """Worlds that are ready, one of each kind of database and realm, to begin from; filled when
-    asked for.
-    """
+def beginnings() -> dict[tuple[str, Realm, str], Beginning]:
+    """Worlds to begin from, by kind of database, realm and step; filled when asked for."""
     return {}
 
 
 @pytest.fixture
-def ready(
+def begin(
     request: pytest.FixtureRequest,
     backend: str,
     realm: Realm,
-    beginnings: dict[tuple[str, Realm], Beginning],
+    beginnings: dict[tuple[str, Realm, str], Beginning],
     make_world: Callable[..., World],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Beginning:
+) -> Callable[[str], Beginning]:
+    """Gives what a world has after a step, `people` or `ready`, which is made once per kind."""
+
+    def after(step: str) -> Beginning:
+        if (backend, realm, step) not in beginnings:
+            made = make_world()
+            getattr(made, step)()
+            made.client.close()
+            if backend == "postgresql":
+                database = request.getfixturevalue("keep_url")(made.settings.database_url)
+            else:
+                folder = request.getfixturevalue("tmp_path_factory").mktemp(step)
+                database = str(folder / "governance.db")
+                shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
+            key = SigningKey.load(made.settings.signing_key)
+            made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
+            begun = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
+            beginnings[backend, realm, step] = begun
+        return beginnings[backend, realm, step]
+
+    return after
+
+
+@pytest.fixture
+def ready(begin: Callable[[str], Beginning]) -> Beginning:
     """People, units, contract, DPIA in force and a registered plan, made once per kind."""
-    if (backend, realm) not in beginnings:
-        made = make_world()
-        made.ready()
-        made.client.close()
-        if backend == "postgresql":
-            database = request.getfixturevalue("keep_url")(made.settings.database_url)
-        else:
-            database = str(tmp_path_factory.mktemp("ready") / "governance.db")
-            shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
-        key = SigningKey.load(made.settings.signing_key)
-        made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
-        begun = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
-        beginnings[backend, realm] = begun
-    return beginnings[backend, realm]
+    return begin("ready")
 
 
 @pytest.fixture

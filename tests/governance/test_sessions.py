@@ -9,14 +9,15 @@ from fedcore.gateway_http import HttpGateway
 from governance import passwords
 from governance.decisions.sign_in import ACCOUNT_ALLOWANCE, ADDRESS_ALLOWANCE
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
 PASSWORD = "four plain words in a row"
 OTHER = "another four plain words"
 
 
 @pytest.fixture
-def people(make_world):
-    made = make_world()
-    made.people()
+def people(make_world, begin):
+    made = make_world(begin("people"))
     made.gateway("dpo").set_password(PASSWORD)
     return made
 
