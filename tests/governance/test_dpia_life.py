@@ -198,6 +198,7 @@ def test_no_permit_outlives_a_condition_and_an_overdue_one_suspends(world):
     assert world.permit("run-2").expires_at == world.clock.now + timedelta(days=1)
 
 
+@pytest.mark.databases
 def test_a_run_under_a_condition_ends_in_evidence_that_verifies(world, model_bytes):
     conditional_force(world)
     world.run()

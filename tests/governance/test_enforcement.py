@@ -91,6 +91,7 @@ def test_nobody_is_named_and_nothing_of_another_unit_is_shown(straddled):
         straddled.gateway("unit_operator").fetch_opt_out("north", 2)
 
 
+@pytest.mark.databases
 def test_a_list_comes_in_parts_and_costs_the_same_for_many_as_for_few(straddled, counted):
     with counted() as few:
         straddled.get("/v1/opt-outs/north", "dpo")
@@ -107,6 +108,7 @@ def test_a_list_comes_in_parts_and_costs_the_same_for_many_as_for_few(straddled,
     assert part.json()["opt_outs"] + following.json()["opt_outs"] == whole[:6]
 
 
+@pytest.mark.databases
 def test_the_command_says_the_same_of_one_and_of_all(straddled, monkeypatch, tmp_path):
     key = tmp_path / "dora.key"
     key.write_text(straddled.api_keys["dpo"])

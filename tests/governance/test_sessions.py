@@ -89,6 +89,7 @@ def test_what_changes_while_the_password_is_hashed_counts(people, monkeypatch, c
 
 
 class TestTokens:
+    @pytest.mark.databases
     def test_an_access_token_lasts_minutes_and_is_followed_by_the_next(self, people):
         tokens = sign_in(people)
         people.clock.tick(seconds=people.settings.access_token_valid_s - 1)

@@ -155,6 +155,7 @@ def test_no_page_has_a_script_a_style_or_a_handler_in_it(lived, browser_of):
         assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:|https?://", text), path
 
 
+@pytest.mark.databases
 def test_pages_show_what_has_happened(lived, browser_of):
     browser = browser_of("auditor")
     shown = {
@@ -337,6 +338,7 @@ def test_long_lists_go_on_on_the_next_page(world, browser_of):
 
 
 @pytest.mark.parametrize("role", ["operator", "auditor"])
+@pytest.mark.databases
 def test_the_navigation_offers_the_pages_of_the_role_and_no_other(world, browser_of, role):
     browser = browser_of(role)
     offered = re.findall(r'<li><a href="(/console[^"]*)"', browser.get("/console").text)
