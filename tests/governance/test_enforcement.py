@@ -19,9 +19,7 @@ def hand_over(world, sequence, unit="north", **changes):
     return event
 
 
-@pytest.fixture
-def straddled(world, model_bytes):
-    """A run with an opt-out between its two rounds, which has become a model."""
+def straddle(world, give):
     permit = world.permit()
     first = world.round(permit, 1, None)
     world.clock.tick(minutes=10)
@@ -30,7 +28,15 @@ def straddled(world, model_bytes):
     hand_over(world, 1, received_at=received_at)
     world.clock.tick(minutes=5)
     world.round(permit, 2, first)
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway("operator").register_model("run-1", "churn", give("model_bytes"))
+
+
+BEGINNINGS = {"straddled": straddle}
+
+
+@pytest.fixture
+def straddled(world):
+    """A run with an opt-out between its two rounds, which has become a model."""
     return world
 
 

@@ -57,15 +57,11 @@ def evaluate(evaluating):
     evaluating.world.gateway("operator").submit_tables("eval-1", tables)
 
 
-@pytest.fixture
-def lived(world, evaluating_in, model_bytes):
-    """A world in which something has happened: runs with their models, an evaluation of one of
-    them, a refusal, opt-outs, and an incident.
-    """
-    evaluate(evaluating_in(world, name="second"))
+def live(world, give):
+    evaluate(give("evaluating_in")(world, name="second"))
     world.clock.tick(minutes=1)
     world.run()
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway("operator").register_model("run-1", "churn", give("model_bytes"))
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
     world.cosign()
     bad = world.plan(task="response", purpose="marketing")
@@ -77,6 +73,16 @@ def lived(world, evaluating_in, model_bytes):
     )
     target = StopTarget(scope="unit", subject="elsewhere")
     world.gateway("dpo").open_incident(IncidentOpening(facts=facts, stop=(target,)))
+
+
+BEGINNINGS = {"lived": live}
+
+
+@pytest.fixture
+def lived(world):
+    """A world in which something has happened: runs with their models, an evaluation of one of
+    them, a refusal, opt-outs, and an incident.
+    """
     return world
 
 
