@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from threading import Event, Thread
 
 import uvicorn
@@ -43,6 +44,7 @@ def serve_until_interrupted(settings: GovernanceSettings, clock: Callable[[], da
     with open_port(settings.host, settings.port) as opened:
         migrate(settings.database_url)
         app = create_app(settings, clock)
+        import_module("fedcore.privacy.divergences")  # else the first permit would wait for it
         _verify_own_key(app.state.office)
         server = uvicorn.Server(
             uvicorn.Config(

@@ -161,7 +161,8 @@ def _longest(work: Work) -> float:
 
 def warm_app() -> App:
     """Return the node's ClientApp with all that its tasks need imported, and nothing started."""
-    import_module("clients.node")
+    for module in ("clients.node", "fedcore.privacy.composing", "fedcore.privacy.divergences"):
+        import_module(module)  # the last two are imported late elsewhere
     for task in entry_points(group="fedpact.tasks"):
         task.load()
     app: App = import_module("clients.app").app

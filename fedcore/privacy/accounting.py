@@ -10,6 +10,9 @@ With h(a) = log(1 - 1/a) - log(delta a)/(a - 1), divergence r at order a gives e
 full-batch Gaussian noise, the maximum of (cap - h(a))/a; there cap = h(a) + t(a) with the
 threshold t(a) = -a h'(a) = -a log(delta a)/(a - 1)^2. Caps and thresholds fall and divergences
 rise with the order, so one bisection over the orders finds the claim.
+
+The library of divergences brings all of scipy's statistics, more than half of what a command takes
+to start: it is imported when it is needed first (`divergences`, `composing`).
 """
 
 import bisect
@@ -17,16 +20,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from dp_accounting import NeighboringRelation
-from dp_accounting.dp_event import (
-    DpEvent,
-    GaussianDpEvent,
-    PoissonSampledDpEvent,
-)
-from dp_accounting.rdp import RdpAccountant
-
 from fedcore.errors import InvalidRecordError
-from fedcore.privacy.composing import composed_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.privacy.steps import Step, Summary, summarise
 
@@ -41,8 +35,6 @@ MIN_SERIES_ORDER = 3.0
 
 # Above this the tables of PLD grow without use: no cap is that high.
 PLD_MAX_EPSILON = 100.0
-
-_RELATION = NeighboringRelation.ADD_OR_REMOVE_ONE
 
 
 def renyi_epsilon(events: Sequence[PrivacyEvent], delta: float) -> float:
@@ -157,6 +149,8 @@ def _composed_pld_epsilon(summary: Summary, delta: float) -> float:
     claim = _claim(summary, delta)
     if not summary or claim > PLD_MAX_EPSILON:
         return claim
+    from fedcore.privacy.composing import composed_epsilon
+
     return min(claim, composed_epsilon(summary, delta))
 
 
@@ -198,14 +192,9 @@ def _interpolated_divergence(step: Step, order: float) -> float:
 
 
 def _gaussian_divergence(step: Step, order: float) -> float:
-    accountant = RdpAccountant([order], _RELATION)
-    accountant.compose(_dp_event(step))
-    return float(accountant.rdp[0])
+    from fedcore.privacy.divergences import gaussian_divergence
 
-
-def _dp_event(step: Step) -> DpEvent:
-    event = GaussianDpEvent(step.noise_multiplier)
-    return event if step.sampling_rate == 1 else PoissonSampledDpEvent(step.sampling_rate, event)
+    return gaussian_divergence(step, order)
 
 
 def _pure_divergence(epsilon: float, order: float) -> float:

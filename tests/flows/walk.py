@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -585,6 +586,8 @@ def _everywhere(points: list[str]) -> list[tuple[int, str]]:
 def main(home: Path, words: list[str]) -> None:
     """Print one JSON object: the points, and what is wrong at each that was walked."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    for late in ("composing", "divergences"):  # else each child would import them anew
+        import_module(f"fedcore.privacy.{late}")
     status = in_child(
         lambda: worlds.make_template(home / "template", checked=False), home / "made.json"
     )
