@@ -56,7 +56,7 @@ def test_a_task_is_answered_at_once_and_its_status_says_no_more_than_that(desk, 
 
 def test_each_task_has_a_process_of_its_own_that_ends_with_it(desk, log):
     executor = desk.executor(ECHO, log)
-    seen = set()
+    seen = set[float]()
     for _ in range(3):
         desk.put("who")
         seen.add(desk.content(desk.outcome())["echo"]["pid"])
@@ -119,7 +119,7 @@ def test_a_long_task_is_kept_alive_by_heartbeats(desk, log, tmp_path):
     desk.executor(often + ECHO.replace("    text =", wait), log)
     desk.put("long")
 
-    seen = set()
+    seen = set[float]()
 
     def is_prolonged_twice():
         seen.update(record.active_until for record in desk.state.task_token_store.values())
