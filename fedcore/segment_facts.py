@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fedcore.contracts import Contract, ContractField
+from fedcore.contracts import Contract
 from fedcore.encodings import field_of, input_names
 from fedcore.errors import MismatchError
 from fedcore.plans import Feature, TrainingPlan
@@ -21,18 +21,13 @@ from fedcore.segments.projection import Projection, project
 from fedcore.segments.sizes import drift, shares
 from fedcore.segments.variance import explained_variance
 
-_NUMERIC = ("scale", "log")
-
 
 @dataclass(frozen=True)
 class InputScale:
-    """A model's input: what it is called, in which unit it is told, and its values; `least` is the
-    lowest code that it can have.
-    """
+    """A model's input: what it is called, in which unit it is told, and its values."""
 
     scale: FeatureScale
     unit: str
-    least: float = -BOUND
 
 
 @dataclass(frozen=True)
@@ -128,26 +123,19 @@ def _cells(last: NoisedSums, inputs: Sequence[InputScale]) -> list[tuple[Cell, .
 def _cell(mean: Estimate, one: InputScale, middle: float, deviation: float) -> Cell:
     within = mean.interval()
     codes = (mean.value, within.low, within.high)
-    value, *ends = (one.scale.own(min(max(code, one.least), BOUND)) for code in codes)
+    value, *ends = (one.scale.own(min(max(code, -BOUND), BOUND)) for code in codes)
     apart = (mean.value - middle) / deviation if deviation > 0 else 0.0
     return Cell(value, min(ends), max(ends), apart)
 
 
 def _inputs(features: tuple[Feature, ...], contract: Contract) -> Iterator[InputScale]:
-    """Yield the inputs in order. A code, a category and an indicator are told as shares."""
-    numeric = Counter(one.field for one in features if one.encoding in _NUMERIC)
+    """Yield the inputs in order; of a plan of centres each feature is one number."""
+    times = Counter(feature.field for feature in features)
     for feature in features:
         field = field_of(feature, contract)
-        first, *others = input_names((feature,), contract)
-        if feature.encoding in _NUMERIC:
-            # "log spend" is told as spend, unless both are inputs.
-            name = first if numeric[field.name] > 1 else field.name
-            yield InputScale(_scale(name, feature, field), field.unit or "")
-        else:
-            yield InputScale(FeatureScale(first), "share", 0.0)
-        yield from (InputScale(FeatureScale(name), "share", 0.0) for name in others)
-
-
-def _scale(name: str, feature: Feature, field: ContractField) -> FeatureScale:
-    lower, upper = float(field.lower or 0.0), float(field.upper or 0.0)
-    return FeatureScale(name, lower, upper, is_log=feature.encoding == "log")
+        # "log spend" is told as spend, unless both are inputs.
+        (name,) = input_names((feature,), contract)
+        told = name if times[field.name] > 1 else field.name
+        lower, upper = float(field.lower or 0.0), float(field.upper or 0.0)
+        scale = FeatureScale(told, lower, upper, is_log=feature.encoding == "log")
+        yield InputScale(scale, field.unit or "")

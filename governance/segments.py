@@ -1,7 +1,8 @@
 """What is told of a segmentation version, read from what is stored: artifacts, plans, contract."""
 
+from dataclasses import dataclass
+
 from fedcore.contracts import Contract
-from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.models import ModelVersion
 from fedcore.plans import TrainingPlan
 from fedcore.segment_facts import read_segments, tell_segments, tell_shares
@@ -15,42 +16,46 @@ from registry import models
 EARLIER = 4
 
 
+@dataclass(frozen=True)
+class _Version:
+    number: int
+    found: SegmentModel
+    plan: TrainingPlan
+
+
 def load_story(
     desk: Desk, model: ModelVersion, plan: TrainingPlan, contract: Contract
 ) -> SegmentStory:
     """Return what is told of a version's segments, and of their shares over the versions before.
 
-    Guarantees: of the versions before it those are told that have the same inputs under the same
-        contract: others' segments are not the same ones.
+    Guarantees: of the versions before it those are told that it continues, from one to the next, as
+        long as they have the same inputs under the same contract: only their ids mean the same.
     Raises: InvalidRecordError and MismatchError as `tell_segments`.
     """
     artifact = models.load_artifact(desk.session, model.artifact)
-    known = [(model.version, read_segments(artifact, plan, contract), plan)]
-    for stored in models.list_before(desk.session, model.name, model.version, EARLIER):
-        earlier = _comparable(desk, stored.document, plan, contract)
-        if earlier is not None:
-            known.append((stored.version, *earlier))
-    known.reverse()
-    units = [{terms.unit for terms in found.units} for _, _, found in known[-2:]]
+    line = [_Version(model.version, read_segments(artifact, plan, contract), plan)]
+    while len(line) <= EARLIER and (before := _continued(desk, line[-1], model, contract)):
+        line.append(before)
+    units = [{terms.unit for terms in one.plan.units} for one in line[:2]]
     return SegmentStory(
         facts=tell_segments(artifact, plan, contract),
-        history=tell_shares([(number, found) for number, found, _ in known]),
+        history=tell_shares([(one.number, one.found) for one in reversed(line)]),
         cohort_changed=units[0] != units[-1],
     )
 
 
-def _comparable(
-    desk: Desk, document: str, plan: TrainingPlan, contract: Contract
-) -> tuple[SegmentModel, TrainingPlan] | None:
-    model = desk.open_own(ModelVersion, document)
-    if (model.task, model.contract) != (plan.task, contract.digest):
+def _continued(desk: Desk, one: _Version, of: ModelVersion, contract: Contract) -> _Version | None:
+    """Return the version of the same model that this one continues, if they can be compared."""
+    course = one.plan.model.course
+    if course is None or course.continues is None:
         return None
-    other, _ = open_plan(desk, model.plan)
-    if other.features != plan.features:
-        return None
-    try:
-        return read_segments(
-            models.load_artifact(desk.session, model.artifact), other, contract
-        ), other
-    except (InvalidRecordError, MismatchError):
-        return None  # it is told on that version's own card
+    artifact = course.continues.artifact
+    for stored in models.list_of_artifacts(desk.session, [artifact]):
+        if stored.name != of.name or stored.version >= one.number:
+            continue
+        model = desk.open_own(ModelVersion, stored.document)
+        plan, _ = open_plan(desk, model.plan)
+        if (model.contract, plan.features) == (of.contract, one.plan.features):
+            found = read_segments(models.load_artifact(desk.session, artifact), plan, contract)
+            return _Version(stored.version, found, plan)
+    return None

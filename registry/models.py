@@ -56,13 +56,6 @@ def find(session: Session, name: str, version: int) -> StoredModel | None:
     return _stored(session.exec(query).first())
 
 
-def list_before(session: Session, name: str, version: int, limit: int) -> tuple[StoredModel, ...]:
-    """Return at most `limit` versions of a model that are older than one, the newest first."""
-    query = select(ModelRow).where(ModelRow.name == name, ModelRow.version < version)
-    rows = session.exec(query.order_by(col(ModelRow.version).desc()).limit(limit))
-    return tuple(model for row in rows if (model := _stored(row)) is not None)
-
-
 def find_of_run(session: Session, run_id: str) -> StoredModel | None:
     """Return the version that came from a run, or None."""
     return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())

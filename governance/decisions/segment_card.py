@@ -20,6 +20,9 @@ MAX_CELLS = 5_000
 _NAMED_PARTS = 2
 _LEAST_PART = 0.1
 _UNKNOWN = "too few to tell"
+_ALONE = (
+    "This version continues no earlier one with the same inputs and contract: its ids are its own."
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def _sizes(facts: SegmentFacts) -> Section:
             "Told from noised sums over all units, which were charged in training: no row was "
             "read for this. Each interval holds at 95 %: that of customers over the noise, that "
             "of a share over noise and sampling.",
-            "Names are suggestions, made from what stands out. A segment's id stays over versions.",
+            "Names are suggestions, made from what stands out. Ids stay over versions that continue "
+            "one another.",
         ),
     )
 
@@ -151,7 +155,7 @@ def _direction(parts: Sequence[float], inputs: Sequence[InputScale]) -> str:
 def _drift(story: SegmentStory) -> Section:
     title, history = "How shares have changed", story.history
     if len(history.versions) < 2:
-        return Section(title, notes=("No earlier version has the same inputs and contract.",))
+        return Section(title, notes=(_ALONE,))
     ids = sorted({one for shares in history.shares for one in shares})
     head = ("Segment", *(f"Version {number}" for number in history.versions), "Change")
     rows = tuple(

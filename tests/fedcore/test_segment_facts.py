@@ -3,16 +3,10 @@
 import numpy as np
 import pytest
 
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.errors import InvalidRecordError, MismatchError
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.clustering import Placement, ReleaseTerms, clipped_sums
 from fedcore.segment_facts import tell_segments, tell_shares
 from fedcore.segments.artefact import SegmentModel, encode_model
@@ -28,7 +22,7 @@ CONTRACT = Contract(
     fields=(
         ContractField(name="tenure", kind="numeric", lower=0, upper=72, unit="months"),
         ContractField(name="spend", kind="numeric", lower=0, upper=999, unit="EUR"),
-        ContractField(name="plan", kind="categorical", categories=("basic", "plus", "max")),
+        ContractField(name="visits", kind="numeric", lower=0, upper=10),
     ),
     label=Label(name="churned", positive="Yes", negative="No", horizon_days=30),
     purposes=(Purpose(id="segments", text="Segments", basis="legitimate_interests"),),
@@ -37,26 +31,26 @@ CONTRACT = Contract(
 FEATURES = (
     Feature(field="tenure", encoding="scale"),
     Feature(field="spend", encoding="log"),
-    Feature(field="plan", encoding="onehot"),
+    Feature(field="visits", encoding="scale"),
 )
-# Tenure, log spend, plan=plus, plan=max: long and dear, and short and cheap.
-MIDDLES = np.array([[0.5, 0.6, 0.0, 1.0], [-0.5, -0.2, 1.0, 0.0]])
+# Tenure, log spend, visits: long, dear and seldom, and short, cheap and often.
+MIDDLES = np.array([[0.5, 0.6, -1.0], [-0.5, -0.2, 0.8]])
+COURSE = CourseSpec(segments=SegmentCount(least=2, most=4), spread=8)
 
 
 def plan(features=FEATURES):
     return TrainingPlan(
         title="Segments",
-        task="churn",
+        task="segmentation",
         purpose="segments",
         contract=CONTRACT.digest,
         features=features,
         units=(UnitTerms(unit="north", public_n=1536),),
         minimum_units=1,
-        model=ModelSpec(kind="logistic"),
+        model=ModelSpec(kind="centres", course=COURSE),
         initial_model=DIGEST,
-        algorithm=Algorithm(local_learning_rate=1.0),
-        rounds=7,
-        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=1.0, delta=1e-5),
+        rounds=COURSE.terms.releases,
+        privacy=PrivacyTerms(l2_clip_norm=COURSE.l2_sensitivity, noise_multiplier=1.0, delta=1e-5),
     )
 
 
@@ -94,18 +88,17 @@ def test_cells_are_told_in_the_contract_s_units_and_never_outside_its_bounds():
     assert [(one.scale.name, one.unit) for one in facts.inputs] == [
         ("tenure", "months"),
         ("spend", "EUR"),
-        ("plan=plus", "share"),
-        ("plan=max", "share"),
+        ("visits", ""),
     ]
     assert facts.cells[1]
-    tenure, spend, plus, _ = facts.cells[1]
+    tenure, spend, visits = facts.cells[1]
     assert 0 <= tenure.low < tenure.value < tenure.high <= 72
     middle = np.expm1((rows[:900, 1].mean() + 1) / 2 * np.log1p(999))
     assert spend.value == pytest.approx(middle, rel=1e-3)
     assert 0 <= spend.low < spend.value < spend.high <= 999
     assert spend.high - spend.value > spend.value - spend.low
-    assert 0 == plus.low <= plus.value < plus.high < 0.5
-    assert tenure.deviations > 0 > plus.deviations
+    assert 0 == visits.low <= visits.value < visits.high < 2
+    assert tenure.deviations > 0 > visits.deviations
 
 
 def test_a_field_that_is_an_input_twice_keeps_its_inputs_apart():
