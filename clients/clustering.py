@@ -9,26 +9,20 @@ Guarantees: what is returned depends on customers only through sums with Gaussia
 import numpy as np
 
 from clients.data import Examples
-from fedcore.errors import MismatchError
-from fedcore.plans import TrainingPlan
-from fedcore.privacy.clustering import release
+from fedcore.privacy.clustering import ReleaseTerms, release
 from fedcore.privacy.noise import Floats, KeyStream
 from fedcore.segments.placements import SUMS, placement_of
 from fedcore.weights import Weights
 
 
 def release_locally(
-    plan: TrainingPlan, placement: Weights, examples: Examples, noise: KeyStream
+    terms: ReleaseTerms, placement: Weights, examples: Examples, noise: KeyStream
 ) -> Weights:
     """Return the noised sums of a unit's customers around a placement, as a round's update.
 
-    Args: `placement` is a round's model after it was held against the plan.
-    Raises: MismatchError `plan.no_course` for a plan whose model is trained.
+    Args: `terms` are the plan's; `placement` is the round's model after it was held against the
+        plan.
     """
-    course = plan.model.course
-    if course is None:
-        raise MismatchError("plan.no_course", "a model that is trained has no releases")
-    terms = course.release_terms(plan.privacy.noise_multiplier)
     return {SUMS: release(customers_of(examples), placement_of(placement), terms, noise)}
 
 

@@ -199,8 +199,9 @@ class Node(Site):
             models = list(zip(admitted.training, admitted.weights, strict=True))
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
-        if plan.model.course is not None:
-            return encode_weights(release_locally(plan, admitted.weights[0], examples, noise))
+        if plan.release_terms is not None:
+            placement = admitted.weights[0]
+            return encode_weights(release_locally(plan.release_terms, placement, examples, noise))
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(
