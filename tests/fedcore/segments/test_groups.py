@@ -1,5 +1,7 @@
 """Groups by segments: exact without noise, within intervals with it, and too few stay hidden."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -205,7 +207,7 @@ def test_tables_of_another_shape_are_refused(act):
     ],
 )
 def test_a_layout_that_is_no_table_is_refused(changes):
-    values = {"attributes": (GENDER,), "segments": IDS}
+    values: dict[str, Any] = {"attributes": (GENDER,), "segments": IDS}
     SegmentLayout(**values)
     with pytest.raises(ValidationError):
         SegmentLayout(**{**values, **changes})
