@@ -80,15 +80,22 @@ class UnitTerms(Part):
 
 
 class ModelSpec(Part):
-    """The declared architecture: new widths need no new software at the nodes."""
+    """The declared architecture: new widths need no new software at the nodes.
 
-    kind: Literal["logistic", "mlp"]
+    `hidden` of an autoencoder are the widths before its embedding, which the decoder repeats
+    backwards; `embedding` is how many numbers a customer's place in it has.
+    """
+
+    kind: Literal["logistic", "mlp", "autoencoder"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
+    embedding: Annotated[int, Field(ge=1, le=64)] | None = None
 
     @model_validator(mode="after")
     def _widths(self) -> Self:
-        if (self.kind == "mlp") != bool(self.hidden):
+        if (self.kind == "mlp" and not self.hidden) or (self.kind == "logistic" and self.hidden):
             raise ValueError("model: mlp needs hidden widths, logistic has none")
+        if (self.kind == "autoencoder") != (self.embedding is not None):
+            raise ValueError("model: an autoencoder needs the width of its embedding, others none")
         return self
 
 

@@ -1,0 +1,37 @@
+"""Autoencoders of a customer's features: through a narrow, bounded embedding and back.
+
+An autoencoder has no label: what it is to give is what it was given. Its embedding is clustered
+instead of the features (`fedcore.segments.embedding`).
+Reference: Hinton and Salakhutdinov (2006), Reducing the Dimensionality of Data with Neural
+    Networks.
+"""
+
+from torch import Tensor, float64, nn
+
+from fedcore.plans import ModelSpec
+
+
+class ReconstructionLosses:
+    """Mean squared differences of outputs from the features that were given, both (n, inputs)."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return each example's loss, shape (n,)."""
+        return (outputs - targets).square().mean(dim=1)
+
+    def slopes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return each loss's gradient at its outputs, (n, inputs): autograd's to the last bit."""
+        return (1.0 / outputs.shape[1]) * (2.0 * (outputs - targets))
+
+
+def build_autoencoder(model: ModelSpec, inputs: int) -> nn.Module:
+    """Return the float64 module: (n, inputs) to (n, inputs), by way of (n, model.embedding).
+
+    The encoder has the model's hidden widths, the decoder the same ones backwards. All layers but
+    the last are followed by tanh, so that the embedding lies in [-1, 1] whatever the weights are.
+    """
+    widths = [inputs, *model.hidden, model.embedding or 1, *reversed(model.hidden)]
+    layers: list[nn.Module] = []
+    for given, gives in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(given, gives, dtype=float64), nn.Tanh()]
+    layers.append(nn.Linear(widths[-1], inputs, dtype=float64))
+    return nn.Sequential(*layers)
