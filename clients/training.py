@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from clients.data import Examples
 from clients.padding import ByCustomer, Losses, PaddedRows, PaddedTargets, mean_of_rows
-from fedcore.plans import Adam, Momentum, TrainingPlan
+from fedcore.learning_rules import Adam, Momentum
+from fedcore.plans import TrainingPlan
 from fedcore.privacy.engines import (
     Engine,
     PerExample,
@@ -73,7 +74,7 @@ def train_locally(
     require_separate_examples(partial(task.build, plan.model, inputs), one, rows)
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
-    losses = _losses(task, plan.algorithm.positive_weight, examples)
+    losses = _losses(task, plan.averaging.positive_weight, examples)
     data = _by_customer(examples)
     for _ in range(plan.privacy.local_steps):
         picked = poisson_sample(examples.customers, plan.privacy.sampling_rate, sampling)
@@ -146,16 +147,16 @@ def _weighted(task: Task, weight: float | None) -> Losses:
 
 
 def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
-    local = plan.algorithm.local_optimizer
+    local = plan.averaging.local_optimizer
     return Terms(
-        learning_rate=plan.algorithm.local_learning_rate,
+        learning_rate=plan.averaging.local_learning_rate,
         noise_multiplier=plan.privacy.noise_multiplier,
         l2_clip_norm=plan.privacy.l2_clip_norm,
         divisor=plan.privacy.sampling_rate * public_n,
         noise=noise,
         momentum=local.momentum if isinstance(local, Momentum) else 0.0,
         adam=(local.beta1, local.beta2, local.stabiliser) if isinstance(local, Adam) else None,
-        proximal=plan.algorithm.proximal or 0.0,
+        proximal=plan.averaging.proximal or 0.0,
     )
 
 

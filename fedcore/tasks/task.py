@@ -2,22 +2,29 @@
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from fedcore.errors import NotFoundError
-from fedcore.plans import ModelSpec, TaskSpec
-from fedcore.weights import Shapes, Weights
+from fedcore.errors import MismatchError, NotFoundError
+from fedcore.plans import ModelSpec, TaskSpec, TrainingPlan
+from fedcore.segments.placements import SUMS, decode_placement, placement_of, weights_of
+from fedcore.segments.placing import whole_placement
+from fedcore.weights import Shapes, Weights, decode_weights
 
 
-class Task(Protocol):
-    """A kind of model that units can train together."""
+class AnyTask(Protocol):
+    """A kind of model that units can make together."""
 
     @property
     def spec(self) -> TaskSpec:
         """What governance may know of the task."""
+
+
+@runtime_checkable
+class Task(AnyTask, Protocol):
+    """A kind of model that units can train together, by steps along gradients."""
 
     def build(self, model: ModelSpec, inputs: int) -> nn.Module:
         """Return the float64 module for so many inputs; its weights mean nothing yet."""
@@ -34,13 +41,63 @@ class Task(Protocol):
 
 
 @cache
-def load_task(name: str) -> Task:
+def find_task(name: str) -> AnyTask:
     """Return the installed task of this name. Raises: NotFoundError `task.unknown`."""
     found = entry_points(group="fedpact.tasks", name=name)
     if not found:
         raise NotFoundError("task.unknown", f"no task named {name} is installed here")
-    task: Task = next(iter(found)).load()
+    task: AnyTask = next(iter(found)).load()
     return task
+
+
+def load_task(name: str) -> Task:
+    """Return the installed task of this name, whose models are trained.
+
+    Raises: NotFoundError `task.unknown`; MismatchError `task.not_trained`.
+    """
+    task = find_task(name)
+    if not isinstance(task, Task):
+        raise MismatchError("task.not_trained", f"a model of task {name} is not trained by steps")
+    return task
+
+
+def first_model(task: str, model: ModelSpec, inputs: int) -> Weights:
+    """Return the public model that a run starts from: weights, or a placement of centres.
+
+    Guarantees: a function of its arguments only.
+    Raises: NotFoundError `task.unknown`; MismatchError `plan.model_unfit`.
+    """
+    _verify_model(task, model)
+    if model.course is not None:
+        return weights_of(whole_placement(inputs))
+    return initial_weights(load_task(task), model, inputs)
+
+
+def decode_model(plan: TrainingPlan, inputs: int, data: bytes) -> Weights:
+    """Return the model of a round, after it was held against the plan.
+
+    Guarantees: of what is trained, as `decode_weights`; of centres, a `Placement` whose number of
+        centres is not above the course's, whatever it was in the round before.
+    Raises: InvalidRecordError as `decode_weights` and `decode_placement`; NotFoundError
+        `task.unknown`; MismatchError `plan.model_unfit`.
+    """
+    _verify_model(plan.task, plan.model)
+    if plan.model.course is not None:
+        return weights_of(decode_placement(data, inputs, plan.model.course.spread))
+    shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
+    return decode_weights(data, shapes, plan.max_abs_weight)
+
+
+def update_shapes(plan: TrainingPlan, model: Weights) -> Shapes:
+    """Return the names and shapes of what a unit sends in a round that began with this model."""
+    if plan.model.course is None:
+        return {name: array.shape for name, array in model.items()}
+    return {SUMS: (placement_of(model).release_length,)}
+
+
+def _verify_model(task: str, model: ModelSpec) -> None:
+    if model.kind not in find_task(task).spec.models:
+        raise MismatchError("plan.model_unfit", f"task {task} has no models of kind {model.kind}")
 
 
 def initial_weights(task: Task, model: ModelSpec, inputs: int) -> Weights:

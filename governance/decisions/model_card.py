@@ -228,12 +228,17 @@ def _training(facts: CardFacts) -> Section:
 
 
 def _kind(plan: TrainingPlan) -> str:
-    widths = ", ".join(str(width) for width in plan.model.hidden)
+    widths, course = ", ".join(str(width) for width in plan.model.hidden), plan.model.course
+    if course is not None:
+        least, most = course.segments.least, course.segments.most
+        return f"centres of {least} to {most} segments, searched with {course.spread}"
     return f"{plan.model.kind}, hidden layers of {widths}" if widths else plan.model.kind
 
 
 def _algorithm(plan: TrainingPlan) -> str:
     chosen = plan.algorithm
+    if chosen is None:
+        return "a course of releases: noised sums and counts around public centres"
     parts = {
         "local optimizer": chosen.local_optimizer,
         "server optimizer": chosen.server_optimizer,
