@@ -94,7 +94,7 @@ class ModelSpec(Part):
     kind: Literal["logistic", "mlp", "centres", "autoencoder"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
     course: CourseSpec | None = None
-    embedding: Annotated[int, Field(ge=1, le=64)] | None = None
+    embedding: Annotated[int, Field(ge=2, le=64)] | None = None
 
     @model_validator(mode="after")
     def _widths(self) -> Self:

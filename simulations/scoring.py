@@ -23,7 +23,7 @@ from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
 from fedcore.contracts import Contract
 from fedcore.plans import Feature, TrainingPlan
-from fedcore.tasks.task import load_into, load_task, shapes_of
+from fedcore.tasks.task import load_into, load_scorer, shapes_of
 from fedcore.weights import decode_weights
 from simulations.population import Population
 
@@ -56,7 +56,7 @@ class HeldOut:
 
     def auc(self, model: bytes) -> float:
         """Return the ROC AUC of a model (safetensors) on the test part."""
-        task = load_task(self._plan.task)
+        task = load_scorer(self._plan.task)
         module = task.build(self._plan.model, self._examples.features.shape[1])
         load_into(module, decode_weights(model, shapes_of(module), 1e300))
         with torch.no_grad():

@@ -6,9 +6,10 @@ Reference: Hinton and Salakhutdinov (2006), Reducing the Dimensionality of Data 
     Networks.
 """
 
-from torch import Tensor, float64, nn
+from collections.abc import Sequence
+from itertools import pairwise
 
-from fedcore.plans import ModelSpec
+from torch import Tensor, float64, nn
 
 
 class ReconstructionLosses:
@@ -23,15 +24,15 @@ class ReconstructionLosses:
         return (1.0 / outputs.shape[1]) * (2.0 * (outputs - targets))
 
 
-def build_autoencoder(model: ModelSpec, inputs: int) -> nn.Module:
-    """Return the float64 module: (n, inputs) to (n, inputs), by way of (n, model.embedding).
+def build_autoencoder(inputs: int, hidden: Sequence[int], embedding: int) -> nn.Module:
+    """Return the float64 module: (n, inputs) to (n, inputs), by way of (n, embedding).
 
-    The encoder has the model's hidden widths, the decoder the same ones backwards. All layers but
-    the last are followed by tanh, so that the embedding lies in [-1, 1] whatever the weights are.
+    The encoder has the hidden widths, the decoder the same ones backwards. All layers but the last
+    are followed by tanh, so that the embedding lies in [-1, 1] whatever the weights are.
     """
-    widths = [inputs, *model.hidden, model.embedding or 1, *reversed(model.hidden)]
+    widths = [inputs, *hidden, embedding, *reversed(hidden)]
     layers: list[nn.Module] = []
-    for given, gives in zip(widths, widths[1:], strict=False):
+    for given, gives in pairwise(widths):
         layers += [nn.Linear(given, gives, dtype=float64), nn.Tanh()]
     layers.append(nn.Linear(widths[-1], inputs, dtype=float64))
     return nn.Sequential(*layers)

@@ -11,7 +11,7 @@ from fedcore.errors import InvalidRecordError
 from fedcore.plans import ModelSpec
 from fedcore.privacy.clustering import NOWHERE, nearest
 from fedcore.segments.embedding import encoder_of
-from fedcore.tasks.autoencoder import build_autoencoder
+from fedcore.tasks.segmentation import task
 from fedcore.tasks.task import load_into, shapes_of
 
 INPUTS = 6
@@ -23,7 +23,7 @@ MODELS = {
 
 def weights_of(model, scale=1.0, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = shapes_of(build_autoencoder(model, INPUTS))
+    shapes = shapes_of(task.build(model, INPUTS))
     return {name: scale * rng.normal(size=shape) for name, shape in shapes.items()}
 
 
@@ -35,7 +35,7 @@ def rows_of(count, seed=0):
 def test_places_are_what_the_trained_module_has_in_its_middle(name):
     model, rows = MODELS[name], rows_of(50)
     weights = weights_of(model)
-    module = build_autoencoder(model, INPUTS)
+    module = task.build(model, INPUTS)
     load_into(module, weights)
     with torch.no_grad():
         middle = module[: 2 * (len(model.hidden) + 1)](torch.from_numpy(rows)).numpy()

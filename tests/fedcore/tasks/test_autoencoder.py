@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,7 +8,8 @@ from pydantic import ValidationError
 
 from fedcore.plans import ModelSpec
 from fedcore.privacy.dense import is_plain
-from fedcore.tasks.autoencoder import ReconstructionLosses, build_autoencoder
+from fedcore.tasks.autoencoder import ReconstructionLosses
+from fedcore.tasks.segmentation import task
 
 DEEP = ModelSpec(kind="autoencoder", hidden=(8, 4), embedding=2)
 FLAT = ModelSpec(kind="autoencoder", embedding=2)
@@ -19,15 +22,15 @@ losses = ReconstructionLosses()
     ids=["deep", "flat"],
 )
 def test_the_decoder_has_the_encoders_widths_backwards(model, widths):
-    module = build_autoencoder(model, 5)
+    module = task.build(model, 5)
     weights = [tuple(p.shape) for p in module.parameters() if p.ndim == 2]
-    assert weights == [(gives, given) for given, gives in zip(widths, widths[1:], strict=False)]
+    assert weights == [(gives, given) for given, gives in pairwise(widths)]
     assert {p.dtype for p in module.parameters()} == {torch.float64}
     assert module(torch.zeros(7, 5, dtype=torch.float64)).shape == (7, 5)
 
 
 def test_an_autoencoder_is_a_plain_chain_for_the_fast_engine():
-    assert is_plain(build_autoencoder(DEEP, 5))
+    assert is_plain(task.build(DEEP, 5))
 
 
 def test_a_loss_is_each_examples_own_mean_square():
@@ -51,13 +54,13 @@ def test_slopes_of_losses_are_autograds_to_the_last_bit_whatever_the_outputs(wid
 
 
 def test_only_an_autoencoder_has_an_embedding_and_it_needs_one():
-    ModelSpec(kind="autoencoder", hidden=(8,), embedding=1)
+    ModelSpec(kind="autoencoder", hidden=(8,), embedding=2)
     ModelSpec(kind="mlp", hidden=(8,))
     for wrong in (
         {"kind": "autoencoder", "hidden": (8,)},
         {"kind": "mlp", "hidden": (8,), "embedding": 2},
         {"kind": "logistic", "embedding": 2},
-        {"kind": "autoencoder", "embedding": 0},
+        {"kind": "autoencoder", "embedding": 1},
         {"kind": "autoencoder", "embedding": 65},
     ):
         with pytest.raises(ValidationError):
