@@ -13,7 +13,7 @@ from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, RoundReport
 from fedcore.signing import Envelope, open_envelope
-from fedcore.tasks.task import load_task, shapes_of
+from fedcore.tasks.task import decode_model
 from fedcore.trust import (
     verify_evaluated,
     verify_evaluation_permit,
@@ -26,7 +26,7 @@ from fedcore.trust import (
     verify_renewal,
 )
 from fedcore.version import VERSION
-from fedcore.weights import Weights, decode_weights
+from fedcore.weights import Weights
 from fedcore.wire import EvaluateRequest, RollCallRequest, TrainRequest
 
 Request = RollCallRequest | TrainRequest | EvaluateRequest
@@ -170,9 +170,7 @@ def _verify_models(
 
 
 def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
-    inputs = len(input_names(plan.features, site.contract(plan.contract)))
-    shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
-    return decode_weights(model, shapes, plan.max_abs_weight)
+    return decode_model(plan, len(input_names(plan.features, site.contract(plan.contract))), model)
 
 
 def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:

@@ -24,6 +24,7 @@ from clients.admission import (
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
+from clients.clustering import release_locally
 from clients.data import Examples, Inputs, load_examples
 from clients.evaluating import evaluate_locally
 from clients.readings import Customers, keep_run, note_reading
@@ -200,7 +201,7 @@ class Node(Site):
         return examples
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> bytes:
-        """Return what an order releases: an update of weights, or noised tables."""
+        """Return what an order releases: an update of weights, or noised tables or sums."""
         order, plan, evaluation = admitted.order, admitted.plan, admitted.evaluation
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
@@ -208,6 +209,8 @@ class Node(Site):
             models = list(zip(admitted.training, admitted.weights, strict=True))
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
+        if plan.model.course is not None:
+            return encode_weights(release_locally(plan, admitted.weights[0], examples, noise))
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(

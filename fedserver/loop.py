@@ -22,6 +22,7 @@ from fedserver.cohort import Cohort, Surroundings, present, void
 from fedserver.orders import Accepted, make_report, open_answer, sign_orders, train_request
 from fedserver.rollcall import Roll
 from fedserver.session import Session
+from fedserver.steps import after_round, released
 
 log = structlog.get_logger("fedpact.server")
 
@@ -51,10 +52,10 @@ class Run:
             self._cohort.submit(place.report, place.receipts)
         while place.round <= self._session.plan.rounds:
             place = self._round(place)
-        released = encode_weights(strategy.release(place.state, self._session.plan))
+        model = released(self._session, place.state)
         name = self._around.settings.model_name
         version = self._cohort.patiently(
-            lambda: self._around.gateway.register_model(self._session.permit.run_id, name, released)
+            lambda: self._around.gateway.register_model(self._session.permit.run_id, name, model)
         )
         self._cohort.collect_cosignatures()
         return version
@@ -71,14 +72,18 @@ class Run:
             place = replace(place, orders=orders, permit=self._session.permit_envelope)
             save_checkpoint(self._path, place)
         accepted, refusals = self._cohort.ask(
-            wire.TRAIN, place, roll, lambda order: self._content(place, roll, order), self._opened
+            wire.TRAIN,
+            place,
+            roll,
+            lambda order: self._content(place, roll, order),
+            lambda content, order: self._opened(place, content, order),
         )
         window.heed(refusals)
         enough = len(accepted) >= permit.minimum_cohort
         state = place.state
         if enough:
             updates = {unit: found.update for unit, found in accepted.items()}
-            state = strategy.apply_round(state, self._session.plan, place.round, updates)
+            state = after_round(self._session, state, place.round, updates)
         report = make_report(self._session, place, state, accepted, runtime.now())
         after = Checkpoint(
             round=place.round + 1 if enough else place.round,
@@ -100,6 +105,6 @@ class Run:
         renewal = self._cohort.window.renewal
         return wire.train_content(train_request(self._session, place, roll, order, renewal))
 
-    def _opened(self, content: RecordDict, order: Order) -> Accepted:
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order) -> Accepted:
         reply = wire.read_train_reply(content)
-        return open_answer(self._session, reply, order, self._around.runtime.now())
+        return open_answer(self._session, place, reply, order, self._around.runtime.now())
