@@ -3,7 +3,7 @@
 Guarantees: what is returned depends on customers only through sums with Gaussian noise, as
     `fedcore.privacy.clustering` says; one customer moves it by at most the plan's `l2_clip_norm`
     before noise. A customer with several rows counts once, at their mean, which is a function of
-    those rows alone.
+    those rows alone, as is its place in an embedding.
 """
 
 import numpy as np
@@ -13,23 +13,31 @@ from fedcore.errors import MismatchError
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.clustering import release
 from fedcore.privacy.noise import Floats, KeyStream
+from fedcore.segments.embedding import Encoder
 from fedcore.segments.placements import SUMS, placement_of
 from fedcore.weights import Weights
 
 
 def release_locally(
-    plan: TrainingPlan, placement: Weights, examples: Examples, noise: KeyStream
+    plan: TrainingPlan,
+    around: tuple[Weights, Encoder | None],
+    examples: Examples,
+    noise: KeyStream,
 ) -> Weights:
     """Return the noised sums of a unit's customers around a placement, as a round's update.
 
-    Args: `placement` is a round's model after it was held against the plan.
+    Args: `around` is a round's model after it was held against the plan, and the encoder where the
+        plan names an embedding: there the placement lies, and there customers' places are told.
     Raises: MismatchError `plan.no_course` for a plan whose model is trained.
     """
+    placement, encoder = around
     course = plan.model.course
     if course is None:
         raise MismatchError("plan.no_course", "a model that is trained has no releases")
     terms = course.release_terms(plan.privacy.noise_multiplier)
-    return {SUMS: release(customers_of(examples), placement_of(placement), terms, noise)}
+    rows = customers_of(examples)
+    places = rows if encoder is None else encoder.places(rows)
+    return {SUMS: release(places, placement_of(placement), terms, noise)}
 
 
 def customers_of(examples: Examples) -> Floats:

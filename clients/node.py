@@ -210,7 +210,8 @@ class Node(Site):
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         if plan.model.course is not None:
-            return encode_weights(release_locally(plan, admitted.weights[0], examples, noise))
+            around = admitted.weights[0], admitted.encoder
+            return encode_weights(release_locally(plan, around, examples, noise))
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clients.clustering import customers_of
 from clients.data import Examples
 from clients.padding import ByCustomer, Losses, PaddedRows, PaddedTargets, mean_of_rows
-from clients.points import points_of
 from fedcore.learning_rules import Adam, Momentum
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.engines import (
@@ -118,7 +118,7 @@ def _as_seen(task: Task, examples: Examples) -> Examples:
     """Return the examples as they are, or of a task without a label points that stand for it."""
     if task.spec.label != "none":
         return examples
-    points = points_of(examples)
+    points = customers_of(examples)
     return Examples(points, points)
 
 

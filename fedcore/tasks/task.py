@@ -73,7 +73,7 @@ def first_model(task: str, model: ModelSpec, inputs: int) -> Weights:
     """
     _verify_model(task, model)
     if model.course is not None:
-        return weights_of(whole_placement(inputs))
+        return weights_of(whole_placement(model.course.dimensions(inputs)))
     return initial_weights(load_task(task), model, inputs)
 
 
@@ -86,8 +86,9 @@ def decode_model(plan: TrainingPlan, inputs: int, data: bytes) -> Weights:
         `task.unknown`; MismatchError `plan.model_unfit`.
     """
     _verify_model(plan.task, plan.model)
-    if plan.model.course is not None:
-        return weights_of(decode_placement(data, inputs, plan.model.course.spread))
+    course = plan.model.course
+    if course is not None:
+        return weights_of(decode_placement(data, course.dimensions(inputs), course.spread))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
     return decode_weights(data, shapes, plan.max_abs_weight)
 
