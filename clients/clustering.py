@@ -9,9 +9,7 @@ Guarantees: what is returned depends on customers only through sums with Gaussia
 import numpy as np
 
 from clients.data import Examples
-from fedcore.errors import MismatchError
-from fedcore.plans import TrainingPlan
-from fedcore.privacy.clustering import release
+from fedcore.privacy.clustering import ReleaseTerms, release
 from fedcore.privacy.noise import Floats, KeyStream
 from fedcore.segments.embedding import Encoder
 from fedcore.segments.placements import SUMS, placement_of
@@ -19,22 +17,18 @@ from fedcore.weights import Weights
 
 
 def release_locally(
-    plan: TrainingPlan,
+    terms: ReleaseTerms,
     around: tuple[Weights, Encoder | None],
     examples: Examples,
     noise: KeyStream,
 ) -> Weights:
     """Return the noised sums of a unit's customers around a placement, as a round's update.
 
-    Args: `around` is a round's model after it was held against the plan, and the encoder where the
-        plan names an embedding: there the placement lies, and there customers' places are told.
-    Raises: MismatchError `plan.no_course` for a plan whose model is trained.
+    Args: `terms` are the plan's; `around` is the round's model after it was held against the plan,
+        and the encoder where the plan names an embedding: there the placement lies, and there
+        customers' places are told.
     """
     placement, encoder = around
-    course = plan.model.course
-    if course is None:
-        raise MismatchError("plan.no_course", "a model that is trained has no releases")
-    terms = course.release_terms(plan.privacy.noise_multiplier)
     rows = customers_of(examples)
     places = rows if encoder is None else encoder.places(rows)
     return {SUMS: release(places, placement_of(placement), terms, noise)}

@@ -209,9 +209,9 @@ class Node(Site):
             models = list(zip(admitted.training, admitted.weights, strict=True))
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
-        if plan.model.course is not None:
+        if plan.release_terms is not None:
             around = admitted.weights[0], admitted.encoder
-            return encode_weights(release_locally(plan, around, examples, noise))
+            return encode_weights(release_locally(plan.release_terms, around, examples, noise))
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from fedcore.clusterings import CourseSpec
 from fedcore.errors import InvalidRecordError
 from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
+from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
@@ -303,6 +304,12 @@ class TrainingPlan(Record):
         if self.algorithm is None:
             raise InvalidRecordError("plan.no_algorithm", "a model of centres is not averaged")
         return self.algorithm
+
+    @property
+    def release_terms(self) -> ReleaseTerms | None:
+        """The public numbers of each release around centres; None for a model that is trained."""
+        course = self.model.course
+        return course.release_terms(self.privacy.noise_multiplier) if course is not None else None
 
     def public_n(self, unit: str) -> int:
         """Return the unit's public size. Raises: KeyError for a unit that takes no part."""

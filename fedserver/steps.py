@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedcore.clusterings import CourseSpec
+from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.course import Leg, next_leg
 from fedcore.segments.identities import identify
@@ -49,8 +50,7 @@ def after_round(
     course = session.plan.model.course
     if course is None:
         return strategy.apply_round(state, session.plan, round_, updates)
-    placement = placement_of(state.model)
-    terms = course.release_terms(session.plan.privacy.noise_multiplier)
+    placement, terms = placement_of(state.model), _terms(session, course)
     sums = combine([update[SUMS] for update in updates.values()], placement, terms)
     if round_ < session.plan.rounds:
         leg = next_leg(Leg(round_ - 1, placement), sums, course.terms)
@@ -67,11 +67,14 @@ def released(session: Session, state: Aggregate) -> bytes:
     return encode_model(_segments(session, course, state))
 
 
+def _terms(session: Session, course: CourseSpec) -> ReleaseTerms:
+    return course.release_terms(session.plan.privacy.noise_multiplier)
+
+
 def _segments(session: Session, course: CourseSpec, state: Aggregate) -> SegmentModel:
     placement, known = placement_of(state.model), session.known
-    terms = course.release_terms(session.plan.privacy.noise_multiplier)
     units = int(state.late_sum[_UNITS][0])
-    last = NoisedSums(placement, terms, units, state.late_sum[SUMS])
+    last = NoisedSums(placement, _terms(session, course), units, state.late_sum[SUMS])
     places = known.last.placement.centres if known else ()
     found = identify(
         placement.centres,

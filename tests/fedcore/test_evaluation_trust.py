@@ -106,6 +106,13 @@ def test_a_model_alone_that_has_seen_everybody_is_refused(trained):
     assert code_of(trust.verify_evaluated, plan_of(plan), [plan]) == "evaluation.not_held_out"
 
 
+def test_segments_score_nobody_and_are_not_evaluated(documents, trained):
+    segments = documents.segmentation_plan_of(documents.contract_of())
+    segments = segments.model_copy(update={"holdout": 0.2})
+    assert code_of(trust.verify_evaluated, plan_of(segments), [segments]) == "evaluation.no_scores"
+    assert code_of(trust.verify_evaluated, plan_of(trained()), [trained()]) is None
+
+
 @pytest.mark.parametrize("given", [(), ("B",), ("A", "A"), ("B", "A")])
 def test_the_training_plans_are_those_that_are_named_in_their_order(trained, given):
     plans = {"A": trained(title="A"), "B": trained(title="B")}
