@@ -4,8 +4,8 @@ Guarantees: what is returned depends on customers only through clipped sums with
     one for each local step, an empty batch included; rate, number of steps and divisor are
     constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
     one round to the next; a proximal term sees weights only. A customer's loss is the mean over
-    the customer's rows, and is clipped as one. With one noise stream and full
-    batches, removing one customer moves a single step's update by at most
+    the customer's rows, and is clipped as one; without a label it is that of the rows' mean. With
+    one noise stream and full batches, removing one customer moves a single step's update by at most
     learning rate * clip / (rate * public_n). A customer's gradient is the same to the last bit
     whoever else is in the sample: a matrix product rounds a row differently in a batch of another
     length, and crafted weights amplify that until one customer's absence moves the gradients of
@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clients.clustering import customers_of
 from clients.data import Examples
 from clients.padding import ByCustomer, Losses, PaddedRows, PaddedTargets, mean_of_rows
 from fedcore.learning_rules import Adam, Momentum
@@ -63,6 +64,7 @@ def train_locally(
         machine that rounds a row by its place in a batch.
     """
     noise, sampling = streams
+    examples = _as_seen(task, examples)
     inputs, most = examples.features.shape[1], examples.most
     module = task.build(plan.model, inputs)
     load_into(module, weights)
@@ -110,6 +112,14 @@ def take_step(
 def filled_up(values: Tensor, rows: int) -> Tensor:
     """Return the values with rows of zeros below them: so many in all."""
     return nn.functional.pad(values, (0, 0) * (values.ndim - 1) + (0, rows - len(values)))
+
+
+def _as_seen(task: Task, examples: Examples) -> Examples:
+    """Return the examples as they are, or of a task without a label points that stand for it."""
+    if task.spec.label != "none":
+        return examples
+    points = customers_of(examples)
+    return Examples(points, points)
 
 
 def _by_customer(examples: Examples) -> tuple[ByCustomer, ByCustomer]:

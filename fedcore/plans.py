@@ -23,7 +23,7 @@ class TaskSpec(Part):
 
     name: Name
     label: Literal["binary", "none"]
-    models: tuple[Literal["logistic", "mlp", "centres"], ...]
+    models: tuple[Literal["logistic", "mlp", "centres", "autoencoder"], ...]
 
 
 class Imputation(Part):
@@ -86,19 +86,30 @@ class UnitTerms(Part):
 class ModelSpec(Part):
     """The declared architecture: new widths need no new software at the nodes.
 
-    Segments are `centres`, which are not trained but found on a `course` of releases.
+    Segments are `centres`, which are not trained but found on a `course` of releases, among the
+    features or in the embedding of an `autoencoder`, which is trained before. `hidden` of that one
+    are the widths before its embedding, which the decoder repeats backwards; `embedding` is how
+    many numbers a customer's place in it has.
     """
 
-    kind: Literal["logistic", "mlp", "centres"]
+    kind: Literal["logistic", "mlp", "centres", "autoencoder"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
     course: CourseSpec | None = None
+    embedding: Annotated[int, Field(ge=2, le=64)] | None = None
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether it gives customers a score, by which it can be evaluated."""
+        return self.kind in ("logistic", "mlp")
 
     @model_validator(mode="after")
     def _widths(self) -> Self:
-        if (self.kind == "mlp") != bool(self.hidden):
-            raise ValueError("model: mlp needs hidden widths, others have none")
+        if self.kind != "autoencoder" and (self.kind == "mlp") != bool(self.hidden):
+            raise ValueError("model: mlp needs hidden widths, logistic and centres have none")
         if (self.kind == "centres") != (self.course is not None):
             raise ValueError("model: centres need a course, others have none")
+        if (self.kind == "autoencoder") != (self.embedding is not None):
+            raise ValueError("model: an autoencoder needs the width of its embedding, others none")
         return self
 
 
@@ -187,7 +198,8 @@ class TrainingPlan(Record):
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
         lacks, the plan imputes a constant, and one input says so; what a model of centres charges
-        is the sensitivity of its releases, and its inputs lie within [-1, 1] as centres do.
+        is the sensitivity of its releases, and its inputs, or the embedding, lie within [-1, 1] as
+        centres do.
     """
 
     schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")
@@ -262,10 +274,12 @@ class TrainingPlan(Record):
         course = self.model.course
         if (course is None) != (self.algorithm is not None):
             raise ValueError("algorithm: a model of centres has none, and every other one needs it")
-        if course is not None:
-            for rule, holds in _rules_of_centres(self, course).items():
-                if not holds:
-                    raise ValueError(rule)
+        rules = {} if course is None else _rules_of_centres(self, course)
+        if self.model.kind == "autoencoder":
+            rules = _rules_of_autoencoders(self)
+        for rule, holds in rules.items():
+            if not holds:
+                raise ValueError(rule)
         return self
 
     @model_validator(mode="after")
@@ -342,7 +356,9 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
     """Return what a plan of centres keeps to, by the words that refuse another one."""
     privacy, sensitivity = plan.privacy, course.l2_sensitivity
     return {
-        "features: centres lie among inputs that are scale or log, without indicators": all(
+        "features: centres lie among inputs that are scale or log, without indicators, or in an "
+        "embedding": course.embedding is not None
+        or all(
             feature.encoding in ("scale", "log")
             and feature.missing_indicator is None
             and not isinstance(feature.absent, Imputation)
@@ -358,6 +374,16 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
             privacy.l2_clip_norm == sensitivity
         ),
         "metric_floors: segments are not evaluated": plan.metric_floors is None,
+    }
+
+
+def _rules_of_autoencoders(plan: TrainingPlan) -> dict[str, bool]:
+    """Return what a plan of an autoencoder keeps to, by the words that refuse another one."""
+    return {
+        "algorithm.positive_weight: an autoencoder knows no labels": (
+            plan.averaging.positive_weight is None
+        ),
+        "metric_floors: an autoencoder is not evaluated": plan.metric_floors is None,
     }
 
 

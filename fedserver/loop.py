@@ -116,7 +116,7 @@ class Run(ABC, Generic[S, A]):
         """Return the message that carries an order to its node."""
 
     @abstractmethod
-    def _opened(self, place: Checkpoint, content: RecordDict, order: Order) -> A:
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order, /) -> A:
         """Return a node's answer, held against its order. Raises: FedError."""
 
     @abstractmethod

@@ -91,6 +91,7 @@ def train_request(
         model=encode_weights(place.state.model),
         renewal=renewal,
         server_version=VERSION,
+        embedding=session.embedding,
     )
 
 

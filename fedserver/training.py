@@ -29,7 +29,7 @@ class TrainingRun(Run[Session, Accepted]):
         renewal = self._cohort.window.renewal
         return wire.train_content(train_request(self._session, place, roll, order, renewal))
 
-    def _opened(self, place: Checkpoint, content: RecordDict, order: Order) -> Accepted:
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order, /) -> Accepted:
         reply = wire.read_train_reply(content)
         return open_answer(self._session, place, reply, order, self._around.runtime.now())
 
