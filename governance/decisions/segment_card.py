@@ -71,8 +71,8 @@ def _sizes(facts: SegmentFacts) -> Section:
             "Told from noised sums over all units, which were charged in training: no row was "
             "read for this. Each interval holds at 95 %: that of customers over the noise, that "
             "of a share over noise and sampling.",
-            "Names are suggestions, made from what stands out. Ids stay over versions that continue "
-            "one another.",
+            "Names are suggestions, made from what stands out. Ids stay over versions of which "
+            "each continues the one before.",
         ),
     )
 
@@ -137,7 +137,7 @@ def _map(facts: SegmentFacts) -> Section:
         "Where segments lie",
         facts=(("Spread of centres that the map shows", f"{100 * facts.map.shown:.0f} %"),),
         table=Table(("Segment", f"Across: {directions[0]}", f"Up: {directions[1]}"), rows),
-        figures=(drawn,) if len(rows) <= MAX_CELLS else (),
+        figures=(drawn,),
         notes=("In the inputs' public scale, from -1 to 1 each.",),
     )
 

@@ -20,7 +20,7 @@ from fedcore.models import ModelVersion
 from fedcore.permits import NodeGrant, Permit
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.clustering import Placement
-from fedcore.record import Realm
+from fedcore.record import Realm, Record
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 from fedcore.signing import SigningKey, sign_record
@@ -29,7 +29,11 @@ COURSE = CourseSpec(segments=SegmentCount(least=2, most=4), spread=8)
 # By tenure from 0 to 72 and charges from -10 to 190: new, old and cheap, old and dear.
 CENTRES = [[-0.9, 0.0], [0.6, -0.6], [0.6, 0.8]]
 IDS = (5, 2, 9)
-RECORDS = {"model_version": ModelVersion, "permit": Permit, "plan": TrainingPlan}
+RECORDS: dict[str, type[Record]] = {
+    "model_version": ModelVersion,
+    "permit": Permit,
+    "plan": TrainingPlan,
+}
 # By tenure and charges, an empty cell of which counts as 40.
 NEAREST = {"C1": 5, "C2": 2, "C3": 2, "C4": 5, "C5": 9, "C6": 5, "C7": 2, "C8": 5}
 
