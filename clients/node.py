@@ -25,13 +25,13 @@ from clients.admission import (
 )
 from clients.budget import Reservation, use_of
 from clients.clustering import release_locally
-from clients.data import Examples, Inputs, load_examples
+from clients.data import Examples, Inputs
 from clients.evaluating import evaluate_locally
+from clients.examples import read_examples
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
-from clients.sources import source_of
 from clients.splits import extent_of_evaluation, extent_of_training
 from clients.training import train_locally
 from fedcore import canonical
@@ -163,7 +163,9 @@ class Node(Site):
         """
         split = self.split(self.contract(plan.contract)) if plan.holdout else None
         absent = plan.absent_at(self.settings.unit)
-        return self._read(plan, Inputs(plan.features, absent, extent_of_training(plan, split)))
+        return read_examples(
+            self, plan, Inputs(plan.features, absent, extent_of_training(plan, split))
+        )
 
     def _inputs(self, admitted: Admitted) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""
@@ -180,22 +182,10 @@ class Node(Site):
             groups=evaluation.group_fields,
         )
 
-    def _read(self, plan: TrainingPlan, inputs: Inputs) -> Examples:
-        contract = self.contract(plan.contract)
-        pseudonymiser, left_out = self.reading(contract, plan.purpose)
-        return load_examples(
-            source_of(self.settings),
-            contract,
-            inputs,
-            pseudonymiser,
-            left_out,
-            self.runtime.clock.now().date(),
-        )
-
     def _noted_examples(self, admitted: AdmittedOrder, inputs: Inputs) -> Examples:
         """Return the examples of an order, once it is on disk whose rows they are."""
         applied, now = self.opt_outs.next_sequence() - 1, self.runtime.clock.now()
-        examples = self._read(admitted.plan, inputs)
+        examples = read_examples(self, admitted.plan, inputs)
         customers = Customers(examples.identifiers, self.contract(admitted.plan.contract))
         note_reading(self.state.readings, admitted.order, customers, applied, now)
         return examples

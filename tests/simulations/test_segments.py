@@ -1,6 +1,7 @@
 """A plan orders segments, and the real ServerApp and ClientApps find them over three units."""
 
 import importlib.util
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from clients.segments import assign_segments, open_segments
 from fedcore import canonical
 from fedcore.bundle import read_bundle
 from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
@@ -212,3 +214,31 @@ def test_more_than_a_unit_or_its_dpia_allows_is_refused_before_anything_is_charg
     assert error.value.codes == (code,)
     with federation.units["east"].node() as node:
         assert node.ledger.head() == before
+
+
+def test_the_card_of_a_version_tells_its_segments_and_their_shares_since_the_one_it_continues(
+    federation, models
+):
+    page = federation.offices["author"].fetch_card("shoppers", 2, "md")
+    assert "| Segment | Version 1 | Version 2 | Change |" in page
+    most, _ = ids_by_truth(models[1][1], 2)
+    truth = np.concatenate([make_rows(unit, 2)[1] for unit in UNITS])
+    rows = re.findall(r"^\| (\d) \| [^|]+ \| ([\d,]+) to ([\d,]+) \|", page, re.M)
+    told = {int(one): (low, high) for one, low, high in rows}
+    assert sorted(told) == [1, 2, 3, 4]
+    for segment, one in most.items():
+        low, high = (int(end.replace(",", "")) for end in told[one])
+        slack = high - low + 0.05 * len(truth)
+        assert low - slack < (truth == segment).sum() < high + slack
+    drawn = federation.offices["author"].fetch_card("shoppers", 2, "html")
+    assert drawn.count("<svg ") == 2
+
+
+def test_each_unit_s_node_tells_its_own_customers_segments_from_the_evidence(federation, models):
+    bundle = federation.offices["compliance"].fetch_evidence("shoppers", 2)
+    for unit in UNITS:
+        ids, _ = segments_of(models[1][1], unit, 2)
+        keys = make_rows(unit, 2)[0]["id"]
+        with federation.units[unit].node() as node:
+            found = assign_segments(node, open_segments(node, bundle))
+        assert dict(found.segments) == dict(zip(keys, ids.tolist(), strict=True))
