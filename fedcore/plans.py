@@ -274,12 +274,13 @@ class TrainingPlan(Record):
         course = self.model.course
         if (course is None) != (self.algorithm is not None):
             raise ValueError("algorithm: a model of centres has none, and every other one needs it")
-        rules = {} if course is None else _rules_of_centres(self, course)
-        if self.model.kind == "autoencoder":
-            rules = _rules_of_autoencoders(self)
-        for rule, holds in rules.items():
+        for rule, holds in ({} if course is None else _rules_of_centres(self, course)).items():
             if not holds:
                 raise ValueError(rule)
+        if self.metric_floors and not self.model.is_scoring:
+            raise ValueError("metric_floors: segments are not evaluated")
+        if self.model.embedding and self.averaging.positive_weight is not None:
+            raise ValueError("algorithm.positive_weight: an autoencoder knows no labels")
         return self
 
     @model_validator(mode="after")
@@ -373,17 +374,6 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
         f"privacy.l2_clip_norm: the sensitivity of a release is {sensitivity!r}": (
             privacy.l2_clip_norm == sensitivity
         ),
-        "metric_floors: segments are not evaluated": plan.metric_floors is None,
-    }
-
-
-def _rules_of_autoencoders(plan: TrainingPlan) -> dict[str, bool]:
-    """Return what a plan of an autoencoder keeps to, by the words that refuse another one."""
-    return {
-        "algorithm.positive_weight: an autoencoder knows no labels": (
-            plan.averaging.positive_weight is None
-        ),
-        "metric_floors: an autoencoder is not evaluated": plan.metric_floors is None,
     }
 
 

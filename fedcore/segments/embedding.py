@@ -29,12 +29,12 @@ class Encoder:
     @property
     def inputs(self) -> int:
         """How many numbers a row has."""
-        return self.layers[0][0].shape[1]
+        return int(self.layers[0][0].shape[1])
 
     @property
     def width(self) -> int:
         """How many numbers a place has."""
-        return self.layers[-1][0].shape[0]
+        return int(self.layers[-1][0].shape[0])
 
     def places(self, rows: Floats) -> Floats:
         """Return the rows' places, shape (n, width), each within [-1, 1].
