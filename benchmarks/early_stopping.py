@@ -133,6 +133,12 @@ def figures_of(splits: Sequence[Any]) -> dict[str, float]:
             max(_gain(metric, one.exact[metric], run[-1].exact[metric]) for one in run)
             for run in plain
         )
+    exactly = [Course(0, None, run) for run in plain]
+    places = [_stopped_exactly(run) for run in plain]
+    figures |= {
+        f"without.log_loss{key}": value
+        for key, value in _ended("log_loss", exactly, places).items()
+    }
     for epsilon in CHECK_EPSILONS:
         courses = [course_of(split, epsilon) for split in splits]
         for metric in METRICS:
@@ -224,6 +230,17 @@ def _check(plan: TrainingPlan, weights: Any, parts: Any, about: tuple[int, int, 
 def _losses(scores: Floats, labels: Floats) -> Floats:
     right = np.where(labels > 0, scores, 1 - scores)
     return -np.log(np.clip(right, _SMALLEST, 1))
+
+
+def _stopped_exactly(run: Sequence[Check]) -> int:
+    """Return where a run would end for whoever saw the losses without noise."""
+    best, waited = 0, 0
+    for place, check in enumerate(run[1:], start=1):
+        better = check.exact["log_loss"] < run[best].exact["log_loss"]
+        best, waited = (place, 0) if better else (best, waited + 1)
+        if waited >= PATIENCE:
+            return place
+    return len(run) - 1
 
 
 def by_tables(metric: str, courses: Sequence[Course]) -> dict[str, float]:

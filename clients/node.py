@@ -37,7 +37,7 @@ from clients.training import train_locally
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
-from fedcore.evaluations import NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
@@ -156,16 +156,18 @@ class Node(Site):
             split=inputs.extent.split.check if inputs.extent.split else None,
         )
 
-    def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now; opt-outs, consents and retention are applied.
+    def examples(self, plan: TrainingPlan, evaluation: EvaluationPlan | None = None) -> Examples:
+        """Return what the node trains on now, or what it counts in an evaluation of the plan's
+        model; opt-outs, consents and retention are applied.
 
         Raises: DataError.
         """
         split = self.split(self.contract(plan.contract)) if plan.holdout else None
+        extent = extent_of_training(plan, split)
+        if evaluation is not None:
+            extent = extent_of_evaluation(evaluation, plan, split)
         absent = plan.absent_at(self.settings.unit)
-        return read_examples(
-            self, plan, Inputs(plan.features, absent, extent_of_training(plan, split))
-        )
+        return read_examples(self, plan, Inputs(plan.features, absent, extent))
 
     def _inputs(self, admitted: Admitted) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.data import Examples, Inputs, load_examples
-from clients.sources import source_of
-from clients.splits import extent_of_evaluation
+from clients.data import Examples
 from fedcore import canonical
 from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
@@ -77,17 +75,7 @@ def evaluate(
 def _set_aside(unit: Unit, plan: TrainingPlan, wanted: EvaluationPlan) -> Examples:
     """Return what the unit's own reader yields to an evaluation."""
     with unit.node() as node:
-        contract = node.contract(plan.contract)
-        extent = extent_of_evaluation(wanted, plan, node.split(contract))
-        pseudonymiser, left_out = node.reading(contract, plan.purpose)
-        return load_examples(
-            source_of(node.settings),
-            contract,
-            Inputs(plan.features, plan.absent_at(unit.name), extent),
-            pseudonymiser,
-            left_out,
-            node.runtime.clock.now().date(),
-        )
+        return node.examples(plan, wanted)
 
 
 def _pooled(
