@@ -2,8 +2,11 @@
 embedding: two permits, two runs of the real ServerApp and ClientApps, one ledger.
 """
 
+import importlib.util
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +15,7 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 from safetensors.numpy import load
 
+from clients.segments import assign_segments, open_segments
 from fedcore import canonical, wire
 from fedcore.bundle import read_bundle
 from fedcore.clusterings import CourseSpec, EmbeddingSpec, SegmentCount
@@ -23,6 +27,7 @@ from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingP
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.privacy.clustering import nearest, noise_for_releases
+from fedcore.record import Realm
 from fedcore.rounds import Order
 from fedcore.segments.artefact import decode_model
 from fedcore.tasks.task import first_model
@@ -37,6 +42,7 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PURPOSE, BAND, DELTA, CAP = "marketing", 512, 1e-5, 30.0
 ROUNDS, STEPS = 3, 10
 FIELDS, UNITS = ("recency", "spend", "visits", "age"), {"east": 600, "north": 400}
+SECOND = Path(__file__).parents[2] / "docs" / "reference" / "verify_bundle.py"
 AUTOENCODER = ModelSpec(kind="autoencoder", hidden=(6,), embedding=2)
 
 
@@ -164,9 +170,42 @@ def test_both_runs_are_charged_to_one_ledger_each_under_its_own_permit(world):
     assert max(renyi_epsilon([event], DELTA) for event in events) < epsilon < 16.0
 
 
+def test_a_unit_tells_its_customers_segments_with_the_autoencoders_bundle(world):
+    unit = world.federation.units["north"]
+    _, _, truth = make_rows("north")
+    with unit.node() as node:
+        with pytest.raises(MismatchError) as refused:
+            open_segments(node, world.segments)
+        assert refused.value.code == "segments.no_autoencoder"
+        with pytest.raises(MismatchError) as refused:
+            open_segments(node, world.segments, world.segments)
+        assert refused.value.code == "order.model_mismatch"
+        told = assign_segments(node, open_segments(node, world.segments, world.autoencoder))
+    found = np.array([segment for _, segment in told.segments])
+    assert set(found) == {1, 2}
+    agreement = np.mean((found == found.max()) == truth)
+    assert max(agreement, 1 - agreement) > 0.95
+
+
+def test_cards_tell_an_autoencoder_and_segments_in_its_embedding(world):
+    office = world.federation.offices["author"]
+    autoencoder, segments = (office.fetch_card("shoppers", version, "md") for version in (1, 2))
+    assert "autoencoder, layers of 6, 2 to its embedding, and back" in autoencoder
+    assert "an autoencoder scores nobody" in autoencoder
+    assert "in the embedding of an autoencoder" in segments
+    assert "embedding 1" in segments
+    assert "recency" not in segments.partition("What segments are like")[2].partition("##")[0]
+
+
 def test_both_versions_are_verified_by_an_outsider(world):
+    key = world.federation.governance_key.public
+    spec: Any = importlib.util.spec_from_file_location("second_verifier_of_embeddings", SECOND)
+    second = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(second)
     for bundle in (world.autoencoder, world.segments):
-        assert verify_bundle(bundle, world.federation.governance_key.public).ok
+        assert verify_bundle(bundle, key, Realm.SIMULATION).ok
+        checks = second.check_bundle(bundle, key, "simulation")
+        assert [name for name, ok, _ in checks if not ok] == []
 
 
 def test_a_node_tells_places_by_no_other_autoencoder_than_the_plans(world):

@@ -39,7 +39,8 @@ def test_places_are_what_the_trained_module_has_in_its_middle(name):
     module = nn.Sequential(*task.build(model, INPUTS).children())
     load_into(module, weights)
     with torch.no_grad():
-        middle = module[: 2 * (len(model.hidden) + 1)](torch.from_numpy(rows)).numpy()
+        layers = list(module.children())[: 2 * (len(model.hidden) + 1)]
+        middle = torch.nn.Sequential(*layers)(torch.from_numpy(rows)).numpy()
     found = encoder_of(weights, len(model.hidden)).places(rows)
     assert found.shape == (50, model.embedding)
     assert found == pytest.approx(middle, abs=1e-13)
