@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedcore.mitigation import Mitigation
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
@@ -252,7 +253,8 @@ class TrainingPlan(Record):
     may need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
     `initial_model` is the digest of the public model that the first round starts from. `holdout` is
     the share of customers whom no round reads, so that the model can be evaluated on them; of rows
-    with a day, `train_until` is the first day that no round reads.
+    with a day, `train_until` is the first day that no round reads. `mitigation` is what is done
+    with a sensitive attribute, at the unit only, so that the model differs less between its groups.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
@@ -281,6 +283,7 @@ class TrainingPlan(Record):
     metric_floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=50)] | None = (
         None
     )
+    mitigation: Mitigation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
