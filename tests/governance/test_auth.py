@@ -50,6 +50,7 @@ ROUTES = {
     ("get", "/v1/evaluations/{run_id}"): set(ROLES),
     ("get", "/v1/audits"): set(ROLES),
     ("get", "/v1/audits/{run_id}"): set(ROLES),
+    ("get", "/v1/audits/{run_id}/tables"): set(HOUSE_ROLES),
     ("get", "/v1/models/{name}/{version}/waivers"): set(HOUSE_ROLES),
     ("post", "/v1/models/{name}/{version}/waivers"): {"approver", "compliance", "evaluator"},
     ("post", "/v1/permits"): {"operator"},
