@@ -10,9 +10,7 @@ from flwr.proto.message_pb2 import Message as MessageProto
 
 from fedcore import canonical, wire
 from fedcore.bundle import read_bundle
-from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.errors import RefusedError
-from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement, diameter
 from fedcore.record import Realm
 from fedcore.segments.artefact import decode_model as decode_segments
@@ -22,11 +20,7 @@ from fedcore.segments.placements import placement_of, weights_of
 from fedcore.signing import sign_record
 from fedcore.tasks.task import decode_model, first_model, update_shapes
 from fedcore.weights import decode_weights, encode_weights
-from simulations.paperwork import make_dpia
 
-COURSE = CourseSpec(segments=SegmentCount(least=2, most=3), spread=6, searches=1, refinements=1)
-MODEL = ModelSpec(kind="centres", course=COURSE)
-FEATURES = (Feature(field="tenure", encoding="scale"), Feature(field="charge", encoding="log"))
 C = {
     "customer_id": "C000",
     "tenure": "3",
@@ -37,62 +31,23 @@ C = {
 }
 
 
-def segment_plan(worlds, units=("north", "south"), **changes):
-    """Return a plan of four releases over the small world's units."""
-    first = encode_weights(first_model("segmentation", MODEL, len(FEATURES)))
-    values = {
-        "title": "Small segments",
-        "task": "segmentation",
-        "features": FEATURES,
-        "model": MODEL,
-        "initial_model": canonical.digest(first),
-        "algorithm": None,
-        "rounds": COURSE.terms.releases,
-        "privacy": PrivacyTerms(
-            l2_clip_norm=COURSE.l2_sensitivity, noise_multiplier=4.0, delta=1e-5
-        ),
-    }
-    return worlds.make_plan(units, **{**values, **changes})
-
-
-def allowed(worlds, world):
-    """Put a DPIA in force that is about segments, beside that of churn."""
-    contract = world.federation.contract
-    dpia = make_dpia(world.plan, contract, 50.0, worlds.START)
-    world.federation.put_in_force(dpia.model_copy(update={"dpia_id": "segments"}))
-    return world
-
-
 @pytest.fixture
 def opened(build, worlds):
     """Open a world whose plan is of segments."""
 
     def make(plan=None, **changes):
-        return allowed(worlds, build(plan or segment_plan(worlds), **changes))
+        return worlds.allow_segments(build(plan or worlds.make_segment_plan(), **changes))
 
     return make
 
 
-class Orders:
-    """A server that names any placement it likes, under reports that it signed itself."""
-
-    def __init__(self, worlds, world):
-        self.server = worlds.Server.__new__(worlds.Server)
-        operator = world.federation.offices["operator"]
-        self.server.world, self.server.federation = world, world.federation
-        self.server.run_id, self.server.key = "run-1", world.federation.server_key
-        self.server.permit_envelope = operator.request_permit(world.plan.digest, "run-1")
-        self.server.permit = worlds.Permit.from_bytes(self.server.permit_envelope.payload_bytes)
-        self.server.plan = world.federation.sign_plan(world.plan)
-        self.server.initial = encode_weights(first_model("segmentation", MODEL, len(FEATURES)))
-
-    def answer(self, data):
-        """Return north's reply to a second round around these bytes, or its reason code."""
-        server, digest = self.server, canonical.digest(data)
-        report = server.report(("north", "south"), model_out=digest)
-        order = server.order("north", round=2, previous_report=report.digest, model=digest)
-        signed = sign_record(report, server.key, Realm.SIMULATION)
-        return server.train("north", server.request(order, previous_report=signed, model=data))
+def answer_around(server, data):
+    """Return north's reply to a second round around these bytes, or its reason code."""
+    digest = canonical.digest(data)
+    report = server.report(("north", "south"), model_out=digest)
+    order = server.order("north", round=2, previous_report=report.digest, model=digest)
+    signed = sign_record(report, server.key, Realm.SIMULATION)
+    return server.train("north", server.request(order, previous_report=signed, model=data))
 
 
 def kinds(world):
@@ -121,7 +76,7 @@ def asked(template, worlds, tmp_path_factory):
     """A world whose node is asked about all that a placement cannot be."""
     root = tmp_path_factory.mktemp("asked") / "world"
     worlds.copy_world(template, root)
-    world = allowed(worlds, worlds.open_world(root, segment_plan(worlds)))
+    world = worlds.allow_segments(worlds.open_world(root, worlds.make_segment_plan()))
     yield world
     world.close()
 
@@ -129,14 +84,14 @@ def asked(template, worlds, tmp_path_factory):
 def test_a_placement_that_breaks_a_rule_is_refused_uncharged_and_a_sound_one_is_answered(
     worlds, asked
 ):
-    orders = Orders(worlds, asked)
+    server = worlds.Server(asked)
     found = {
-        name: orders.answer(encode_weights({**SOUND, **change}))
+        name: answer_around(server, encode_weights({**SOUND, **change}))
         for name, (change, _) in BROKEN.items()
     }
     assert found == {name: code for name, (_, code) in BROKEN.items()}
     assert kinds(asked) == ["open"]
-    assert isinstance(orders.answer(encode_weights(SOUND)), wire.TrainReply)
+    assert isinstance(answer_around(server, encode_weights(SOUND)), wire.TrainReply)
     assert len(kinds(asked)) > 1
 
 
@@ -157,11 +112,11 @@ def test_one_customer_moves_what_leaves_by_at_most_the_sensitivity(opened, world
     sums = []
     for each in (rows, table):
         world = opened(rows={"north": each})
-        reply = Orders(worlds, world).answer(data)
+        reply = answer_around(worlds.Server(world), data)
         shapes = update_shapes(world.plan, weights_of(PLACEMENTS[name]))
         sums.append(decode_weights(reply.update, shapes, 1e12)["sums"])
     moved = float(np.linalg.norm(sums[1] - sums[0]))
-    assert 0.4 * (1 - 1e-9) < moved <= COURSE.l2_sensitivity
+    assert 0.4 * (1 - 1e-9) < moved <= worlds.COURSE.l2_sensitivity
 
 
 def test_who_has_opted_out_is_in_no_sum(opened, worlds):
@@ -172,7 +127,7 @@ def test_who_has_opted_out_is_in_no_sum(opened, worlds):
         world = opened(rows={"north": each})
         if name == "opted out":
             world.unit("north").opt_out("c000", worlds.PURPOSE)
-        sent[name] = Orders(worlds, world).answer(encode_weights(SOUND)).update
+        sent[name] = answer_around(worlds.Server(world), encode_weights(SOUND)).update
     assert sent["opted out"] == sent["without"]
     assert sent["with"] != sent["without"]
 
@@ -211,7 +166,7 @@ def whole(template, worlds, tmp_path_factory):
     """A run that nothing disturbed, and the updates that units have sent, in order."""
     root, sent = tmp_path_factory.mktemp("whole") / "world", []
     worlds.copy_world(template, root)
-    world = allowed(worlds, worlds.open_world(root, segment_plan(worlds, holdout=0.2)))
+    world = worlds.allow_segments(worlds.open_world(root, worlds.make_segment_plan(holdout=0.2)))
 
     def tap(_to, _request, reply):
         message = message_from_proto(MessageProto.FromString(reply))
@@ -226,7 +181,7 @@ def whole(template, worlds, tmp_path_factory):
 
 
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_segments(opened, worlds, whole):
-    broken = opened(segment_plan(worlds, holdout=0.2))
+    broken = opened(worlds.make_segment_plan(holdout=0.2))
 
     def stop(report):
         if report.round == 2:
@@ -243,8 +198,11 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_segments(opened, w
 
 def test_every_placement_can_be_computed_again_from_the_answers_before_it(whole):
     world, sent = whole
-    plan, terms = world.plan, COURSE.release_terms(world.plan.privacy.noise_multiplier)
-    model, counts = first_model("segmentation", MODEL, len(FEATURES)), []
+    plan, terms = (
+        world.plan,
+        world.plan.model.course.release_terms(world.plan.privacy.noise_multiplier),
+    )
+    model, counts = first_model("segmentation", world.plan.model, 2), []
     for place, report in enumerate(world.reports):
         data = encode_weights(model)
         assert canonical.digest(data) == report.model_in
@@ -254,7 +212,9 @@ def test_every_placement_can_be_computed_again_from_the_answers_before_it(whole)
         sums = combine(releases, placement_of(model), terms)
         counts.append(len(sums.counts))
         if place < plan.rounds - 1:
-            model = weights_of(next_leg(Leg(place, sums.placement), sums, COURSE.terms).placement)
+            model = weights_of(
+                next_leg(Leg(place, sums.placement), sums, plan.model.course.terms).placement
+            )
     assert counts[:2] == [1, 6]
     evidence = read_bundle(world.bundle())
     released = decode_segments(evidence.artifact)
