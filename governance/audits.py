@@ -67,6 +67,13 @@ def find_deciding(desk: Desk, name: str, version: int) -> FairnessAudit | None:
     return desk.open_own(FairnessAudit, documents[0]) if documents else None
 
 
+def list_audits_of(desk: Desk, name: str, version: int) -> tuple[FairnessAudit, ...]:
+    """Return the audits of a version, the one that decides first."""
+    documents = audits.list_of_version(desk.session, name, version)
+    opened = desk.open_each(dict.fromkeys(documents, FairnessAudit))
+    return tuple(required(opened, FairnessAudit, document) for document in documents)
+
+
 def list_waivers(desk: Desk, name: str, version: int) -> tuple[Waiver, ...]:
     """Return the waivers of a version, oldest first."""
     documents = audits.list_waivers(desk.session, name, version)

@@ -446,7 +446,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def backend(request: pytest.FixtureRequest) -> str:
-    """The kind of database: each test of governance that has one runs on both kinds.
+    """The kind of database: SQLite, and where it matters PostgreSQL (CONTRIBUTING.md says where).
 
     A test that is about one kind by its nature names it: `parametrize("backend", ["sqlite"])`.
     """

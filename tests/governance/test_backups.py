@@ -21,6 +21,8 @@ from registry.database import Database
 from registry.soundness import verify_stored_log
 from simulations.transport import AsgiTransport
 
+pytestmark = pytest.mark.databases
+
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 

@@ -75,26 +75,7 @@ def test_sequences_have_no_gaps_and_a_repeat_changes_nothing(world):
     assert world.bulletin("north").last_sequence == 2
 
 
-def test_twenty_concurrent_writers_leave_no_gap(world):
-    """Each writer repeats its event until its turn has come; each event is stored once."""
-    envelopes = [world.sign(world.opt_out("north", n), "north") for n in range(1, 21)]
-
-    def write(envelope):
-        gateway = world.gateway()
-        for _ in range(400):
-            try:
-                return gateway.submit_opt_out(envelope)
-            except ConflictError as error:
-                assert error.code == "opt_out.sequence_gap"  # noqa: PT017 - not its own turn
-        raise TimeoutError
-
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(write, reversed(envelopes)))
-    bulletin = world.bulletin("north")
-    assert bulletin.last_sequence == 20
-    assert list(bulletin.events) == envelopes
-
-
+@pytest.mark.databases
 def test_two_events_of_one_sequence_at_once_leave_one(world):
     events = [
         world.sign(world.opt_out("north", 1, pseudonym=f"{number:064x}"), "north")

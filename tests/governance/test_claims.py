@@ -110,6 +110,7 @@ def test_a_claim_whose_answer_was_lost_can_be_repeated_as_it_was(empty, other_na
         assert empty.opens(empty.claim(code, key=key))
 
 
+@pytest.mark.databases
 def test_of_concurrent_claims_one_wins(empty):
     code = empty.code()
 

@@ -45,6 +45,7 @@ def any_world(request, make_world, ready):
 
 
 class TestGateway:
+    @pytest.mark.databases
     def test_a_whole_run_ends_in_evidence_that_verifies(self, any_world, model_bytes):
         world = any_world
         world.run()

@@ -321,6 +321,7 @@ def test_the_authority_s_time_is_shown(world):
     assert approve() == "in_force"
 
 
+@pytest.mark.databases
 def test_of_fifty_approvals_at_once_one_wins(world):
     first, *others = world.approvals_at_once(50)
     assert first == "in_force"

@@ -99,6 +99,7 @@ def test_a_request_from_the_future_is_refused(office):
     )
 
 
+@pytest.mark.databases
 def test_concurrent_enrolments_of_one_unit_make_one_certificate(office):
     requests = []
     for number in range(6):

@@ -87,6 +87,7 @@ def test_a_document_is_proved_to_be_in_the_log_until_it_is_erased(world):
     assert log.size > 0
 
 
+@pytest.mark.databases
 def test_nothing_of_an_erased_document_is_left_and_the_log_holds(world):
     world.cosign()
     digest = left(world)

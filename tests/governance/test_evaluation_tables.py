@@ -122,6 +122,7 @@ def test_the_tables_are_kept_as_the_server_signed_them(answered):
     assert not is_open
 
 
+@pytest.mark.databases
 def test_tables_that_come_many_times_at_once_get_one_evaluation(answered):
     evaluating, _, tables = answered
     size = log_size(evaluating)

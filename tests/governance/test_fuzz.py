@@ -35,6 +35,8 @@ from fedcore.signing import SigningKey
 from governance.problems import MEDIA_TYPE
 from governance.roles import ROLES
 
+pytestmark = pytest.mark.databases
+
 load_all_checks()
 CHECKS = [
     content_type_conformance,

@@ -214,6 +214,7 @@ KILL = """
 
 
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.databases
 def test_killed_at_any_point_there_is_one_whole_key_and_the_command_goes_on(world, tmp_path, point):
     old = world.governance_key
     settings = tmp_path / "governance.toml"

@@ -90,6 +90,7 @@ def test_the_journal_has_no_name_pseudonym_note_token_key_or_address(world, line
     assert [word for word in personal(world, event) if word in written] == []
 
 
+@pytest.mark.databases
 def test_a_defect_is_written_down_by_kind_and_place_and_quotes_nothing(world, backend, lines):
     engine = create_engine(world.settings.database_url)
     with engine.begin() as connection:

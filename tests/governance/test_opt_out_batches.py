@@ -20,6 +20,8 @@ from fedcore.optouts import Entry, Said, microseconds, states_of
 from registry import optouts
 from registry.database import Database
 
+pytestmark = pytest.mark.databases
+
 
 def hand_over(world, document, unit="north"):
     gateway = world.gateway()

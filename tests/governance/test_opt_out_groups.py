@@ -28,6 +28,8 @@ from fedcore.record import Realm
 from fedcore.signing import open_envelope
 from governance.cli import app
 
+pytestmark = pytest.mark.databases
+
 CHECK = "ab" * 32
 # Statements of a list: the transactions' own, the API key, hand-overs, the unit, and three.
 MOST = 9

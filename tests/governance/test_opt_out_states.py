@@ -9,6 +9,8 @@ from fedcore.errors import ConflictError, InvalidRecordError
 from fedcore.optouts import set_digest
 from registry.database import Database
 
+pytestmark = pytest.mark.databases
+
 CUSTOMER = hashlib.sha256(b"customer").hexdigest()
 
 

@@ -8,6 +8,8 @@ from sqlalchemy import Engine, event
 
 from fedcore.incidents import IncidentFacts, IncidentOpening
 
+pytestmark = pytest.mark.databases
+
 LISTS = {
     "/v1/units": "units",
     "/v1/models": "models",

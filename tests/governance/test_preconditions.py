@@ -50,6 +50,7 @@ def test_a_star_acts_on_whatever_is_there_and_a_weak_tag_on_nothing(world, draft
     assert act(world, draft, "submit", "author", "*").status_code == 200
 
 
+@pytest.mark.databases
 def test_of_many_who_have_read_the_same_one_acts(world, draft):
     etag = read(world, draft).headers["ETag"]
     act(world, draft, "submit", "author", etag)

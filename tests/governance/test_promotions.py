@@ -354,6 +354,7 @@ def test_who_moves_has_seen_where_the_aliases_are(trained):
     assert promote(trained, 2).to_version == 2
 
 
+@pytest.mark.databases
 def test_of_fifty_people_who_saw_the_same_one_makes_their_version_champion(trained, office):
     """The route's own steps on complete evidence: look where the aliases are, decide, move."""
     with office.reading() as desk:
@@ -375,6 +376,7 @@ def test_of_fifty_people_who_saw_the_same_one_makes_their_version_champion(train
     assert len(trained.gateway("auditor").see_aliases("churn")[0].moves) == 1
 
 
+@pytest.mark.databases
 def test_of_fifty_requests_at_once_one_moves_the_alias(trained):
     before = seen(trained)
 

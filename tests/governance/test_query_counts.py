@@ -7,6 +7,8 @@ from fedcore.model_decisions import DecisionRequest
 from registry import dpias
 from registry.database import Database
 
+pytestmark = pytest.mark.databases
+
 # Statements of a whole request: the transactions' own, the API key, hand-overs, and the list.
 MOST = 7
 LISTS = {

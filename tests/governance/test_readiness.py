@@ -9,6 +9,8 @@ from sqlalchemy import create_engine, make_url, text
 from fedcore.signing import SigningKey
 from registry.database import Database
 
+pytestmark = pytest.mark.databases
+
 
 def codes(world):
     response = world.client.get("/readyz")

@@ -122,6 +122,7 @@ class TestTokens:
             people.gateway().refresh(made_up)
         assert reads(people, tokens.access_token) == (200, None)
 
+    @pytest.mark.databases
     def test_of_many_refreshes_at_once_one_wins_and_the_session_ends(self, people):
         tokens = sign_in(people)
 
@@ -270,6 +271,7 @@ class TestThrottling:
         people.clock.tick(seconds=30)
         assert attempt(people, PASSWORD) == (201, None)
 
+    @pytest.mark.databases
     def test_guesses_at_the_same_time_all_count(self, people):
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(lambda _: attempt(people, OTHER), range(12)))

@@ -9,16 +9,17 @@ from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate, St
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
 
+pytestmark = pytest.mark.databases
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param("sqlite", marks=pytest.mark.slow),
-        pytest.param("postgresql", marks=pytest.mark.postgres),
-    ],
-)
-def test_fifty_concurrent_writers_leave_no_gap(world):
-    envelopes = [world.sign(world.opt_out("north", n), "north") for n in range(1, 51)]
+
+# On SQLite all wait for one lock of a file, and most of them in vain: fewer show the same.
+WRITERS = [("sqlite", 12), pytest.param("postgresql", 50, marks=pytest.mark.postgres)]
+
+
+@pytest.mark.parametrize(("backend", "count"), WRITERS)
+def test_concurrent_writers_leave_no_gap(world, count):
+    """Each writer repeats its event until its turn has come; each event is stored once."""
+    envelopes = [world.sign(world.opt_out("north", n), "north") for n in range(1, count + 1)]
 
     def write(envelope):
         gateway = world.gateway()
@@ -29,9 +30,11 @@ def test_fifty_concurrent_writers_leave_no_gap(world):
                 assert error.code == "opt_out.sequence_gap"  # noqa: PT017 - not its own turn
         raise TimeoutError
 
-    with ThreadPoolExecutor(50) as pool:
+    with ThreadPoolExecutor(count) as pool:
         list(pool.map(write, reversed(envelopes)))
-    assert world.bulletin("north").last_sequence == 50
+    bulletin = world.bulletin("north")
+    assert bulletin.last_sequence == count
+    assert list(bulletin.events) == envelopes
 
 
 def test_fifty_concurrent_permits_have_one_place_each_in_the_log(world):
