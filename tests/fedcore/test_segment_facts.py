@@ -128,8 +128,11 @@ def test_a_model_of_another_number_of_inputs_is_refused():
 
 
 def test_more_means_than_people_read_are_not_told():
-    fields, encodings = ("tenure", "spend", "visits"), ("scale", "log")
-    features = tuple(Feature(field=f, encoding=e) for f in fields for e in encodings)
+    features = tuple(
+        Feature.model_validate({"field": field, "encoding": encoding})
+        for field in ("tenure", "spend", "visits")
+        for encoding in ("scale", "log")
+    )
 
     def of(count):
         placement = Placement(np.zeros((count, 6)), 1.0)
