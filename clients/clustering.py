@@ -18,17 +18,16 @@ from fedcore.weights import Weights
 
 def release_locally(
     terms: ReleaseTerms,
-    around: tuple[Weights, Encoder | None],
+    placement: Weights,
     examples: Examples,
     noise: KeyStream,
+    encoder: Encoder | None = None,
 ) -> Weights:
     """Return the noised sums of a unit's customers around a placement, as a round's update.
 
-    Args: `terms` are the plan's; `around` is the round's model after it was held against the plan,
-        and the encoder where the plan names an embedding: there the placement lies, and there
-        customers' places are told.
+    Args: `terms` are the plan's; `placement` is the round's model after it was held against the
+        plan; `encoder` tells customers' places where the plan has them in an embedding.
     """
-    placement, encoder = around
     rows = customers_of(examples)
     places = rows if encoder is None else encoder.places(rows)
     return {SUMS: release(places, placement_of(placement), terms, noise)}

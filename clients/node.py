@@ -205,8 +205,10 @@ class Node(Site):
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         if plan.release_terms is not None:
-            around = admitted.weights[0], admitted.encoder
-            return encode_weights(release_locally(plan.release_terms, around, examples, noise))
+            told = release_locally(
+                plan.release_terms, admitted.weights[0], examples, noise, admitted.encoder
+            )
+            return encode_weights(told)
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(
