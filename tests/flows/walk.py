@@ -568,13 +568,11 @@ def _chosen(points: list[str], mode: str, *kinds: str) -> list[tuple[int, str]]:
 
 def _everywhere(points: list[str]) -> list[tuple[int, str]]:
     """Return each point once, those of one kind before and after by turns, a lone one on both."""
-    sides = ("before", "after")
     chosen: list[tuple[int, str]] = []
     for index, kind in enumerate(points):
-        turn = points[:index].count(kind) % 2
-        chosen += [
-            (index, side) for side in sides if points.count(kind) == 1 or side == sides[turn]
-        ]
+        turn = ("before", "after")[points[:index].count(kind) % 2]
+        sides = ("before", "after") if points.count(kind) == 1 else (turn,)
+        chosen += [(index, side) for side in sides]
     return chosen
 
 
