@@ -9,7 +9,7 @@ from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.fairness_audits import FairnessAudit, Waiver, derive_audit
 from fedcore.signing import Envelope
 from governance.office import Desk, required
-from registry import audits, dpias
+from registry import audits, documents, dpias
 from registry.audits import StoredAudit
 
 UNKNOWN = ("audit.unknown", "this run has no fairness audit")
@@ -61,10 +61,30 @@ def find_audit(desk: Desk, run_id: str) -> Envelope:
     return desk.fetch(FairnessAudit, document)
 
 
+def find_tables(desk: Desk, run_id: str) -> tuple[Envelope, ...]:
+    """Return the noised tables that the audit of a run was derived from, in its order.
+
+    Raises: NotFoundError `audit.unknown`.
+    """
+    document = audits.find_document(desk.session, run_id)
+    if document is None:
+        raise NotFoundError(*UNKNOWN)
+    named = desk.open_own(FairnessAudit, document).tables
+    found = documents.find_named(desk.session, NoisedTables, named)
+    return tuple(found[digest] for digest in named)
+
+
 def find_deciding(desk: Desk, name: str, version: int) -> FairnessAudit | None:
     """Return the audit of a version that decides, which is its first one."""
     documents = audits.list_of_version(desk.session, name, version)
     return desk.open_own(FairnessAudit, documents[0]) if documents else None
+
+
+def list_audits_of(desk: Desk, name: str, version: int) -> tuple[FairnessAudit, ...]:
+    """Return the audits of a version, the one that decides first."""
+    documents = audits.list_of_version(desk.session, name, version)
+    opened = desk.open_each(dict.fromkeys(documents, FairnessAudit))
+    return tuple(required(opened, FairnessAudit, document) for document in documents)
 
 
 def list_waivers(desk: Desk, name: str, version: int) -> tuple[Waiver, ...]:

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from fedcore.fairness_audits import FairnessAudit, Waiver
 from registry.tables.audits import FairnessAuditRow, WaiverRow
+from registry.tables.permits import PermitUnitRow
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ def list_of_version(session: Session, name: str, version: int) -> tuple[str, ...
     return tuple(session.exec(query))
 
 
-def list_after(session: Session, after: int, limit: int) -> Sequence[tuple[int, StoredAudit]]:
+def list_after(
+    session: Session, after: int, limit: int, of_unit: str | None = None
+) -> Sequence[tuple[int, StoredAudit]]:
     """Return at most `limit` audits in the order in which they were derived, each with its place;
-    `after` is the place that the first one follows.
+    `after` is the place that the first one follows, `of_unit` a unit of the run's permit.
     """
-    query = (
-        select(FairnessAuditRow)
-        .where(col(FairnessAuditRow.id) > after)
-        .order_by(col(FairnessAuditRow.id))
-        .limit(limit)
-    )
+    query = select(FairnessAuditRow).where(col(FairnessAuditRow.id) > after)
+    if of_unit is not None:
+        runs = select(PermitUnitRow.run_id).where(PermitUnitRow.unit == of_unit)
+        query = query.where(col(FairnessAuditRow.run_id).in_(runs))
     return [
         (
             row.id or 0,
@@ -76,7 +77,7 @@ def list_after(session: Session, after: int, limit: int) -> Sequence[tuple[int, 
                 row.run_id, row.name, row.version, row.number, row.document, row.audited_at
             ),
         )
-        for row in session.exec(query)
+        for row in session.exec(query.order_by(col(FairnessAuditRow.id)).limit(limit))
     ]
 
 

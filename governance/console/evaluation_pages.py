@@ -1,9 +1,13 @@
-"""Pages of evaluations: what a run has found of its models, each number with its interval."""
+"""Pages of evaluations and fairness audits: what a run has found of its models, each number with
+its interval.
+"""
 
 from fastapi import APIRouter, Response
 
 from fedcore.evaluation_outcomes import Evaluation
+from fedcore.fairness_audits import FairnessAudit
 from fedcore.record import Name
+from governance.audits import find_audit, list_waivers
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import Desks, Seated
 from governance.evaluation_results import find_evaluation
@@ -17,3 +21,13 @@ def show_evaluation(run_id: Name, office: Desks, seat: Seated) -> Response:
     with office.reading() as desk:
         found = desk.open_signed_here(find_evaluation(desk, run_id), Evaluation)
     return show_page("evaluation.html", seat, "/console/models", {"evaluation": found})
+
+
+@router.get("/audits/{run_id}")
+def show_audit(run_id: Name, office: Desks, seat: Seated) -> Response:
+    """Show the fairness audit of a run, and the waivers of its model version."""
+    with office.reading() as desk:
+        audit = desk.open_signed_here(find_audit(desk, run_id), FairnessAudit)
+        waivers = list_waivers(desk, audit.name, audit.version)
+        content = {"audit": audit, "found": audit.found, "waivers": waivers, "now": desk.now}
+    return show_page("audit.html", seat, "/console/models", content)

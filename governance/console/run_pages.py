@@ -1,4 +1,4 @@
-"""Pages of what runs: permits, refusals, models, and whether opt-outs have reached the units."""
+"""Pages of what runs: permits, refusals, and whether opt-outs have reached the units."""
 
 import json
 from dataclasses import dataclass
@@ -6,24 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from fedcore.models import ModelVersion
 from fedcore.permits import Permit, Revocation
 from fedcore.record import Name
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.signing import open_envelope
-from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import OVERSEERS, Desks, Overseeing, Seated
 from governance.enforcement import opt_out_sla
-from governance.evaluation_results import list_outcomes
-from governance.exports.evidence import export_evidence
-from governance.exports.model_card import MEDIA_TYPES, render_card
-from governance.model_cards import card_of
-from governance.model_decisions import verify_handed_out
-from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit, load_renewals
-from governance.routes.runs import Version
 from registry import documents, evaluations, models, notices, optouts, overviews, permits, units
 from registry.overviews import BulletinSummary, OptOutCount
 
@@ -136,47 +127,6 @@ def show_opt_outs(office: Desks, seat: Overseeing) -> Response:
         sla_s = opt_out_sla(desk.settings).total_seconds()
     content = {"statuses": statuses, "sla_s": sla_s}
     return show_page("opt_outs.html", seat, "/console/opt-outs", content)
-
-
-@router.get("/models")
-def list_models(office: Desks, seat: Seated) -> Response:
-    """Show all model versions, the newest first."""
-    with office.reading() as desk:
-        stored = [model for _, model in models.list_after(desk.session, 0, _LAST)]
-    return show_page("models.html", seat, "/console/models", {"models": stored[::-1]})
-
-
-@router.get("/models/{name}/{version}")
-def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
-    """Show what is claimed about a model version."""
-    with office.reading() as desk:
-        stored = find_model(desk, name, version)
-        content = {
-            "model": desk.open_own(ModelVersion, stored.document),
-            "outcomes": list_outcomes(desk, stored),
-        }
-    return show_page("model.html", seat, "/console/models", content)
-
-
-@router.get("/models/{name}/{version}/evidence")
-def fetch_evidence(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
-    """Return the evidence bundle of a model version as a file."""
-    with office.reading() as desk:
-        verify_handed_out(desk, name, version, seat.account)
-        bundle = export_evidence(desk, name, version)
-    file_name = f'attachment; filename="{name}-{version}.fedpact"'
-    headers = {**HEADERS, "Content-Disposition": file_name}
-    return Response(bundle, media_type="application/zip", headers=headers)
-
-
-@router.get("/models/{name}/{version}/card")
-def fetch_card(name: Name, version: Version, office: Desks, seat: Seated) -> Response:
-    """Return the card of a model version as a file."""
-    with office.reading() as desk:
-        card = card_of(desk, name, version, seat.account)
-    file_name = f'attachment; filename="{name}-{version}-card.md"'
-    headers = {**HEADERS, "Content-Disposition": file_name}
-    return Response(render_card(card, "md"), media_type=MEDIA_TYPES["md"], headers=headers)
 
 
 def _waiting(desk: Desk) -> dict[str, float]:

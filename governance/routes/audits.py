@@ -3,38 +3,60 @@
 from fastapi import APIRouter
 from starlette.status import HTTP_201_CREATED
 
-from fedcore.audit_lists import AuditList, WaiverList, WaiverRequest, WaiverView
+from fedcore.audit_lists import AuditList, AuditTables, WaiverList, WaiverRequest, WaiverView
+from fedcore.errors import NotFoundError
 from fedcore.fairness_audits import Waiver
 from fedcore.record import Name
 from fedcore.signing import Envelope
 from governance import audits, waivers
 from governance.models import find_model
-from governance.routes.callers import Desks, House, ModelApprover
+from governance.routes.callers import (
+    OWN_UNIT,
+    Anyone,
+    Desks,
+    House,
+    ModelApprover,
+    verify_concerns,
+)
 from governance.routes.decisions import Placed
 from governance.routes.once import Once
 from governance.routes.paging import Paged
 from registry import audits as stored_audits
-from registry import documents
+from registry import documents, permits
 
 router = APIRouter(prefix="/v1")
 
 
-@router.get("/audits", summary="List the fairness audits")
-def list_audits(page: Paged, office: Desks, caller: House) -> AuditList:
+@router.get("/audits", summary="List the fairness audits", openapi_extra=OWN_UNIT)
+def list_audits(page: Paged, office: Desks, caller: Anyone) -> AuditList:
     """Return all fairness audits in the order in which they were derived, each bound with its
     widest gap: over the versions of a model that is a trend.
     """
     with office.reading() as desk:
-        found = stored_audits.list_after(desk.session, page.after(0), page.limit + 1)
+        found = stored_audits.list_after(
+            desk.session, page.after(0), page.limit + 1, of_unit=caller.unit
+        )
         shown = [item for _, item in page.cut(found, lambda pair: pair[0])]
         return AuditList(audits=audits.summarise(desk, shown))
 
 
-@router.get("/audits/{run_id}", summary="Read a fairness audit")
-def fetch_audit(run_id: Name, office: Desks, caller: House) -> Envelope:
+@router.get("/audits/{run_id}", summary="Read a fairness audit", openapi_extra=OWN_UNIT)
+def fetch_audit(run_id: Name, office: Desks, caller: Anyone) -> Envelope:
     """Return what is claimed of the fairness of the first model of a run, signed."""
     with office.reading() as desk:
-        return audits.find_audit(desk, run_id)
+        found = audits.find_audit(desk, run_id)
+        cohort = permits.list_units(desk.session, run_id)
+        verify_concerns(caller, cohort, NotFoundError(*audits.UNKNOWN))
+        return found
+
+
+@router.get("/audits/{run_id}/tables", summary="Read the tables of a fairness audit")
+def fetch_audit_tables(run_id: Name, office: Desks, caller: House) -> AuditTables:
+    """Return the units' noised tables, as the server signed them: whoever has them derives the
+    audit again, and what other thresholds would do.
+    """
+    with office.reading() as desk:
+        return AuditTables(tables=audits.find_tables(desk, run_id))
 
 
 @router.post(

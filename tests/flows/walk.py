@@ -2,8 +2,7 @@
 
     python walk.py DIRECTORY trace             print the write points of one run
     python walk.py DIRECTORY walk PART OF      kill at each of them, before or after it, and on both
-                                               sides of each kind; with two walkers, PART 0 and 1
-                                               OF 2 are half of it each
+                                               sides of each kind: half of it as PART 0 OF 2
     python walk.py DIRECTORY sample KIND ...   kill after the last of each of these kinds
 
 Points are found, not listed: an audit hook sees every rename and every file opened for writing, and
@@ -564,22 +563,17 @@ def kill_at(home: Path, index: int, side: str) -> list[str]:
 def _chosen(points: list[str], mode: str, *kinds: str) -> list[tuple[int, str]]:
     if mode == "sample":
         return [(len(points) - 1 - points[::-1].index(kind), "after") for kind in kinds]
-    if mode != "walk":
-        return []
-    part, of = map(int, kinds)
-    return _everywhere(points)[part::of]
+    part, of = map(int, kinds) if mode == "walk" else (0, 1)
+    return _everywhere(points)[part::of] if mode == "walk" else []
 
 
 def _everywhere(points: list[str]) -> list[tuple[int, str]]:
-    """Return each point once; those of one kind are taken before and after by turns, and one that
-    is alone of its kind on both sides.
-    """
+    """Return each point once, those of one kind before and after by turns, a lone one on both."""
     chosen: list[tuple[int, str]] = []
     for index, kind in enumerate(points):
-        if points.count(kind) == 1:
-            chosen += [(index, "before"), (index, "after")]
-        else:
-            chosen.append((index, ("before", "after")[points[:index].count(kind) % 2]))
+        turn = ("before", "after")[points[:index].count(kind) % 2]
+        sides = ("before", "after") if points.count(kind) == 1 else (turn,)
+        chosen += [(index, side) for side in sides]
     return chosen
 
 

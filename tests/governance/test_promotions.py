@@ -495,6 +495,17 @@ def test_the_commands_check_approve_promote_roll_back_and_show(trained, said):
     assert output.endswith("challenger: nobody\nchampion: nobody\n")
 
 
+def test_evidence_is_fetched_whole_and_written_over_nothing(trained, said, tmp_path):
+    out = tmp_path / "churn-1.fedpact"
+    code, output = said("auditor", "evidence", "churn", "1", "--out", str(out))
+    assert (code, output.strip()) == (0, str(out))
+    assert out.read_bytes() == trained.gateway("auditor").fetch_evidence("churn", 1)
+    assert said("auditor", "evidence", "churn", "1", "--out", str(out))[0] == 1
+    other = str(tmp_path / "other.fedpact")
+    code, output = said("auditor", "evidence", "churn", "99", "--out", other)
+    assert (code, "model.unknown" in output) == (1, True)
+
+
 class TestSimulation:
     @pytest.fixture
     def realm(self):

@@ -168,6 +168,7 @@ def test_lists_hold_a_units_own_and_lists_of_others_are_not_shorter_for_it(both)
     for path, name, all_of_them in (
         ("/v1/models", "version", [1, 2, 3]),
         ("/v1/evaluations", "run_id", ["eval-1", "eval-2"]),
+        ("/v1/audits", "run_id", ["eval-2"]),
     ):
         assert listed(INSIDE, path, name) == all_of_them
         assert listed(OUTSIDE, path, name) == []

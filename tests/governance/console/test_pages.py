@@ -32,7 +32,9 @@ PAGES = {
     ("GET", "/console/models/{name}/{version}"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}/evidence"): set(HOUSE_ROLES),
     ("GET", "/console/models/{name}/{version}/card"): set(HOUSE_ROLES),
+    ("GET", "/console/models/{name}/{version}/gate"): set(HOUSE_ROLES),
     ("GET", "/console/evaluations/{run_id}"): set(HOUSE_ROLES),
+    ("GET", "/console/audits/{run_id}"): set(HOUSE_ROLES),
     ("GET", "/console/log"): set(HOUSE_ROLES),
     ("GET", "/console/log/{index}"): set(HOUSE_ROLES),
     ("GET", "/console/incidents"): OVERSEERS,
@@ -43,6 +45,7 @@ PAGES = {
     ("GET", "/console/static/{name}"): "public",
     ("GET", "/console/{rest:path}"): "public",
 }
+AUDIT = "/console/audits/{run_id}"  # test_model_pages.py has one to show
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
@@ -106,7 +109,7 @@ def addresses(world):
     return {
         template: filled(template)
         for (method, template), roles in PAGES.items()
-        if method == "GET" and not isinstance(roles, str)
+        if method == "GET" and not isinstance(roles, str) and template != AUDIT
     }
 
 
