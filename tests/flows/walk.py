@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,7 @@ from fedcore.errors import ConflictError, FedError, SignatureError
 from fedcore.group_opt_outs import GroupOptOut
 from fedcore.opt_out_sets import set_digest_of
 from fedcore.optouts import excluded_from, states_of
+from fedcore.privacy import composing, divergences  # noqa: F401 - else by each child anew
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Receipt
@@ -580,8 +580,6 @@ def _everywhere(points: list[str]) -> list[tuple[int, str]]:
 def main(home: Path, words: list[str]) -> None:
     """Print one JSON object: the points, and what is wrong at each that was walked."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    for late in ("composing", "divergences"):  # else each child would import them anew
-        import_module(f"fedcore.privacy.{late}")
     status = in_child(
         lambda: worlds.make_template(home / "template", checked=False), home / "made.json"
     )
