@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcore.bundle import EvaluationPapers, Evidence
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import ActRecord, Bindings, DpiaDecision
@@ -92,6 +93,22 @@ def plan_of(contract: Contract) -> TrainingPlan:
         attempts=2,
         privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, local_steps=2, delta=1e-5),
     )
+
+
+def segmentation_plan_of(contract: Contract) -> TrainingPlan:
+    """Return a plan of centres, which have a course instead of an algorithm."""
+    course = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
+    privacy = PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.0, delta=1e-5)
+    update = {
+        "title": "Segments over three units",
+        "task": "segmentation",
+        "features": (Feature(field="tenure", encoding="scale"),),
+        "model": ModelSpec(kind="centres", course=course),
+        "algorithm": None,
+        "rounds": course.terms.releases,
+        "privacy": privacy,
+    }
+    return TrainingPlan(**{**dict(plan_of(contract)), **update})
 
 
 def dpia_of(contract: Contract) -> Dpia:

@@ -224,6 +224,7 @@ class TestWaivers:
         approve(world)
         assert refused(promote, world) == ("promotion.fairness_not_passed",)
 
+    @pytest.mark.databases
     def test_one_person_is_not_enough_and_two_are(self, failed):
         world, audit = failed
         first = waive(world, audit)
