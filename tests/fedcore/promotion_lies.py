@@ -184,7 +184,8 @@ def rolled(*versions: int | None) -> Lie:
         own = last = Promotion.from_bytes(moves[-1].payload_bytes)
         for version in (2, 1, 3, *versions):
             known = own.model if version == 1 else None if version is None else NOTHING
-            update = {"to_version": version, "model": known, "from_version": last.to_version}
+            update: dict[str, Any] = {"to_version": version, "model": known}
+            update["from_version"] = last.to_version
             if len(moves) > 5:
                 update |= {"step": "rolled_back", "approvals": ()}
                 update |= dict.fromkeys(("evidence", "facts", "rules"))
