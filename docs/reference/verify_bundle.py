@@ -295,8 +295,7 @@ log.one_history
   len({log.size for log in signed}) == len({(log.size, log.root) for log in signed})
 """
 SKEW = timedelta(minutes=2)
-STATED, MADE = {"issued_at", "registered_at", "revoked_at", "decided_at"}, {"registered_at",
-                                                                            "evaluated_at"}
+STATED = {"issued_at", "registered_at", "revoked_at", "decided_at"}
 DUTIES = {"submit": 0, "evaluate": 1, "advise": 2, "approve": 3, "approve_with_conditions": 3}
 RATES = {"demographic_parity_difference": ["selection_rate"],
          "demographic_parity_ratio": ["selection_rate"],
@@ -578,7 +577,7 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
     return found[:1] if len(found) == 2 else found
 
 def fits(item: Any, one: Any) -> bool:
-    """Return whether the outcome of a comparison may be, by its interval."""
+    """Return whether the outcome of a comparison agrees with its interval."""
     inside = -item.largest_gap < one.low and one.high < item.largest_gap
     beyond = one.low > item.largest_gap or one.high < -item.largest_gap
     return bool({"within": inside, "outside": beyond, "open": not inside}.get(one.outcome, True))
@@ -600,7 +599,8 @@ def moved_in_one_chain(moves: list[Any], name: str) -> bool:
             pile.append(version)
         else:
             need(version in [None, *pile[:-1]], "it goes back to a version that was not there")
-            piles[move.alias] = pile[: pile.index(version) + 1 if version else 0]
+            while pile and pile[-1] != version:
+                pile.pop()
         newest[move.alias] = move
         held = [item.to_version for item in newest.values() if "to_version" in item]
         need(len({*held}) == len(held), "a version has two aliases at once")
@@ -633,10 +633,11 @@ class Bundle:
         names = Doc(realm=self.realm, artifact=members.pop("model.safetensors", b""),
                     signature=members.pop("model.sig", b""), pem=members.pop("model-key.pem", b""))
         self.keys = self.chain(pinned)
-        training, *evaluations = self.runs = [
-            self.opened(folder, RUN, self.opened(folder, first, Doc())) for folder, first in
-            [("", TOP), *((f"evaluations/{n:06}/", EVALUATION) for n in range(1, 1 + sum(
-                path.endswith("/evaluation.json") for path in members)))]]
+        self.runs = [self.opened("", RUN, self.opened("", TOP, Doc()))]
+        for number in range(1, 1 + sum(path.endswith("/evaluation.json") for path in members)):
+            folder = f"evaluations/{number:06}/"
+            self.runs.append(self.opened(folder, RUN, self.opened(folder, EVALUATION, Doc())))
+        training, *evaluations = self.runs
         names |= {**training, "runs": self.runs, "evaluations": evaluations, "e": names,
                   "documents": self.documents, "governed": self.governed, "trained": training.plan,
                   "sizes": {item.unit: item.public_n for item in training.plan.units},
@@ -673,22 +674,23 @@ class Bundle:
             found: list[Any] = []
             for path, item in self.taken(folder + name):
                 with at("evaluations.signed" if folder else check), at(path):
-                    sealed = item.get("envelope", item)
+                    sealed = item.envelope if name in FORMS else item
                     other = "evaluation-plan" if folder and name == "plan" else kind
                     found.append(self.signed(unseal(sealed, other, self.realm), run))
                     found[-1].proof, found[-1].member = item.get("consistency"), path
             known = name.removeprefix("dpia-").removesuffix("-version").replace("-", "_")
             run[known] = found[0] if name in {*SINGLE, "model-key"} and found else found
             if name in {"model-version", "evaluation"}:
-                run["result"], run["made_at"] = found[0], found[0].get("registered_at")
-                run["made_at"] = max(getattr(found[0], n) for n in MADE & {*found[0]})
+                made = "registered_at" if name == "model-version" else "evaluated_at"
+                run["result"], run["made_at"] = found[0], getattr(found[0], made)
             if name == "certificates":
                 with at("evaluations.signed" if folder else check):
                     run["units"] = self.units(run)
         if table == RUN:
-            answered = [item.answered_at for item in run.receipts]
-            run["moments"] = [*(item.ended_at for item in run.reports), *answered]
-            run |= ends_of(run.dpia, run.decision)
+            with at("evaluations.time" if folder else "dpia.time"):
+                answered = [item.answered_at for item in run.receipts]
+                run["moments"] = [*(item.ended_at for item in run.reports), *answered]
+                run |= ends_of(run.dpia, run.decision)
         return run
 
     def signed(self, record: Any, run: Any) -> Any:
@@ -754,9 +756,9 @@ def check_bundle(data: bytes, key: str, realm: str = "") -> list[tuple[str, bool
     """Return each check's name, whether it held, and what it found; of what cannot be read one."""
     try:
         bundle = Bundle(data, key, realm)
-    except ValueError as error:
-        name, _, text = str(error).partition(": ")
-        return [(name, False, text)]
+    except BROKEN as error:
+        name, is_named, text = str(error).partition(": ")
+        return [(name if is_named else "bundle.members", False, text or name)]
     found, shared = list[tuple[str, bool, str]](), {**globals(), **bundle.names}
     for title, *lines in re.findall(r"^(\S.*)\n((?:  .*\n)+)", RULES, re.MULTILINE):
         rules = re.sub(r"\s*\\?\n {6,}", " ", lines[0]).split("\n")

@@ -10,6 +10,7 @@ from typing import Any
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
+from fedcore.promotions import Promotion
 from fedcore.signing import Envelope
 
 NOTHING = "sha256:" + "0" * 64
@@ -174,6 +175,30 @@ def of_unit(unit: str, attempt: int, **update: Any) -> Edit:
     return lambda record: of_try(attempt, **(update if record.unit == unit else {}))(record)
 
 
+def rolled(*versions: int | None) -> Lie:
+    """Return a champion after whom others were promoted, and itself again, and who came back."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        promoted = world.promoted()
+        moves = list(promoted.judgements.moves)
+        own = last = Promotion.from_bytes(moves[-1].payload_bytes)
+        for version in (2, 1, 3, *versions):
+            known = own.model if version == 1 else None if version is None else NOTHING
+            update: dict[str, Any] = {"to_version": version, "model": known}
+            update["from_version"] = last.to_version
+            if len(moves) > 5:
+                update |= {"step": "rolled_back", "approvals": ()}
+                update |= dict.fromkeys(("evidence", "facts", "rules"))
+            counted = {"number": last.number + 1, "previous": last.digest}
+            last = own.model_copy(update={**update, **counted})
+            moves.append(world.sign(last))
+        judgements = dataclasses.replace(promoted.judgements, moves=tuple(moves))
+        found: Evidence = world.reseal(promoted, judgements=judgements)
+        return found
+
+    return lie
+
+
 def twice(move: Any) -> Any:
     """Return a move that counts one approval twice."""
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
@@ -291,6 +316,8 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "two aliases at once": ("aliases", kept(lambda e: {"moves": e.judgements.moves[::2]})),
     "back to a version that never was": ("aliases", judged(vacated=changed(**BACK))),
     "moved before the last move": ("aliases", timed("vacated", moved_at=108)),
+    "rolled back to what was rolled back": ("aliases", rolled(2, 1, 3)),
+    "rolled back over nobody": ("aliases", rolled(None, 1)),
     "alias of another model": ("aliases", judged(champion=changed(name="other"))),
     "one approval": ("promotions", judged("emil")),
     "one approval counted twice": ("promotions", judged(champion=twice)),
@@ -362,6 +389,8 @@ WIDE: Mapping[str, tuple[str, Lie]] = {
 TWINS: Mapping[str, Lie] = {
     "champion with a waiver": judged(),
     "champion that passes": judged(waived=False),
+    "rolled back step by step": rolled(1, 2, 1, None),
+    "rolled back over one that was withdrawn": rolled(2, None),
     "approved by three": judged("ada", "emil", "paul"),
     "floor just reached": judged(evaluation=of_number(low=0.6)),
     "waiver until just after": timed("first_waiver", expires_at=111),

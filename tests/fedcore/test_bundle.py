@@ -53,6 +53,32 @@ def test_renewals_and_hand_overs_survive_and_are_left_out_when_there_are_none(ev
     assert found == {"renewals/000001.json", "renewals/000002.json", "handovers/000001.json"}
 
 
+def test_what_a_model_was_judged_by_survives_and_lies_in_folders_of_its_own(promoted, members):
+    data = write_bundle(promoted)
+    assert read_bundle(data) == promoted
+    more = {path for path in archive.unpack(data) if path.split("/")[0] not in {"log", "receipts"}}
+    folders = {path.rpartition("/")[0] for path in more - set(members)}
+    evaluation = "evaluations/000001"
+    assert folders == {
+        "audits",
+        "waivers",
+        "approvals",
+        "moves",
+        evaluation,
+        *(f"{evaluation}/{name}" for name in ("certificates", "reports", "receipts")),
+    }
+
+
+@pytest.mark.parametrize("name", ["permit.json", "evaluation.json", "receipts/000001.json"])
+def test_an_evaluation_with_a_paper_missing_is_refused_and_named(promoted, name):
+    found = archive.unpack(write_bundle(promoted))
+    path = f"evaluations/000001/{name}"
+    del found[path]
+    code, public = code_of(archive.pack(found))
+    assert code in {"bundle.member_missing", "bundle.member_unexpected"}
+    assert "evaluations/000001/" in public
+
+
 def test_equal_evidence_has_equal_bytes(world, bundle):
     assert write_bundle(world.evidence()) == bundle
 

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fedcore import cli
 from fedcore.bundle import LogExport, write_bundle
 from fedcore.errors import InvalidRecordError
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
+from fedcore.rounds import Receipt
 from fedcore.verify_cli import load_public_key
 
 COMMANDS = {"verify": "fedcore.verify_cli:verify", "log": "fedcore.verify_cli:log"}
@@ -50,6 +52,24 @@ def test_honest_evidence_exits_0_with_a_line_for_each_check(bundle, key):
     assert "This cannot show:" in output
     assert "SIMULATION" not in output
     assert "north: 1.4" in output
+
+
+def test_a_model_with_evaluations_has_its_epsilon_and_what_all_of_it_charged(
+    tmp_path, world, promoted, key
+):
+    path, result = tmp_path / "champion.zip", tmp_path / "result.json"
+    path.write_bytes(write_bundle(promoted))
+    code, output = run("verify", path, "--key", key, "--json", result)
+    assert code == 0
+    assert "with the model's evaluations:" in output
+    found = json.loads(result.read_text())
+    own, total = found["epsilon"]["north"], found["epsilon_with_evaluations"]["north"]
+    events = [
+        Receipt.from_bytes(envelope.payload_bytes)
+        for envelope in (*promoted.receipts, *promoted.evaluations[0].receipts)
+    ]
+    whole = renyi_epsilon([item.event for item in events if item.unit == "north"], found["delta"])
+    assert own["claim"] < total["claim"] == pytest.approx(whole)
 
 
 def test_a_failed_check_exits_1_and_says_which(tmp_path, world, evidence, key):
