@@ -128,8 +128,11 @@ def test_a_model_of_another_number_of_inputs_is_refused():
 
 
 def test_more_means_than_people_read_are_not_told():
-    fields, encodings = ("tenure", "spend", "visits"), ("scale", "log")
-    features = tuple(Feature(field=f, encoding=e) for f in fields for e in encodings)
+    fields = ("tenure", "spend", "visits")
+    features = (
+        *(Feature(field=field, encoding="scale") for field in fields),
+        *(Feature(field=field, encoding="log") for field in fields),
+    )
 
     def of(count):
         placement = Placement(np.zeros((count, 6)), 1.0)
