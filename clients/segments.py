@@ -17,6 +17,8 @@ from clients.site import Site
 from fedcore import canonical
 from fedcore.atomic import write_atomically
 from fedcore.bundle import Evidence, read_bundle
+from fedcore.contracts import Contract
+from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
@@ -24,6 +26,7 @@ from fedcore.plans import TrainingPlan
 from fedcore.privacy.clustering import NOWHERE, nearest
 from fedcore.segment_facts import read_segments
 from fedcore.segments.artefact import SegmentModel
+from fedcore.segments.embedding import Encoder
 from fedcore.signing import open_envelope
 
 SEGMENT = "segment"
@@ -31,11 +34,14 @@ SEGMENT = "segment"
 
 @dataclass(frozen=True)
 class SignedSegments:
-    """A segmentation version that governance has signed, with the plan that it came of."""
+    """A segmentation version that governance has signed, with the plan that it came of, and what
+    tells places where they lie in an embedding.
+    """
 
     version: ModelVersion
     plan: TrainingPlan
     model: SegmentModel
+    encoder: Encoder | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,14 +62,17 @@ class Assignment:
         return text.getvalue().encode()
 
 
-def open_segments(site: Site, bundle: bytes) -> SignedSegments:
+def open_segments(site: Site, bundle: bytes, autoencoder: bytes | None = None) -> SignedSegments:
     """Return the segments in an evidence bundle, after version, permit, plan and artifact were held
     against each other, governance's signature and the unit's policy. (The whole bundle is for
     `fedpact verify`.)
 
+    Args: `autoencoder` is the evidence bundle of the autoencoder in whose embedding they lie; the
+        digest of its artifact is in the plan.
     Raises: InvalidRecordError as `read_bundle` and `decode_model`; SignatureError; MismatchError
         `segments.other_papers`, `segments.artifact_differs`, `segments.no_segments`,
-        `segments.other_unit`, `segments.other_features`; RefusedError as `verify_use_policy`.
+        `segments.other_unit`, `segments.other_features`, `segments.no_autoencoder`,
+        `order.model_mismatch`; RefusedError as `verify_use_policy`.
     """
     evidence = read_bundle(bundle)
     version = site.open_governed(evidence.model_version, ModelVersion)
@@ -80,7 +89,8 @@ def open_segments(site: Site, bundle: bytes) -> SignedSegments:
         )
     contract = site.contract(version.contract)
     verify_use_policy(site.settings, plan, contract)
-    return SignedSegments(version, plan, read_segments(evidence.artifact, plan, contract))
+    found = read_segments(evidence.artifact, plan, contract)
+    return SignedSegments(version, plan, found, _encoder_of(plan, contract, autoencoder))
 
 
 def assign_segments(site: Site, signed: SignedSegments) -> Assignment:
@@ -93,8 +103,10 @@ def assign_segments(site: Site, signed: SignedSegments) -> Assignment:
     site.require_checked(plan.contract, inputs.fields)
     site.bulletin_in_force()  # the group's opt-outs come with it
     examples = read_examples(site, plan, inputs)
-    places = nearest(customers_of(examples), signed.model.last.placement.centres)
-    pairs = zip(examples.identifiers, places.tolist(), strict=True)
+    rows = customers_of(examples)
+    places = rows if signed.encoder is None else signed.encoder.places(rows)
+    found = nearest(places, signed.model.last.placement.centres)
+    pairs = zip(examples.identifiers, found.tolist(), strict=True)
     segments = tuple((one, signed.model.ids[at]) for one, at in pairs if at != NOWHERE)
     return Assignment(site.contract(plan.contract).subject.column, segments)
 
@@ -112,6 +124,19 @@ def keep_assignment(assignment: Assignment, path: Path) -> None:
             f"{path} cannot be written: name a file in a directory of yours",
             str(error),
         ) from error
+
+
+def _encoder_of(plan: TrainingPlan, contract: Contract, bundle: bytes | None) -> Encoder | None:
+    course = plan.model.course
+    if course is None or course.embedding is None:
+        return None
+    if bundle is None:
+        raise MismatchError(
+            "segments.no_autoencoder",
+            "these segments lie in an autoencoder's embedding: name its evidence bundle as well",
+        )
+    inputs = len(input_names(plan.features, contract))
+    return course.embedding.encoder(read_bundle(bundle).artifact, inputs, plan.max_abs_weight)
 
 
 def _plan_of(site: Site, evidence: Evidence, version: ModelVersion) -> TrainingPlan:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from fedcore.clusterings import CourseSpec
 from fedcore.errors import InvalidRecordError
 from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
+from fedcore.mitigation import Mitigation
 from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
@@ -23,7 +24,7 @@ class TaskSpec(Part):
 
     name: Name
     label: Literal["binary", "none"]
-    models: tuple[Literal["logistic", "mlp", "centres"], ...]
+    models: tuple[Literal["logistic", "mlp", "centres", "autoencoder"], ...]
 
 
 class Imputation(Part):
@@ -86,19 +87,30 @@ class UnitTerms(Part):
 class ModelSpec(Part):
     """The declared architecture: new widths need no new software at the nodes.
 
-    Segments are `centres`, which are not trained but found on a `course` of releases.
+    Segments are `centres`, which are not trained but found on a `course` of releases, among the
+    features or in the embedding of an `autoencoder`, which is trained before. `hidden` of that one
+    are the widths before its embedding, which the decoder repeats backwards; `embedding` is how
+    many numbers a customer's place in it has.
     """
 
-    kind: Literal["logistic", "mlp", "centres"]
+    kind: Literal["logistic", "mlp", "centres", "autoencoder"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
     course: CourseSpec | None = None
+    embedding: Annotated[int, Field(ge=2, le=64)] | None = None
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether it gives customers a score, by which it can be evaluated."""
+        return self.kind in ("logistic", "mlp")
 
     @model_validator(mode="after")
     def _widths(self) -> Self:
-        if (self.kind == "mlp") != bool(self.hidden):
-            raise ValueError("model: mlp needs hidden widths, others have none")
+        if self.kind != "autoencoder" and (self.kind == "mlp") != bool(self.hidden):
+            raise ValueError("model: mlp needs hidden widths, logistic and centres have none")
         if (self.kind == "centres") != (self.course is not None):
             raise ValueError("model: centres need a course, others have none")
+        if (self.kind == "autoencoder") != (self.embedding is not None):
+            raise ValueError("model: an autoencoder needs the width of its embedding, others none")
         return self
 
 
@@ -182,12 +194,14 @@ class TrainingPlan(Record):
     `initial_model` is the digest of the public model that the first round starts from. `holdout` is
     the share of customers whom no round reads, so that the model can be evaluated on them; of rows
     with a day, `train_until` is the first day that no round reads. A model of centres has no
-    `algorithm`: each round is one release of its course.
+    `algorithm`: each round is one release of its course. `mitigation` is what is done with a
+    sensitive attribute, at the unit only, so that the model differs less between its groups.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
         lacks, the plan imputes a constant, and one input says so; what a model of centres charges
-        is the sensitivity of its releases, and its inputs lie within [-1, 1] as centres do.
+        is the sensitivity of its releases, and its inputs, or the embedding, lie within [-1, 1] as
+        centres do.
     """
 
     schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")
@@ -212,6 +226,7 @@ class TrainingPlan(Record):
     metric_floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=50)] | None = (
         None
     )
+    mitigation: Mitigation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -262,10 +277,14 @@ class TrainingPlan(Record):
         course = self.model.course
         if (course is None) != (self.algorithm is not None):
             raise ValueError("algorithm: a model of centres has none, and every other one needs it")
-        if course is not None:
-            for rule, holds in _rules_of_centres(self, course).items():
-                if not holds:
-                    raise ValueError(rule)
+        for rule, holds in ({} if course is None else _rules_of_centres(self, course)).items():
+            if not holds:
+                raise ValueError(rule)
+        for name, value in (("metric_floors", self.metric_floors), ("mitigation", self.mitigation)):
+            if value is not None and not self.model.is_scoring:
+                raise ValueError(f"{name}: is of models that score; segments are not evaluated")
+        if self.model.embedding and self.averaging.positive_weight is not None:
+            raise ValueError("algorithm.positive_weight: an autoencoder knows no labels")
         return self
 
     @model_validator(mode="after")
@@ -342,7 +361,9 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
     """Return what a plan of centres keeps to, by the words that refuse another one."""
     privacy, sensitivity = plan.privacy, course.l2_sensitivity
     return {
-        "features: centres lie among inputs that are scale or log, without indicators": all(
+        "features: centres lie among inputs that are scale or log, without indicators, or in an "
+        "embedding": course.embedding is not None
+        or all(
             feature.encoding in ("scale", "log")
             and feature.missing_indicator is None
             and not isinstance(feature.absent, Imputation)
@@ -357,7 +378,6 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
         f"privacy.l2_clip_norm: the sensitivity of a release is {sensitivity!r}": (
             privacy.l2_clip_norm == sensitivity
         ),
-        "metric_floors: segments are not evaluated": plan.metric_floors is None,
     }
 
 

@@ -88,7 +88,7 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         raise InvalidRecordError(
             "segments.too_many_means", f"{means} means are more than {MAX_MEANS}, and no card"
         )
-    inputs = tuple(_inputs(plan.features, contract))
+    inputs = tuple(_dimensions(plan, contract))
     scales = [one.scale for one in inputs]
     found = describe(model.last, model.ids, scales)
     order = sorted(range(len(model.ids)), key=lambda place: model.ids[place])
@@ -107,11 +107,12 @@ def read_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
 
     Raises: InvalidRecordError as `decode_model`; MismatchError as `tell_segments`.
     """
-    model, names = decode_model(artifact), input_names(plan.features, contract)
-    if model.last.placement.shape[1] != len(names):
+    model, inputs = decode_model(artifact), len(input_names(plan.features, contract))
+    course, found = plan.model.course, model.last.placement.shape[1]
+    expected = inputs if course is None else course.dimensions(inputs)
+    if found != expected:
         raise MismatchError(
-            "segments.other_features",
-            f"the model has {model.last.placement.shape[1]} inputs, and the plan {len(names)}",
+            "segments.other_features", f"the model has {found} inputs, and the plan {expected}"
         )
     return model
 
@@ -139,6 +140,16 @@ def _cell(mean: Estimate, one: InputScale, middle: float, deviation: float) -> C
     value, *ends = (one.scale.own(min(max(code, -BOUND), BOUND)) for code in codes)
     apart = (mean.value - middle) / deviation if deviation > 0 else 0.0
     return Cell(value, min(ends), max(ends), apart)
+
+
+def _dimensions(plan: TrainingPlan, contract: Contract) -> Iterator[InputScale]:
+    """Yield what centres lie among: the inputs, or the numbers of an embedding, without a unit."""
+    course = plan.model.course
+    if course is None or course.embedding is None:
+        yield from _inputs(plan.features, contract)
+        return
+    for number in range(1, course.embedding.width + 1):
+        yield InputScale(FeatureScale(f"embedding {number}", -BOUND, BOUND), "")
 
 
 def _inputs(features: tuple[Feature, ...], contract: Contract) -> Iterator[InputScale]:

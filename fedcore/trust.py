@@ -102,9 +102,9 @@ def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> 
             "evaluation.terms_differ",
             "the models were trained under another contract, purpose or task",
         )
-    if any(one.model.course is not None for one in training):
+    if not all(one.model.is_scoring for one in training):
         raise MismatchError(
-            "evaluation.no_scores", "segments score nobody: evaluate a model that is trained"
+            "evaluation.no_scores", "segments score nobody: evaluate a model with a label"
         )
     aside = {one.holdout if plan.rows == "holdout" else one.train_until for one in training}
     if len(aside) != 1 or None in aside:

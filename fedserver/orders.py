@@ -91,6 +91,7 @@ def train_request(
         model=encode_weights(place.state.model),
         renewal=renewal,
         server_version=VERSION,
+        embedding=session.embedding,
     )
 
 
@@ -171,7 +172,7 @@ def _named_by(receipt: Receipt, update: bytes) -> str:
 
 
 def make_report(
-    session: Session | EvaluationSession,
+    session: Mandate,
     place: Checkpoint,
     state: strategy.Aggregate,
     accepted: Mapping[str, Answered],

@@ -44,12 +44,13 @@ class Mandate:
 @dataclass(frozen=True)
 class Session(Mandate):
     """One permitted run of training, the public first model, and of segments the earlier ones
-    whose ids the plan continues.
+    whose ids the plan continues, and the autoencoder in whose embedding they are searched.
     """
 
     plan: TrainingPlan
     initial: Weights
     known: SegmentModel | None = None
+    embedding: bytes | None = None
 
     @property
     def deadline_s(self) -> int:
@@ -128,7 +129,8 @@ def _training(gateway: ServerGateway, mandate: Mandate, run_id: str, realm: Real
             "the installed task starts from another model than the plan",
         )
     known = _known_segments(gateway, plan, inputs)
-    return Session(**vars(mandate), plan=plan, initial=initial, known=known)
+    embedding = _embedding(gateway, plan, inputs)
+    return Session(**vars(mandate), plan=plan, initial=initial, known=known, embedding=embedding)
 
 
 def _known_segments(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> SegmentModel | None:
@@ -140,12 +142,24 @@ def _known_segments(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> 
     if canonical.digest(data) != course.continues.artifact:
         raise MismatchError("order.model_mismatch", "governance has handed out another model")
     known = decode_model(data)
-    if known.last.placement.shape[1] != inputs:
+    if known.last.placement.shape[1] != course.dimensions(inputs):
         raise MismatchError(
             "plan.other_segments",
             "the model whose segments the plan continues has another number of features",
         )
     return known
+
+
+def _embedding(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> bytes | None:
+    """Return the autoencoder that a plan of centres names, after it was held against the plan as
+    nodes hold it.
+    """
+    course = plan.model.course
+    if course is None or course.embedding is None:
+        return None
+    data = gateway.fetch_artifact(course.embedding.artifact)
+    course.embedding.encoder(data, inputs, plan.max_abs_weight)
+    return data
 
 
 def _evaluation(

@@ -63,6 +63,8 @@ def _drivers(desk: Desk, lineage: Lineage) -> Drivers | SegmentStory | str:
     model, plan, contract = lineage.model, lineage.plan, lineage.contract
     if plan is None or contract is None:
         return "Not told: the plan or the contract is not recorded."
+    if plan.model.kind == "autoencoder":
+        return "Not told: an autoencoder scores nobody; segments are searched in its embedding."
     try:
         if model.task == SEGMENTATION:
             return load_story(desk, model, plan, contract)

@@ -29,7 +29,8 @@ def load_story(
     """Return what is told of a version's segments, and of their shares over the versions before.
 
     Guarantees: of the versions before it those are told that it continues, from one to the next, as
-        long as they have the same inputs under the same contract: only their ids mean the same.
+        long as they have the same inputs under the same contract, and lie in the same embedding if
+        in any: only their ids mean the same.
     Raises: InvalidRecordError and MismatchError as `tell_segments`.
     """
     artifact = models.load_artifact(desk.session, model.artifact)
@@ -55,7 +56,13 @@ def _continued(desk: Desk, one: _Version, of: ModelVersion, contract: Contract) 
             continue
         model = desk.open_own(ModelVersion, stored.document)
         plan, _ = open_plan(desk, model.plan)
-        if (model.contract, plan.features) == (of.contract, one.plan.features):
+        if (model.contract, _space_of(plan)) == (of.contract, _space_of(one.plan)):
             found = read_segments(models.load_artifact(desk.session, artifact), plan, contract)
             return _Version(stored.version, found, plan)
     return None
+
+
+def _space_of(plan: TrainingPlan) -> tuple[object, ...]:
+    """Return what decides what the numbers of a centre mean."""
+    course = plan.model.course
+    return plan.features, course.embedding if course else None

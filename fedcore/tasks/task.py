@@ -14,50 +14,54 @@ from fedcore.segments.placing import whole_placement
 from fedcore.weights import Shapes, Weights, decode_weights
 
 
-class AnyTask(Protocol):
+class Task(Protocol):
     """A kind of model that units can make together."""
 
     @property
     def spec(self) -> TaskSpec:
         """What governance may know of the task."""
 
-
-@runtime_checkable
-class Task(AnyTask, Protocol):
-    """A kind of model that units can train together, by steps along gradients."""
-
     def build(self, model: ModelSpec, inputs: int) -> nn.Module:
-        """Return the float64 module for so many inputs; its weights mean nothing yet."""
+        """Return the float64 module for so many inputs; its weights mean nothing yet.
+
+        Raises: MismatchError `plan.model_unfit` for a kind of model that is not trained by steps.
+        """
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return one loss for each example, shape (n,).
 
-        May be an object that has `slopes` as well: of the same arguments, the gradient of each
-        loss at its example's outputs, of their shape, which else autograd is asked for.
+        Labels are, of a task that has none, the inputs themselves, (n, inputs). May be an object
+        that has `slopes` as well: of the same arguments, the gradient of each loss at its example's
+        outputs, of their shape, which else autograd is asked for.
         """
+
+
+@runtime_checkable
+class Scorer(Task, Protocol):
+    """A task with a label, whose models say how likely it is."""
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return one score in [0, 1] for each example, shape (n,)."""
 
 
 @cache
-def find_task(name: str) -> AnyTask:
+def load_task(name: str) -> Task:
     """Return the installed task of this name. Raises: NotFoundError `task.unknown`."""
     found = entry_points(group="fedpact.tasks", name=name)
     if not found:
         raise NotFoundError("task.unknown", f"no task named {name} is installed here")
-    task: AnyTask = next(iter(found)).load()
+    task: Task = next(iter(found)).load()
     return task
 
 
-def load_task(name: str) -> Task:
-    """Return the installed task of this name, whose models are trained.
+def load_scorer(name: str) -> Scorer:
+    """Return the installed task of this name, whose models score customers.
 
-    Raises: NotFoundError `task.unknown`; MismatchError `task.not_trained`.
+    Raises: NotFoundError `task.unknown`; MismatchError `task.not_scored`.
     """
-    task = find_task(name)
-    if not isinstance(task, Task):
-        raise MismatchError("task.not_trained", f"a model of task {name} is not trained by steps")
+    task = load_task(name)
+    if not isinstance(task, Scorer):
+        raise MismatchError("task.not_scored", f"models of task {name} score nobody")
     return task
 
 
@@ -69,7 +73,7 @@ def first_model(task: str, model: ModelSpec, inputs: int) -> Weights:
     """
     _verify_model(task, model)
     if model.course is not None:
-        return weights_of(whole_placement(inputs))
+        return weights_of(whole_placement(model.course.dimensions(inputs)))
     return initial_weights(load_task(task), model, inputs)
 
 
@@ -82,8 +86,9 @@ def decode_model(plan: TrainingPlan, inputs: int, data: bytes) -> Weights:
         `task.unknown`; MismatchError `plan.model_unfit`.
     """
     _verify_model(plan.task, plan.model)
-    if plan.model.course is not None:
-        return weights_of(decode_placement(data, inputs, plan.model.course.spread))
+    course = plan.model.course
+    if course is not None:
+        return weights_of(decode_placement(data, course.dimensions(inputs), course.spread))
     shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
     return decode_weights(data, shapes, plan.max_abs_weight)
 
@@ -96,15 +101,15 @@ def update_shapes(plan: TrainingPlan, model: Weights) -> Shapes:
 
 
 def _verify_model(task: str, model: ModelSpec) -> None:
-    if model.kind not in find_task(task).spec.models:
+    if model.kind not in load_task(task).spec.models:
         raise MismatchError("plan.model_unfit", f"task {task} has no models of kind {model.kind}")
 
 
 def initial_weights(task: Task, model: ModelSpec, inputs: int) -> Weights:
     """Return the public weights that a run starts from.
 
-    Guarantees: a function of its arguments only. Biases and the output layer are zero; hidden
-        layers are uniform in +-1/sqrt(fan in), from a generator with a fixed public seed.
+    Guarantees: a function of its arguments only. Biases and layers of one output are zero; others
+        are uniform in +-1/sqrt(fan in), from a generator with a fixed public seed.
     """
     generator = torch.Generator().manual_seed(0)
     weights: dict[str, Tensor] = {}

@@ -79,7 +79,7 @@ def _units_differ(facts: GateFacts) -> str | None:
 )
 def _no_scores(facts: GateFacts) -> str | None:
     models = () if facts.evaluation is None else facts.evaluation.models
-    if all(model.plan.model.course is None for model in models):
+    if all(model.plan.model.is_scoring for model in models):
         return None
     return "Segments score nobody, and nothing would be released: evaluate a trained model."
 

@@ -223,7 +223,11 @@ def _kind(plan: TrainingPlan) -> str:
     widths, course = ", ".join(str(width) for width in plan.model.hidden), plan.model.course
     if course is not None:
         least, most = course.segments.least, course.segments.most
-        return f"centres of {least} to {most} segments, searched with {course.spread}"
+        where = " in the embedding of an autoencoder" if course.embedding else ""
+        return f"centres of {least} to {most} segments, searched with {course.spread}{where}"
+    if plan.model.embedding:
+        widths = ", ".join(str(width) for width in (*plan.model.hidden, plan.model.embedding))
+        return f"autoencoder, layers of {widths} to its embedding, and back"
     return f"{plan.model.kind}, hidden layers of {widths}" if widths else plan.model.kind
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedcore.clusterings import CourseSpec, SegmentCount
+from fedcore.clusterings import CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -128,10 +128,10 @@ def test_a_model_of_another_number_of_inputs_is_refused():
 
 
 def test_more_means_than_people_read_are_not_told():
-    fields = ("tenure", "spend", "visits")
-    features = (
-        *(Feature(field=field, encoding="scale") for field in fields),
-        *(Feature(field=field, encoding="log") for field in fields),
+    features = tuple(
+        Feature.model_validate({"field": field, "encoding": encoding})
+        for field in ("tenure", "spend", "visits")
+        for encoding in ("scale", "log")
     )
 
     def of(count):
@@ -154,3 +154,18 @@ def test_shares_are_told_over_versions_and_their_change_by_id():
     assert list(history.changes) == [1]
     assert history.changes[1].value == pytest.approx(0.5, abs=1e-6)
     assert tell_shares([(5, after)]).changes == {}
+
+
+def test_segments_in_an_embedding_are_told_by_its_numbers_which_have_no_unit():
+    embedding = EmbeddingSpec(artifact=DIGEST, hidden=(4,), width=2)
+    course = COURSE.model_copy(update={"embedding": embedding})
+    embedded = plan().model_copy(update={"model": ModelSpec(kind="centres", course=course)})
+    model, rows = a_model(middles=MIDDLES[:, :2])
+    facts = tell_segments(encode_model(model), embedded, CONTRACT)
+    named = [(one.scale.name, one.unit) for one in facts.inputs]
+    assert named == [("embedding 1", ""), ("embedding 2", "")]
+    assert facts.cells[0]
+    assert facts.cells[0][1].value == pytest.approx(rows[300:, 1].mean(), abs=1e-3)
+    with pytest.raises(MismatchError) as error:
+        tell_segments(encode_model(a_model()[0]), embedded, CONTRACT)
+    assert error.value.code == "segments.other_features"

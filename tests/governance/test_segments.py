@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedcore import canonical
-from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
+from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.dpias import Bindings
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
@@ -19,16 +19,19 @@ NOISE = 2.0
 COUNT = SegmentCount(least=2, most=4)
 
 
-def a_course(before=None):
+def a_course(before=None, embedding=None):
     line = None if before is None else Continuation(artifact=canonical.digest(before), farthest=1)
-    return CourseSpec(segments=COUNT, spread=8, searches=1, refinements=1, continues=line)
+    return CourseSpec(
+        segments=COUNT, spread=8, searches=1, refinements=1, continues=line, embedding=embedding
+    )
 
 
-def artifact(counts, ids, middles=(-0.5, 0.5)):
-    """A version of one input, with so many customers around each middle."""
-    blocks = np.array([[0.0, 0.4 * count, 0.004 * count] for count in counts])
+def artifact(counts, ids, middles=(-0.5, 0.5), width=1):
+    """A version of so many inputs, with so many customers around each middle."""
+    sums = [[*width * [0.0], 0.4 * count, *width * [0.004 * count]] for count in counts]
     terms = a_course().release_terms(NOISE)
-    last = NoisedSums(Placement(np.array(middles)[:, None], 1.0), terms, 2, blocks)
+    centres = np.repeat(np.array(middles)[:, None], width, axis=1)
+    last = NoisedSums(Placement(centres, 1.0), terms, 2, np.array(sums))
     return encode_model(SegmentModel(last, ids, 3))
 
 
@@ -131,6 +134,22 @@ def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmen
     segmenting.segment(first, "run-1", features=(Feature(field="tenure", encoding="log"),))
     segmenting.segment(last, "run-2", before=first)
     assert "This version continues no earlier one" in card(segmenting, 2)
+
+
+@pytest.mark.parametrize(("autoencoder", "compared"), [(b"a", True), (b"another", False)])
+def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, compared):
+    first = artifact((300, 300), (1, 2), width=2)
+    last = artifact((600, 200), (1, 3), width=2)
+    for data, run_id, of, before in (
+        (first, "run-1", b"a", None),
+        (last, "run-2", autoencoder, first),
+    ):
+        embedding = EmbeddingSpec(artifact=canonical.digest(of), width=2)
+        model = ModelSpec(kind="centres", course=a_course(before, embedding))
+        segmenting.segment(data, run_id, before, model=model)
+    page = card(segmenting, 2)
+    assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    assert ("This version continues no earlier one" in page) != compared
 
 
 def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, model_bytes):

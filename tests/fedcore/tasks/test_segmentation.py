@@ -7,7 +7,14 @@ from fedcore import canonical
 from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError
 from fedcore.plans import ModelSpec, TaskSpec
 from fedcore.tasks import segmentation
-from fedcore.tasks.task import decode_model, find_task, first_model, load_task, update_shapes
+from fedcore.tasks.task import (
+    decode_model,
+    first_model,
+    initial_weights,
+    load_scorer,
+    load_task,
+    update_shapes,
+)
 from fedcore.weights import encode_weights
 
 CENTRES = np.array([[0.25, -0.5], [-1.0, 1.0]])
@@ -20,17 +27,28 @@ def plan(documents):
 
 
 def test_the_task_is_installed_and_has_no_label():
-    assert find_task("segmentation") is segmentation.task
+    assert load_task("segmentation") is segmentation.task
     assert segmentation.task.spec == TaskSpec(
-        name="segmentation", label="none", models=("centres",)
+        name="segmentation", label="none", models=("centres", "autoencoder")
     )
 
 
-def test_what_is_not_trained_is_no_task_to_train_by():
+def test_a_task_without_a_label_scores_nobody():
     with pytest.raises(MismatchError) as error:
-        load_task("segmentation")
-    assert error.value.code == "task.not_trained"
-    assert load_task("churn").spec.name == "churn"
+        load_scorer("segmentation")
+    assert error.value.code == "task.not_scored"
+    assert load_scorer("churn").spec.name == "churn"
+
+
+def test_centres_are_not_trained_by_steps_and_an_autoencoder_is(plan):
+    with pytest.raises(MismatchError) as error:
+        segmentation.task.build(plan.model, 4)
+    assert error.value.code == "plan.model_unfit"
+    model = ModelSpec(kind="autoencoder", hidden=(3,), embedding=2)
+    assert (
+        initial_weights(segmentation.task, model, 4).keys()
+        == first_model("segmentation", model, 4).keys()
+    )
 
 
 def test_a_run_starts_from_one_centre_in_the_middle_of_the_bounds(plan):
