@@ -42,6 +42,33 @@ def run(
     carry_out(changed(load_scenario(scenario), changes), json_path, out)
 
 
+@app.command("segments")
+def segments(
+    scenario: Annotated[str, typer.Argument(help="A scenario file whose model is of centres.")],
+    seed: _Seed = None,
+    epsilon: _Epsilon = None,
+    out: _Out = Path("segments-report"),
+) -> None:
+    """Find a scenario's segments, hold them against k-means on all rows, and write figures, plan
+    and evidence.
+    """
+    from simulations.segments import produce_segments
+
+    console = Console(highlight=False)
+    chosen = changed(load_scenario(scenario), {"seed": seed, "epsilon": epsilon})
+    found = produce_segments(chosen, out, console.print)
+    for one in found.facts.segments:
+        low, high = one.size.interval().low, one.size.interval().high
+        console.print(f"  {one.id} {one.name}: {max(low, 0):.0f} to {high:.0f} customers")
+    console.print(
+        f"explained variance {found.explained:.4f}, k-means on all rows {found.pooled:.4f} "
+        "(on rows that no unit holds; the simulator's own)"
+    )
+    for unit, spent in found.epsilon.items():
+        console.print(f"  {unit}: epsilon {spent:.3f} at delta {found.plan.delta:g}")
+    console.print(f"evidence verified by a second process: {out / 'model.fedpact'}")
+
+
 def demo(
     seed: _Seed = None,
     epsilon: _Epsilon = None,

@@ -153,23 +153,14 @@ class Experiment:
                 self._left_out[unit.name][round_] = len(self._customers_of(unit)) - kept
 
     def _take_opt_outs(self, federation: Federation, after_round: int) -> None:
-        for wish in self._scenario.opt_outs:
-            if wish.after_round == after_round:
-                unit = federation.units[wish.unit]
-                taken = len(unit_opt_outs(unit))
-                for customer in self._customers_of(unit)[taken : taken + wish.customers]:
-                    unit.opt_out(customer, wish.purpose)
+        take_opt_outs(self._scenario, federation, after_round)
 
     def _customers_of(self, unit: Unit) -> list[str]:
         column = self._scenario.contract.subject.column
         return customers_of(unit.setup.rows, column)
 
     def _connect(self, federation: Federation, next_round: int) -> None:
-        federation.grid.down = {
-            federation.node_id(gap.unit)
-            for gap in self._scenario.dropouts
-            if gap.first_round <= next_round <= gap.last_round
-        }
+        connect(self._scenario, federation, next_round)
 
     def _opt_outs(self, federation: Federation, plan: TrainingPlan) -> list[OptOut]:
         """Return each opt-out with the first round whose reader left one customer more out."""
@@ -250,6 +241,27 @@ def open_world(scenario: Scenario, population: Population, root: Path) -> Federa
         federation.close()
         raise
     return federation
+
+
+def take_opt_outs(scenario: Scenario, federation: Federation, after_round: int) -> None:
+    """Take in those of a scenario's opt-outs that come after a round."""
+    column = scenario.contract.subject.column
+    for wish in scenario.opt_outs:
+        if wish.after_round == after_round:
+            unit = federation.units[wish.unit]
+            taken = len(unit_opt_outs(unit))
+            customers = customers_of(unit.setup.rows, column)
+            for customer in customers[taken : taken + wish.customers]:
+                unit.opt_out(customer, wish.purpose)
+
+
+def connect(scenario: Scenario, federation: Federation, next_round: int) -> None:
+    """Let those units be away in a round that the scenario says."""
+    federation.grid.down = {
+        federation.node_id(gap.unit)
+        for gap in scenario.dropouts
+        if gap.first_round <= next_round <= gap.last_round
+    }
 
 
 def ledger_events(federation: Federation) -> dict[str, list[PrivacyEvent]]:

@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,7 +14,8 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from fedcore.errors import ConflictError, FedError, MismatchError
+from fedcore.errors import ConflictError, FedError, InvalidRecordError, MismatchError
+from fedcore.plans import TrainingPlan
 from simulations.experiment import Experiment, Outcome, open_world
 from simulations.refusals import EPSILON_CAP, Pair, attempt_all, small_plan
 from simulations.report import make_report
@@ -31,11 +32,16 @@ def produce(
     """Run a scenario and write report, page, plan, evidence and public key to `out`.
 
     Returns: the report.
-    Raises: ConflictError `simulation.out_taken` when `out` holds something else; FedError of the
-        run, with `out` as it was; MismatchError `simulation.not_verified`,
-        `simulation.not_refused` when a promise of the report does not hold.
+    Raises: ConflictError `simulation.out_taken` when `out` holds something else; InvalidRecordError
+        `scenario.invalid` for a plan of segments; FedError of the run, with `out` as it was;
+        MismatchError `simulation.not_verified`, `simulation.not_refused` when a promise of the
+        report does not hold.
     """
-    _require_own(out)
+    if scenario.plan.model.course is not None:
+        raise InvalidRecordError(
+            "scenario.invalid", "plan.model: it scores nobody; use `fedpact simulate segments`"
+        )
+    require_own(out, _FILES)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fedpact-") as scratch, logs_to(Path(scratch)):
         work, draft = Path(scratch), Path(scratch) / "out"
@@ -43,7 +49,7 @@ def produce(
         console.print(f"[bold]{scenario.title}[/bold]  (simulation, seed {scenario.seed})")
         outcome = Experiment(scenario, work / "run", console.print).carry_out()
         pairs = _attempts(scenario, outcome, work / "refusals") if scenario.refusals else []
-        _write_evidence(outcome, draft)
+        write_evidence((outcome.bundle, outcome.governance_key, outcome.plan), draft)
         verification = verify_offline(draft / "model.fedpact", draft / "governance.pub")
         report = make_report(outcome, pairs, verification, time.perf_counter() - start)
         report["verify"]["command"] = "fedpact verify model.fedpact --key governance.pub"
@@ -70,11 +76,13 @@ def _attempts(scenario: Scenario, outcome: Outcome, root: Path) -> list[Pair]:
         federation.close()
 
 
-def _write_evidence(outcome: Outcome, directory: Path) -> None:
-    (directory / "model.fedpact").write_bytes(outcome.bundle)
-    (directory / "governance.pub").write_text(outcome.governance_key + "\n", encoding="ascii")
-    plan = json.dumps(outcome.plan.to_json(), indent=2) + "\n"
-    (directory / "plan.json").write_text(plan, encoding="utf-8")
+def write_evidence(evidence: tuple[bytes, str, TrainingPlan], directory: Path) -> None:
+    """Write a bundle, the key to verify it with, and the plan that was run."""
+    bundle, governance_key, plan = evidence
+    (directory / "model.fedpact").write_bytes(bundle)
+    (directory / "governance.pub").write_text(governance_key + "\n", encoding="ascii")
+    text = json.dumps(plan.to_json(), indent=2) + "\n"
+    (directory / "plan.json").write_text(text, encoding="utf-8")
 
 
 def _write_report(report: dict[str, Any], directory: Path, json_path: Path | None) -> None:
@@ -86,9 +94,12 @@ def _write_report(report: dict[str, Any], directory: Path, json_path: Path | Non
         json_path.write_text(text, encoding="utf-8")
 
 
-def _require_own(out: Path) -> None:
-    """Never write over what a run did not make."""
-    strangers = {entry.name for entry in out.iterdir()} - set(_FILES) if out.is_dir() else set()
+def require_own(out: Path, files: Sequence[str]) -> None:
+    """Never write over what a run, which makes these files, did not make.
+
+    Raises: ConflictError `simulation.out_taken`.
+    """
+    strangers = {entry.name for entry in out.iterdir()} - set(files) if out.is_dir() else set()
     if strangers or (out.exists() and not out.is_dir()):
         raise ConflictError(
             "simulation.out_taken", f"{out} holds other files: name another folder with --out"

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from fedcore import canonical
+from fedcore.clusterings import CourseSpec
 from fedcore.contracts import Contract
 from fedcore.defaults import (
     ROUNDS,
@@ -18,7 +19,8 @@ from fedcore.encodings import input_names
 from fedcore.permits import public_n_of
 from fedcore.plans import Algorithm, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.calibration import noise_multiplier_for
-from fedcore.tasks.task import initial_weights, load_task
+from fedcore.privacy.clustering import noise_for_releases
+from fedcore.tasks.task import first_model, initial_weights, load_task
 from fedcore.weights import encode_weights
 from simulations.assessment import (
     WRITTEN,
@@ -62,7 +64,9 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
         contract do not fit; NotFoundError `task.unknown`.
     """
     terms, rounds = scenario.plan, scenario.rounds or ROUNDS
-    units = tuple(UnitTerms(unit=u.unit, public_n=public_n_of(u.size_band)) for u in scenario.units)
+    if terms.model.course is not None:
+        return _segment_plan(scenario, terms.model.course)
+    units = _units(scenario)
     facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
     features = terms.features or default_features(scenario.contract, facts)
     inputs = len(input_names(features, scenario.contract))
@@ -94,6 +98,38 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
         ),
         holdout=terms.holdout,
     )
+
+
+def _segment_plan(scenario: Scenario, course: CourseSpec) -> TrainingPlan:
+    """Return the plan of a scenario of segments: its course says rounds and clip norm."""
+    terms, releases = scenario.plan, course.terms.releases
+    inputs = len(input_names(terms.features, scenario.contract))
+    first = encode_weights(first_model(terms.task, terms.model, inputs))
+    steps = releases + terms.spare_rounds
+    return TrainingPlan(
+        title=scenario.title,
+        task=terms.task,
+        purpose=terms.purpose,
+        contract=scenario.contract.digest,
+        features=terms.features,
+        units=_units(scenario),
+        minimum_units=terms.minimum_units,
+        model=terms.model,
+        initial_model=canonical.digest(first),
+        rounds=releases,
+        spare_rounds=terms.spare_rounds,
+        attempts=terms.attempts,
+        privacy=PrivacyTerms(
+            l2_clip_norm=course.l2_sensitivity,
+            noise_multiplier=noise_for_releases(scenario.epsilon, scenario.delta, steps),
+            delta=scenario.delta,
+        ),
+        holdout=terms.holdout,
+    )
+
+
+def _units(scenario: Scenario) -> tuple[UnitTerms, ...]:
+    return tuple(UnitTerms(unit=u.unit, public_n=public_n_of(u.size_band)) for u in scenario.units)
 
 
 def _averaging_within(algorithm: Algorithm, rounds: int) -> Algorithm:

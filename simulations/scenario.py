@@ -46,7 +46,8 @@ class Dropout(Part):
 class PlanTerms(Part):
     """What the plan says besides epsilon, delta and rounds.
 
-    Features, clip norm and algorithm that are left out are those of `fedcore.defaults`.
+    Features, clip norm and algorithm that are left out are those of `fedcore.defaults`, and of a
+    model of centres those of its course.
     """
 
     task: Name = "churn"
@@ -106,6 +107,15 @@ class Scenario(Part):
             "l2_clip_norm": plan.l2_clip_norm,
             "algorithm": plan.algorithm,
         }
+        if plan.model.course is not None:
+            said = [name for name, value in numbers.items() if value is not None]
+            whole = plan.local_steps == plan.sampling_rate == 1 and not self.refusals
+            if said or not plan.features or not whole:
+                raise ValueError(
+                    "plan.model: of centres the course says rounds and clip norm; features must "
+                    "be said, and no algorithm, local steps, rate or refusals"
+                )
+            return self
         missing = [name for name, value in numbers.items() if value is None]
         known = plan.model.kind == "logistic" and plan.local_steps == plan.sampling_rate == 1
         if missing and not known:

@@ -96,9 +96,7 @@ def test_a_placement_that_breaks_a_rule_is_refused_uncharged_and_a_sound_one_is_
 
 
 PLACEMENTS = {
-    "the whole": Placement(np.zeros((1, 2)), diameter(2) / 2),
     "a needle at the customer": Placement(np.array([[-11 / 12, 1.0]]), 1e-3),
-    "a needle beside it": Placement(np.array([[-11 / 12, 0.998], [1.0, -1.0]]), 1e-3),
     "at the border of two": Placement(np.array([[-11 / 12, 0.9], [-11 / 12, 1.0]]), 0.02),
 }
 

@@ -58,9 +58,9 @@ def make_contract():
 
 
 def make_plan(epsilon=4.0, fields=FIELDS, **course):
-    """Return a plan of five releases; the number of segments is for the run to find."""
+    """Return a plan of four releases; the number of segments is for the run to find."""
     segments = SegmentCount(least=2, most=8)
-    searched = CourseSpec(segments=segments, spread=16, searches=2, refinements=1, **course)
+    searched = CourseSpec(segments=segments, spread=16, searches=1, refinements=1, **course)
     model, rounds = ModelSpec(kind="centres", course=searched), searched.terms.releases
     first = encode_weights(first_model("segmentation", model, len(fields)))
     return TrainingPlan(

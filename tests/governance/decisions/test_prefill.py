@@ -349,7 +349,7 @@ def test_a_draft_about_segments_speaks_of_sums_and_not_of_what_is_learnt(languag
     for record, is_learnt in ((of_segments, False), (trained, True)):
         said = [record.description or "", *(step.text for step in record.life_cycle)]
         said += [measure.text for measure in record.measures]
-        said += [answer.reason for answer in record.screening.criteria]  # type: ignore[union-attr]
+        said += [answer.reason for answer in record.screening.criteria]
         assert bool(LEARNT.search("\n".join(said))) == is_learnt
         assert "{" not in "\n".join(said)
     assert "1.14891" in "\n".join(measure.text for measure in of_segments.measures)
