@@ -8,6 +8,7 @@ from fedcore import canonical
 from fedcore.encodings import input_names
 from fedcore.errors import ExpiredError, MismatchError, TrustError
 from fedcore.evaluations import EvaluationPlan
+from fedcore.mitigation import group_fields
 from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -57,6 +58,13 @@ class Admitted:
     def charged(self) -> TrainingPlan | EvaluationPlan:
         """The plan that the permit is for, and that says what is charged."""
         return self.plan if self.evaluation is None else self.evaluation
+
+    @property
+    def group_fields(self) -> tuple[str, ...]:
+        """The fields that are read besides, to tell groups by."""
+        if self.evaluation is None:
+            return group_fields(self.plan.mitigation)
+        return self.evaluation.group_fields
 
 
 @dataclass(frozen=True)

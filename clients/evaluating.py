@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clients.attributes import groups_of
 from clients.data import Examples
 from clients.training import filled_up
 from fedcore.errors import InvalidRecordError
@@ -72,16 +73,7 @@ def tables_of(plan: EvaluationPlan, models: Sequence[Model], examples: Examples)
 
 def _group_table(layout: TableLayout, examples: Examples, labels: Scores, scores: Scores) -> Counts:
     """Return the table of outcomes by group; of several rows of a customer the first one tells."""
-    if examples.groups is None:
-        raise InvalidRecordError("fairness.table_invalid", "the fields of groups were not read")
-    cells = examples.groups
-    if examples.counts is not None:
-        # The first row of each customer, by how many rows are before it.
-        cells = cells[(np.cumsum(examples.counts) - examples.counts).tolist()]
-    groups = [
-        [attribute.group_of(cell) for cell in cells[attribute.name]]
-        for attribute in layout.attributes
-    ]
+    groups = [groups_of(examples, attribute) for attribute in layout.attributes]
     # Each Example is one customer, whatever they are called.
     customers = [str(place) for place in range(examples.customers)]
     return np.array(count_outcomes(layout, customers, groups, labels, scores), dtype=np.int64)

@@ -37,7 +37,8 @@ from clients.training import train_locally
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
-from fedcore.evaluations import NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.mitigation import group_fields
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
@@ -126,7 +127,7 @@ class Node(Site):
         return reply
 
     def _require_checked(self, admitted: Admitted) -> None:
-        read = set(admitted.evaluation.group_fields if admitted.evaluation else ())
+        read = set(admitted.group_fields)
         for plan in admitted.training:
             fields = {feature.field for feature in plan.features}
             read |= fields - plan.absent_at(self.settings.unit)
@@ -156,16 +157,19 @@ class Node(Site):
             split=inputs.extent.split.check if inputs.extent.split else None,
         )
 
-    def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now; opt-outs, consents and retention are applied.
+    def examples(self, plan: TrainingPlan, evaluation: EvaluationPlan | None = None) -> Examples:
+        """Return what the node trains on now, or what it counts in an evaluation of the plan's
+        model; opt-outs, consents and retention are applied.
 
         Raises: DataError.
         """
         split = self.split(self.contract(plan.contract)) if plan.holdout else None
+        extent = extent_of_training(plan, split)
+        if evaluation is not None:
+            extent = extent_of_evaluation(evaluation, plan, split)
         absent = plan.absent_at(self.settings.unit)
-        return read_examples(
-            self, plan, Inputs(plan.features, absent, extent_of_training(plan, split))
-        )
+        inputs = Inputs(plan.features, absent, extent)
+        return read_examples(self, plan, replace(inputs, groups=group_fields(plan.mitigation)))
 
     def _inputs(self, admitted: Admitted) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""
@@ -174,12 +178,13 @@ class Node(Site):
         split = self.split(self.contract(plan.contract)) if is_split else None
         first, *others = (Inputs(p.features, p.absent_at(unit)) for p in admitted.training)
         if evaluation is None:
-            return replace(first, extent=extent_of_training(plan, split))
+            extent = extent_of_training(plan, split)
+            return replace(first, extent=extent, groups=admitted.group_fields)
         return replace(
             first,
             extent=extent_of_evaluation(evaluation, plan, split),
             challenger=others[0] if others else None,
-            groups=evaluation.group_fields,
+            groups=admitted.group_fields,
         )
 
     def _noted_examples(self, admitted: AdmittedOrder, inputs: Inputs) -> Examples:

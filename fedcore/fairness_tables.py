@@ -176,10 +176,10 @@ class GroupTable:
         """Return how many customers are in these cells with one of these outcomes.
 
         Args: `cells` as `cells_where` gives them; `outcomes` of shape (bands, 2), with the negative
-        label in column 0.
+        label in column 0, or one such for each cell, of shape (cells, bands, 2).
         """
         table = np.array(self.counts, dtype=np.int64).reshape(len(cells), -1)
-        entries = np.outer(cells, outcomes.reshape(-1))
+        entries = cells[:, None] & outcomes.reshape(-1, table.shape[1])
         noises = 0 if self.epsilon is None else int(entries.sum()) * self.units
         return NoisedCount(int(table[entries].sum()), noises)
 

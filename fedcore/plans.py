@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from fedcore.clusterings import CourseSpec
 from fedcore.errors import InvalidRecordError
 from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
+from fedcore.mitigation import Mitigation
 from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
@@ -193,7 +194,8 @@ class TrainingPlan(Record):
     `initial_model` is the digest of the public model that the first round starts from. `holdout` is
     the share of customers whom no round reads, so that the model can be evaluated on them; of rows
     with a day, `train_until` is the first day that no round reads. A model of centres has no
-    `algorithm`: each round is one release of its course.
+    `algorithm`: each round is one release of its course. `mitigation` is what is done with a
+    sensitive attribute, at the unit only, so that the model differs less between its groups.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
@@ -224,6 +226,7 @@ class TrainingPlan(Record):
     metric_floors: Annotated[tuple[MetricFloor, ...], Field(min_length=1, max_length=50)] | None = (
         None
     )
+    mitigation: Mitigation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -277,8 +280,9 @@ class TrainingPlan(Record):
         for rule, holds in ({} if course is None else _rules_of_centres(self, course)).items():
             if not holds:
                 raise ValueError(rule)
-        if self.metric_floors and not self.model.is_scoring:
-            raise ValueError("metric_floors: segments are not evaluated")
+        for name, value in (("metric_floors", self.metric_floors), ("mitigation", self.mitigation)):
+            if value is not None and not self.model.is_scoring:
+                raise ValueError(f"{name}: is of models that score; segments are not evaluated")
         if self.model.embedding and self.averaging.positive_weight is not None:
             raise ValueError("algorithm.positive_weight: an autoencoder knows no labels")
         return self

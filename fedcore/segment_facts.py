@@ -2,13 +2,14 @@
 rows. Everything is a function of noised sums, so that telling it costs nothing.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedcore.contracts import Contract
 from fedcore.encodings import field_of, input_names
-from fedcore.errors import MismatchError
+from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.plans import Feature, TrainingPlan
 from fedcore.privacy.clustering import BOUND
 from fedcore.segments.artefact import SegmentModel, decode_model
@@ -20,6 +21,9 @@ from fedcore.segments.profiles import FeatureScale, overall, profiles
 from fedcore.segments.projection import Projection, project
 from fedcore.segments.sizes import drift, shares
 from fedcore.segments.variance import explained_variance
+
+# More means than this are not told: nobody reads them, and whoever asks would wait for minutes.
+MAX_MEANS = 5_000
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,16 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
     """Return what is told of the segments that these bytes are.
 
     Guarantees: a function of its arguments only.
-    Raises: InvalidRecordError as `decode_model`; MismatchError `segments.other_features` for
-        another number of inputs than the plan's, and as `input_names`.
+    Raises: InvalidRecordError as `decode_model`, and `segments.too_many_means` above 5,000;
+        MismatchError `segments.other_features` for another number of inputs than the plan's, and
+        as `input_names`.
     """
     model = read_segments(artifact, plan, contract)
+    means = math.prod(model.last.placement.shape)
+    if means > MAX_MEANS:
+        raise InvalidRecordError(
+            "segments.too_many_means", f"{means} means are more than {MAX_MEANS}, and no card"
+        )
     inputs = tuple(_dimensions(plan, contract))
     scales = [one.scale for one in inputs]
     found = describe(model.last, model.ids, scales)
@@ -93,7 +103,10 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
 
 
 def read_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> SegmentModel:
-    """Return the model that these bytes are, of this plan. Raises: as `tell_segments`."""
+    """Return the model that these bytes are, of this plan.
+
+    Raises: InvalidRecordError as `decode_model`; MismatchError as `tell_segments`.
+    """
     model, inputs = decode_model(artifact), len(input_names(plan.features, contract))
     course, found = plan.model.course, model.last.placement.shape[1]
     expected = inputs if course is None else course.dimensions(inputs)

@@ -172,7 +172,7 @@ def _named_by(receipt: Receipt, update: bytes) -> str:
 
 
 def make_report(
-    session: Session | EvaluationSession,
+    session: Mandate,
     place: Checkpoint,
     state: strategy.Aggregate,
     accepted: Mapping[str, Answered],

@@ -15,8 +15,6 @@ from governance.decisions.card_parts import (
     Table,
 )
 
-# More numbers than this are no card, and their drawing no figure.
-MAX_CELLS = 5_000
 _NAMED_PARTS = 2
 _LEAST_PART = 0.1
 _UNKNOWN = "too few to tell"
@@ -78,10 +76,6 @@ def _sizes(facts: SegmentFacts) -> Section:
 
 
 def _profiles(facts: SegmentFacts) -> Section:
-    title = "What segments are like"
-    count = len(facts.inputs) * len(facts.segments)
-    if count > MAX_CELLS:
-        return Section(title, notes=(f"{count} means are too many for a card.",))
     columns = tuple(f"Segment {one.id}" for one in facts.segments)
     rows = tuple(
         (_input_name(one), *(_mean(cells, place) for cells in facts.cells))
@@ -99,7 +93,7 @@ def _profiles(facts: SegmentFacts) -> Section:
         ),
     )
     return Section(
-        title,
+        "What segments are like",
         table=Table(("Mean of", *columns), rows),
         figures=(heat,),
         notes=tuple(_profile_notes(facts)),

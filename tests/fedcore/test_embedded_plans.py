@@ -7,6 +7,8 @@ from pydantic import ValidationError
 from fedcore import canonical
 from fedcore.clusterings import CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.errors import InvalidRecordError, MismatchError
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import Feature, MetricFloor, ModelSpec, TrainingPlan
 from fedcore.segments.embedding import encoder_of
 from fedcore.tasks.segmentation import task
@@ -99,5 +101,11 @@ def test_an_autoencoder_is_trained_by_an_algorithm_that_knows_no_labels(document
     floors = (MetricFloor(metric="roc_auc", floor=0.5),)
     with pytest.raises(ValidationError, match="not evaluated"):
         rebuilt(plan, **update, metric_floors=floors)
-    assert rebuilt(plan, algorithm=weighted, metric_floors=floors).model.is_scoring
+    sex = SensitiveAttribute(name="sex", groups=("f", "m"))
+    weights = (GroupWeight(group="f", positive=True, weight=2.0),)
+    fairer = Reweighing(kind="reweighing", attribute=sex, weights=weights)
+    with pytest.raises(ValidationError, match="mitigation: is of models that score"):
+        rebuilt(plan, **update, mitigation=fairer)
+    scoring = rebuilt(plan, algorithm=weighted, metric_floors=floors, mitigation=fairer)
+    assert scoring.model.is_scoring
     assert not found.model.is_scoring

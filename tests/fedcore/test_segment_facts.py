@@ -8,7 +8,7 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.clustering import Placement, ReleaseTerms, clipped_sums
-from fedcore.segment_facts import tell_segments, tell_shares
+from fedcore.segment_facts import MAX_MEANS, tell_segments, tell_shares
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 
@@ -125,6 +125,24 @@ def test_a_model_of_another_number_of_inputs_is_refused():
     with pytest.raises(InvalidRecordError) as unreadable:
         tell_segments(b"no model", plan(), CONTRACT)
     assert unreadable.value.code == "segments.model_unreadable"
+
+
+def test_more_means_than_people_read_are_not_told():
+    features = tuple(
+        Feature.model_validate({"field": field, "encoding": encoding})
+        for field in ("tenure", "spend", "visits")
+        for encoding in ("scale", "log")
+    )
+
+    def of(count):
+        placement = Placement(np.zeros((count, 6)), 1.0)
+        last = NoisedSums(placement, ReleaseTerms(1.0), 1, np.ones((count, 13)))
+        return encode_model(SegmentModel(last, tuple(range(1, count + 1)), count))
+
+    assert len(tell_segments(of(20), plan(features), CONTRACT).segments) == 20
+    with pytest.raises(InvalidRecordError) as refusal:
+        tell_segments(of(MAX_MEANS // 6 + 1), plan(features), CONTRACT)
+    assert refusal.value.code == "segments.too_many_means"
 
 
 def test_shares_are_told_over_versions_and_their_change_by_id():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance.decisions.card_parts import Circle, CircleMap, HeatCell, HeatMap, Section
+from governance.decisions.card_parts import Circle, CircleMap, HeatCell, HeatMap, Section, Table
 from governance.decisions.model_card import ModelCard
 from governance.exports.model_card import render_card
 from governance.exports.segment_charts import HeatLayout, MapLayout, lay_out
@@ -106,6 +106,22 @@ def test_no_text_of_a_contract_becomes_markup_in_a_drawing():
     assert HOSTILE in {part.text for part in first.iter()}
     assert HOSTILE in {part.text for part in second.iter()}
     assert first.get("aria-label") == f"{HOSTILE}. {HOSTILE}"
+
+
+def test_no_name_of_a_field_becomes_a_row_a_heading_or_a_link_in_markdown():
+    name = "spend\n\n# Heading\n| 1 | 2 |\n[x](javascript:y) <script>z</script> `c` *b*"
+    table = Table(("Mean of", "Segment 1"), ((name, "5"),))
+    section = Section("Segments", facts=((name, name),), table=table, notes=(name,))
+    card = ModelCard("churn", datetime(2026, 1, 1, tzinfo=UTC), (), (section,))
+    text = render_card(card, "md")
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# churn",
+        "## Segments",
+    ]
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 3
+    assert "<script" not in text
+    assert "](" not in text
+    assert "`c`" not in text.replace("\\`c\\`", "")
 
 
 def test_markdown_has_no_drawing():

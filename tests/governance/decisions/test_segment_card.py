@@ -15,7 +15,6 @@ from fedcore.segments.profiles import FeatureScale
 from fedcore.segments.projection import project
 from governance.decisions.card_parts import CircleMap, HeatMap
 from governance.decisions.segment_card import (
-    MAX_CELLS,
     SegmentStory,
     segment_sections,
     show_number,
@@ -86,14 +85,6 @@ def test_means_are_told_with_their_interval_and_drawn_by_how_far_they_stand_out(
         [-0.1, None],
     ]
     assert any("mean logarithm is told: spend" in note for note in found.notes)
-
-
-def test_more_numbers_than_a_card_holds_are_counted_instead():
-    many = tuple(InputScale(FeatureScale(f"input {n}"), "") for n in range(MAX_CELLS // 2 + 1))
-    found = sections(inputs=many, map=project(np.zeros((2, len(many))), np.ones(2)))
-    section = found["What segments are like"]
-    assert (section.table, section.figures) == (None, ())
-    assert section.notes == (f"{2 * len(many)} means are too many for a card.",)
 
 
 def test_the_map_says_what_its_directions_are_and_how_much_it_shows():
