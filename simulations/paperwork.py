@@ -63,9 +63,12 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
     Raises: InvalidRecordError `privacy.unreachable_epsilon`; MismatchError when features and
         contract do not fit; NotFoundError `task.unknown`.
     """
+    course = scenario.plan.model.course
+    return _trained_plan(scenario) if course is None else _segment_plan(scenario, course)
+
+
+def _trained_plan(scenario: Scenario) -> TrainingPlan:
     terms, rounds = scenario.plan, scenario.rounds or ROUNDS
-    if terms.model.course is not None:
-        return _segment_plan(scenario, terms.model.course)
     units = _units(scenario)
     facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
     features = terms.features or default_features(scenario.contract, facts)
