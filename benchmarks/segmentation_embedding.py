@@ -35,10 +35,8 @@ sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != HERE.r
 from clients.data import Examples  # noqa: E402
 from clients.training import train_locally  # noqa: E402
 from fedcore import canonical  # noqa: E402
-from fedcore.learning_rules import ServerAdam  # noqa: E402
 from fedcore.permits import public_n_of  # noqa: E402
 from fedcore.plans import (  # noqa: E402
-    Algorithm,
     Feature,
     ModelSpec,
     PrivacyTerms,
@@ -53,6 +51,7 @@ from fedcore.segments.embedding import Encoder, encoder_of  # noqa: E402
 from fedcore.segments.noised import combine  # noqa: E402
 from fedcore.tasks.task import first_model, initial_weights, load_into, load_task  # noqa: E402
 from fedcore.weights import Weights, encode_weights  # noqa: E402
+from fedserver.embedding_plans import ALGORITHM, CLIP, ROUNDS  # noqa: E402
 from fedserver.strategy import apply_round, start  # noqa: E402
 from fedserver.strategy import release as handed_over  # noqa: E402
 from simulations.noise import SeededNoise  # noqa: E402
@@ -76,7 +75,6 @@ EPSILON, DELTA = 3.0, segmentation.DELTA
 # Of the whole precision, what the autoencoder's training gets.
 SHARE = 0.6
 MODEL = ModelSpec(kind="autoencoder", hidden=(16,), embedding=3)
-ROUNDS, CLIP, RATE = 60, 0.1, 0.05
 # The curved world: thirty sines of two hidden numbers.
 FEATURES, FREQUENCY, AMPLITUDE, NOISE, WIDTH = 30, 8.0, 0.6, 0.35, 0.12
 CENTRAL_STEPS, CENTRAL_BATCH, CENTRAL_RATE = 1500, 256, 3e-3
@@ -260,11 +258,7 @@ def plan_of(inputs: int, sizes: dict[str, int], multiplier: float) -> TrainingPl
         minimum_units=2,
         model=MODEL,
         initial_model=canonical.digest(first),
-        algorithm=Algorithm(
-            local_learning_rate=1.0,
-            server_optimizer=ServerAdam(kind="adam", learning_rate=RATE, stabiliser=1e-8),
-            average_last=ROUNDS // 2,
-        ),
+        algorithm=ALGORITHM,
         rounds=ROUNDS,
         privacy=PrivacyTerms(l2_clip_norm=CLIP, noise_multiplier=multiplier, delta=DELTA),
     )

@@ -7,6 +7,7 @@ import typer
 
 from fedserver.commands import (
     calibrate,
+    embeddings,
     evaluations,
     plans,
     runs,
@@ -39,6 +40,8 @@ plan.command()(plans.check)
 plan.command("calibrate")(calibrate.write_calibrated)
 plan.command("suggest")(suggest.write_suggested)
 plan.command("segments")(segments.write_segments)
+plan.command("autoencoder")(embeddings.write_autoencoder)
+plan.command("embed")(embeddings.write_embedded)
 plan.command("evaluate")(evaluations.write_evaluation)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)

@@ -45,7 +45,7 @@ def write_segments(
     terms, plan = load_contract(contract), load_plan(path)
     found = segmented(plan, terms, epsilon, _course(segments, continues))
     verify_fit(found, terms)
-    _write(out, found)
+    write_plan(out, found)
     for feature in found.features:
         typer.echo(f"feature {feature.field}: {feature.encoding}")
     for name in left_out(plan, found.features):
@@ -72,7 +72,8 @@ def _course(segments: str, continues: str | None) -> CourseSpec:
         ) from error
 
 
-def _write(out: Path, plan: TrainingPlan) -> None:
+def write_plan(out: Path, plan: TrainingPlan) -> None:
+    """Write a plan as JSON that people can read. Raises: InvalidRecordError `plan.unwritable`."""
     try:
         out.write_text(json.dumps(plan.to_json(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -1,0 +1,135 @@
+"""`fedpact server plan autoencoder` and `embed`: segments in an embedding, from other plans."""
+
+import json
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from fedcore import canonical, cli
+from fedcore.clusterings import EmbeddingSpec
+from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
+from fedcore.privacy.accounting import renyi_epsilon
+
+ARTIFACT = canonical.digest(b"a trained autoencoder")
+
+
+def fedpact(*arguments):
+    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"server": entry})
+    result = CliRunner().invoke(root, ["server", "plan", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def make_contract():
+    return Contract(
+        contract_id="customers",
+        version=1,
+        title="Customers",
+        source="The public price list.",
+        subject=SubjectRule(column="id", namespace="customer", normaliser="trim-upper/1"),
+        fields=(
+            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+            ContractField(name="tariff", kind="categorical", categories=("basic", "plus")),
+        ),
+        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
+        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
+        retention_days=365,
+    )
+
+
+def make_plan(contract):
+    return TrainingPlan(
+        title="Churn",
+        task="churn",
+        purpose="retention",
+        contract=contract.digest,
+        features=(
+            Feature(field="tenure", encoding="scale"),
+            Feature(field="tariff", encoding="onehot"),
+        ),
+        units=(UnitTerms(unit="north", public_n=384), UnitTerms(unit="south", public_n=384)),
+        minimum_units=2,
+        model=ModelSpec(kind="logistic"),
+        initial_model=contract.digest,
+        algorithm=Algorithm(local_learning_rate=0.5),
+        rounds=3,
+        spare_rounds=1,
+        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
+        holdout=0.2,
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with contract and plan, of a number and a category."""
+    contract = make_contract()
+    plan = make_plan(contract)
+    for name, record in (("contract", contract), ("plan", plan)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(record.to_json()))
+    return tmp_path
+
+
+def read(path):
+    return TrainingPlan.from_json(json.loads(path.read_text()))
+
+
+def make(files, *more):
+    common = ("--contract", files / "contract.json", "--epsilon", 2)
+    out = files / "autoencoder.json"
+    return fedpact("autoencoder", files / "plan.json", *common, "--out", out, *more)
+
+
+def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(files):
+    code, output = make(files, "--hidden", "8,4", "--embedding", 2)
+    assert code == 0, output
+    found, before = read(files / "autoencoder.json"), read(files / "plan.json")
+    assert found.model == ModelSpec(kind="autoencoder", hidden=(8, 4), embedding=2)
+    assert (found.features, found.units) == (before.features, before.units)
+    claim = renyi_epsilon([found.run_event()], found.delta)
+    assert 1.99 < claim <= 2
+    assert f"claim {claim:.4f}" in output
+    checked = fedpact("check", files / "autoencoder.json", "--contract", files / "contract.json")
+    assert checked[0] == 0, checked[1]
+
+
+def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
+    make(files)
+    given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
+    code, output = fedpact("segments", *given, "--out", files / "segments.json")
+    assert code == 0, output
+    moved = (files / "segments.json", "--autoencoder", files / "autoencoder.json")
+    code, output = fedpact("embed", *moved, "--artifact", ARTIFACT, "--out", files / "e.json")
+    assert code == 0, output
+    found, before = read(files / "e.json"), read(files / "segments.json")
+    assert found.model.course
+    assert found.model.course.embedding == EmbeddingSpec(artifact=ARTIFACT, hidden=(16,), width=3)
+    assert found.run_event() == before.run_event()
+    assert found.features == read(files / "plan.json").features != before.features
+    checked = fedpact("check", files / "e.json", "--contract", files / "contract.json")
+    assert checked[0] == 0, checked[1]
+
+
+def test_other_plans_digests_and_widths_are_refused_by_name(files):
+    make(files)
+    moved = (files / "plan.json", "--autoencoder", files / "autoencoder.json")
+    code, output = fedpact("embed", *moved, "--artifact", ARTIFACT, "--out", files / "e.json")
+    assert (code, "plan.no_embedding" in output) == (1, True)
+    given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
+    fedpact("segments", *given, "--out", files / "segments.json")
+    moved = (files / "segments.json", "--autoencoder", files / "autoencoder.json")
+    code, output = fedpact("embed", *moved, "--artifact", "abc", "--out", files / "e.json")
+    assert (code, "plan.no_embedding" in output) == (1, True)
+    assert not (files / "e.json").exists()
+    for more in (("--hidden", "wide"), ("--hidden", "0"), ("--embedding", "1")):
+        code, output = make(files, *more)
+        assert (code, "plan.model_invalid" in output) == (1, True)
