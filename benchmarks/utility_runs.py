@@ -19,7 +19,7 @@ from clients.data import Examples
 from clients.training import train_locally
 from fedcore.encodings import input_names
 from fedcore.plans import Feature, TrainingPlan
-from fedcore.tasks.task import initial_weights, load_into, load_task
+from fedcore.tasks.task import initial_weights, load_into, load_scorer, load_task
 from fedcore.weights import Weights, encode_weights
 from fedserver.strategy import Aggregate, apply_round, release, start
 from simulations.experiment import Experiment
@@ -117,7 +117,7 @@ def _states(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[Ag
 
 def scores(plan: TrainingPlan, weights: Weights, features: np.ndarray) -> np.ndarray:
     """Return the model's scores."""
-    task = load_task(plan.task)
+    task = load_scorer(plan.task)
     module = task.build(plan.model, features.shape[1])
     load_into(module, weights)
     with torch.no_grad():

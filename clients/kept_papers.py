@@ -9,6 +9,7 @@ from clients.state import StateDir
 from fedcore.contracts import Contract
 from fedcore.evaluations import EvaluationPlan
 from fedcore.handovers import GovernanceKeys
+from fedcore.mitigation import group_fields
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -42,7 +43,9 @@ class RunPapers:
             for f in plan.features
             if f.field not in plan.absent_at(unit)
         }
-        return sorted(read.union(self.evaluation.group_fields if self.evaluation else ()))
+        if self.evaluation is None:
+            return sorted(read.union(group_fields(self.plan.mitigation)))
+        return sorted(read.union(self.evaluation.group_fields))
 
     def extent(self, state: StateDir, contract: Contract) -> Extent:
         """Return what was read of the source; everything, when the key that tells it is gone."""

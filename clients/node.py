@@ -24,19 +24,21 @@ from clients.admission import (
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
-from clients.data import Examples, Inputs, load_examples
+from clients.clustering import release_locally
+from clients.data import Examples, Inputs
 from clients.evaluating import evaluate_locally
+from clients.examples import read_examples
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
-from clients.sources import source_of
 from clients.splits import extent_of_evaluation, extent_of_training
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
 from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.mitigation import group_fields
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
@@ -125,7 +127,7 @@ class Node(Site):
         return reply
 
     def _require_checked(self, admitted: Admitted) -> None:
-        read = set(admitted.evaluation.group_fields if admitted.evaluation else ())
+        read = set(admitted.group_fields)
         for plan in admitted.training:
             fields = {feature.field for feature in plan.features}
             read |= fields - plan.absent_at(self.settings.unit)
@@ -165,7 +167,9 @@ class Node(Site):
         extent = extent_of_training(plan, split)
         if evaluation is not None:
             extent = extent_of_evaluation(evaluation, plan, split)
-        return self._read(plan, Inputs(plan.features, plan.absent_at(self.settings.unit), extent))
+        absent = plan.absent_at(self.settings.unit)
+        inputs = Inputs(plan.features, absent, extent)
+        return read_examples(self, plan, replace(inputs, groups=group_fields(plan.mitigation)))
 
     def _inputs(self, admitted: Admitted) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""
@@ -174,36 +178,25 @@ class Node(Site):
         split = self.split(self.contract(plan.contract)) if is_split else None
         first, *others = (Inputs(p.features, p.absent_at(unit)) for p in admitted.training)
         if evaluation is None:
-            return replace(first, extent=extent_of_training(plan, split))
+            extent = extent_of_training(plan, split)
+            return replace(first, extent=extent, groups=admitted.group_fields)
         return replace(
             first,
             extent=extent_of_evaluation(evaluation, plan, split),
             challenger=others[0] if others else None,
-            groups=evaluation.group_fields,
-        )
-
-    def _read(self, plan: TrainingPlan, inputs: Inputs) -> Examples:
-        contract = self.contract(plan.contract)
-        pseudonymiser, left_out = self.reading(contract, plan.purpose)
-        return load_examples(
-            source_of(self.settings),
-            contract,
-            inputs,
-            pseudonymiser,
-            left_out,
-            self.runtime.clock.now().date(),
+            groups=admitted.group_fields,
         )
 
     def _noted_examples(self, admitted: AdmittedOrder, inputs: Inputs) -> Examples:
         """Return the examples of an order, once it is on disk whose rows they are."""
         applied, now = self.opt_outs.next_sequence() - 1, self.runtime.clock.now()
-        examples = self._read(admitted.plan, inputs)
+        examples = read_examples(self, admitted.plan, inputs)
         customers = Customers(examples.identifiers, self.contract(admitted.plan.contract))
         note_reading(self.state.readings, admitted.order, customers, applied, now)
         return examples
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> bytes:
-        """Return what an order releases: an update of weights, or noised tables."""
+        """Return what an order releases: an update of weights, or noised tables or sums."""
         order, plan, evaluation = admitted.order, admitted.plan, admitted.evaluation
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
@@ -211,6 +204,11 @@ class Node(Site):
             models = list(zip(admitted.training, admitted.weights, strict=True))
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
+        if plan.release_terms is not None:
+            told = release_locally(
+                plan.release_terms, admitted.weights[0], examples, noise, admitted.encoder
+            )
+            return encode_weights(told)
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(

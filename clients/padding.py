@@ -38,13 +38,16 @@ class PaddedRows:
 
 
 class PaddedTargets(PaddedRows):
-    """Labels, and what each row counts in its customer's mean: (customers, most, 2)."""
+    """Labels, one or more of each row, and what each row counts in its customer's mean, which is
+    the last: (customers, most, 1 + labels).
+    """
 
     def index_select(self, dim: int, customers: Tensor) -> Tensor:
         """Return labels and shares; those of padding are zero."""
         labels, counts = super().index_select(dim, customers), self._counts[customers][:, None]
         shares = (self._places < counts) / counts.to(labels.dtype)
-        return torch.stack([labels, shares], dim=-1)
+        wide = labels if labels.ndim > 2 else labels[..., None]
+        return torch.cat([wide, shares[..., None]], dim=-1)
 
 
 def mean_of_rows(losses: Losses) -> Losses:
@@ -54,8 +57,8 @@ def mean_of_rows(losses: Losses) -> Losses:
     """
 
     def means(outputs: Tensor, targets: Tensor) -> Tensor:
-        labels, shares = targets.unbind(dim=-1)
-        found = losses(outputs.flatten(0, 1), labels.flatten())
+        labels, shares = targets[..., :-1].flatten(0, 1), targets[..., -1]
+        found = losses(outputs.flatten(0, 1), labels.squeeze(1))
         return (found.view_as(shares) * shares).sum(dim=1)
 
     return means

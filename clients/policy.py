@@ -12,6 +12,7 @@ from fedcore.contracts import Contract, purpose_line
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import ExpiredError, RefusedError
 from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_terms import fits_field
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import TrainingPlan
@@ -34,12 +35,13 @@ def verify_policy(
         `plan.absence_unsaid`, `plan.absence_unfit`, `plan.undated`, `policy.purpose_not_allowed`,
         `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
         `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
-        `policy.server_version_not_accepted`, `policy.maintenance`.
+        `policy.group_not_allowed`, `policy.server_version_not_accepted`, `policy.maintenance`.
     """
     _refuse(
         [
             *_contract_reasons(plan, contract),
             *_purpose_reasons(settings, plan, contract),
+            *_group_reasons(_mitigated(plan), [plan], contract),
             *_run_reasons(settings, permit, plan),
             *_server_reasons(settings, now, server_version),
         ]
@@ -57,17 +59,27 @@ def verify_evaluation_policy(
     """Hold a permitted evaluation, its models' training plans, and the server that asks against the
     unit's policy. The public size is not asked for: nothing is divided by it here.
 
-    Raises: RefusedError as `verify_policy`, and with `policy.group_not_allowed`.
+    Raises: RefusedError as `verify_policy`.
     """
     plan, training = plans
     reasons = [
         *(reason for one in training for reason in _contract_reasons(one, contract)),
         *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
-        *_group_reasons(plan, contract),
+        *_group_reasons(plan.fairness.attributes if plan.fairness else (), training, contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]
     _refuse(list(dict.fromkeys(reasons)))
+
+
+def verify_use_policy(settings: NodeSettings, plan: TrainingPlan, contract: Contract) -> None:
+    """Hold the use of a model on the unit's own rows against the unit's policy.
+
+    Raises: RefusedError with every reason of `contract.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`, `plan.undated`, `policy.purpose_not_allowed`,
+        `policy.task_not_allowed`, `policy.sensitive_input`.
+    """
+    _refuse([*_contract_reasons(plan, contract), *_purpose_reasons(settings, plan, contract)])
 
 
 def _refuse(reasons: list[Reason]) -> None:
@@ -101,15 +113,27 @@ def _purpose_reasons(
         yield "policy.sensitive_input", "the plan takes a sensitive field as an input"
 
 
-def _group_reasons(plan: EvaluationPlan, contract: Contract) -> Iterator[Reason]:
+def _group_reasons(
+    attributes: Iterable[SensitiveAttribute], plans: Iterable[TrainingPlan], contract: Contract
+) -> Iterator[Reason]:
     known = contract.field_by_name
-    for attribute in plan.fairness.attributes if plan.fairness else ():
+    inputs = {feature.field for plan in plans for feature in plan.features}
+    for attribute in attributes:
         field = known.get(attribute.name)
-        if field is None or field.sensitivity == "forbidden" or not fits_field(attribute, field):
+        is_free = attribute.name not in inputs
+        if (
+            field is None
+            or field.sensitivity == "forbidden"
+            or not (is_free and fits_field(attribute, field))
+        ):
             yield (
                 "policy.group_not_allowed",
                 "groups are of no field of the contract that allows it",
             )
+
+
+def _mitigated(plan: TrainingPlan) -> tuple[SensitiveAttribute, ...]:
+    return () if plan.mitigation is None else (plan.mitigation.attribute,)
 
 
 def _run_reasons(

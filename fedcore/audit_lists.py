@@ -87,6 +87,12 @@ class AuditList(Part):
     audits: tuple[AuditSummary, ...]
 
 
+class AuditTables(Part):
+    """The noised tables that an audit was derived from, as the server signed them, in its order."""
+
+    tables: tuple[Envelope, ...]
+
+
 class WaiverView(Part):
     """A waiver as it was signed."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore.caps import EpsilonCaps
-from fedcore.fairness_bindings import AuditTerms
+from fedcore.fairness_bindings import AttributeUse, AuditTerms
 from fedcore.record import At, Digest, Name, Part, Positive, Record, Text
 
 DpiaState = Literal[
@@ -92,6 +92,9 @@ class Bindings(Part):
     update_retention_days: Annotated[int, Field(ge=0, le=36_600)] | None = None
     ledger_caps: EpsilonCaps | None = None
     fairness_audit: AuditTerms | None = None
+    fairness_mitigation: (
+        Annotated[tuple[AttributeUse, ...], Field(min_length=1, max_length=10)] | None
+    ) = None
 
 
 class DpiaV1(Record):

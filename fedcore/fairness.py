@@ -142,17 +142,20 @@ class GapBounds:
         return -most < found.low and found.high < most
 
 
-def decide_fairness(table: GroupTable, terms: FairnessTerms) -> FairnessResult:
+def decide_fairness(
+    table: GroupTable, terms: FairnessTerms, selected: Mask | None = None
+) -> FairnessResult:
     """Return the verdict on a summed table under the terms of a DPIA.
 
     Guarantees: pure. When a compared gap of the population is at its threshold or beyond, PASS
         comes with probability at most alpha; when all are at theirs or within, FAIL does, both over
         sampling and noise (as far as `noised_rates` keeps its rate). A comparison with too few
         people in a group or in the rest is neither.
+    Args: `selected` as for `rates_of`: who would be selected, where that is not the layout's say.
     Raises: InvalidRecordError `fairness.unknown_group` when the terms name what the table does not
         have.
     """
-    comparisons = comparisons_of(table.layout, terms)
+    comparisons = comparisons_of(table.layout, terms, selected)
     tested = [GapBounds(table, comparison) for comparison in comparisons]
     enough = [_enough(table, comparison, terms) for comparison in comparisons]
     outside = _outside_by_holm(tested, enough, terms.alpha)

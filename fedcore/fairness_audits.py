@@ -124,14 +124,10 @@ def derive_audit(
     Raises: InvalidRecordError `fairness.not_bound`, `fairness.unknown_group`,
         `fairness.table_invalid`, `fairness.noise_too_wide`.
     """
-    if plan.fairness is None:
-        raise InvalidRecordError("fairness.table_invalid", "the plan counts no groups")
-    layout, terms = audit_of(bindings, plan.fairness.threshold)
-    counted = [each.tables[len(plan.models)] for each in tables]
-    table = sum_tables(layout, counted, float(table_epsilon(plan)))
+    table, terms = audited_table(plan, tables, bindings)
     result = decide_fairness(table, terms)
     return AuditFindings(
-        threshold=layout.threshold,
+        threshold=table.layout.threshold,
         alpha=terms.alpha,
         minimum_size=terms.minimum_size,
         groups=_groups(table, terms),
@@ -139,6 +135,20 @@ def derive_audit(
         verdict=result.verdict,
         meaning=MEANINGS[result.verdict],
     )
+
+
+def audited_table(
+    plan: EvaluationPlan, tables: Sequence[NoisedTables], bindings: Bindings
+) -> tuple[GroupTable, FairnessTerms]:
+    """Return the sum of the units' tables of groups, and the terms that a DPIA binds.
+
+    Raises: as `derive_audit`.
+    """
+    if plan.fairness is None:
+        raise InvalidRecordError("fairness.table_invalid", "the plan counts no groups")
+    layout, terms = audit_of(bindings, plan.fairness.threshold)
+    counted = [each.tables[len(plan.models)] for each in tables]
+    return sum_tables(layout, counted, float(table_epsilon(plan))), terms
 
 
 def _groups(table: GroupTable, terms: FairnessTerms) -> tuple[GroupCount, ...]:

@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_right
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,29 @@ class SensitiveAttribute(Part):
         if self.edges is None:
             return str(cell)
         return self.groups[bisect_right(self.edges, float(cell))]
+
+
+Use = Literal["training", "decision"]
+
+
+class AttributeUse(Part):
+    """What a sensitive attribute may be used for, besides being audited, so that a model differs
+    less between its groups: in `training`, where the unit weighs or penalises an example by its
+    group; in a `decision`, where each group has a threshold of its own. It is an input of no model.
+
+    `special_condition` says which point of Art. 9(2) GDPR allows these uses of an attribute of a
+    special category, and why.
+    """
+
+    attribute: Text
+    uses: Annotated[tuple[Use, ...], Field(min_length=1, max_length=2)]
+    special_condition: Text | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.uses)) < len(self.uses):
+            raise ValueError("uses: each once")
+        return self
 
 
 class GroupMerge(Part):

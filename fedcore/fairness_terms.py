@@ -24,7 +24,7 @@ from fedcore.fairness_bindings import (
     MinimumSize,
     SensitiveAttribute,
 )
-from fedcore.fairness_tables import Mask, TableLayout
+from fedcore.fairness_tables import CrossedGroups, Mask, TableLayout
 from fedcore.record import Part, first_problem
 
 Metric = Literal[
@@ -74,7 +74,9 @@ class FairnessTerms(Part):
 
 
 class Rate(NamedTuple):
-    """A rate as outcomes of shape (bands, 2) that hit, and others that miss."""
+    """A rate as outcomes that hit, and others that miss: of shape (bands, 2), or (cells, bands, 2)
+    where a band means another thing in each cell.
+    """
 
     name: str
     hits: Mask
@@ -144,10 +146,13 @@ def fits_field(attribute: SensitiveAttribute, field: ContractField) -> bool:
     return all(lower < edge < upper for edge in attribute.edges)
 
 
-def comparisons_of(layout: TableLayout, terms: FairnessTerms) -> tuple[Comparison, ...]:
+def comparisons_of(
+    layout: TableLayout, terms: FairnessTerms, selected: Mask | None = None
+) -> tuple[Comparison, ...]:
     """Return every comparison that the terms declare, in their order.
 
     Of two groups each is the other's rest, so that there is one comparison.
+    Args: `selected` as for `rates_of`.
     Raises: InvalidRecordError `fairness.unknown_group`.
     """
     found = []
@@ -161,13 +166,14 @@ def comparisons_of(layout: TableLayout, terms: FairnessTerms) -> tuple[Compariso
             )
         for group, cells in groups[: 1 if len(groups) == 2 else None]:
             found += [
-                Comparison(bound, group, cells, rate) for rate in rates_of(layout, bound.metric)
+                Comparison(bound, group, cells, rate)
+                for rate in rates_of(layout, bound.metric, selected)
             ]
     return tuple(found)
 
 
 def declared_groups(
-    layout: TableLayout, merges: Sequence[GroupMerge], attribute: str
+    layout: CrossedGroups, merges: Sequence[GroupMerge], attribute: str
 ) -> dict[str, Mask]:
     """Return the groups of an attribute, or the crossed ones of several with " & " between them, as
     the cells of each, with declared merges.
@@ -186,9 +192,14 @@ def declared_groups(
     return found
 
 
-def rates_of(layout: TableLayout, metric: str) -> tuple[Rate, ...]:
-    """Return the rates that a metric compares, those of calibration from the lowest band."""
-    selected = np.repeat(layout.selected_bands[:, None], 2, axis=1)
+def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> tuple[Rate, ...]:
+    """Return the rates that a metric compares, those of calibration from the lowest band.
+
+    Args: `selected` says which bands are selected, shape (bands,), or which of each cell, shape
+    (cells, bands); without it those at or above the layout's threshold.
+    """
+    chosen = layout.selected_bands if selected is None else selected
+    selected = np.repeat(chosen[..., None], 2, axis=-1)
     positive = np.tile(np.array([False, True]), (layout.bands, 1))
     selection = Rate("selection_rate", selected, ~selected)
     true = Rate("true_positive_rate", selected & positive, ~selected & positive)
@@ -210,7 +221,7 @@ def rates_of(layout: TableLayout, metric: str) -> tuple[Rate, ...]:
     return tuple(rates[metric])
 
 
-def _merged(layout: TableLayout, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
+def _merged(layout: CrossedGroups, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
     names = {group: group for group in layout.groups_of(name)}
     for merge in merges:
         if merge.merged in set(names) - set(merge.groups):

@@ -3,7 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from fedcore.audit_lists import AuditList, AuditSummary, WaiverList, WaiverRequest, WaiverView
+from fedcore.audit_lists import (
+    AuditList,
+    AuditSummary,
+    AuditTables,
+    WaiverList,
+    WaiverRequest,
+    WaiverView,
+)
 from fedcore.gateway_answers import Reply, json_of, path_step, read_part
 from fedcore.signing import Envelope
 
@@ -30,6 +37,11 @@ class AuditCalls(ABC):
     def fetch_audit(self, run_id: str) -> Envelope:
         """Return the signed FairnessAudit of a run that has evaluated."""
         return Envelope.from_json(json_of(self._call("GET", f"/v1/audits/{path_step(run_id)}")))
+
+    def fetch_audit_tables(self, run_id: str) -> tuple[Envelope, ...]:
+        """Return the NoisedTables that the audit of a run was derived from, in its order."""
+        reply = self._call("GET", f"/v1/audits/{path_step(run_id)}/tables")
+        return read_part(AuditTables, json_of(reply)).tables
 
     def waive_audit(self, name: str, version: int, request: WaiverRequest) -> Envelope:
         """Answer for a model version that its audit does not pass; return the signed Waiver.

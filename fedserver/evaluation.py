@@ -34,7 +34,7 @@ class EvaluationRun(Run[EvaluationSession, Counted]):
         renewal = self._cohort.window.renewal
         return wire.evaluate_content(evaluate_request(self._session, place, roll, order, renewal))
 
-    def _opened(self, content: RecordDict, order: Order) -> Counted:
+    def _opened(self, _: Checkpoint, content: RecordDict, order: Order, /) -> Counted:
         reply = wire.read_evaluate_reply(content)
         return open_tables(self._session, reply, order, self._around.runtime.now())
 

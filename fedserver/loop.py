@@ -80,7 +80,11 @@ class Run(ABC, Generic[S, A]):
             place = replace(place, orders=orders, permit=self._session.permit_envelope)
             save_checkpoint(self._path, place)
         accepted, refusals = self._cohort.ask(
-            self.kind, place, roll, lambda order: self._content(place, roll, order), self._opened
+            self.kind,
+            place,
+            roll,
+            lambda order: self._content(place, roll, order),
+            lambda content, order: self._opened(place, content, order),
         )
         window.heed(refusals)
         enough = len(accepted) >= permit.minimum_cohort
@@ -112,7 +116,7 @@ class Run(ABC, Generic[S, A]):
         """Return the message that carries an order to its node."""
 
     @abstractmethod
-    def _opened(self, content: RecordDict, order: Order) -> A:
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order, /) -> A:
         """Return a node's answer, held against its order. Raises: FedError."""
 
     @abstractmethod

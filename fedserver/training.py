@@ -1,4 +1,4 @@
-"""A run of training: updates are aggregated round by round, and a model is registered."""
+"""A run whose rounds make a model: by training, or by finding segments; it is registered."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,13 +8,13 @@ from flwr.app import RecordDict
 from fedcore import wire
 from fedcore.rounds import Order
 from fedcore.signing import Envelope
-from fedcore.weights import encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
 from fedserver.loop import Run
 from fedserver.orders import Accepted, open_answer, train_request
 from fedserver.rollcall import Roll
 from fedserver.session import Session
+from fedserver.steps import after_round, released
 
 
 class TrainingRun(Run[Session, Accepted]):
@@ -29,18 +29,18 @@ class TrainingRun(Run[Session, Accepted]):
         renewal = self._cohort.window.renewal
         return wire.train_content(train_request(self._session, place, roll, order, renewal))
 
-    def _opened(self, content: RecordDict, order: Order) -> Accepted:
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order, /) -> Accepted:
         reply = wire.read_train_reply(content)
-        return open_answer(self._session, reply, order, self._around.runtime.now())
+        return open_answer(self._session, place, reply, order, self._around.runtime.now())
 
     def _advanced(self, place: Checkpoint, accepted: Mapping[str, Accepted]) -> Checkpoint:
         updates = {unit: found.update for unit, found in accepted.items()}
-        state = strategy.apply_round(place.state, self._session.plan, place.round, updates)
+        state = after_round(self._session, place.state, place.round, updates)
         return replace(place, state=state)
 
     def _conclude(self, place: Checkpoint) -> Envelope:
-        released = encode_weights(strategy.release(place.state, self._session.plan))
+        model = released(self._session, place.state)
         name = self._around.settings.model_name
         return self._cohort.patiently(
-            lambda: self._around.gateway.register_model(self._session.permit.run_id, name, released)
+            lambda: self._around.gateway.register_model(self._session.permit.run_id, name, model)
         )

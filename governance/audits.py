@@ -9,7 +9,7 @@ from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.fairness_audits import FairnessAudit, Waiver, derive_audit
 from fedcore.signing import Envelope
 from governance.office import Desk, required
-from registry import audits, dpias
+from registry import audits, documents, dpias
 from registry.audits import StoredAudit
 
 UNKNOWN = ("audit.unknown", "this run has no fairness audit")
@@ -59,6 +59,19 @@ def find_audit(desk: Desk, run_id: str) -> Envelope:
     if document is None:
         raise NotFoundError(*UNKNOWN)
     return desk.fetch(FairnessAudit, document)
+
+
+def find_tables(desk: Desk, run_id: str) -> tuple[Envelope, ...]:
+    """Return the noised tables that the audit of a run was derived from, in its order.
+
+    Raises: NotFoundError `audit.unknown`.
+    """
+    document = audits.find_document(desk.session, run_id)
+    if document is None:
+        raise NotFoundError(*UNKNOWN)
+    named = desk.open_own(FairnessAudit, document).tables
+    found = documents.find_named(desk.session, NoisedTables, named)
+    return tuple(found[digest] for digest in named)
 
 
 def find_deciding(desk: Desk, name: str, version: int) -> FairnessAudit | None:

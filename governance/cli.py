@@ -14,6 +14,7 @@ from governance.commands import (
     exchange,
     handovers,
     incidents,
+    mitigation,
     models,
     notices,
     opt_outs,
@@ -66,6 +67,10 @@ opt_outs.opt_outs.command("decisions")(decisions.show_decisions)
 app.add_typer(models.models, name="models")
 app.add_typer(opt_outs.opt_outs, name="opt-outs")
 app.add_typer(evaluations.evaluations, name="evaluations")
+audits.audits.command("tables")(mitigation.tables)
+audits.audits.command("curve")(mitigation.curve)
+audits.audits.command("weights")(mitigation.weights)
+audits.audits.command("penalty")(mitigation.penalty)
 app.add_typer(audits.audits, name="audits")
 app.add_typer(papers.contract, name="contract")
 papers.dpia.command("import")(exchange.import_file)

@@ -28,7 +28,7 @@ from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
 from fedcore.contracts import Contract
 from fedcore.plans import Feature, TrainingPlan
-from fedcore.tasks.task import load_into, load_task, shapes_of
+from fedcore.tasks.task import load_into, load_scorer, shapes_of
 from fedcore.weights import decode_weights
 from simulations.population import Population
 
@@ -77,7 +77,7 @@ class HeldOut:
 
 def row_scores(plan: TrainingPlan, examples: Examples, model: bytes) -> Matrix:
     """Return a model's score of each row, shape (rows,)."""
-    task = load_task(plan.task)
+    task = load_scorer(plan.task)
     module = task.build(plan.model, examples.features.shape[1])
     load_into(module, decode_weights(model, shapes_of(module), 1e300))
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Fairness audits from a distance: what they say, their trend, waivers, and what to expect."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +20,12 @@ from governance.commands.options import (
 if TYPE_CHECKING:
     from fedcore.audit_lists import AuditSummary, BoundOutcome
     from fedcore.fairness_audits import FairnessAudit
+    from fedcore.fairness_curves import ThresholdCurve
     from fedcore.fairness_planning import PlannedTable
     from fedcore.fairness_tables import TableLayout
     from fedcore.fairness_terms import FairnessTerms
     from fedcore.gateway_http import HttpGateway
+    from fedcore.signing import Envelope
 
 audits = typer.Typer(
     help="See fairness audits, waive one by two people, and say beforehand what one can settle.",
@@ -77,10 +80,10 @@ def show_audit(
     import json
 
     with open_line(url, ca, api_key_file) as gateway:
-        found = _open(gateway, run_id)
+        found = open_audit(gateway, gateway.fetch_audit(run_id))
         waivers = gateway.list_waivers(found.name, found.version)
     if html is not None:
-        _write_report(found, html)
+        write_report(found, html)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
         return
@@ -203,29 +206,36 @@ def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -
     return PlannedTable(layout, shares, units, epsilon)
 
 
-def _open(gateway: "HttpGateway", run_id: str) -> "FairnessAudit":
+def open_audit(gateway: "HttpGateway", envelope: "Envelope") -> "FairnessAudit":
+    """Return a signed audit, its signature verified with the key that governance states."""
     from fedcore.fairness_audits import FairnessAudit
     from fedcore.handovers import follow_handovers
 
     about = gateway.fetch_about()
     keys = follow_handovers(about.public_key, gateway.fetch_handovers(), about.realm)
-    return keys.open(gateway.fetch_audit(run_id), FairnessAudit, about.realm)
+    return keys.open(envelope, FairnessAudit, about.realm)
 
 
 def _waive(gateway: "HttpGateway", run_id: str, **terms: Any) -> str:
     from fedcore.audit_lists import WaiverRequest
 
-    audit = _open(gateway, run_id)
+    audit = open_audit(gateway, gateway.fetch_audit(run_id))
     request = WaiverRequest(audit=audit.digest, **terms)
     return gateway.waive_audit(audit.name, audit.version, request).digest
 
 
-def _write_report(found: "FairnessAudit", path: Path) -> None:
+def write_report(
+    found: "FairnessAudit", path: Path, curves: "Sequence[ThresholdCurve]" = ()
+) -> None:
+    """Write an audit, and what other thresholds would do, as a page for people.
+
+    Raises: ConflictError `file.exists`.
+    """
     from fedcore.atomic import write_atomically
     from governance.exports.audit_report import render_audit
 
     verify_absent(path)
-    write_atomically(path, render_audit(found).encode())
+    write_atomically(path, render_audit(found, curves).encode())
 
 
 def _print(found: "FairnessAudit") -> None:

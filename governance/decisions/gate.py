@@ -13,6 +13,7 @@ from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
 from governance.decisions.gate_evaluations import EVALUATION_RULES
 from governance.decisions.gate_fairness import FAIRNESS_RULES
+from governance.decisions.gate_mitigation import MITIGATION_RULES
 from governance.decisions.gate_rule import Refusal, Rule, make_rule
 from governance.decisions.stops import concerns
 
@@ -378,6 +379,7 @@ RULES: tuple[Rule, ...] = (
     _unit_revoked,
     _unit_public_n_differs,
     *EVALUATION_RULES,
+    *MITIGATION_RULES,
     *FAIRNESS_RULES,
 )
 

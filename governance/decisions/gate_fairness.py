@@ -1,4 +1,5 @@
-"""The gate's rules of fairness audits: each lets every plan pass that tells no groups apart.
+"""The gate's rules of fairness, in audits and in training: each lets every plan pass that tells no
+groups apart.
 
 An audit counts the very table that the DPIA binds, and binds what it bound when the model was
 trained: groups, metrics and thresholds are fixed before anybody can know what becomes of them.
@@ -7,11 +8,16 @@ trained: groups, metrics and thresholds are fixed before anybody can know what b
 from collections.abc import Iterator
 
 from fedcore.contracts import ContractField
-from fedcore.dpia_record import AnyDpia, Dpia
+from fedcore.dpia_record import Dpia
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness_bindings import CROSSED, SensitiveAttribute, special_point_of
+from fedcore.fairness_bindings import SensitiveAttribute, special_point_of
 from fedcore.fairness_tables import TableLayout
 from fedcore.fairness_terms import audit_of, bound_audit, fits_field
+from fedcore.fairness_uses import (
+    no_basis_sentence,
+    special_fields,
+    unfounded,
+)
 from fedcore.noised_rates import is_noise_followed
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate_rule import Rule, make_rule
@@ -107,7 +113,7 @@ def _field_forbidden(facts: GateFacts) -> str | None:
 
 @make_rule(
     "fairness.field_is_input",
-    "No field that groups are told apart by is an input of a model to be evaluated.",
+    "No field that groups are told apart by is an input of a model.",
     "Art. 5(1)(c), 25(1) GDPR",
 )
 def _field_is_input(facts: GateFacts) -> str | None:
@@ -135,23 +141,18 @@ def _groups_unfit(facts: GateFacts) -> str | None:
 
 @make_rule(
     "fairness.no_basis",
-    "Groups of a special category are counted only if the DPIA names the point of Art. 9(2) that "
-    "allows it, for the purpose and for the attribute, and binds what may differ between them.",
+    "Groups of a special category are counted, or trained by, only if the DPIA names the point of "
+    "Art. 9(2) that allows it, for the purpose and for this use of the attribute, and binds what "
+    "may differ between them.",
     "Art. 9(2) GDPR",
 )
 def _no_basis(facts: GateFacts) -> str | None:
     if facts.dpia is None:
         return None
-    special = _special_in(facts)
-    if _has_condition(facts.dpia, facts.plan.purpose):
-        special -= _conditioned_in(facts.dpia) & _compared_in(facts.dpia)
-    if not special:
-        return None
-    return (
-        f"A special category: {_listed(special)}; have the DPIA bind its fairness and name a point "
-        'in `special_condition`, of the purpose and of the attribute, as in "Art. 9(2)(a)", or '
-        "leave it out."
-    )
+    named = {attribute.name for attribute in _attributes(facts)}
+    special = special_fields(facts.dpia, facts.contract) & named
+    lacking = unfounded(facts.dpia, facts.plan.purpose, special, _conditioned_in(facts))
+    return no_basis_sentence(lacking) if lacking else None
 
 
 @make_rule(
@@ -186,13 +187,26 @@ def _bound_layout(facts: GateFacts) -> TableLayout | None:
 
 
 def _table_of(layout: TableLayout) -> object:
-    """Return what is counted: a plan need not repeat why it may be."""
-    attributes = [(each.name, each.groups, each.edges) for each in layout.attributes]
-    return attributes, layout.edges
+    """Return what is counted."""
+    return [group_terms(each) for each in layout.attributes], layout.edges
+
+
+def group_terms(attribute: SensitiveAttribute) -> object:
+    """Return whom an attribute tells apart: a plan need not repeat why it may."""
+    return attribute.name, attribute.groups, attribute.edges
+
+
+def mitigated_attribute(facts: GateFacts) -> SensitiveAttribute | None:
+    """Return the attribute that a run to train uses against unfairness."""
+    mitigation = facts.plan.mitigation
+    return None if mitigation is None or facts.evaluation is not None else mitigation.attribute
 
 
 def _attributes(facts: GateFacts) -> tuple[SensitiveAttribute, ...]:
-    layout = _layout(facts)
+    """Return what the run tells groups apart by: to count them, or to train by them."""
+    layout, mitigated = _layout(facts), mitigated_attribute(facts)
+    if mitigated is not None:
+        return (mitigated,)
     return () if layout is None else layout.attributes
 
 
@@ -202,35 +216,19 @@ def _grouped(facts: GateFacts) -> Iterator[tuple[SensitiveAttribute, ContractFie
     return ((each, known[each.name]) for each in _attributes(facts) if each.name in known)
 
 
-def _special_in(facts: GateFacts) -> set[str]:
-    """Return the attributes that the contract or the DPIA's inventory calls special."""
-    special = {field.name for _, field in _grouped(facts) if field.sensitivity == "special"}
-    if isinstance(facts.dpia, Dpia):
-        assessed = (each for each in facts.dpia.inventory if each.special_category is not None)
-        special |= {field for each in assessed for field in each.fields}
-    return special & {attribute.name for attribute in _attributes(facts)}
-
-
-def _has_condition(dpia: AnyDpia, purpose: str) -> bool:
-    return isinstance(dpia, Dpia) and any(
-        each.purpose == purpose and each.special_point is not None for each in dpia.purposes
-    )
-
-
-def _conditioned_in(dpia: AnyDpia) -> set[str]:
-    """Return the attributes whose audit the DPIA names a point of Art. 9(2) for."""
-    audit = dpia.bindings.fairness_audit
-    return {
-        each.name
-        for each in (() if audit is None else audit.attributes)
-        if special_point_of(each.special_condition) is not None
-    }
-
-
-def _compared_in(dpia: AnyDpia) -> set[str]:
-    """Return the attributes that the DPIA sets bounds for, alone or crossed with others."""
-    bounds = dpia.bindings.fairness or ()
-    return {name for bound in bounds for name in bound.attribute.split(CROSSED)}
+def _conditioned_in(facts: GateFacts) -> set[str]:
+    """Return the attributes for whose use here the DPIA names a point of Art. 9(2)."""
+    if facts.dpia is None:
+        return set()
+    bindings = facts.dpia.bindings
+    if facts.evaluation is None:
+        uses = bindings.fairness_mitigation or ()
+        said = {each.attribute: each.special_condition for each in uses if "training" in each.uses}
+    else:
+        audit = bindings.fairness_audit
+        counted = () if audit is None else audit.attributes
+        said = {each.name: each.special_condition for each in counted}
+    return {name for name, condition in said.items() if special_point_of(condition) is not None}
 
 
 def _listed(names: set[str]) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.status import HTTP_201_CREATED
 
-from fedcore.audit_lists import AuditList, WaiverList, WaiverRequest, WaiverView
+from fedcore.audit_lists import AuditList, AuditTables, WaiverList, WaiverRequest, WaiverView
 from fedcore.errors import NotFoundError
 from fedcore.fairness_audits import Waiver
 from fedcore.record import Name
@@ -48,6 +48,15 @@ def fetch_audit(run_id: Name, office: Desks, caller: Anyone) -> Envelope:
         cohort = permits.list_units(desk.session, run_id)
         verify_concerns(caller, cohort, NotFoundError(*audits.UNKNOWN))
         return found
+
+
+@router.get("/audits/{run_id}/tables", summary="Read the tables of a fairness audit")
+def fetch_audit_tables(run_id: Name, office: Desks, caller: House) -> AuditTables:
+    """Return the units' noised tables, as the server signed them: whoever has them derives the
+    audit again, and what other thresholds would do.
+    """
+    with office.reading() as desk:
+        return AuditTables(tables=audits.find_tables(desk, run_id))
 
 
 @router.post(

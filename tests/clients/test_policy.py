@@ -7,6 +7,8 @@ from clients.policy import standing_bounds, verify_epoch, verify_not_revoked, ve
 from fedcore.bulletins import Bulletin, LogPosition, WitnessedHead
 from fedcore.contracts import ContractField
 from fedcore.errors import ExpiredError, RefusedError
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import Feature, Imputation, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 
@@ -258,3 +260,24 @@ def test_the_settings_caps_stand_for_each_part_before_a_run_names_it(node_settin
         Bound("line", "churn/customers", 2.0),
     }
     assert standing_bounds(node_settings(), 2026, ["churn/customers"]) == ()
+
+
+def test_groups_to_train_by_are_those_of_a_field_that_is_no_input(
+    node_settings, permit, plan, contract
+):
+    def codes(attribute, features=plan.features[:1]):
+        weight = GroupWeight(group=attribute.groups[0], positive=True, weight=2.0)
+        mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=(weight,))
+        changes = {"mitigation": mitigation, "features": features}
+        return refusals(node_settings(), permit, plan.model_copy(update=changes), contract)
+
+    gender = SensitiveAttribute(name="gender", groups=("female", "male"))
+    plans = SensitiveAttribute(name="plan", groups=contract.field_by_name["plan"].categories)
+    for bad in (
+        SensitiveAttribute(name="nothing", groups=("female", "male")),
+        SensitiveAttribute(name="gender", groups=("female", "other")),
+        SensitiveAttribute(name="gender", groups=("low", "high"), edges=(1.0,)),
+    ):
+        assert codes(bad) == ("policy.group_not_allowed",)
+    assert codes(plans, plan.features) == ("policy.group_not_allowed",)
+    assert codes(gender) == codes(plans) == ()

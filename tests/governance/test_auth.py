@@ -50,6 +50,7 @@ ROUTES = {
     ("get", "/v1/evaluations/{run_id}"): set(ROLES),
     ("get", "/v1/audits"): set(ROLES),
     ("get", "/v1/audits/{run_id}"): set(ROLES),
+    ("get", "/v1/audits/{run_id}/tables"): set(HOUSE_ROLES),
     ("get", "/v1/models/{name}/{version}/waivers"): set(HOUSE_ROLES),
     ("post", "/v1/models/{name}/{version}/waivers"): {"approver", "compliance", "evaluator"},
     ("post", "/v1/permits"): {"operator"},
@@ -115,10 +116,8 @@ ROUTES = {
 
 
 @pytest.fixture
-def people(make_world):
-    made = make_world()
-    made.people()
-    return made
+def people(make_world, begin):
+    return make_world(begin("people"))
 
 
 def operations(world):

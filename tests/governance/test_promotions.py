@@ -42,12 +42,18 @@ def realm():
     return Realm.PRODUCTION
 
 
-@pytest.fixture
-def trained(world, model_bytes):
-    """Three versions of one model."""
+def train_three(world, give):
     for number in (1, 2, 3):
         world.run(f"run-{number}")
-        world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
+        world.gateway("operator").register_model(f"run-{number}", "churn", give("model_bytes"))
+
+
+BEGINNINGS = {"trained": train_three}
+
+
+@pytest.fixture
+def trained(world):
+    """Three versions of one model."""
     return world
 
 

@@ -1,0 +1,93 @@
+"""A fairness audit with all that it was derived from, so that more can be derived offline."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self, TypeVar
+
+from pydantic import Field, ValidationError
+
+from fedcore.contracts import Contract
+from fedcore.dpia_record import AnyDpia
+from fedcore.errors import InvalidRecordError, MismatchError
+from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.fairness_audits import FairnessAudit, audited_table
+from fedcore.fairness_tables import GroupTable
+from fedcore.fairness_terms import FairnessTerms
+from fedcore.plans import TrainingPlan
+from fedcore.record import Part, Record, first_problem
+from fedcore.signing import Envelope
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class OpenedBasis:
+    """What an audit rests on.
+
+    Attributes:
+        table: the sum of the units' noised tables.
+        terms: what the DPIA binds about it.
+        training: the plan of the audited model.
+    """
+
+    audit: FairnessAudit
+    table: GroupTable
+    terms: FairnessTerms
+    dpia: AnyDpia
+    contract: Contract
+    training: TrainingPlan
+
+
+class AuditBasis(Part):
+    """The documents, as they were signed; the DPIA as governance has it. No record of its own: it
+    is made from signed ones, and each of them is named by the signed audit.
+    """
+
+    audit: Envelope
+    plan: Envelope
+    tables: tuple[Envelope, ...]
+    dpia: Annotated[AnyDpia, Field(discriminator="schema_name")]
+    contract: Envelope
+    training: Envelope
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Return the documents in JSON. Raises: InvalidRecordError `audit.basis_invalid`."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise InvalidRecordError("audit.basis_invalid", first_problem(error)) from error
+
+    def open(self) -> OpenedBasis:
+        """Return what the audit rests on.
+
+        Guarantees: everything is what the audit names by its digest, whoever has signed it; the
+            signature of the audit itself is not looked at here.
+        Raises: MismatchError `audit.basis_differs`; InvalidRecordError.
+        """
+        audit = FairnessAudit.from_bytes(self.audit.payload_bytes)
+        if self.dpia.digest != audit.dpia or len(self.tables) != len(audit.tables):
+            raise _differing()
+        plan = _named(self.plan, EvaluationPlan, audit.plan)
+        pairs = zip(self.tables, audit.tables, strict=True)
+        tables = [_named(envelope, NoisedTables, digest) for envelope, digest in pairs]
+        table, terms = audited_table(plan, tables, self.dpia.bindings)
+        return OpenedBasis(
+            audit=audit,
+            table=table,
+            terms=terms,
+            dpia=self.dpia,
+            contract=_named(self.contract, Contract, audit.contract),
+            training=_named(self.training, TrainingPlan, plan.models[0].plan),
+        )
+
+
+def _named(envelope: Envelope, kind: type[R], digest: str) -> R:
+    if envelope.digest != digest:
+        raise _differing()
+    return kind.from_bytes(envelope.payload_bytes)
+
+
+def _differing() -> MismatchError:
+    return MismatchError(
+        "audit.basis_differs", "a document is not the one that the audit names: fetch them again"
+    )

@@ -1,0 +1,187 @@
+"""What other thresholds would do is the audit's own arithmetic, at the price of many candidates."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fedcore.dpias import FairnessBound
+from fedcore.errors import InvalidRecordError
+from fedcore.fairness import decide_fairness
+from fedcore.fairness_bindings import GroupMerge, SensitiveAttribute
+from fedcore.fairness_curves import group_threshold_curve, threshold_curve
+from fedcore.fairness_tables import GroupTable, TableLayout, count_outcomes
+from fedcore.fairness_terms import FairnessTerms
+
+SEX = SensitiveAttribute(name="sex", groups=("f", "m"))
+AREA = SensitiveAttribute(name="area", groups=("n", "s", "w"))
+LAYOUT = TableLayout(attributes=(SEX, AREA), threshold=0.5, further_edges=(0.3, 0.7))
+EDGES = (0.3, 0.5, 0.7)
+
+
+def bound(attribute="sex", metric="demographic_parity_difference", largest_gap=0.1):
+    return FairnessBound(attribute=attribute, metric=metric, largest_gap=largest_gap)
+
+
+def terms(*bounds, **more):
+    return FairnessTerms(bounds=bounds or (bound(),), **more)
+
+
+class People:
+    """Customers of whom one sex has the higher scores."""
+
+    def __init__(self, count=4000, lift=0.15, seed=0):
+        rng = np.random.default_rng(seed)
+        self.sex, self.area = rng.integers(0, 2, count), rng.integers(0, 3, count)
+        self.labels = rng.random(count) < 0.4
+        noisy = 0.25 + 0.4 * self.labels + lift * (self.sex - 0.5) + rng.normal(0, 0.2, count)
+        self.scores = np.clip(noisy, 0, 1)
+
+    def table(self, layout=LAYOUT, epsilon=None, units=1):
+        columns = {"sex": [SEX.groups[one] for one in self.sex]}
+        columns["area"] = [AREA.groups[one] for one in self.area]
+        groups = [columns[attribute.name] for attribute in layout.attributes]
+        names = [str(place) for place in range(len(self.sex))]
+        counts = count_outcomes(layout, names, groups, self.labels, self.scores)
+        return GroupTable(layout, counts, units, epsilon)
+
+
+def told(curve):
+    return [tuple((each.group, each.threshold) for each in p.thresholds) for p in curve.points]
+
+
+def test_a_candidate_is_decided_as_an_audit_at_that_threshold_with_its_part_of_alpha():
+    people = People()
+    bounds = (bound(), bound("area"), bound(metric="equalised_odds_difference", largest_gap=0.3))
+    curve = threshold_curve(people.table(epsilon=2.0), terms(*bounds))
+    assert told(curve) == [((None, edge),) for edge in EDGES]
+    for point, edge in zip(curve.points, EDGES, strict=True):
+        others = tuple(other for other in EDGES if other != edge)
+        layout = TableLayout(attributes=(SEX, AREA), threshold=edge, further_edges=others)
+        audit = decide_fairness(people.table(layout, epsilon=2.0), terms(*bounds, alpha=0.05 / 3))
+        assert point.verdict == audit.verdict
+        found = [(one.low, one.high) for one in point.bounds]
+        assert found == [tuple(one.interval) for one in audit.largest]
+
+
+def brute(people, thresholds):
+    """Rates at a threshold of each sex, from the rows."""
+    selected = people.scores >= np.array(thresholds)[people.sex]
+    recall = selected[people.labels].mean()
+    return {
+        "selection_rate": selected.mean(),
+        "recall": recall,
+        "accuracy": (selected == people.labels).mean(),
+        "balanced_accuracy": (recall + (~selected)[~people.labels].mean()) / 2,
+    }, abs(selected[people.sex == 1].mean() - selected[people.sex == 0].mean())
+
+
+def test_worth_and_gap_are_those_of_the_rows_when_there_is_no_noise():
+    people = People()
+    whole = threshold_curve(people.table(), terms())
+    each = group_threshold_curve(people.table(), terms(), "sex")
+    for point in (*whole.points, *each.points):
+        named = [one.threshold for one in point.thresholds]
+        worth, gap = brute(people, named * 2 if len(named) == 1 else named)
+        assert {one.name: one.value for one in point.worth} == pytest.approx(worth)
+        assert point.bounds[0].gap == pytest.approx(gap)
+        assert all(one.low < (one.value or 0) < one.high for one in point.worth)
+
+
+def test_thresholds_by_group_are_those_whose_rates_come_next_to_everybodys():
+    people = People()
+    curve = group_threshold_curve(people.table(), terms(), "sex")
+    assert curve.candidates == 9
+
+    def nearest_to(aim, group):
+        return min(EDGES, key=lambda edge: abs((people.scores[group] >= edge).mean() - aim))
+
+    aims = [(people.scores >= edge).mean() for edge in EDGES]
+    sexes = (people.sex == 0, people.sex == 1)
+    nearest = {tuple(nearest_to(aim, group) for group in sexes) for aim in aims}
+    assert {tuple(at for _, at in point) for point in told(curve)} == nearest
+
+
+def test_each_choice_by_group_counts_as_a_candidate_whether_it_is_shown_or_not():
+    table = People(lift=0.0).table(epsilon=2.0)
+    curve = group_threshold_curve(table, terms(), "sex")
+    assert len(curve.points) < curve.candidates == 9
+    (point,) = (p for p in curve.points if [t.threshold for t in p.thresholds] == [0.5, 0.5])
+    audit = decide_fairness(table, terms(alpha=0.05 / 9))
+    assert (point.bounds[0].low, point.bounds[0].high) == tuple(audit.largest[0].interval)
+
+
+def test_thresholds_by_group_keep_a_bound_that_no_common_one_keeps():
+    people = People(40_000, lift=0.2)
+    table = people.table(epsilon=1.0)
+    whole = threshold_curve(table, terms())
+    assert (whole.verdict, whole.chosen) == ("FAIL", None)
+    each = group_threshold_curve(table, terms(), "sex")
+    assert (each.verdict, each.chosen is None) == ("PASS", False)
+    worths = [
+        point.measured("balanced_accuracy").value if point.verdict == "PASS" else None
+        for point in each.points
+    ]
+    assert worths[each.chosen or 0] == max(worth for worth in worths if worth is not None)
+    assert "It is no audit" in each.meaning
+
+
+def test_noise_that_hides_the_gaps_is_told_as_insufficient():
+    people = People(lift=0.02)
+    assert threshold_curve(people.table(epsilon=4.0), terms()).verdict == "PASS"
+    drowned = threshold_curve(people.table(epsilon=0.01), terms())
+    assert (drowned.verdict, drowned.chosen) == ("INSUFFICIENT", None)
+    # Not all candidates were looked at, so that nothing is said of all.
+    hopeless = FairnessTerms(bounds=(bound(metric="calibration_difference", largest_gap=1e-6),))
+    with_groups = terms(bound(), *hopeless.bounds)
+    apart = People(40_000, lift=0.2).table(epsilon=1.0)
+    assert group_threshold_curve(apart, with_groups, "sex").verdict == "INSUFFICIENT"
+
+
+def test_a_table_of_one_threshold_has_one_candidate_and_the_verdict_of_the_audit():
+    people = People()
+    layout = TableLayout(attributes=(SEX,), threshold=0.5)
+    table = people.table(layout, epsilon=2.0)
+    curve = threshold_curve(table, terms())
+    audit = decide_fairness(table, terms())
+    assert (curve.candidates, curve.verdict) == (1, audit.verdict)
+    assert (curve.points[0].bounds[0].low, curve.points[0].bounds[0].high) == tuple(
+        audit.largest[0].interval
+    )
+
+
+def test_a_merge_has_one_threshold():
+    merge = GroupMerge(attribute="area", groups=("s", "w"), merged="rest")
+    curve = group_threshold_curve(People().table(), terms(bound("area"), merges=(merge,)), "area")
+    assert {group for point in told(curve) for group, _ in point} == {"n", "rest"}
+    assert curve.candidates == 9
+
+
+def test_more_choices_than_a_table_can_settle_are_refused_until_groups_are_merged():
+    many = SensitiveAttribute(name="sex", groups=tuple("abcdefg"))
+    layout = TableLayout(attributes=(many,), threshold=0.5, further_edges=(0.3, 0.7))
+    table = GroupTable(layout, (100,) * layout.length, 1, 1.0)
+    with pytest.raises(InvalidRecordError, match=r"fairness\.too_many_thresholds"):
+        group_threshold_curve(table, terms(), "sex")
+    merge = GroupMerge(attribute="sex", groups=tuple("cdefg"), merged="rest")
+    assert group_threshold_curve(table, terms(merges=(merge,)), "sex").candidates == 27
+
+
+def test_an_attribute_without_a_bound_of_its_own_has_no_thresholds_by_group():
+    crossed = terms(bound("sex & area"))
+    with pytest.raises(InvalidRecordError, match=r"fairness\.not_bound"):
+        group_threshold_curve(People().table(), crossed, "sex")
+    assert group_threshold_curve(People().table(), terms(bound("area")), "area").points
+
+
+def test_every_way_to_select_by_band_counts_each_customer_once():
+    people = People(300)
+    table = people.table()
+    everybody = np.ones(len(LAYOUT.cells), dtype=bool)
+    for places in itertools.product(range(3), repeat=2):
+        cells = [places[SEX.groups.index(cell[0])] for cell in LAYOUT.cells]
+        chosen = np.arange(LAYOUT.bands) > np.array(cells)[:, None]
+        mask = np.repeat(chosen[..., None], 2, axis=-1)
+        selected = people.scores >= np.array(EDGES)[np.array(places)[people.sex]]
+        assert table.count(everybody, mask).value == selected.sum()
+        assert table.count(everybody, mask).value + table.count(everybody, ~mask).value == 300

@@ -1,0 +1,156 @@
+"""From a signed audit to other thresholds, weights, a penalty, and a plan that is permitted."""
+
+import json
+from contextlib import nullcontext
+from importlib.metadata import EntryPoint
+
+import pytest
+from click.testing import CliRunner
+
+from fedcore import cli, gateway_http
+from fedcore.errors import NotFoundError, RefusedError
+from fedcore.evaluations import NoisedTables
+from fedcore.fairness_audits import derive_audit
+from fedcore.fairness_bindings import AttributeUse
+from fedcore.mitigation import CovariancePenalty, Reweighing
+from fedcore.plans import TrainingPlan
+
+CONSENT = "Explicit consent, Art. 9(2)(a)"
+
+
+def allowing(dpia, *uses, condition=CONSENT):
+    """The DPIA with these uses of what it audits."""
+    use = AttributeUse(attribute="religion", uses=uses, special_condition=condition)
+    bindings = dpia.bindings.model_copy(update={"fairness_mitigation": (use,) if uses else None})
+    return dpia.model_copy(update={"bindings": bindings})
+
+
+@pytest.fixture
+def audited(evaluating, model_bytes):
+    """A model and its audit, under a DPIA that allows a threshold for each group."""
+    evaluating.world.take_into_force(allowing(evaluating.audited_dpia(2), "decision"))
+    evaluating.train("run-3", model_bytes)
+    return evaluating
+
+
+@pytest.fixture
+def said(evaluating, tmp_path, monkeypatch):
+    """Runs a command of the group; returns exit code and output."""
+    world = evaluating.world
+    # Only the network is replaced.
+    monkeypatch.setattr(gateway_http, "open_client", lambda *_: nullcontext(world.client))
+    key = tmp_path / "auditor.key"
+    key.write_text(world.api_keys["auditor"])
+    key.chmod(0o600)
+    entry = EntryPoint("governance", "governance.cli:app [governance]", cli.COMMANDS_GROUP)
+    root = cli.RootCommand({"governance": entry})
+
+    def run(*words, online=False):
+        line = ["governance", "audits", *(str(word) for word in words)]
+        if online:
+            line += ["--url", "http://127.0.0.1:1", "--api-key-file", str(key)]
+        result = CliRunner().invoke(root, line)
+        return result.exit_code, result.output
+
+    return run
+
+
+@pytest.fixture
+def fetched(audited, said, tmp_path):
+    audited.audit("run-3", "eval-1", "one selected more")
+    path = tmp_path / "audit.json"
+    code, output = said("tables", "eval-1", "--out", path, online=True)
+    assert (code, "churn version 3" in output) == (0, True)
+    return path
+
+
+def test_whoever_has_the_tables_derives_the_audit_again(audited):
+    audit = audited.audit("run-3", "eval-1", "one selected more")
+    envelopes = audited.world.gateway("auditor").fetch_audit_tables("eval-1")
+    tables = [NoisedTables.from_bytes(each.payload_bytes) for each in envelopes]
+    assert tuple(each.digest for each in tables) == audit.tables
+    plan = audited.plan("run-3", title="eval-1", fairness=audited.layout)
+    assert plan.digest == audit.plan
+    bindings = audited.world.gateway("auditor").fetch_dpia(audit.dpia).record.bindings
+    assert derive_audit(plan, tables, bindings) == audit.found
+    with pytest.raises(NotFoundError, match=r"audit\.unknown"):
+        audited.world.gateway("auditor").fetch_audit_tables("eval-2")
+
+
+def test_a_curve_is_printed_and_drawn_and_says_what_it_is_not(said, fetched, tmp_path):
+    code, printed = said("curve", fetched)
+    assert code == 0
+    assert "a threshold for everybody, each of 1 candidates tested at 0.05: FAIL" in printed
+    assert "no threshold mends that" in printed
+    assert "balanced_accuracy" in printed
+    page = tmp_path / "curve.html"
+    code, output = said("curve", fetched, "--attribute", "religion", "--html", page, "--json")
+    assert code == 0
+    curves = json.loads(output)["curves"]
+    assert [(each.get("attribute"), each["candidates"]) for each in curves] == [
+        (None, 1),
+        ("religion", 1),
+    ]
+    drawn = page.read_text()
+    assert drawn.count("<svg") == 2
+    assert "Other thresholds, by religion" in drawn
+    assert "<circle" in drawn
+    assert said("curve", fetched, "--html", page)[0] == 1
+
+
+def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds(said, fetched):
+    """The file names its documents by digest, so that another DPIA needs another audit."""
+    good = fetched.read_text()
+    assert said("curve", fetched, "--attribute", "religion")[0] == 0
+    code, output = said("curve", fetched, "--attribute", "gender")
+    assert (code, "fairness.use_not_bound" in output) == (1, True)
+    for part in ("plan", "contract", "training", "tables", "dpia"):
+        values = json.loads(good)
+        if part == "tables":
+            values["tables"].reverse()
+        elif part == "dpia":
+            del values["dpia"]["bindings"]["fairness_mitigation"]
+        else:
+            values[part] = values["audit"]
+        fetched.write_text(json.dumps(values))
+        code, output = said("curve", fetched)
+        assert (code, "audit.basis_differs" in output) == (1, True), part
+    fetched.write_text("{}")
+    code, output = said("curve", fetched)
+    assert (code, "audit.basis_invalid" in output) == (1, True)
+    fetched.write_text(good)
+    assert said("curve", fetched)[0] == 0
+
+
+def test_weights_and_a_penalty_go_into_a_plan_that_the_gate_then_permits(
+    audited, said, fetched, tmp_path
+):
+    draft = tmp_path / "plan.json"
+    draft.write_text(json.dumps(audited.training_plan("run-4").to_json()))
+    weighed, penalised = tmp_path / "weighed.json", tmp_path / "penalised.json"
+    about = ("--attribute", "religion", "--plan", draft, "--out")
+    assert said("weights", fetched, *about, weighed)[0] == 0
+    assert said("penalty", fetched, "--group", "high", "--strength", 0.5, *about, penalised)[0] == 0
+    code, output = said("weights", fetched, "--attribute", "religion")
+    assert (code, json.loads(output)["mitigation"]["kind"]) == (0, "reweighing")
+    assert said("weights", fetched, "--attribute", "religion", "--plan", draft)[0] == 2
+    plans = [TrainingPlan.from_json(json.loads(path.read_text())) for path in (weighed, penalised)]
+    first, second = (plan.mitigation for plan in plans)
+    # 3,600 and 1,800 of 5,400 people at each unit, 600 and 300 with the label.
+    assert isinstance(first, Reweighing)
+    assert {one.weight for one in first.weights} == {1.0}
+    assert isinstance(second, CovariancePenalty)
+    assert second.penalties[0].share == pytest.approx(1 / 3, abs=1e-4)
+    world = audited.world
+    for place, plan in enumerate(plans):
+        world.register(plan)
+        with pytest.raises(RefusedError) as refused:
+            world.permit(f"run-{place + 4}", plan)
+        assert refused.value.codes == ("fairness.use_not_bound", "fairness.no_basis")
+    world.take_into_force(allowing(audited.audited_dpia(3), "training", "decision"))
+    for place, plan in enumerate(plans):
+        assert world.permit(f"run-{place + 4}", plan).plan == plan.digest
+    world.take_into_force(allowing(audited.audited_dpia(4), "training", condition=None))
+    with pytest.raises(RefusedError) as refused:
+        world.permit("run-6", plans[0])
+    assert refused.value.codes == ("fairness.no_basis",)
