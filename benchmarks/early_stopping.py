@@ -65,7 +65,7 @@ PATIENCE = 2
 QUANTILE = 1.645
 # The most by which one customer's loss may differ between two models, as far as it counts, and
 # into how many steps that is divided, so that sums are integers.
-CLIP, GRID = 0.1, 1000
+CLIPS, GRID = (0.1, 1.0), 1000
 _SMALLEST = 1e-12
 
 
@@ -149,9 +149,11 @@ def figures_of(splits: Sequence[Any]) -> dict[str, float]:
                 f"{epsilon:g}.table.{metric}{key}": value
                 for key, value in by_tables(metric, courses).items()
             }
-        figures |= {
-            f"{epsilon:g}.paired.log_loss{key}": value for key, value in by_pairs(courses).items()
-        }
+        for clip in CLIPS:
+            figures |= {
+                f"{epsilon:g}.paired_{clip:g}.log_loss{key}": value
+                for key, value in by_pairs(courses, clip).items()
+            }
     return figures
 
 
@@ -270,25 +272,25 @@ def _stopped_by_tables(metric: str, course: Course) -> int:
     return len(course.checks) - 1
 
 
-def by_pairs(courses: Sequence[Course]) -> dict[str, float]:
+def by_pairs(courses: Sequence[Course], clip: float) -> dict[str, float]:
     """Return what became of runs that are ended by each customer's own difference of losses."""
-    found = [stopped_by_pairs(course) for course in courses]
+    found = [stopped_by_pairs(course, clip) for course in courses]
     figures = _ended("log_loss", courses, [place for place, _ in found])
     best = [
         course.checks[place].exact["log_loss"]
         for course, (_, place) in zip(courses, found, strict=True)
     ]
-    seen = _mean(seen_from(course) for course in courses)
+    seen = _mean(seen_from(course, clip) for course in courses)
     return figures | {"_of_best": _mean(best), "_seen_from": seen}
 
 
-def stopped_by_pairs(course: Course) -> tuple[int, int]:
+def stopped_by_pairs(course: Course, clip: float) -> tuple[int, int]:
     """Return the places of the check at which a run ends, and of the best one before it."""
     best, waited = 0, 0
     for place, check in enumerate(course.checks[1:], start=1):
         known = course.checks[best]
-        gain = sum(noised_gain(course, unit, known, check) for unit in check.losses)
-        if gain / _customers(check) > seen_from(course):
+        gain = sum(noised_gain(course, unit, (known, check), clip) for unit in check.losses)
+        if gain / _customers(check) > seen_from(course, clip):
             best, waited = place, 0
         else:
             waited += 1
@@ -297,19 +299,22 @@ def stopped_by_pairs(course: Course) -> tuple[int, int]:
     return len(course.checks) - 1, best
 
 
-def noised_gain(course: Course, unit: str, best: Check, now: Check) -> float:
-    """Return what a unit would answer: the sum of clipped differences, on a grid, with noise."""
-    steps = np.rint((best.losses[unit] - now.losses[unit]) / CLIP * GRID)
+def noised_gain(course: Course, unit: str, models: tuple[Check, Check], clip: float) -> float:
+    """Return what a unit would answer of the best model and of the one now: the sum of clipped
+    differences, on a grid, with noise.
+    """
+    best, now = models
+    steps = np.rint((best.losses[unit] - now.losses[unit]) / clip * GRID)
     total = int(np.clip(steps, -GRID, GRID).sum())
     stream = SeededNoise(course.seed).stream(unit, f"{now.round}/{course.epsilon}", "pair")
     noise = discrete_laplace(1, Fraction(repr(course.epsilon)) / GRID, stream)
-    return float(total + noise[0]) * CLIP / GRID
+    return float(total + noise[0]) * clip / GRID
 
 
-def seen_from(course: Course) -> float:
+def seen_from(course: Course, clip: float) -> float:
     """Return the least mean gain that stands out of the noise."""
     check, epsilon = course.checks[0], Fraction(repr(course.epsilon)) / GRID
-    sd = math.sqrt(len(check.losses) * discrete_laplace_variance(epsilon)) * CLIP / GRID
+    sd = math.sqrt(len(check.losses) * discrete_laplace_variance(epsilon)) * clip / GRID
     return QUANTILE * sd / _customers(check)
 
 
