@@ -175,6 +175,6 @@ def samples_of(plan: TrainingPlan, unit: str, update: bytes) -> Floats:
     weights = decode_weights(update, shapes_of(plan), plan.max_abs_weight)
     flat = np.concatenate([weights["0.bias"], weights["0.weight"][0]])
     divisor = plan.privacy.sampling_rate * plan.public_n(unit)
-    total = flat * divisor / (plan.algorithm.local_learning_rate * plan.privacy.l2_clip_norm)
+    total = flat * divisor / (plan.averaging.local_learning_rate * plan.privacy.l2_clip_norm)
     found: Floats = lines_of(len(flat)) @ total / math.sqrt(len(flat))
     return found

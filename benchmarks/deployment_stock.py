@@ -73,7 +73,7 @@ class _Stock:
         plan = self._work.plan
         config = (
             f'laps="{self._laps}" rounds={rounds} inputs={self._work.inputs} '
-            f"learning_rate={plan.algorithm.local_learning_rate} "
+            f"learning_rate={plan.averaging.local_learning_rate} "
             f"noise_multiplier={plan.privacy.noise_multiplier} "
             f"l2_clip_norm={plan.privacy.l2_clip_norm} local_steps={plan.privacy.local_steps}"
         )

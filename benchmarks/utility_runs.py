@@ -7,7 +7,7 @@ Guarantees: with the same seed and scenario the released model is the whole simu
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from clients.data import Examples
 from clients.training import train_locally
 from fedcore.encodings import input_names
 from fedcore.plans import Feature, TrainingPlan
-from fedcore.tasks.task import initial_weights, load_into, load_task
+from fedcore.tasks.task import initial_weights, load_into, load_scorer, load_task
 from fedcore.weights import Weights, encode_weights
-from fedserver.strategy import apply_round, release, start
+from fedserver.strategy import Aggregate, apply_round, release, start
 from simulations.experiment import Experiment
 from simulations.noise import SeededNoise
 from simulations.outputs import logs_to
@@ -81,6 +81,17 @@ def plan_of(scenario: Scenario, epsilon: float, units: tuple[str, ...] = ()) -> 
 
 def released_model(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Weights:
     """Train by the plan, with the noise that a simulation of this seed draws."""
+    *_, state = _states(plan, parts, scenario)
+    return release(state, plan)
+
+
+def models(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[tuple[int, Weights]]:
+    """Yield each round's number and the model that it ends with."""
+    for round_, state in enumerate(_states(plan, parts, scenario), start=1):
+        yield round_, state.model
+
+
+def _states(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[Aggregate]:
     task, noise = load_task(plan.task), SeededNoise(scenario.seed)
     inputs = len(input_names(plan.features, scenario.contract))
     state = start(initial_weights(task, plan.model, inputs))
@@ -101,12 +112,12 @@ def released_model(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Weig
             for terms in plan.units
         }
         state = apply_round(state, plan, round_, updates)
-    return release(state, plan)
+        yield state
 
 
 def scores(plan: TrainingPlan, weights: Weights, features: np.ndarray) -> np.ndarray:
     """Return the model's scores."""
-    task = load_task(plan.task)
+    task = load_scorer(plan.task)
     module = task.build(plan.model, features.shape[1])
     load_into(module, weights)
     with torch.no_grad():

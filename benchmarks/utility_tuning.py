@@ -122,8 +122,8 @@ def _setting(plan: TrainingPlan, intervals: int) -> Setting:
         intervals=intervals,
         rounds=plan.rounds,
         l2_clip_norm=clip,
-        step=plan.algorithm.local_learning_rate * clip,
-        average_last=plan.algorithm.average_last,
+        step=plan.averaging.local_learning_rate * clip,
+        average_last=plan.averaging.average_last,
     )
 
 

@@ -13,8 +13,9 @@ from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, RoundReport
+from fedcore.segments.embedding import Encoder
 from fedcore.signing import Envelope, open_envelope
-from fedcore.tasks.task import load_task, shapes_of
+from fedcore.tasks.task import decode_model
 from fedcore.trust import (
     verify_evaluated,
     verify_evaluation_permit,
@@ -27,7 +28,7 @@ from fedcore.trust import (
     verify_renewal,
 )
 from fedcore.version import VERSION
-from fedcore.weights import Weights, decode_weights
+from fedcore.weights import Weights
 from fedcore.wire import EvaluateRequest, RollCallRequest, TrainRequest
 
 Request = RollCallRequest | TrainRequest | EvaluateRequest
@@ -68,10 +69,14 @@ class Admitted:
 
 @dataclass(frozen=True)
 class AdmittedOrder(Admitted):
-    """An order after everything signed about it, its models included, was verified."""
+    """An order after everything signed about it, its models included, was verified.
+
+    `encoder` tells the places where a plan of centres wants them.
+    """
 
     order: Order
     weights: tuple[Weights, ...]
+    encoder: Encoder | None = None
 
 
 def admit(site: Site, request: Request) -> Admitted:
@@ -164,7 +169,8 @@ def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> Admitted
         _weights(site, one, model) for one, model in zip(admitted.training, models, strict=True)
     )
     of_message = {each.name: getattr(admitted, each.name) for each in fields(admitted)}
-    return AdmittedOrder(**of_message, order=order, weights=weights)
+    encoder = _encoder(site, admitted.plan, request)
+    return AdmittedOrder(**of_message, order=order, weights=weights, encoder=encoder)
 
 
 def _verify_models(
@@ -178,9 +184,16 @@ def _verify_models(
 
 
 def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
+    return decode_model(plan, len(input_names(plan.features, site.contract(plan.contract))), model)
+
+
+def _encoder(site: Site, plan: TrainingPlan, request: Request) -> Encoder | None:
+    """Return what the plan's autoencoder tells places by; None where the plan names none."""
+    course = plan.model.course
+    if course is None or course.embedding is None or not isinstance(request, TrainRequest):
+        return None
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
-    shapes = shapes_of(load_task(plan.task).build(plan.model, inputs))
-    return decode_weights(model, shapes, plan.max_abs_weight)
+    return course.embedding.encoder(request.embedding or b"", inputs, plan.max_abs_weight)
 
 
 def verify_cosignatures(site: Site, cosignatures: tuple[Envelope, ...], permit: Permit) -> None:

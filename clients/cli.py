@@ -15,6 +15,7 @@ from clients.commands import (
     opt_outs,
     pseudonyms,
     rehearse,
+    segments,
     sent,
     setup,
     start,
@@ -35,6 +36,7 @@ subject = typer.Typer(help="Answer customers who ask.", no_args_is_help=True)
 hold = typer.Typer(help="Keep what a sweep would delete.", no_args_is_help=True)
 consent = typer.Typer(help="Take in customers' consents.", no_args_is_help=True)
 group = typer.Typer(help="Opt-outs that act at all units of a group.", no_args_is_help=True)
+segment = typer.Typer(help="Use segments on the unit's own customers.", no_args_is_help=True)
 pseudonym = typer.Typer(help="Change the key of the pseudonyms.", no_args_is_help=True)
 
 app.command()(membership.init)
@@ -79,6 +81,8 @@ group.command("set-aside")(groups.set_aside)
 hold.command("add")(sweeps.add_hold)
 hold.command("release")(sweeps.release_hold)
 hold.command("show")(sweeps.show_holds)
+segment.command("assign")(segments.assign)
+app.add_typer(segment, name="segments")
 app.add_typer(hold, name="hold")
 app.add_typer(ledger, name="ledger")
 app.add_typer(subject, name="subject")

@@ -29,7 +29,7 @@ from fedcore.plans import TrainingPlan
 from fedcore.privacy.discrete import discrete_laplace
 from fedcore.privacy.noise import KeyStream
 from fedcore.score_tables import BINS, score_table
-from fedcore.tasks.task import Task, load_into, load_task
+from fedcore.tasks.task import Scorer, load_into, load_scorer
 from fedcore.weights import Weights
 
 _BATCH = 1024
@@ -61,7 +61,7 @@ def tables_of(plan: EvaluationPlan, models: Sequence[Model], examples: Examples)
     inputs = [examples.features, examples.challenger]
     labels = _of_customers(examples, examples.labels, _first)
     scores = [
-        _of_customers(examples, scores_of(load_task(one.task), one, weights, features), _mean)
+        _of_customers(examples, scores_of(load_scorer(one.task), one, weights, features), _mean)
         for (one, weights), features in zip(models, inputs, strict=False)
         if features is not None
     ]
@@ -79,7 +79,7 @@ def _group_table(layout: TableLayout, examples: Examples, labels: Scores, scores
     return np.array(count_outcomes(layout, customers, groups, labels, scores), dtype=np.int64)
 
 
-def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:
+def scores_of(task: Scorer, plan: TrainingPlan, weights: Weights, features: Scores) -> Scores:
     """Return a model's score of each row, shape (rows,).
 
     Raises: InvalidRecordError `privacy.examples_mixed`.
@@ -96,7 +96,7 @@ def scores_of(task: Task, plan: TrainingPlan, weights: Weights, features: Scores
     return found
 
 
-def require_separate_rows(task: Task, build: Callable[[], nn.Module], inputs: int) -> None:
+def require_separate_rows(task: Scorer, build: Callable[[], nn.Module], inputs: int) -> None:
     """Refuse a model whose score of a row depends on its place in a batch, or on who else is there.
 
     Guarantees: a function of the model's kind, of public weights and rows whose sums have to be
@@ -127,7 +127,7 @@ def require_separate_rows(task: Task, build: Callable[[], nn.Module], inputs: in
         )
 
 
-def _scores(task: Task, module: nn.Module, rows: Tensor) -> Tensor:
+def _scores(task: Scorer, module: nn.Module, rows: Tensor) -> Tensor:
     with torch.no_grad():
         return task.scores(module(rows))
 

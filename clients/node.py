@@ -24,19 +24,20 @@ from clients.admission import (
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
-from clients.data import Examples, Inputs, load_examples
+from clients.clustering import release_locally
+from clients.data import Examples, Inputs
 from clients.evaluating import evaluate_locally
+from clients.examples import read_examples
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
 from clients.settings import NodeSettings
 from clients.site import Site
-from clients.sources import source_of
 from clients.splits import extent_of_evaluation, extent_of_training
 from clients.training import train_locally
 from fedcore import canonical
 from fedcore.bulletins import AnyBulletin
 from fedcore.errors import FedError
-from fedcore.evaluations import NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.mitigation import group_fields
 from fedcore.plans import TrainingPlan
 from fedcore.rounds import Cosignature, Receipt
@@ -156,15 +157,19 @@ class Node(Site):
             split=inputs.extent.split.check if inputs.extent.split else None,
         )
 
-    def examples(self, plan: TrainingPlan) -> Examples:
-        """Return what the node trains on now; opt-outs, consents and retention are applied.
+    def examples(self, plan: TrainingPlan, evaluation: EvaluationPlan | None = None) -> Examples:
+        """Return what the node trains on now, or what it counts in an evaluation of the plan's
+        model; opt-outs, consents and retention are applied.
 
         Raises: DataError.
         """
         split = self.split(self.contract(plan.contract)) if plan.holdout else None
+        extent = extent_of_training(plan, split)
+        if evaluation is not None:
+            extent = extent_of_evaluation(evaluation, plan, split)
         absent = plan.absent_at(self.settings.unit)
-        inputs = Inputs(plan.features, absent, extent_of_training(plan, split))
-        return self._read(plan, replace(inputs, groups=group_fields(plan.mitigation)))
+        inputs = Inputs(plan.features, absent, extent)
+        return read_examples(self, plan, replace(inputs, groups=group_fields(plan.mitigation)))
 
     def _inputs(self, admitted: Admitted) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""
@@ -182,28 +187,16 @@ class Node(Site):
             groups=admitted.group_fields,
         )
 
-    def _read(self, plan: TrainingPlan, inputs: Inputs) -> Examples:
-        contract = self.contract(plan.contract)
-        pseudonymiser, left_out = self.reading(contract, plan.purpose)
-        return load_examples(
-            source_of(self.settings),
-            contract,
-            inputs,
-            pseudonymiser,
-            left_out,
-            self.runtime.clock.now().date(),
-        )
-
     def _noted_examples(self, admitted: AdmittedOrder, inputs: Inputs) -> Examples:
         """Return the examples of an order, once it is on disk whose rows they are."""
         applied, now = self.opt_outs.next_sequence() - 1, self.runtime.clock.now()
-        examples = self._read(admitted.plan, inputs)
+        examples = read_examples(self, admitted.plan, inputs)
         customers = Customers(examples.identifiers, self.contract(admitted.plan.contract))
         note_reading(self.state.readings, admitted.order, customers, applied, now)
         return examples
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> bytes:
-        """Return what an order releases: an update of weights, or noised tables."""
+        """Return what an order releases: an update of weights, or noised tables or sums."""
         order, plan, evaluation = admitted.order, admitted.plan, admitted.evaluation
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
@@ -211,6 +204,11 @@ class Node(Site):
             models = list(zip(admitted.training, admitted.weights, strict=True))
             tables = evaluate_locally(evaluation, models, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
+        if plan.release_terms is not None:
+            told = release_locally(
+                plan.release_terms, admitted.weights[0], examples, noise, admitted.encoder
+            )
+            return encode_weights(told)
         sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
         return encode_weights(
             train_locally(

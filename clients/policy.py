@@ -72,6 +72,16 @@ def verify_evaluation_policy(
     _refuse(list(dict.fromkeys(reasons)))
 
 
+def verify_use_policy(settings: NodeSettings, plan: TrainingPlan, contract: Contract) -> None:
+    """Hold the use of a model on the unit's own rows against the unit's policy.
+
+    Raises: RefusedError with every reason of `contract.purpose_unknown`, `plan.absence_unsaid`,
+        `plan.absence_unfit`, `plan.undated`, `policy.purpose_not_allowed`,
+        `policy.task_not_allowed`, `policy.sensitive_input`.
+    """
+    _refuse([*_contract_reasons(plan, contract), *_purpose_reasons(settings, plan, contract)])
+
+
 def _refuse(reasons: list[Reason]) -> None:
     if reasons:
         raise RefusedError(reasons)

@@ -4,8 +4,9 @@ Guarantees: what is returned depends on customers only through clipped sums with
     one for each local step, an empty batch included; rate, number of steps and divisor are
     constants of the plan; an optimiser of the plan sees noised sums only, and keeps nothing from
     one round to the next; a proximal term sees weights only. A customer's loss is the mean over
-    the customer's rows, weighed and penalised as the plan says, and is clipped as one. With one
-    noise stream and full batches, removing one customer moves a single step's update by at most
+    the customer's rows, weighed and penalised as the plan says, and is clipped as one; without a
+    label it is that of the rows' mean. With one noise stream and full batches, removing one
+    customer moves a single step's update by at most
     learning rate * clip / (rate * public_n). A customer's gradient is the same to the last bit
     whoever else is in the sample: a matrix product rounds a row differently in a batch of another
     length, and crafted weights amplify that until one customer's absence moves the gradients of
@@ -25,10 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clients.clustering import customers_of
 from clients.data import Examples
 from clients.mitigating import Mitigated, mitigated_labels
 from clients.padding import ByCustomer, Losses, PaddedRows, PaddedTargets, mean_of_rows
-from fedcore.plans import Adam, Momentum, TrainingPlan
+from fedcore.learning_rules import Adam, Momentum
+from fedcore.plans import TrainingPlan
 from fedcore.privacy.engines import (
     Engine,
     PerExample,
@@ -64,6 +67,7 @@ def train_locally(
         machine that rounds a row by its place in a batch.
     """
     noise, sampling = streams
+    examples = _as_seen(task, examples)
     inputs, most = examples.features.shape[1], examples.most
     module = task.build(plan.model, inputs)
     load_into(module, weights)
@@ -112,6 +116,14 @@ def filled_up(values: Tensor, rows: int) -> Tensor:
     return nn.functional.pad(values, (0, 0) * (values.ndim - 1) + (0, rows - len(values)))
 
 
+def _as_seen(task: Task, examples: Examples) -> Examples:
+    """Return the examples as they are, or of a task without a label points that stand for it."""
+    if task.spec.label != "none":
+        return examples
+    points = customers_of(examples)
+    return Examples(points, points)
+
+
 def _targeted(plan: TrainingPlan, examples: Examples) -> Examples:
     """Return the examples with what their losses take beside labels, where the plan asks for it."""
     if plan.mitigation is None:
@@ -142,7 +154,7 @@ def batch_rows(expected: float, most: int) -> int:
 
 def _losses(task: Task, plan: TrainingPlan, examples: Examples) -> Losses:
     """Return the losses of customers: of several rows each, their mean."""
-    of_rows = _weighted(task, plan.algorithm.positive_weight)
+    of_rows = _weighted(task, plan.averaging.positive_weight)
     if plan.mitigation is not None:
         of_rows = Mitigated(of_rows)
     return of_rows if examples.counts is None else mean_of_rows(of_rows)
@@ -156,16 +168,16 @@ def _weighted(task: Task, weight: float | None) -> Losses:
 
 
 def _terms(plan: TrainingPlan, public_n: int, noise: KeyStream) -> Terms:
-    local = plan.algorithm.local_optimizer
+    local = plan.averaging.local_optimizer
     return Terms(
-        learning_rate=plan.algorithm.local_learning_rate,
+        learning_rate=plan.averaging.local_learning_rate,
         noise_multiplier=plan.privacy.noise_multiplier,
         l2_clip_norm=plan.privacy.l2_clip_norm,
         divisor=plan.privacy.sampling_rate * public_n,
         noise=noise,
         momentum=local.momentum if isinstance(local, Momentum) else 0.0,
         adam=(local.beta1, local.beta2, local.stabiliser) if isinstance(local, Adam) else None,
-        proximal=plan.algorithm.proximal or 0.0,
+        proximal=plan.averaging.proximal or 0.0,
     )
 
 

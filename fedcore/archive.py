@@ -25,7 +25,7 @@ ARTIFACT = "model.safetensors"
 SIGNATURE = "model.sig"
 PUBLIC_KEY = "model-key.pem"
 
-_SAFE_PATH = re.compile(r"[a-z-]+(/[0-9]{6})?\.(json|safetensors|sig|pem)")
+_SAFE_PATH = re.compile(r"(evaluations/[0-9]{6}/)?[a-z-]+(/[0-9]{6})?\.(json|safetensors|sig|pem)")
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 _UNREADABLE = (
     zipfile.BadZipFile,

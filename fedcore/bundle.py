@@ -4,7 +4,7 @@ Nothing here is believed: signatures and rules are held against it by `fedcore.v
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Field
@@ -88,13 +88,43 @@ class SignedModel:
 
 
 @dataclass(frozen=True)
+class EvaluationPapers:
+    """The papers of a run that evaluated the model, in a folder of their own, by the names that
+    those of its training have. `plan` is an evaluation plan, `evaluation` what was derived.
+    """
+
+    evaluation: Envelope
+    permit: Envelope
+    plan: Envelope
+    dpia: Envelope
+    dpia_decision: Envelope
+    certificates: tuple[Envelope, ...]
+    reports: tuple[Envelope, ...]
+    receipts: tuple[Envelope, ...]
+    renewals: tuple[Envelope, ...] = ()
+    revocation: Envelope | None = None
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What people and audits have said of a model version, each kind oldest first: its fairness
+    audits, their waivers, the approvals of the version, and all moves of the name's aliases.
+    """
+
+    audits: tuple[Envelope, ...] = ()
+    waivers: tuple[Envelope, ...] = ()
+    approvals: tuple[Envelope, ...] = ()
+    moves: tuple[Envelope, ...] = ()
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a bundle holds. `artifact` is the released model as safetensors bytes.
 
     `reports` are in the order of their chain; `log` has one entry for each document. `renewals` are
     those of the permit, `handovers` those between governance's keys; most bundles have none.
     `positions` are those of the log that receipts name, each once. Bundles of 0.2 have none, and no
-    `signed_model`.
+    `signed_model`. `evaluations` are those of the version, oldest first.
     """
 
     model_version: Envelope
@@ -115,6 +145,8 @@ class Evidence:
     handovers: tuple[Envelope, ...] = ()
     positions: tuple[SeenPosition, ...] = ()
     signed_model: SignedModel | None = None
+    evaluations: tuple[EvaluationPapers, ...] = ()
+    judgements: Judgements = Judgements()
 
 
 class _Document(Protocol):
@@ -161,7 +193,10 @@ def _members_of(evidence: Evidence) -> dict[str, bytes]:
         **_numbered("renewals", evidence.renewals),
         **_numbered("handovers", evidence.handovers),
         **_numbered("positions", evidence.positions),
+        **_judgements_of(evidence.judgements),
     }
+    for number, papers in enumerate(evidence.evaluations, 1):
+        documents |= _papers_of(papers, evaluation_folder(number))
     if evidence.revocation is not None:
         documents["revocation.json"] = evidence.revocation
     signed = evidence.signed_model
@@ -171,6 +206,35 @@ def _members_of(evidence: Evidence) -> dict[str, bytes]:
         files = {SIGNATURE: signed.signature, PUBLIC_KEY: signed.public_key}
     members = {path: document.to_bytes() for path, document in documents.items()}
     return {**members, **files, ARTIFACT: evidence.artifact}
+
+
+def evaluation_folder(number: int) -> str:
+    """Return the folder of an evaluation's papers, with a slash at its end; they count from 1."""
+    return f"evaluations/{number:06}/"
+
+
+def _judgements_of(judgements: Judgements) -> dict[str, _Document]:
+    found: dict[str, _Document] = {}
+    for each in fields(judgements):
+        found |= _numbered(each.name, getattr(judgements, each.name))
+    return found
+
+
+def _papers_of(papers: EvaluationPapers, folder: str) -> dict[str, _Document]:
+    documents: dict[str, _Document] = {
+        "evaluation.json": papers.evaluation,
+        "permit.json": papers.permit,
+        "plan.json": papers.plan,
+        "dpia.json": papers.dpia,
+        "dpia-decision.json": papers.dpia_decision,
+        **_numbered("certificates", papers.certificates),
+        **_numbered("reports", papers.reports),
+        **_numbered("receipts", papers.receipts),
+        **_numbered("renewals", papers.renewals),
+    }
+    if papers.revocation is not None:
+        documents["revocation.json"] = papers.revocation
+    return {f"{folder}{path}": document for path, document in documents.items()}
 
 
 def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
@@ -186,7 +250,7 @@ def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
         certificates=reader.envelopes("certificates"),
         reports=reader.envelopes("reports"),
         receipts=reader.envelopes("receipts"),
-        revocation=reader.envelope("revocation.json") if "revocation.json" in members else None,
+        revocation=reader.optional("revocation.json"),
         checkpoint=reader.envelope("checkpoint.json"),
         log=reader.records("log", LoggedDocument),
         cosignatures=reader.records("cosignatures", CosignedPosition),
@@ -194,9 +258,29 @@ def _evidence_of(members: Mapping[str, bytes]) -> Evidence:
         handovers=reader.envelopes("handovers"),
         positions=reader.records("positions", SeenPosition),
         signed_model=reader.signed_model() if SIGNATURE in members else None,
+        evaluations=tuple(
+            _read_papers(reader, evaluation_folder(number))
+            for number in range(1, reader.count_evaluations() + 1)
+        ),
+        judgements=Judgements(*(reader.envelopes(each.name) for each in fields(Judgements))),
     )
     reader.require_all_taken()
     return evidence
+
+
+def _read_papers(reader: "_Reader", folder: str) -> EvaluationPapers:
+    return EvaluationPapers(
+        evaluation=reader.envelope(f"{folder}evaluation.json"),
+        permit=reader.envelope(f"{folder}permit.json"),
+        plan=reader.envelope(f"{folder}plan.json"),
+        dpia=reader.envelope(f"{folder}dpia.json"),
+        dpia_decision=reader.envelope(f"{folder}dpia-decision.json"),
+        certificates=reader.envelopes(f"{folder}certificates"),
+        reports=reader.envelopes(f"{folder}reports"),
+        receipts=reader.envelopes(f"{folder}receipts"),
+        renewals=reader.envelopes(f"{folder}renewals"),
+        revocation=reader.optional(f"{folder}revocation.json"),
+    )
 
 
 class _Reader:
@@ -216,6 +300,12 @@ class _Reader:
             return Envelope.from_bytes(data)
         except InvalidRecordError as error:
             raise invalid(path, error) from error
+
+    def optional(self, path: str) -> Envelope | None:
+        return self.envelope(path) if path in self._left else None
+
+    def count_evaluations(self) -> int:
+        return sum(path.endswith("/evaluation.json") for path in self._left)
 
     def signed_model(self) -> SignedModel:
         return SignedModel(

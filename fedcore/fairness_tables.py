@@ -26,45 +26,20 @@ MAX_ENTRIES = 20_000
 Mask = NDArray[np.bool_]
 
 
-class TableLayout(Part):
-    """The public shape of a table: the same at all units, fixed before anybody counts.
+class CrossedGroups(Part):
+    """Attributes whose groups are crossed in a table: one cell for one group of each.
 
-    The wire holds, for each cell, for each band of the score from the lowest, the customers with a
-    negative label and then those with a positive one. Cells are in the order of the declaration,
-    the last attribute's groups running fastest. A score on an edge is in the band above it. Without
-    further edges a cell is (TN, FN, FP, TP).
-
-    Attributes:
-        attributes: those whose groups are crossed.
-        threshold: customers with a score of at least this are selected.
-        further_edges: more bounds between bands of the score, for calibration by group. Each one
-            puts more noise into every rate that is summed over bands.
+    Cells are in the order of the declaration, the last attribute's groups running fastest.
     """
 
     attributes: Annotated[tuple[SensitiveAttribute, ...], Field(min_length=1, max_length=10)]
-    threshold: Share
-    further_edges: Annotated[tuple[Share, ...], Field(max_length=50)] = ()
 
     @model_validator(mode="after")
-    def _is_one_table(self) -> Self:
+    def _each_attribute_once(self) -> Self:
         names = [attribute.name for attribute in self.attributes]
         if len(set(names)) < len(names):
             raise ValueError("attributes: each once")
-        if len(set(self.further_edges) - {self.threshold}) < len(self.further_edges):
-            raise ValueError("further_edges: each once, and not the threshold")
-        if self.length > MAX_ENTRIES:
-            raise ValueError(f"attributes: the table would have more than {MAX_ENTRIES} entries")
         return self
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """The bounds between bands, rising."""
-        return tuple(sorted((self.threshold, *self.further_edges)))
-
-    @property
-    def bands(self) -> int:
-        """The number of bands of the score."""
-        return len(self.further_edges) + 2
 
     @property
     def cells(self) -> tuple[tuple[str, ...], ...]:
@@ -72,14 +47,9 @@ class TableLayout(Part):
         return tuple(itertools.product(*(attribute.groups for attribute in self.attributes)))
 
     @property
-    def length(self) -> int:
-        """The number of entries on the wire."""
-        return math.prod(len(a.groups) for a in self.attributes) * self.bands * 2
-
-    @property
-    def selected_bands(self) -> Mask:
-        """Which bands lie at or above the threshold."""
-        return np.arange(self.bands) > self.edges.index(self.threshold)
+    def cell_count(self) -> int:
+        """The number of cells."""
+        return math.prod(len(attribute.groups) for attribute in self.attributes)
 
     def groups_of(self, name: str) -> tuple[str, ...]:
         """Return the groups of an attribute. Raises: InvalidRecordError `fairness.unknown_group`
@@ -110,6 +80,65 @@ class TableLayout(Part):
                 for cell in self.cells
             ]
         )
+
+    def places_of(self, groups: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """Return each customer's cell by its place, below zero for whose group is not declared.
+
+        Args: for each attribute in order, the customers' groups, all of one length.
+        """
+        cells = np.zeros(len(groups[0]), dtype=np.int64)
+        known = np.ones(len(groups[0]), dtype=np.bool_)
+        for attribute, column in zip(self.attributes, groups, strict=True):
+            order = {group: place for place, group in enumerate(attribute.groups)}
+            places = np.array([order.get(group, -1) for group in column], dtype=np.int64)
+            cells, known = cells * len(order) + places, known & (places >= 0)
+        return np.where(known, cells, -1)
+
+
+class TableLayout(CrossedGroups):
+    """The public shape of a table: the same at all units, fixed before anybody counts.
+
+    The wire holds, for each cell, for each band of the score from the lowest, the customers with a
+    negative label and then those with a positive one. A score on an edge is in the band above it.
+    Without further edges a cell is (TN, FN, FP, TP).
+
+    Attributes:
+        attributes: those whose groups are crossed.
+        threshold: customers with a score of at least this are selected.
+        further_edges: more bounds between bands of the score, for calibration by group. Each one
+            puts more noise into every rate that is summed over bands.
+    """
+
+    threshold: Share
+    further_edges: Annotated[tuple[Share, ...], Field(max_length=50)] = ()
+
+    @model_validator(mode="after")
+    def _is_one_table(self) -> Self:
+        if len(set(self.further_edges) - {self.threshold}) < len(self.further_edges):
+            raise ValueError("further_edges: each once, and not the threshold")
+        if self.length > MAX_ENTRIES:
+            raise ValueError(f"attributes: the table would have more than {MAX_ENTRIES} entries")
+        return self
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The bounds between bands, rising."""
+        return tuple(sorted((self.threshold, *self.further_edges)))
+
+    @property
+    def bands(self) -> int:
+        """The number of bands of the score."""
+        return len(self.further_edges) + 2
+
+    @property
+    def length(self) -> int:
+        """The number of entries on the wire."""
+        return self.cell_count * self.bands * 2
+
+    @property
+    def selected_bands(self) -> Mask:
+        """Which bands lie at or above the threshold."""
+        return np.arange(self.bands) > self.edges.index(self.threshold)
 
 
 class NoisedCount(NamedTuple):
@@ -175,11 +204,8 @@ def count_outcomes(
     lengths = {len(positives), len(found), *(len(column) for column in groups)}
     if lengths != {len(customers)} or len(groups) != len(layout.attributes):
         raise _invalid("customers, groups, labels and scores must have one length")
-    cells, counted = np.zeros(len(found), dtype=np.int64), np.isfinite(found)
-    for attribute, column in zip(layout.attributes, groups, strict=True):
-        order = {group: place for place, group in enumerate(attribute.groups)}
-        places = np.array([order.get(group, -1) for group in column], dtype=np.int64)
-        cells, counted = cells * len(order) + places, counted & (places >= 0)
+    cells = layout.places_of(groups)
+    counted = np.isfinite(found) & (cells >= 0)
     seen: dict[str, int] = {}
     first = [seen.setdefault(customer, at) == at for at, customer in enumerate(customers)]
     counted &= np.array(first, dtype=np.bool_)

@@ -24,7 +24,7 @@ from fedcore.fairness_bindings import (
     MinimumSize,
     SensitiveAttribute,
 )
-from fedcore.fairness_tables import Mask, TableLayout
+from fedcore.fairness_tables import CrossedGroups, Mask, TableLayout
 from fedcore.record import Part, first_problem
 
 Metric = Literal[
@@ -173,7 +173,7 @@ def comparisons_of(
 
 
 def declared_groups(
-    layout: TableLayout, merges: Sequence[GroupMerge], attribute: str
+    layout: CrossedGroups, merges: Sequence[GroupMerge], attribute: str
 ) -> dict[str, Mask]:
     """Return the groups of an attribute, or the crossed ones of several with " & " between them, as
     the cells of each, with declared merges.
@@ -221,7 +221,7 @@ def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> 
     return tuple(rates[metric])
 
 
-def _merged(layout: TableLayout, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
+def _merged(layout: CrossedGroups, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
     names = {group: group for group in layout.groups_of(name)}
     for merge in merges:
         if merge.merged in set(names) - set(merge.groups):

@@ -7,7 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedcore.clusterings import CourseSpec
+from fedcore.errors import InvalidRecordError
+from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
 from fedcore.mitigation import Mitigation
+from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
@@ -19,8 +23,8 @@ class TaskSpec(Part):
     """What governance may know of a task without loading its code."""
 
     name: Name
-    label: Literal["binary"]
-    models: tuple[Literal["logistic", "mlp"], ...]
+    label: Literal["binary", "none"]
+    models: tuple[Literal["logistic", "mlp", "centres", "autoencoder"], ...]
 
 
 class Imputation(Part):
@@ -81,98 +85,33 @@ class UnitTerms(Part):
 
 
 class ModelSpec(Part):
-    """The declared architecture: new widths need no new software at the nodes."""
+    """The declared architecture: new widths need no new software at the nodes.
 
-    kind: Literal["logistic", "mlp"]
+    Segments are `centres`, which are not trained but found on a `course` of releases, among the
+    features or in the embedding of an `autoencoder`, which is trained before. `hidden` of that one
+    are the widths before its embedding, which the decoder repeats backwards; `embedding` is how
+    many numbers a customer's place in it has.
+    """
+
+    kind: Literal["logistic", "mlp", "centres", "autoencoder"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=4)] = ()
+    course: CourseSpec | None = None
+    embedding: Annotated[int, Field(ge=2, le=64)] | None = None
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether it gives customers a score, by which it can be evaluated."""
+        return self.kind in ("logistic", "mlp")
 
     @model_validator(mode="after")
     def _widths(self) -> Self:
-        if (self.kind == "mlp") != bool(self.hidden):
-            raise ValueError("model: mlp needs hidden widths, logistic has none")
+        if self.kind != "autoencoder" and (self.kind == "mlp") != bool(self.hidden):
+            raise ValueError("model: mlp needs hidden widths, logistic and centres have none")
+        if (self.kind == "centres") != (self.course is not None):
+            raise ValueError("model: centres need a course, others have none")
+        if (self.kind == "autoencoder") != (self.embedding is not None):
+            raise ValueError("model: an autoencoder needs the width of its embedding, others none")
         return self
-
-
-class Momentum(Part):
-    """Local steps along a decaying sum of the noised gradients.
-
-    Reference: Polyak (1964).
-    """
-
-    kind: Literal["momentum"]
-    momentum: Share
-
-
-class Adam(Part):
-    """Local steps along the noised gradients' mean over the root of their mean square.
-
-    Under noise that root is mostly the noise's own: steps are as long in each coordinate.
-    Reference: Kingma & Ba (2015), arXiv 1412.6980; Tang et al. (2024), arXiv 2312.14334.
-    """
-
-    kind: Literal["adam"]
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-8
-
-
-class ServerAdam(Part):
-    """The server's steps along the rounds' mean over the root of their mean square, both unbiased.
-
-    The units' noise is in that square too. Reference: Reddi et al. (2021), arXiv 2003.00295; the
-    first rounds are brought to scale as by Kingma & Ba (2015), arXiv 1412.6980.
-    """
-
-    kind: Literal["adam"]
-    learning_rate: Annotated[float, Field(gt=0, le=1e3)]
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    stabiliser: Annotated[float, Field(ge=1e-12, le=1)] = 1e-3
-
-
-class Median(Part):
-    """Each coordinate's median over the units, whatever their sizes: fewer than half may lie.
-
-    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option I.
-    """
-
-    kind: Literal["median"]
-
-    @property
-    def fewest_units(self) -> int:
-        """The fewest units of which one may lie."""
-        return 3
-
-
-class TrimmedMean(Part):
-    """Each coordinate's mean over the units without the `trim` largest and the `trim` smallest,
-    whatever their sizes: `trim` units may lie.
-
-    Reference: Yin et al. (2018), arXiv 1803.01498, algorithm 1, option II.
-    """
-
-    kind: Literal["trimmed_mean"]
-    trim: Annotated[int, Field(ge=1, le=499)]
-
-    @property
-    def fewest_units(self) -> int:
-        """The fewest units of which one is left."""
-        return 2 * self.trim + 1
-
-
-class NormBound(Part):
-    """The mean by public sizes of updates that are scaled down to `l2_bound` where they are longer.
-
-    Reference: Sun et al. (2019), arXiv 1911.07963, section 4.
-    """
-
-    kind: Literal["norm_bound"]
-    l2_bound: Annotated[float, Field(ge=1e-100, le=1e100)]
-
-    @property
-    def fewest_units(self) -> int:
-        """A single unit is bounded as well."""
-        return 1
 
 
 class Algorithm(Part):
@@ -226,7 +165,8 @@ class PrivacyTerms(Part):
     """How each unit protects each customer, in every round.
 
     Mode `local`: each unit adds noise of standard deviation `noise_multiplier * l2_clip_norm` to
-    the sum of its customers' clipped gradients, in each local step; nobody else is trusted.
+    the sum of its customers' clipped gradients, in each local step, or to the vector that it
+    releases around centres; nobody else is trusted.
     """
 
     mode: Literal["local"] = "local"
@@ -253,12 +193,15 @@ class TrainingPlan(Record):
     may need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
     `initial_model` is the digest of the public model that the first round starts from. `holdout` is
     the share of customers whom no round reads, so that the model can be evaluated on them; of rows
-    with a day, `train_until` is the first day that no round reads. `mitigation` is what is done
-    with a sensitive attribute, at the unit only, so that the model differs less between its groups.
+    with a day, `train_until` is the first day that no round reads. A model of centres has no
+    `algorithm`: each round is one release of its course. `mitigation` is what is done with a
+    sensitive attribute, at the unit only, so that the model differs less between its groups.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
-        lacks, the plan imputes a constant, and one input says so.
+        lacks, the plan imputes a constant, and one input says so; what a model of centres charges
+        is the sensitivity of its releases, and its inputs, or the embedding, lie within [-1, 1] as
+        centres do.
     """
 
     schema_name: Literal["plan/1"] = Field(default="plan/1", alias="schema")
@@ -271,7 +214,7 @@ class TrainingPlan(Record):
     minimum_units: Annotated[int, Field(ge=1)]
     model: ModelSpec
     initial_model: Digest
-    algorithm: Algorithm
+    algorithm: Algorithm | None = None
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
@@ -293,7 +236,7 @@ class TrainingPlan(Record):
             raise ValueError("features: a field is encoded twice in the same way")
         if self.minimum_units > len(self.units):
             raise ValueError("minimum_units: more than there are units")
-        if self.algorithm.average_last > self.rounds:
+        if self.algorithm is not None and self.algorithm.average_last > self.rounds:
             raise ValueError("algorithm.average_last: more than there are rounds")
         floors = [floor.metric for floor in self.metric_floors or ()]
         if len(set(floors)) != len(floors):
@@ -305,7 +248,7 @@ class TrainingPlan(Record):
 
     @model_validator(mode="after")
     def _steps_to_look_back_on(self) -> Self:
-        if self.privacy.local_steps > 1:
+        if self.algorithm is None or self.privacy.local_steps > 1:
             return self
         if self.algorithm.local_optimizer:
             raise ValueError(
@@ -321,12 +264,27 @@ class TrainingPlan(Record):
 
     @model_validator(mode="after")
     def _enough_to_outvote(self) -> Self:
-        robust = self.algorithm.robust
+        robust = self.algorithm.robust if self.algorithm is not None else None
         if robust is not None and self.minimum_units < robust.fewest_units:
             raise ValueError(
                 f"algorithm.robust: {robust.kind} needs minimum_units of {robust.fewest_units} or "
                 "more, as a round may have so few answers; or say norm_bound"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _centres_or_an_algorithm(self) -> Self:
+        course = self.model.course
+        if (course is None) != (self.algorithm is not None):
+            raise ValueError("algorithm: a model of centres has none, and every other one needs it")
+        for rule, holds in ({} if course is None else _rules_of_centres(self, course)).items():
+            if not holds:
+                raise ValueError(rule)
+        for name, value in (("metric_floors", self.metric_floors), ("mitigation", self.mitigation)):
+            if value is not None and not self.model.is_scoring:
+                raise ValueError(f"{name}: is of models that score; segments are not evaluated")
+        if self.model.embedding and self.averaging.positive_weight is not None:
+            raise ValueError("algorithm.positive_weight: an autoencoder knows no labels")
         return self
 
     @model_validator(mode="after")
@@ -341,6 +299,22 @@ class TrainingPlan(Record):
                     f"units: {unit.unit} lacks, each once, only what the features impute"
                 )
         return self
+
+    @property
+    def averaging(self) -> Algorithm:
+        """The algorithm of a model that is trained.
+
+        Raises: InvalidRecordError `plan.no_algorithm` for a model of centres.
+        """
+        if self.algorithm is None:
+            raise InvalidRecordError("plan.no_algorithm", "a model of centres is not averaged")
+        return self.algorithm
+
+    @property
+    def release_terms(self) -> ReleaseTerms | None:
+        """The public numbers of each release around centres; None for a model that is trained."""
+        course = self.model.course
+        return course.release_terms(self.privacy.noise_multiplier) if course is not None else None
 
     def public_n(self, unit: str) -> int:
         """Return the unit's public size. Raises: KeyError for a unit that takes no part."""
@@ -381,6 +355,30 @@ class TrainingPlan(Record):
     def exchanges(self) -> int:
         """The most train orders that a unit answers in a run."""
         return self.rounds + self.spare_rounds
+
+
+def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]:
+    """Return what a plan of centres keeps to, by the words that refuse another one."""
+    privacy, sensitivity = plan.privacy, course.l2_sensitivity
+    return {
+        "features: centres lie among inputs that are scale or log, without indicators, or in an "
+        "embedding": course.embedding is not None
+        or all(
+            feature.encoding in ("scale", "log")
+            and feature.missing_indicator is None
+            and not isinstance(feature.absent, Imputation)
+            for feature in plan.features
+        ),
+        f"rounds: the course has {course.terms.releases} releases": (
+            plan.rounds == course.terms.releases
+        ),
+        "privacy: a release reads everybody once; local_steps and sampling_rate are 1": (
+            privacy.local_steps == 1 and privacy.sampling_rate == 1
+        ),
+        f"privacy.l2_clip_norm: the sensitivity of a release is {sensitivity!r}": (
+            privacy.l2_clip_norm == sensitivity
+        ),
+    }
 
 
 def _verify_one_rule(features: list[Feature]) -> None:

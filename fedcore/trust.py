@@ -88,8 +88,9 @@ def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> 
     """Hold the training plans of the models against the evaluation plan that names them.
 
     Raises: MismatchError `evaluation.other_training`, `evaluation.terms_differ`,
-        `evaluation.not_held_out` when the plans do not all set the same rows aside: a model would
-        be told by rows that it was trained on.
+        `evaluation.no_scores` for segments, which score nobody, `evaluation.not_held_out` when the
+        plans do not all set the same rows aside: a model would be told by rows that it was trained
+        on.
     """
     if [one.digest for one in training] != [model.plan for model in plan.models]:
         raise MismatchError(
@@ -100,6 +101,10 @@ def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> 
         raise MismatchError(
             "evaluation.terms_differ",
             "the models were trained under another contract, purpose or task",
+        )
+    if not all(one.model.is_scoring for one in training):
+        raise MismatchError(
+            "evaluation.no_scores", "segments score nobody: evaluate a model with a label"
         )
     aside = {one.holdout if plan.rows == "holdout" else one.train_until for one in training}
     if len(aside) != 1 or None in aside:

@@ -14,7 +14,20 @@ from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
 from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, payload_type
 from fedcore.verify_documents import Documents
+from fedcore.verify_evaluations import (
+    verify_evaluations_fit,
+    verify_evaluations_in_force,
+    verify_evaluations_receipted,
+    verify_evaluations_signed,
+)
 from fedcore.verify_export import ExportedLog, open_export
+from fedcore.verify_judgements import (
+    verify_aliases,
+    verify_approvals,
+    verify_audits,
+    verify_promotions,
+    verify_waivers,
+)
 from fedcore.verify_log import (
     verify_cosigned,
     verify_extended,
@@ -31,7 +44,7 @@ from fedcore.verify_permits import (
     verify_permit_fits,
     verify_renewals,
 )
-from fedcore.verify_privacy import verify_epsilon
+from fedcore.verify_privacy import total_epsilon, verify_epsilon, verify_evaluation_epsilon
 from fedcore.verify_rounds import (
     verify_artifact,
     verify_artifact_signed,
@@ -49,11 +62,15 @@ T = TypeVar("T")
 CANNOT_SHOW = (
     "that a unit told the truth about its rows, or used all of them",
     "that noise was really added, or that the ledgers hold nothing besides these receipts",
-    "that a named person acted: governance states who did",
+    "that a named person acted, approved, waived or promoted: governance states who did, and no "
+    "person's own key has signed",
+    "that the numbers of an evaluation or audit follow from the units' tables: only digests of the "
+    "tables are here; nor that nobody who approved had written the plan",
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
     "what a unit saw that did not cosign the log",
-    "that permit or DPIA were not revoked or suspended beyond what this bundle holds",
+    "that permit or DPIA were not revoked or suspended, or the model not evaluated, moved or "
+    "withdrawn, beyond what this bundle holds",
 )
 
 
@@ -71,7 +88,8 @@ class Report:
     """What a verification found. The summary fields are None or empty when nobody may believe them.
 
     `epsilon` holds the model version's signed claims; the check `epsilon` says whether they follow
-    from the receipts.
+    from the receipts. `total` is recomputed: what training and evaluations charged together, empty
+    for a model without evaluations.
     """
 
     checks: tuple[Check, ...]
@@ -80,6 +98,7 @@ class Report:
     model: str | None = None
     delta: float | None = None
     epsilon: tuple[EpsilonClaim, ...] = ()
+    total: tuple[EpsilonClaim, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -151,6 +170,52 @@ _RULES: tuple[_Rule[Documents], ...] = (
     _Rule("opt_outs", "every unit had applied the opt-outs that the model states", verify_opt_outs),
     _Rule("ledgers", "every unit's ledger went forward with each answer", verify_ledgers),
     _Rule("epsilon", "the stated epsilon follows from the receipts, as permitted", verify_epsilon),
+    _Rule(
+        "evaluations.signed",
+        "every paper of every evaluation is signed by whom it speaks for",
+        verify_evaluations_signed,
+    ),
+    _Rule(
+        "evaluations.terms",
+        "every evaluation is of this model, as its plan, permit and DPIA allow",
+        verify_evaluations_fit,
+    ),
+    _Rule(
+        "evaluations.time",
+        "every evaluation lies within the time of its permit and DPIA",
+        verify_evaluations_in_force,
+    ),
+    _Rule(
+        "evaluations.receipts",
+        "every evaluation follows from the receipts of every unit that answered",
+        verify_evaluations_receipted,
+    ),
+    _Rule(
+        "evaluations.epsilon",
+        "the epsilon of every evaluation follows from its receipts, and all together is permitted",
+        verify_evaluation_epsilon,
+    ),
+    _Rule(
+        "audits",
+        "every audit compares what the DPIA bound, and its verdict follows from its intervals",
+        verify_audits,
+    ),
+    _Rule(
+        "waivers",
+        "every waiver is of the audit that decides, and joined by another person",
+        verify_waivers,
+    ),
+    _Rule(
+        "approvals",
+        "every approval is of this version, and no person's counts twice",
+        verify_approvals,
+    ),
+    _Rule("aliases", "the aliases moved in one chain, with one champion", verify_aliases),
+    _Rule(
+        "promotions",
+        "every promotion had approvals of distinct people, and a champion all that it needs",
+        verify_promotions,
+    ),
     _Rule("log.included", "every document is in the signed log", verify_included),
     _Rule("log.order", "what a document rests on was logged before it", verify_logged_in_order),
     _Rule(
@@ -189,7 +254,15 @@ def verify_bundle(data: bytes, governance_key: str, realm: Realm | None = None) 
     except FedError:
         return Report(checks, CANNOT_SHOW)
     name = f"{model.name} v{model.version}"
-    return Report(checks, CANNOT_SHOW, claimed, name, model.delta, model.epsilon)
+    total = _total_of(documents)
+    return Report(checks, CANNOT_SHOW, claimed, name, model.delta, model.epsilon, total)
+
+
+def _total_of(documents: Documents) -> tuple[EpsilonClaim, ...]:
+    try:
+        return total_epsilon(documents) if documents.evaluations else ()
+    except FedError:
+        return ()
 
 
 def verify_log_export(

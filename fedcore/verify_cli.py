@@ -108,6 +108,9 @@ def report_json(report: Report) -> dict[str, object]:
         "epsilon": {
             claim.unit: {"claim": claim.claim, "pld": claim.pld} for claim in report.epsilon
         },
+        "epsilon_with_evaluations": {
+            claim.unit: {"claim": claim.claim, "pld": claim.pld} for claim in report.total
+        },
         "checks": [
             {"name": check.name, "ok": check.ok, "text": check.text} for check in report.checks
         ],
@@ -150,6 +153,9 @@ def _summary(report: Report) -> list[str]:
     if report.model:
         lines.append(f"model {report.model}, delta {report.delta}, epsilon (PLD) per unit:")
         lines += [f"  {item.unit}: {item.claim:.4f} ({item.pld:.4f})" for item in report.epsilon]
+    if report.total:
+        lines.append("with the model's evaluations:")
+        lines += [f"  {item.unit}: {item.claim:.4f} ({item.pld:.4f})" for item in report.total]
     failed = sum(not check.ok for check in report.checks)
     count = len(report.checks)
     lines.append(f"NOT VERIFIED: {failed} of {count} checks failed" if failed else "VERIFIED")

@@ -2,17 +2,16 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from fedcore import merkle
 from fedcore.bulletins import LogPosition
 from fedcore.errors import MismatchError, RollbackError
-from fedcore.signing import Envelope
 from fedcore.trust import verify_not_forked
-from fedcore.verify_documents import Documents, naming
+from fedcore.verify_documents import Documents
+from fedcore.verify_judgements import seen_evidence
 from fedcore.verify_rounds import answered_receipts
-
-# A member's path and its envelope.
-_Named = tuple[str, Envelope]
+from fedcore.verify_runs import EvaluationDocuments, Named, RunDocuments, naming, numbered
 
 
 def verify_included(documents: Documents) -> None:
@@ -45,30 +44,64 @@ def verify_logged_in_order(documents: Documents) -> None:
     A time is its signer's own word; a place in the log is not, once a unit has seen the log.
     Guarantees: contract, plan, DPIA, decision and certificates were logged before the permit, the
         permit before all that was done under it, each receipt before its report, the reports in
-        their order, and the model version after all of them and before a revocation.
+        their order, and what came of a run after all of them and before a revocation. The model
+        version came before its evaluations, each of these before its audit, the first audit before
+        its waivers; all moves of the aliases are in their order, and those of the version after
+        what they rest on.
     Raises: MismatchError `log.out_of_order`, `log.document_missing`.
     """
     evidence, places = documents.evidence, _places(documents)
-    permit, model = ("permit.json", evidence.permit), ("model-version.json", evidence.model_version)
-    for before in (
-        ("contract.json", evidence.contract),
-        ("plan.json", evidence.plan),
-        ("dpia.json", evidence.dpia),
-        ("dpia-decision.json", evidence.dpia_decision),
-        *_numbered("certificates", evidence.certificates),
+    model = ("model-version.json", evidence.model_version)
+    contract = ("contract.json", evidence.contract)
+    _require_run_in_order(places, documents, [contract], model)
+    for run in documents.evaluations:
+        _require_rising(places, [model, *_named(run, "plan.json", "permit.json")])
+        _require_run_in_order(places, run, [contract], _evaluation(run))
+    _require_judged_in_order(documents, places)
+
+
+def _require_run_in_order(
+    places: Mapping[str, int], run: RunDocuments, before: Sequence[Named], result: Named
+) -> None:
+    papers, folder = run.papers, run.folder
+    (permit,) = _named(run, "permit.json")
+    for earlier in (
+        *before,
+        *_named(run, "plan.json", "dpia.json", "dpia-decision.json"),
+        *numbered(f"{folder}certificates", papers.certificates),
     ):
-        _require_rising(places, [before, permit])
-    for renewal in _numbered("renewals", evidence.renewals):
+        _require_rising(places, [earlier, permit])
+    for renewal in numbered(f"{folder}renewals", papers.renewals):
         _require_rising(places, [permit, renewal])
     last = permit
-    for answered, report in _by_report(documents):
+    for answered, report in _by_report(run):
         for receipt in answered:
             _require_rising(places, [last, receipt, report])
         _require_rising(places, [last, report])
         last = report
-    _require_rising(places, [last, model])
-    if evidence.revocation is not None:
-        _require_rising(places, [model, ("revocation.json", evidence.revocation)])
+    _require_rising(places, [last, result, *_named(run, "revocation.json")])
+
+
+def _require_judged_in_order(documents: Documents, places: Mapping[str, int]) -> None:
+    folders = _judgements(documents)
+    named = {paper[1].digest: paper for papers in folders.values() for paper in papers}
+    named |= {run.evaluation.digest: _evaluation(run) for run in documents.evaluations}
+    model = ("model-version.json", documents.evidence.model_version)
+    for paper in (*folders["audits"], *folders["waivers"], *folders["approvals"]):
+        _require_rising(places, [model, paper])
+    for audit in documents.audits:
+        if audit.evaluation in named:
+            _require_rising(places, [named[audit.evaluation], named[audit.digest]])
+    _require_rising(places, [*folders["audits"][:1], *folders["waivers"]])
+    _require_rising(places, folders["moves"])
+    for move in documents.moves:
+        if move.evidence is not None and move.to_version == documents.model_version.version:
+            rests_on = [named[digest] for digest in seen_evidence(move, documents)]
+            approvals = [named[digest] for digest in move.approvals if digest in named]
+            for earlier in [model, *rests_on, *approvals]:
+                _require_rising(places, [earlier, named[move.digest]])
+            for paper, approval in itertools.product(rests_on, approvals):
+                _require_rising(places, [paper, approval])
 
 
 def verify_keys_in_time(documents: Documents) -> None:
@@ -146,13 +179,14 @@ def verify_extended(documents: Documents) -> None:
                 _hashes(position.consistency),
             )
         proved.add(position.log)
-    for receipt in documents.receipts:
-        if receipt.log not in proved:
-            raise MismatchError(
-                "log.position_unproved",
-                f"nothing shows that the log continues the one that {receipt.unit} saw in round "
-                f"{receipt.round}",
-            )
+    for run in documents.runs:
+        for receipt in run.receipts:
+            if receipt.log not in proved:
+                raise MismatchError(
+                    "log.position_unproved",
+                    f"nothing shows that the log continues the one that {receipt.unit} saw in "
+                    f"round {receipt.round} of {receipt.run_id}",
+                )
 
 
 def verify_one_history(documents: Documents) -> None:
@@ -161,56 +195,80 @@ def verify_one_history(documents: Documents) -> None:
     Raises: RollbackError `log.rollback`; MismatchError `log.forked`.
     """
     checkpoint = documents.checkpoint.log
-    newest: dict[str, int] = {}
     seen: dict[int, LogPosition] = {checkpoint.size: checkpoint}
-    for _, receipt in answered_receipts(documents):
-        if not newest.get(receipt.unit, 0) <= receipt.log.size <= checkpoint.size:
-            raise RollbackError("log.rollback", f"the log that {receipt.unit} saw has shrunk")
-        newest[receipt.unit] = receipt.log.size
-        verify_not_forked(seen.setdefault(receipt.log.size, receipt.log), receipt.log)
+    for run in documents.runs:
+        _verify_log_grows(run, checkpoint, seen)
     for cosignature in documents.cosignatures:
         verify_not_forked(seen.setdefault(cosignature.log.size, cosignature.log), cosignature.log)
 
 
-def _documents_to_be_logged(documents: Documents) -> Iterator[_Named]:
-    evidence = documents.evidence
+def _verify_log_grows(
+    run: RunDocuments, checkpoint: LogPosition, seen: dict[int, LogPosition]
+) -> None:
+    newest: dict[str, int] = {}
+    for _, receipt in answered_receipts(run):
+        if not newest.get(receipt.unit, 0) <= receipt.log.size <= checkpoint.size:
+            raise RollbackError("log.rollback", f"the log that {receipt.unit} saw has shrunk")
+        newest[receipt.unit] = receipt.log.size
+        verify_not_forked(seen.setdefault(receipt.log.size, receipt.log), receipt.log)
+
+
+def _documents_to_be_logged(documents: Documents) -> Iterator[Named]:
     yield from _signed_by_governance(documents)
-    yield "plan.json", evidence.plan
-    yield from _numbered("reports", evidence.reports)
-    yield from _numbered("receipts", evidence.receipts)
-    yield from _numbered("handovers", evidence.handovers)
+    for run in documents.runs:
+        yield from _named(run, "plan.json")
+        yield from numbered(f"{run.folder}reports", run.papers.reports)
+        yield from numbered(f"{run.folder}receipts", run.papers.receipts)
+    yield from numbered("handovers", documents.evidence.handovers)
 
 
-def _signed_by_governance(documents: Documents) -> Iterator[_Named]:
+def _signed_by_governance(documents: Documents) -> Iterator[Named]:
     evidence = documents.evidence
     yield "model-version.json", evidence.model_version
-    yield "permit.json", evidence.permit
     yield "contract.json", evidence.contract
-    yield "dpia.json", evidence.dpia
-    yield "dpia-decision.json", evidence.dpia_decision
-    if evidence.revocation is not None:
-        yield "revocation.json", evidence.revocation
-    yield from _numbered("certificates", evidence.certificates)
-    yield from _numbered("renewals", evidence.renewals)
+    for run in documents.runs:
+        yield from _named(run, "permit.json", "dpia.json", "dpia-decision.json", "revocation.json")
+        yield from numbered(f"{run.folder}certificates", run.papers.certificates)
+        yield from numbered(f"{run.folder}renewals", run.papers.renewals)
+    yield from map(_evaluation, documents.evaluations)
+    for papers in _judgements(documents).values():
+        yield from papers
 
 
-def _numbered(folder: str, envelopes: Sequence[Envelope]) -> list[_Named]:
-    return [
-        (f"{folder}/{number:06}.json", envelope) for number, envelope in enumerate(envelopes, 1)
-    ]
+def _named(run: RunDocuments, *paths: str) -> list[Named]:
+    """Return those of a run's single documents that are there, by their paths."""
+    papers = run.papers
+    envelopes = {
+        "permit.json": papers.permit,
+        "plan.json": papers.plan,
+        "dpia.json": papers.dpia,
+        "dpia-decision.json": papers.dpia_decision,
+        "revocation.json": papers.revocation,
+    }
+    found = [(run.folder + path, envelopes[path]) for path in paths]
+    return [(path, envelope) for path, envelope in found if envelope is not None]
 
 
-def _by_report(documents: Documents) -> Iterator[tuple[list[_Named], _Named]]:
+def _judgements(documents: Documents) -> dict[str, list[Named]]:
+    judged = documents.evidence.judgements
+    return {each.name: numbered(each.name, getattr(judged, each.name)) for each in fields(judged)}
+
+
+def _evaluation(run: EvaluationDocuments) -> Named:
+    return f"{run.folder}evaluation.json", run.evidence.evaluation
+
+
+def _by_report(run: RunDocuments) -> Iterator[tuple[list[Named], Named]]:
     """Yield each report with the receipts of its answers, as far as they are there."""
-    evidence = documents.evidence
-    receipts = {item[1].digest: item for item in _numbered("receipts", evidence.receipts)}
-    reports = _numbered("reports", evidence.reports)
-    for report, named in zip(documents.reports, reports, strict=True):
+    papers, folder = run.papers, run.folder
+    receipts = {item[1].digest: item for item in numbered(f"{folder}receipts", papers.receipts)}
+    reports = numbered(f"{folder}reports", papers.reports)
+    for report, named in zip(run.reports, reports, strict=True):
         digests = [answer.receipt for answer in report.answered]
         yield [receipts[digest] for digest in digests if digest in receipts], named
 
 
-def _require_rising(places: Mapping[str, int], named: Sequence[_Named]) -> None:
+def _require_rising(places: Mapping[str, int], named: Sequence[Named]) -> None:
     """Hold the places of documents in the log, each named, against the order that they are in."""
     for name, envelope in named:
         if envelope.digest not in places:

@@ -17,9 +17,11 @@ from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
 from fedcore.permits import public_n_of
+from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.trust import verify_permit, verify_renewal
 from fedcore.verify_documents import Documents
+from fedcore.verify_runs import RunDocuments
 
 # Author, evaluator, data protection officer, approver: each duty is done in full before the next
 # one, by persons who have no other.
@@ -102,14 +104,23 @@ def verify_features(documents: Documents) -> None:
 
 def verify_bindings(documents: Documents) -> None:
     """Hold permit and plan against what the DPIA allows. Raises: MismatchError `dpia.exceeded`."""
-    permit, plan, bindings = documents.permit, documents.plan, documents.dpia.bindings
+    modes = documents.dpia.bindings.privacy_modes
+    verify_within(documents, documents.plan, {"privacy mode": documents.plan.privacy.mode in modes})
+
+
+def verify_within(run: RunDocuments, plan: TrainingPlan, further: Mapping[str, bool]) -> None:
+    """Hold the permit of a run, and the inputs of the model's plan, against the run's DPIA.
+
+    Args: `further` are bounds of the run's own kind by name, each with whether it holds.
+    Raises: MismatchError `dpia.exceeded`.
+    """
+    permit, bindings = run.permit, run.dpia.bindings
     within = {
         "task": permit.task == bindings.task,
         "purpose": permit.purpose in bindings.purposes,
         "contract": permit.contract == bindings.contract,
-        "features": {feature.field for feature in plan.features} <= allowed_inputs(documents.dpia),
+        "features": {feature.field for feature in plan.features} <= allowed_inputs(run.dpia),
         "units": {grant.unit for grant in permit.cohort} <= set(bindings.units),
-        "privacy mode": plan.privacy.mode in bindings.privacy_modes,
         "epsilon": all(grant.epsilon <= bindings.epsilon_cap for grant in permit.cohort),
         "delta": permit.delta <= bindings.delta_cap,
         "caps on ledgers": permit.ledger_caps == bindings.ledger_caps,
@@ -117,13 +128,14 @@ def verify_bindings(documents: Documents) -> None:
         "retention of updates": permit.update_retention_days
         in {None, bindings.update_retention_days},
         "minimum of units": permit.minimum_cohort >= bindings.minimum_units,
+        **further,
     }
     broken = [name for name, holds in within.items() if not holds]
     if broken:
         raise MismatchError("dpia.exceeded", f"the DPIA does not cover: {', '.join(broken)}")
 
 
-def verify_dpia_in_force(documents: Documents) -> None:
+def verify_dpia_in_force(documents: RunDocuments) -> None:
     """Hold the DPIA's state against the time at which the permit was issued.
 
     Raises: MismatchError `dpia.not_in_force`, `dpia.acts_incomplete`, `dpia.acts_not_separate`.
@@ -146,7 +158,7 @@ def verify_dpia_in_force(documents: Documents) -> None:
         raise MismatchError("dpia.acts_incomplete", "an act was done after the decision")
 
 
-def verify_renewals(documents: Documents) -> None:
+def verify_renewals(documents: RunDocuments) -> None:
     """Hold every renewal against the permit. Raises: MismatchError as `trust.verify_renewal`."""
     permit = documents.permit
     for renewal in documents.renewals:

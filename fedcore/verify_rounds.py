@@ -11,6 +11,7 @@ from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import verify_report_chain, verify_report_units
 from fedcore.verify_documents import Documents
+from fedcore.verify_runs import RunDocuments
 
 
 def verify_chain(documents: Documents) -> None:
@@ -18,6 +19,16 @@ def verify_chain(documents: Documents) -> None:
 
     Raises: MismatchError `report.chain_broken`, `report.other_run`, `report.rounds_incomplete`,
         `model.reports_differ`.
+    """
+    verify_chained(documents)
+    if documents.model_version.round_reports != tuple(item.digest for item in documents.reports):
+        raise MismatchError("model.reports_differ", "the model names other round reports")
+
+
+def verify_chained(documents: RunDocuments) -> None:
+    """Hold the reports of a run against each other, its first model and the permit's rounds.
+
+    Raises: MismatchError `report.chain_broken`, `report.other_run`, `report.rounds_incomplete`.
     """
     permit, previous = documents.permit, None
     for report in documents.reports:
@@ -30,11 +41,9 @@ def verify_chain(documents: Documents) -> None:
         raise MismatchError("report.rounds_incomplete", "not every round was accepted once")
     if previous.status != "accepted":
         raise MismatchError("report.rounds_incomplete", "the last report is of a void round")
-    if documents.model_version.round_reports != tuple(item.digest for item in documents.reports):
-        raise MismatchError("model.reports_differ", "the model names other round reports")
 
 
-def verify_cohort(documents: Documents) -> None:
+def verify_cohort(documents: RunDocuments) -> None:
     """Hold the answers and tries of each round against what the permit allows.
 
     Raises: MismatchError `report.too_few_answers`, `report.other_cohort`,
@@ -98,18 +107,27 @@ def verify_receipts_complete(documents: Documents) -> None:
 
     Raises: MismatchError `receipt.missing`, `receipt.surplus`, `model.receipts_differ`.
     """
-    answers = [answer.receipt for report in documents.reports for answer in report.answered]
+    verify_answers_receipted(documents)
     found = [envelope.digest for envelope in documents.evidence.receipts]
+    if sorted(documents.model_version.receipts) != sorted(found):
+        raise MismatchError("model.receipts_differ", "the model names other receipts")
+
+
+def verify_answers_receipted(documents: RunDocuments) -> None:
+    """Hold the receipts of a run against the answers: one for each, none besides.
+
+    Raises: MismatchError `receipt.missing`, `receipt.surplus`.
+    """
+    answers = [answer.receipt for report in documents.reports for answer in report.answered]
+    found = [envelope.digest for envelope in documents.papers.receipts]
     missing = set(answers) - set(found)
     if missing:
         raise MismatchError("receipt.missing", f"{len(missing)} answers have no receipt")
     if sorted(answers) != sorted(found):
         raise MismatchError("receipt.surplus", "a receipt belongs to no answer, or to two")
-    if sorted(documents.model_version.receipts) != sorted(found):
-        raise MismatchError("model.receipts_differ", "the model names other receipts")
 
 
-def verify_receipts_fit(documents: Documents) -> None:
+def verify_receipts_fit(documents: RunDocuments) -> None:
     """Hold each receipt against permit and plan, and against the report that it answers in.
 
     Raises: MismatchError as `trust.verify_receipt_terms`, and `receipt.report_differs`.
@@ -130,8 +148,8 @@ def verify_receipts_fit(documents: Documents) -> None:
             )
 
 
-def verify_opt_outs(documents: Documents) -> None:
-    """Hold the applied opt-out epochs against the permit and the model version.
+def verify_opt_outs(documents: RunDocuments) -> None:
+    """Hold the applied opt-out epochs of a run against its permit and what governance states.
 
     Guarantees: at each unit they rise from round to round, as do those of its bulletins.
     Raises: MismatchError `receipt.opt_outs_missing`, `receipt.opt_outs_forgotten`,
@@ -153,14 +171,14 @@ def verify_opt_outs(documents: Documents) -> None:
         if report.status == "accepted":
             before = lowest.get(receipt.unit, receipt.applied_epoch)
             lowest[receipt.unit] = min(before, receipt.applied_epoch)
-    stated = [(item.unit, item.epoch) for item in documents.model_version.opt_out_epochs]
+    stated = [(item.unit, item.epoch) for item in documents.stated_epochs]
     if sorted(stated) != sorted(lowest.items()):
         raise MismatchError(
-            "model.opt_outs_differ", "the model states other opt-out epochs than the receipts"
+            "model.opt_outs_differ", "governance states other opt-out epochs than the receipts"
         )
 
 
-def verify_ledgers(documents: Documents) -> None:
+def verify_ledgers(documents: RunDocuments) -> None:
     """Hold the order of each unit's receipts against its ledger.
 
     Raises: MismatchError `receipt.ledger_not_rising`, `receipt.order_repeated`.
@@ -177,7 +195,7 @@ def verify_ledgers(documents: Documents) -> None:
         raise MismatchError("receipt.order_repeated", "two receipts answer one order")
 
 
-def answered_receipts(documents: Documents) -> Iterator[tuple[RoundReport, Receipt]]:
+def answered_receipts(documents: RunDocuments) -> Iterator[tuple[RoundReport, Receipt]]:
     """Yield each report's receipts in the order of the chain.
 
     Raises: MismatchError `receipt.missing`, `receipt.report_differs`.

@@ -10,9 +10,10 @@ from fedcore.trust import MAX_CLOCK_SKEW, verify_permit_time
 from fedcore.trust_reports import verify_report_times
 from fedcore.verify_documents import Documents
 from fedcore.verify_rounds import answered_receipts
+from fedcore.verify_runs import RunDocuments
 
 
-def verify_permit_in_time(documents: Documents) -> None:
+def verify_permit_in_time(documents: RunDocuments) -> None:
     """Hold the windows of permit and renewals, and the revocation, against what was done under it.
 
     Raises: ExpiredError `permit.expired`, `permit.early`; MismatchError `permit.revoked`,
@@ -30,13 +31,13 @@ def verify_permit_in_time(documents: Documents) -> None:
         raise MismatchError("revocation.other_permit", "the revocation is of another permit")
     if any(moment >= revocation.revoked_at for moment in moments):
         raise MismatchError("permit.revoked", "the permit was revoked before the run had ended")
-    if documents.model_version.registered_at >= revocation.revoked_at:
-        raise MismatchError("permit.revoked", "the permit was revoked before the model was there")
+    if documents.made_at >= revocation.revoked_at:
+        raise MismatchError("permit.revoked", "the permit was revoked before the result was there")
     if any(renewal.issued_at >= revocation.revoked_at for renewal in renewals):
         raise MismatchError("permit.revoked", "the permit was renewed after it had been revoked")
 
 
-def verify_dpia_in_time(documents: Documents) -> None:
+def verify_dpia_in_time(documents: RunDocuments) -> None:
     """Hold the end of the DPIA's force against every round, and against the windows of the permit.
 
     A permit ends, at the latest, when a condition of its DPIA is due; a renewal is held against the
@@ -60,9 +61,18 @@ def verify_times(documents: Documents) -> None:
     Raises: MismatchError `report.out_of_time`, `receipt.out_of_time`, `certificate.out_of_time`,
         `model.out_of_time`.
     """
-    permit, model = documents.permit, documents.model_version
+    verify_run_times(documents)
+    if documents.checkpoint.issued_at < documents.made_at - MAX_CLOCK_SKEW:
+        raise MismatchError("model.out_of_time", "the log's checkpoint is older than the model")
+
+
+def verify_run_times(documents: RunDocuments) -> None:
+    """Hold the times of a run's documents against the order in which one rests on the other.
+
+    Raises: as `verify_times`.
+    """
     for unit, certificate in documents.certificates.items():
-        if certificate.issued_at > permit.issued_at:
+        if certificate.issued_at > documents.permit.issued_at:
             raise MismatchError(
                 "certificate.out_of_time", f"{unit} was certified after the permit that names it"
             )
@@ -73,13 +83,11 @@ def verify_times(documents: Documents) -> None:
     for report in documents.reports:
         verify_report_times(report, made.get(report.digest, []), previous)
         previous = report
-    if previous is not None and model.registered_at < previous.ended_at - MAX_CLOCK_SKEW:
-        raise MismatchError("model.out_of_time", "the model is older than its last round")
-    if documents.checkpoint.issued_at < model.registered_at - MAX_CLOCK_SKEW:
-        raise MismatchError("model.out_of_time", "the log's checkpoint is older than the model")
+    if previous is not None and documents.made_at < previous.ended_at - MAX_CLOCK_SKEW:
+        raise MismatchError("model.out_of_time", "what came of a run is older than its last round")
 
 
-def _moments(documents: Documents) -> Iterator[tuple[str, datetime]]:
+def _moments(documents: RunDocuments) -> Iterator[tuple[str, datetime]]:
     """Yield when each round was reported and each receipt made, with its name."""
     for report in documents.reports:
         yield f"the report of round {report.round}, attempt {report.attempt}", report.ended_at

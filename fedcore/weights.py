@@ -28,15 +28,7 @@ def decode_weights(data: bytes, shapes: Shapes, max_abs: float) -> dict[str, NDA
         `weights.not_finite`, `weights.out_of_bounds`. The bound on magnitude keeps a server from
         sending weights that would make the presence of one customer visible.
     """
-    expected = 8 * sum(int(np.prod(shape)) for shape in shapes.values())
-    if len(data) > expected + _HEADER_ALLOWANCE:
-        raise InvalidRecordError("weights.too_large", "the model is larger than the plan's model")
-    try:
-        weights = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InvalidRecordError(
-            "weights.unreadable", "the model is not in safetensors format", str(error)
-        ) from error
+    weights = _loaded(data, shapes)
     found = {name: array.shape for name, array in weights.items()}
     if found != dict(shapes) or any(a.dtype != np.float64 for a in weights.values()):
         raise InvalidRecordError(
@@ -51,3 +43,24 @@ def decode_weights(data: bytes, shapes: Shapes, max_abs: float) -> dict[str, NDA
     if encode_weights(weights) != data:
         raise InvalidRecordError("weights.unreadable", "the model is not in its one encoding")
     return weights
+
+
+def shapes_in(data: bytes, longest: Shapes) -> Shapes:
+    """Return the names and shapes of what these bytes hold, for those that may be shorter.
+
+    Raises: InvalidRecordError `weights.too_large` for more than the `longest` arrays need,
+        `weights.unreadable`.
+    """
+    return {name: array.shape for name, array in _loaded(data, longest).items()}
+
+
+def _loaded(data: bytes, shapes: Shapes) -> dict[str, NDArray[np.float64]]:
+    expected = 8 * sum(int(np.prod(shape)) for shape in shapes.values())
+    if len(data) > expected + _HEADER_ALLOWANCE:
+        raise InvalidRecordError("weights.too_large", "the model is larger than the plan's model")
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRecordError(
+            "weights.unreadable", "the model is not in safetensors format", str(error)
+        ) from error

@@ -18,6 +18,7 @@ _DOCUMENTS = "documents"
 _MODEL = "model"
 # At most two models are evaluated at once.
 _MODELS = (_MODEL, "model-2")
+_EMBEDDING = "embedding"
 _TABLES = "tables"
 _MAX_TABLES_BYTES = 1_000_000
 _EPOCH = "epoch"
@@ -55,7 +56,8 @@ class RollCallReply:
 @dataclass(frozen=True)
 class TrainRequest:
     """Do this order. `cosignatures` are the other units' views of the log; `renewal` and
-    `server_version` are as in a roll call.
+    `server_version` are as in a roll call. `embedding` is the autoencoder that a plan of centres
+    names.
     """
 
     order: Envelope
@@ -66,6 +68,7 @@ class TrainRequest:
     model: bytes
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
+    embedding: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def read_roll_call_reply(content: RecordDict) -> RollCallReply:
 def train_content(request: TrainRequest) -> RecordDict:
     """Return the Flower content of a train order."""
     content = _content(_documents_of(request), request.model)
+    if request.embedding is not None:
+        content[_EMBEDDING] = _arrays(_EMBEDDING, request.embedding)
     return _told(content, request.server_version)
 
 
@@ -162,6 +167,7 @@ def read_train(content: RecordDict) -> TrainRequest:
         model=_model(content),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
+        embedding=_model(content, _EMBEDDING) if _EMBEDDING in content else None,
     )
 
 
@@ -244,9 +250,13 @@ def _content(documents: dict[str, tuple[Envelope, ...]], *models: bytes) -> Reco
     record = ConfigRecord({k: [e.to_bytes() for e in found] for k, found in documents.items()})
     content = RecordDict({_DOCUMENTS: record})
     for key, model in zip(_MODELS, models, strict=False):
-        array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
-        content[key] = ArrayRecord({key: array})
+        content[key] = _arrays(key, model)
     return content
+
+
+def _arrays(key: str, model: bytes) -> ArrayRecord:
+    array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
+    return ArrayRecord({key: array})
 
 
 def _renewal_of(renewal: Envelope | None) -> dict[str, tuple[Envelope, ...]]:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedcore.plans import Median, NormBound, TrainingPlan, TrimmedMean
+from fedcore.learning_rules import Median, NormBound, TrimmedMean
+from fedcore.plans import TrainingPlan
 from fedcore.weights import Shapes, Weights
 
 
@@ -24,7 +25,7 @@ def aggregate(plan: TrainingPlan, updates: Mapping[str, Weights]) -> Weights:
     Each unit's update counts by its public size over the sum of those of the accepted units; by
     `median` and `trimmed_mean` every unit counts the same.
     """
-    robust = plan.algorithm.robust
+    robust = plan.averaging.robust
     in_order = {unit: updates[unit] for unit in sorted(updates)}
     if isinstance(robust, Median):
         return _middle(in_order, trim=(len(updates) - 1) // 2)

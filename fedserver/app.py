@@ -17,9 +17,9 @@ from fedserver import runtime
 from fedserver.cohort import Surroundings
 from fedserver.engine.outcome import Journal
 from fedserver.evaluation import EvaluationRun
-from fedserver.loop import Run
 from fedserver.session import EvaluationSession, open_session
 from fedserver.settings import SETTINGS_VARIABLE, ServerSettings
+from fedserver.training import TrainingRun
 
 app = ServerApp()
 
@@ -47,4 +47,4 @@ def main(grid: Grid, context: Context) -> None:
         if isinstance(session, EvaluationSession):
             journal.finish_evaluation(EvaluationRun(session, around).finish())
         else:
-            journal.finish(Run(session, around).finish())
+            journal.finish(TrainingRun(session, around).finish())

@@ -5,7 +5,16 @@ What takes long to import is imported by the commands that use it.
 
 import typer
 
-from fedserver.commands import calibrate, evaluations, plans, runs, server, suggest, sweeps
+from fedserver.commands import (
+    calibrate,
+    evaluations,
+    plans,
+    runs,
+    segments,
+    server,
+    suggest,
+    sweeps,
+)
 
 app = typer.Typer(
     help="Run the federation server: plans, nodes, runs.",
@@ -29,6 +38,7 @@ app.command()(sweeps.sweep)
 plan.command()(plans.check)
 plan.command("calibrate")(calibrate.write_calibrated)
 plan.command("suggest")(suggest.write_suggested)
+plan.command("segments")(segments.write_segments)
 plan.command("evaluate")(evaluations.write_evaluation)
 plan.command("key")(plans.make_key)
 plan.command()(plans.sign)

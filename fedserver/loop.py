@@ -1,17 +1,20 @@
-"""The loop of a run: roll call, orders, verified receipts, aggregate, report; resumable at any
-point.
+"""The loop of a run: roll call, orders, verified answers, what is made of them, report; resumable
+at any point.
+
+What a run is for is said by its kinds: `fedserver.training` and `fedserver.evaluation`.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar, Generic, TypeVar
 
 import structlog
 from flwr.app import RecordDict
 
-from fedcore import wire
 from fedcore.rounds import Order
 from fedcore.signing import Envelope, sign_record
 from fedcore.weights import encode_weights
-from fedserver import strategy
 from fedserver.checkpoints import (
     Checkpoint,
     checkpoint_path,
@@ -19,47 +22,53 @@ from fedserver.checkpoints import (
     save_checkpoint,
 )
 from fedserver.cohort import Cohort, Surroundings, present, void
-from fedserver.orders import Accepted, make_report, open_answer, sign_orders, train_request
+from fedserver.orders import Answered, make_report, sign_orders
 from fedserver.rollcall import Roll
-from fedserver.session import Session
+from fedserver.session import Mandate
+from fedserver.strategy import Aggregate
 
+S = TypeVar("S", bound=Mandate)
+A = TypeVar("A", bound=Answered)
 log = structlog.get_logger("fedpact.server")
 
 
-class Run:
-    """One run under one permit, from its checkpoint or from the start."""
+class Run(ABC, Generic[S, A]):
+    """One run under one permit, from its checkpoint or from the start.
 
-    def __init__(self, session: Session, around: Surroundings) -> None:
+    Attributes:
+        kind: the message that carries an order to a node.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, session: S, around: Surroundings) -> None:
         self._session = session
         self._around = around
         self._cohort = Cohort(session, around)
         self._path = checkpoint_path(around.settings.work_dir, session.permit.run_id)
 
     def finish(self) -> Envelope:
-        """Do all remaining rounds and return the registered, signed ModelVersion.
+        """Do all that remains of the run and return what governance has signed of it: the
+        registered ModelVersion, or the Evaluation.
 
-        Guarantees: whatever ends it, the next `finish` goes on where it ended; a unit that joins
-            late takes part from the next round on.
+        Guarantees: whatever ends it, the next `finish` goes on where it ended, with the same
+            orders, which nodes answer with the same bytes; a unit that joins late takes part from
+            the next round on.
         Raises: RefusedError `permit.revoked`, or with the nodes' reason codes and
             `run.too_few_units` when a round cannot begin, or stays void after all attempts;
             UnreachableError `governance.unreachable`; FedError of governance.
         """
-        place = load_checkpoint(self._path) or Checkpoint(
-            round=1, attempt=1, state=strategy.start(self._session.initial)
-        )
+        first = Checkpoint(round=1, attempt=1, state=self._start())
+        place = load_checkpoint(self._path) or first
         if place.report is not None:
             self._cohort.submit(place.report, place.receipts)
-        while place.round <= self._session.plan.rounds:
-            place = self._round(place)
-        released = encode_weights(strategy.release(place.state, self._session.plan))
-        name = self._around.settings.model_name
-        version = self._cohort.patiently(
-            lambda: self._around.gateway.register_model(self._session.permit.run_id, name, released)
-        )
+        while place.round <= self._session.permit.rounds:
+            place = self._attempt(place)
+        outcome = self._conclude(place)
         self._cohort.collect_cosignatures()
-        return version
+        return outcome
 
-    def _round(self, place: Checkpoint) -> Checkpoint:
+    def _attempt(self, place: Checkpoint) -> Checkpoint:
         """Do one attempt of one round, and return the place after it."""
         permit, runtime, window = self._session.permit, self._around.runtime, self._cohort.window
         if place.attempt > permit.attempts:
@@ -71,35 +80,49 @@ class Run:
             place = replace(place, orders=orders, permit=self._session.permit_envelope)
             save_checkpoint(self._path, place)
         accepted, refusals = self._cohort.ask(
-            wire.TRAIN, place, roll, lambda order: self._content(place, roll, order), self._opened
+            self.kind,
+            place,
+            roll,
+            lambda order: self._content(place, roll, order),
+            lambda content, order: self._opened(place, content, order),
         )
         window.heed(refusals)
         enough = len(accepted) >= permit.minimum_cohort
-        state = place.state
-        if enough:
-            updates = {unit: found.update for unit, found in accepted.items()}
-            state = strategy.apply_round(state, self._session.plan, place.round, updates)
-        report = make_report(self._session, place, state, accepted, runtime.now())
-        after = Checkpoint(
+        reached = self._advanced(place, accepted) if enough else place
+        report = make_report(self._session, place, reached.state, accepted, runtime.now())
+        after = replace(
+            reached,
             round=place.round + 1 if enough else place.round,
             attempt=1 if enough else place.attempt + 1,
-            state=state,
             report=sign_record(report, self._session.key, permit.realm),
             receipts=tuple(found.receipt for found in accepted.values()),
+            orders=(),
             permit=self._session.permit_envelope,
         )
         save_checkpoint(self._path, after)
         self._cohort.submit(present(after.report), after.receipts)
-        runtime.watch(report, encode_weights(state.model))
+        runtime.watch(report, encode_weights(after.state.model))
         log.info("round.ended", run_id=report.run_id, round=report.round, status=report.status)
         if not enough and place.attempt >= permit.attempts:
             raise void(place.round, (*roll.refusals, *refusals))
         return after
 
-    def _content(self, place: Checkpoint, roll: Roll, order: Envelope) -> RecordDict:
-        renewal = self._cohort.window.renewal
-        return wire.train_content(train_request(self._session, place, roll, order, renewal))
+    @abstractmethod
+    def _start(self) -> Aggregate:
+        """Return the state before the first round."""
 
-    def _opened(self, content: RecordDict, order: Order) -> Accepted:
-        reply = wire.read_train_reply(content)
-        return open_answer(self._session, reply, order, self._around.runtime.now())
+    @abstractmethod
+    def _content(self, place: Checkpoint, roll: Roll, order: Envelope) -> RecordDict:
+        """Return the message that carries an order to its node."""
+
+    @abstractmethod
+    def _opened(self, place: Checkpoint, content: RecordDict, order: Order, /) -> A:
+        """Return a node's answer, held against its order. Raises: FedError."""
+
+    @abstractmethod
+    def _advanced(self, place: Checkpoint, accepted: Mapping[str, A]) -> Checkpoint:
+        """Return a place with what was made of enough answers, by unit, in it."""
+
+    @abstractmethod
+    def _conclude(self, place: Checkpoint) -> Envelope:
+        """Hand over what came of all rounds, and return what governance has signed of it."""

@@ -11,11 +11,12 @@ from fedcore.rounds import Answer, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW, verify_receipt
 from fedcore.version import VERSION
-from fedcore.weights import Weights, decode_weights, encode_weights
+from fedcore.weights import Weights, encode_weights
 from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
 from fedserver.rollcall import Roll
 from fedserver.session import EvaluationSession, Mandate, Session
+from fedserver.steps import read_update, released
 
 # Between the last answer and the report: orders end this long before their permit does.
 _REPORT = timedelta(seconds=1)
@@ -90,6 +91,7 @@ def train_request(
         model=encode_weights(place.state.model),
         renewal=renewal,
         server_version=VERSION,
+        embedding=session.embedding,
     )
 
 
@@ -114,7 +116,9 @@ def evaluate_request(
     )
 
 
-def open_answer(session: Session, reply: wire.TrainReply, order: Order, now: datetime) -> Accepted:
+def open_answer(
+    session: Session, place: Checkpoint, reply: wire.TrainReply, order: Order, now: datetime
+) -> Accepted:
     """Return an answer after receipt and update were held against the order.
 
     Raises: TrustError; InvalidRecordError for weights of another shape; FedError
@@ -122,7 +126,7 @@ def open_answer(session: Session, reply: wire.TrainReply, order: Order, now: dat
         between the order and now, by clocks that are `MAX_CLOCK_SKEW` apart at most.
     """
     receipt = _open_receipt(session, reply.receipt, order, now)
-    update = decode_weights(reply.update, session.shapes, 1e300)
+    update = read_update(session, place.state.model, reply.update)
     return Accepted(reply.receipt, _named_by(receipt, reply.update), update)
 
 
@@ -168,17 +172,17 @@ def _named_by(receipt: Receipt, update: bytes) -> str:
 
 
 def make_report(
-    session: Session | EvaluationSession,
+    session: Mandate,
     place: Checkpoint,
     state: strategy.Aggregate,
     accepted: Mapping[str, Answered],
     now: datetime,
 ) -> RoundReport:
     """Return what became of an attempt that ended with `state`; an evaluation releases no model."""
-    permit, released = session.permit, None
+    permit, handed_over = session.permit, None
     enough = len(accepted) >= permit.minimum_cohort
     if isinstance(session, Session) and enough and place.round == session.plan.rounds:
-        released = encode_weights(strategy.release(state, session.plan))
+        handed_over = canonical.digest(released(session, state))
     return RoundReport(
         run_id=permit.run_id,
         realm=permit.realm,
@@ -196,6 +200,6 @@ def make_report(
         model_in=canonical.digest(encode_weights(place.state.model)),
         model_out=canonical.digest(encode_weights(state.model)),
         previous_report=place.report.digest if place.report else None,
-        released=canonical.digest(released) if released else None,
+        released=handed_over,
         ended_at=now,
     )

@@ -12,10 +12,11 @@ from fedcore.handovers import GovernanceKeys
 from fedcore.permits import Permit, PermitKind
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
+from fedcore.segments.artefact import SegmentModel, decode_model
 from fedcore.signing import Envelope, SigningKey, open_envelope
-from fedcore.tasks.task import initial_weights, load_task, shapes_of
+from fedcore.tasks.task import first_model
 from fedcore.trust import verify_evaluated, verify_evaluation_permit, verify_permit
-from fedcore.weights import Shapes, Weights, encode_weights
+from fedcore.weights import Weights, encode_weights
 from fedserver.keys import fetch_keys
 
 
@@ -42,11 +43,14 @@ class Mandate:
 
 @dataclass(frozen=True)
 class Session(Mandate):
-    """One permitted run of training, and the public first model."""
+    """One permitted run of training, the public first model, and of segments the earlier ones
+    whose ids the plan continues, and the autoencoder in whose embedding they are searched.
+    """
 
     plan: TrainingPlan
     initial: Weights
-    shapes: Shapes
+    known: SegmentModel | None = None
+    embedding: bytes | None = None
 
     @property
     def deadline_s(self) -> int:
@@ -85,7 +89,8 @@ def open_session(
 
     Raises: RefusedError with the gate's reason codes; TrustError when a document must not be
         believed; MismatchError `plan.initial_model_differs` when the installed task makes another
-        first model, `order.model_mismatch` when governance hands out another model.
+        first model, `order.model_mismatch` when governance hands out another model,
+        `plan.other_segments` when that has other features than the segments to be found.
     """
     plan_digest, run_id = names
     kind, plan_envelope = _fetch_plan(gateway, plan_digest)
@@ -116,15 +121,45 @@ def _training(gateway: ServerGateway, mandate: Mandate, run_id: str, realm: Real
     plan = open_envelope(mandate.plan_envelope, TrainingPlan, permit.author_key, realm)
     verify_permit(permit, plan, run_id, realm)
     contract = keys.open(gateway.fetch_contract(plan.contract), Contract, realm)
-    task, inputs = load_task(plan.task), len(input_names(plan.features, contract))
-    initial = initial_weights(task, plan.model, inputs)
+    inputs = len(input_names(plan.features, contract))
+    initial = first_model(plan.task, plan.model, inputs)
     if canonical.digest(encode_weights(initial)) != plan.initial_model:
         raise MismatchError(
             "plan.initial_model_differs",
             "the installed task starts from another model than the plan",
         )
-    shapes = shapes_of(task.build(plan.model, inputs))
-    return Session(**vars(mandate), plan=plan, initial=initial, shapes=shapes)
+    known = _known_segments(gateway, plan, inputs)
+    embedding = _embedding(gateway, plan, inputs)
+    return Session(**vars(mandate), plan=plan, initial=initial, known=known, embedding=embedding)
+
+
+def _known_segments(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> SegmentModel | None:
+    """Return the segments whose ids the plan continues; None where it names none."""
+    course = plan.model.course
+    if course is None or course.continues is None:
+        return None
+    data = gateway.fetch_artifact(course.continues.artifact)
+    if canonical.digest(data) != course.continues.artifact:
+        raise MismatchError("order.model_mismatch", "governance has handed out another model")
+    known = decode_model(data)
+    if known.last.placement.shape[1] != course.dimensions(inputs):
+        raise MismatchError(
+            "plan.other_segments",
+            "the model whose segments the plan continues has another number of features",
+        )
+    return known
+
+
+def _embedding(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> bytes | None:
+    """Return the autoencoder that a plan of centres names, after it was held against the plan as
+    nodes hold it.
+    """
+    course = plan.model.course
+    if course is None or course.embedding is None:
+        return None
+    data = gateway.fetch_artifact(course.embedding.artifact)
+    course.embedding.encoder(data, inputs, plan.max_abs_weight)
+    return data
 
 
 def _evaluation(

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedcore.plans import Algorithm, ServerAdam, TrainingPlan
+from fedcore.learning_rules import ServerAdam
+from fedcore.plans import Algorithm, TrainingPlan
 from fedcore.weights import Weights
 from fedserver.aggregation import aggregate
 
@@ -43,7 +44,7 @@ def apply_round(
 
     Weights are kept within the plan's `max_abs_weight`, which nodes insist on.
     """
-    moved = _moved(state, plan.algorithm, round_, aggregate(plan, updates))
+    moved = _moved(state, plan.averaging, round_, aggregate(plan, updates))
     kept, added = _averaging(plan, round_)
     model, late_sum = {}, {}
     for name, before in state.model.items():
@@ -59,17 +60,17 @@ def release(state: Aggregate, plan: TrainingPlan) -> Weights:
 
     Reference: Kingma & Ba (2015), arXiv 1412.6980, section 3, for the sum of the weights.
     """
-    decay = plan.algorithm.average_decay
-    total = plan.algorithm.average_last if decay is None else 1.0 - decay**plan.rounds
+    decay = plan.averaging.average_decay
+    total = plan.averaging.average_last if decay is None else 1.0 - decay**plan.rounds
     return {name: array / total for name, array in state.late_sum.items()}
 
 
 def _averaging(plan: TrainingPlan, round_: int) -> tuple[float, float]:
     """Return what a round's sum of models keeps of the one before, and adds of its own model."""
-    decay = plan.algorithm.average_decay
+    decay = plan.averaging.average_decay
     if decay is not None:
         return decay, 1.0 - decay
-    return 1.0, float(round_ > plan.rounds - plan.algorithm.average_last)
+    return 1.0, float(round_ > plan.rounds - plan.averaging.average_last)
 
 
 @dataclass(frozen=True)

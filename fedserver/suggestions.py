@@ -53,7 +53,7 @@ def suggested(
 def reasons(plan: TrainingPlan, contract: Contract, epsilon: float) -> list[str]:
     """Return what was picked and from which public facts, a line each."""
     facts = _facts(plan, epsilon)
-    sizes, algorithm = facts.public_sizes, plan.algorithm
+    sizes, algorithm = facts.public_sizes, plan.averaging
     inputs = len(input_names(plan.features, contract))
     return [
         f"room {facts.room:.0f}: public sizes of {len(sizes)} units sum to {sum(sizes)}, "

@@ -7,11 +7,13 @@ from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.model_decisions import ModelDecision
 from fedcore.models import ModelVersion
 from fedcore.promotions import Promotion
-from governance.decisions.model_card import CardFacts, ModelCard, make_card
+from governance.decisions.model_card import SEGMENTATION, CardFacts, ModelCard, make_card
+from governance.decisions.segment_card import SegmentStory
 from governance.models import find_model
 from governance.office import Desk
 from governance.promotion_facts import Lineage, load_lineage, load_promotion
 from governance.rounds import load_reports
+from governance.segments import load_story
 from registry import documents, dpias, model_decisions, models, promotions
 from registry.accounts import Account
 
@@ -57,11 +59,15 @@ def _moves(desk: Desk, name: str, version: int) -> list[Promotion]:
     return [move for move in opened if version in (move.from_version, move.to_version)]
 
 
-def _drivers(desk: Desk, lineage: Lineage) -> Drivers | str:
-    if lineage.plan is None or lineage.contract is None:
+def _drivers(desk: Desk, lineage: Lineage) -> Drivers | SegmentStory | str:
+    model, plan, contract = lineage.model, lineage.plan, lineage.contract
+    if plan is None or contract is None:
         return "Not told: the plan or the contract is not recorded."
-    artifact = models.load_artifact(desk.session, lineage.model.artifact)
+    if plan.model.kind == "autoencoder":
+        return "Not told: an autoencoder scores nobody; segments are searched in its embedding."
     try:
-        return explain(artifact, lineage.plan, lineage.contract)
+        if model.task == SEGMENTATION:
+            return load_story(desk, model, plan, contract)
+        return explain(models.load_artifact(desk.session, model.artifact), plan, contract)
     except (InvalidRecordError, MismatchError) as error:
         return f"Not told: {error.public} ({error.code})."

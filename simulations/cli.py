@@ -57,15 +57,19 @@ def demo(
 def changed(scenario: Scenario, changes: dict[str, int | float | None]) -> Scenario:
     """Return the scenario with the given values in place of its own.
 
-    A unit's cap is raised with a larger epsilon, so that the run fits into it.
+    A unit's cap is raised with a larger epsilon, so that the run and its evaluation fit into it.
     Raises: InvalidRecordError `scenario.invalid`.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     epsilon = float(given.get("epsilon", scenario.epsilon))
     if not 0 < epsilon <= 1000:
         raise InvalidRecordError("scenario.invalid", "epsilon: between 0 and 1000")
+    least = epsilon * 4 / 3
+    if scenario.evaluation is not None:
+        # A table's claim by the Renyi filter is below twice its pure epsilon.
+        least += 2 * scenario.evaluation.epsilon * (1 + scenario.evaluation.spare_exchanges)
     units = tuple(
-        unit.model_copy(update={"epsilon_cap": max(unit.epsilon_cap, epsilon * 4 / 3)})
+        unit.model_copy(update={"epsilon_cap": max(unit.epsilon_cap, least)})
         for unit in scenario.units
     )
     return scenario.model_copy(update={**given, "units": units})

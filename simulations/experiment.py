@@ -1,5 +1,6 @@
 """One scenario from start to verified model: world, paperwork, run, what was measured."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,14 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from clients.state import StateDir
 from fedcore.bundle import Evidence, read_bundle
 from fedcore.contracts import purpose_line
 from fedcore.errors import FedError, InvalidRecordError
+from fedcore.keyfiles import write_secret
 from fedcore.optouts import OptOutEvent
 from fedcore.plans import TrainingPlan
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import RoundReport
 from simulations.clock import ManualClock
+from simulations.evaluating import Evaluated, charge_of, evaluate
 from simulations.federation import Federation, Terms, Unit, UnitSetup
 from simulations.noise import SeededNoise
 from simulations.paperwork import make_dpia, make_plan
@@ -51,6 +56,8 @@ class Outcome:
     auc_by_round: dict[int, float]
     auc: float
     baselines: Baselines
+    evaluated: Evaluated | None
+    test_figures: dict[str, float]
     ledger_events: dict[str, list[PrivacyEvent]]
     opt_outs: list[OptOut]
     phases: list[tuple[str, float]] = field(default_factory=list)
@@ -94,8 +101,8 @@ class Experiment:
     def _in_world(self, federation: Federation, population: Population) -> Outcome:
         scenario, start = self._scenario, time.perf_counter()
         plan = make_plan(scenario)
-        dpia = make_dpia(plan, scenario.contract, scenario.epsilon, federation.clock.now())
-        federation.put_in_force(dpia)
+        cap = _epsilon_cap(scenario, plan)
+        federation.put_in_force(make_dpia(plan, scenario.contract, cap, federation.clock.now()))
         digest = federation.register(plan)
         self._take_opt_outs(federation, after_round=0)
         scratch = self._root / "scratch.csv"
@@ -113,6 +120,7 @@ class Experiment:
         reference = baselines(population, plan, scenario.contract, scratch, test)
         scratch.unlink()
         self._lap("baselines without federation", start)
+        evaluated = self._evaluated(federation, plan, evidence.artifact)
         return Outcome(
             scenario=scenario,
             population=population,
@@ -124,10 +132,22 @@ class Experiment:
             auc_by_round=self._aucs,
             auc=test.auc(evidence.artifact),
             baselines=reference,
+            evaluated=evaluated,
+            test_figures=test.figures(evidence.artifact),
             ledger_events=ledger_events(federation),
             opt_outs=self._opt_outs(federation, plan),
             phases=self._phases,
         )
+
+    def _evaluated(
+        self, federation: Federation, plan: TrainingPlan, artifact: bytes
+    ) -> Evaluated | None:
+        terms, start = self._scenario.evaluation, time.perf_counter()
+        if terms is None:
+            return None
+        found = evaluate(federation, plan, terms, artifact)
+        self._lap("evaluate on the customers set aside", start)
+        return found
 
     def _watch(self, world: _Watch, report: RoundReport, model: bytes) -> None:
         federation = world.federation
@@ -204,6 +224,15 @@ class Experiment:
         self._tell(f"{name}: {seconds:.1f} s")
 
 
+def _epsilon_cap(scenario: Scenario, plan: TrainingPlan) -> float:
+    """Return the most that a run may claim, in hundredths: the training or the evaluation."""
+    if scenario.evaluation is None:
+        return scenario.epsilon
+    charge = charge_of(plan, scenario.evaluation)
+    claim = renyi_epsilon([charge], plan.delta)
+    return max(scenario.epsilon, math.ceil(100 * claim) / 100)
+
+
 def load_customers(scenario: Scenario, root: Path) -> Population:
     """Return the scenario's customers, split by its seed; `root` is created.
 
@@ -245,7 +274,11 @@ def open_world(scenario: Scenario, population: Population, root: Path) -> Federa
                 epsilon_cap=unit.epsilon_cap,
                 faulty_rows=scenario.faulty_rows,
             )
-            federation.enrol(setup).check()
+            joined = federation.enrol(setup)
+            # A key of its own would set other customers aside in each run of a seed.
+            key = federation.surroundings.noise.stream(unit.unit, "split", "key").words(4).tobytes()
+            write_secret(StateDir(joined.state_dir).split_key, key.hex().encode())
+            joined.check()
     except FedError:
         federation.close()
         raise

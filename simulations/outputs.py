@@ -114,6 +114,8 @@ def _print_summary(report: dict[str, Any], out: Path, console: Console) -> None:
     table.add_row("pooled, not private", f"{auc['pooled_nonprivate']:.4f}")
     table.add_row("a unit alone, not private (mean)", f"{auc['unit_alone_mean']:.4f}")
     console.print(table)
+    if "evaluation" in report:
+        console.print(evaluation_table(report["evaluation"]))
     for unit, epsilon in report["epsilon"].items():
         console.print(
             f"  {unit}: epsilon {epsilon:.3f} of {report['epsilon_cap'][unit]:.2f} at delta "
@@ -130,6 +132,27 @@ def _print_summary(report: dict[str, Any], out: Path, console: Console) -> None:
     console.print(f"  evidence: {verdict} by a second process without network")
     console.print(f"  {report['seconds']:.1f} s, {report['peak_rss_mb']:.0f} MB")
     console.print(f"report: {out / 'index.html'}")
+
+
+def evaluation_table(found: dict[str, Any]) -> Table:
+    """Return a report's evaluation as a table: what is signed, and what only a simulator knows."""
+    table = Table(
+        title=f"Federated evaluation: {found['customers']} customers set aside at "
+        f"{found['units']} units, epsilon {found['table_epsilon']:g} (the last two columns are the "
+        "simulator's own)"
+    )
+    heads = ("value", f"{found['level']:.0%} interval", "exact, same customers", "exact, test part")
+    table.add_column("number")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for number in found["numbers"]:
+        interval = f"{number['low']:.4f} to {number['high']:.4f}" if "low" in number else "-"
+        value = f"{number['value']:.4f}" if "value" in number else "hidden by the noise"
+        exact = (
+            "-" if number[name] is None else f"{number[name]:.4f}" for name in ("exact", "test")
+        )
+        table.add_row(number["name"], value, interval, *exact)
+    return table
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def small_plan(plan: TrainingPlan, units: set[str]) -> TrainingPlan:
     """Return the plan for these units, with two rounds and a spare one at epsilon 0.5."""
     noise = noise_multiplier_for(0.5, plan.privacy.delta, 3, plan.privacy.sampling_rate)
     privacy = plan.privacy.model_copy(update={"noise_multiplier": noise, "local_steps": 1})
-    algorithm = plan.algorithm.model_copy(update={"average_last": 1})
+    algorithm = plan.averaging.model_copy(update={"average_last": 1})
     changes = {"rounds": 2, "spare_rounds": 1, "attempts": 2}
     return plan.model_copy(
         update={

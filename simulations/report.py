@@ -18,6 +18,7 @@ from fedcore.rounds import Cosignature
 from fedcore.signing import Envelope
 from simulations.experiment import Outcome
 from simulations.refusals import Pair
+from simulations.scoring import EXACT
 from simulations.second_process import Verification
 
 R = TypeVar("R", bound=Record)
@@ -42,6 +43,7 @@ def make_report(
         "data": _data(outcome),
         "plan": _plan(outcome),
         "auc": _auc(outcome),
+        **_evaluation(outcome),
         **_epsilon(outcome),
         "rounds": outcome.plan.rounds,
         "opt_outs_enforced": sum(o.excluded_since_round is not None for o in outcome.opt_outs),
@@ -113,10 +115,10 @@ def _plan(outcome: Outcome) -> dict[str, Any]:
         "sampling_rate": plan.privacy.sampling_rate,
         "l2_clip_norm": plan.privacy.l2_clip_norm,
         "noise_multiplier": plan.privacy.noise_multiplier,
-        "learning_rate": plan.algorithm.local_learning_rate,
-        "server_momentum": plan.algorithm.server_momentum,
-        "average_last": plan.algorithm.average_last,
-        **_said_besides(plan.algorithm),
+        "learning_rate": plan.averaging.local_learning_rate,
+        "server_momentum": plan.averaging.server_momentum,
+        "average_last": plan.averaging.average_last,
+        **_said_besides(plan.averaging),
         "delta": plan.privacy.delta,
         "features": len(plan.features),
         "inputs": len(input_names(plan.features, outcome.scenario.contract)),
@@ -147,6 +149,33 @@ def _auc(outcome: Outcome) -> dict[str, Any]:
             {"round": number, "auc": auc} for number, auc in sorted(outcome.auc_by_round.items())
         ],
         "measured_on": MEASURED_ON,
+    }
+
+
+def _evaluation(outcome: Outcome) -> dict[str, Any]:
+    """Return what governance has signed of the model, and beside it what is exact: of the customers
+    whom the units counted, and of the test part.
+    """
+    found = outcome.evaluated
+    if found is None:
+        return {}
+    signed, model = found.evaluation, found.evaluation.models[0]
+    numbers = []
+    for name in EXACT:
+        number = model.number(name)
+        interval = None if number is None else number.model_dump(include={"value", "low", "high"})
+        exact = {"exact": found.aside.get(name), "test": outcome.test_figures.get(name)}
+        numbers.append({"name": name, **(interval or {}), **exact})
+    return {
+        "evaluation": {
+            "plan": signed.plan,
+            "units": signed.units,
+            "customers": found.customers,
+            "level": signed.level,
+            "table_epsilon": signed.table_epsilon,
+            "epsilon": {claim.unit: claim.claim for claim in signed.epsilon},
+            "numbers": numbers,
+        }
     }
 
 

@@ -43,6 +43,17 @@ class Dropout(Part):
     last_round: Annotated[int, Field(ge=1)]
 
 
+class EvaluationTerms(Part):
+    """The trained model is evaluated on the customers whom `holdout` sets aside.
+
+    `epsilon` is what one exchange may reveal of each of them; an attempt with too few answers may
+    be repeated `spare_exchanges` times.
+    """
+
+    epsilon: Annotated[float, Field(ge=1e-5, le=100)]
+    spare_exchanges: Annotated[int, Field(ge=0, le=10)] = 0
+
+
 class PlanTerms(Part):
     """What the plan says besides epsilon, delta and rounds.
 
@@ -86,6 +97,7 @@ class Scenario(Part):
     plan: PlanTerms
     opt_outs: tuple[ScenarioOptOuts, ...] = ()
     dropouts: tuple[Dropout, ...] = ()
+    evaluation: EvaluationTerms | None = None
     faulty_rows: Literal["refuse", "drop"] = "refuse"
 
     @model_validator(mode="after")
@@ -96,6 +108,12 @@ class Scenario(Part):
         named = {entry.unit for entry in self.opt_outs} | {entry.unit for entry in self.dropouts}
         if not named <= known:
             raise ValueError(f"opt_outs, dropouts: no unit {', '.join(sorted(named - known))}")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_set_aside(self) -> Self:
+        if self.evaluation is not None and self.plan.holdout is None:
+            raise ValueError("evaluation: say plan.holdout, the share of customers it is done on")
         return self
 
     @model_validator(mode="after")

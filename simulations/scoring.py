@@ -13,7 +13,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    roc_auc_score,
+)
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -23,10 +28,12 @@ from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
 from fedcore.contracts import Contract
 from fedcore.plans import Feature, TrainingPlan
-from fedcore.tasks.task import load_into, load_task, shapes_of
+from fedcore.tasks.task import load_into, load_scorer, shapes_of
 from fedcore.weights import decode_weights
 from simulations.population import Population
 
+# What is computed exactly, by the names that a federated evaluation gives it.
+EXACT = ("roc_auc", "average_precision", "log_loss", "brier", "prevalence")
 _GRID = {"logisticregression__C": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]}
 Matrix = NDArray[np.float64]
 
@@ -56,16 +63,50 @@ class HeldOut:
 
     def auc(self, model: bytes) -> float:
         """Return the ROC AUC of a model (safetensors) on the test part."""
-        task = load_task(self._plan.task)
-        module = task.build(self._plan.model, self._examples.features.shape[1])
-        load_into(module, decode_weights(model, shapes_of(module), 1e300))
-        with torch.no_grad():
-            scores = task.scores(module(torch.from_numpy(self._examples.features))).numpy()
-        return _auc(self._examples, scores)
+        return _auc(self._examples, row_scores(self._plan, self._examples, model))
+
+    def figures(self, model: bytes) -> dict[str, float]:
+        """Return the exact numbers of a model (safetensors) on the test part."""
+        scores = row_scores(self._plan, self._examples, model)
+        return figures(*by_customer(self._examples, scores))
 
     def auc_of(self, fitted: Pipeline) -> float:
         """Return the ROC AUC of a fitted pipeline on the encoded test part."""
         return _auc(self._examples, fitted.decision_function(self._examples.features))
+
+
+def row_scores(plan: TrainingPlan, examples: Examples, model: bytes) -> Matrix:
+    """Return a model's score of each row, shape (rows,)."""
+    task = load_scorer(plan.task)
+    module = task.build(plan.model, examples.features.shape[1])
+    load_into(module, decode_weights(model, shapes_of(module), 1e300))
+    with torch.no_grad():
+        scores: Matrix = task.scores(module(torch.from_numpy(examples.features))).numpy()
+    return scores
+
+
+def by_customer(examples: Examples, scores: Matrix) -> tuple[Matrix, Matrix]:
+    """Return label and score of each customer as a unit counts them: of several rows the first
+    one's label, and the scores' mean.
+    """
+    if examples.counts is None:
+        return examples.labels, scores
+    starts = np.cumsum(examples.counts) - examples.counts
+    return examples.labels[starts], np.add.reduceat(scores, starts) / examples.counts
+
+
+def figures(labels: Matrix, scores: Matrix) -> dict[str, float]:
+    """Return the numbers of `EXACT`; none where all labels are of one kind."""
+    if len(set(labels)) < 2:
+        return {}
+    found = (
+        roc_auc_score(labels, scores),
+        average_precision_score(labels, scores),
+        log_loss(labels, scores),
+        brier_score_loss(labels, scores),
+        labels.mean(),
+    )
+    return dict(zip(EXACT, map(float, found), strict=True))
 
 
 def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch: Path) -> Examples:

@@ -152,6 +152,17 @@ def _execute(server: str, statement: str) -> None:
         connection.execute(statement)
 
 
+@pytest.fixture(scope="module")
+def quick_passwords() -> Iterator[None]:
+    """Hashes without work, where many sign in; what a guess costs is for `test_passwords.py`."""
+    from governance import passwords
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", type(passwords._HASHER)(1, 8, 1))
+        patch.setattr(passwords, "_OF_NOBODY", passwords._HASHER.hash("nobody"))
+        yield
+
+
 @pytest.fixture
 def counted() -> Callable[[], AbstractContextManager[list[str]]]:
     """Gives a list that fills with every statement that reaches a database inside a block."""

@@ -3,507 +3,515 @@
     python verify_bundle.py BUNDLE KEY [production | simulation]
 
 KEY is governance's public key, 64 hex digits. It needs Python 3.11 and `cryptography`, and nothing
-of fedpact. Exit code 0: every check held. Checks have the names and the meaning of the format.
+of fedpact. Exit code 0: every check held. The checks are the rules below, by the format's names.
 """
 
 import base64
 import io
 import json
 import math
+import re
 import sys
 import zipfile
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
-from itertools import pairwise
-from operator import attrgetter
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-# What a check asks for, the record's name, and so the member's: `kind.json`, or a folder.
-SINGLE = {"model": "model-version", "permit": "permit", "plan": "plan", "contract": "contract",
-          "dpia": "dpia", "decision": "dpia-decision", "checkpoint": "checkpoint"}
-FOLDERS = {"certificates": "unit-certificate", "reports": "round-report", "receipts": "receipt",
-           "renewals": "permit-renewal", "handovers": "key-handover"}
-KINDS = {**SINGLE, **FOLDERS, "revocation": "revocation", "cosignatures": "cosignature",
-         "model-key": "model-key"}
-CHECKS = """lineage permit.terms plan.features dpia.bindings dpia.in_force permit.time
-    permit.renewals dpia.time times reports.chain reports.cohort artifact artifact.signature
-    receipts.complete receipts.terms opt_outs ledgers epsilon log.included log.order
-    keys.in_time log.cosigned log.seen log.one_history"""
+# What is read, in an order in which each follows from those before it: the name of the file or
+# folder, the record in it, and the check that fails where it is signed by a stranger.
+TOP = """model-version model-version model.signed, contract contract contract.signed,
+    checkpoint checkpoint checkpoint.signed, model-key model-key artifact.signature,
+    audits fairness-audit audits, waivers waiver waivers, approvals approval approvals,
+    moves promotion aliases"""
+RUN = """permit permit permit.signed, dpia dpia dpia.signed,
+    dpia-decision dpia-decision decision.signed, certificates unit-certificate certificates.signed,
+    plan plan plan.signed, reports round-report reports.signed, receipts receipt receipts.signed,
+    renewals permit-renewal permit.renewals, revocation revocation permit.time"""
+EVALUATION = "evaluation evaluation evaluations.signed"
+COSIGNED = "cosignatures cosignature log.cosigned"
+SINGLE = {"model-version", "contract", "checkpoint", "evaluation",
+          "permit", "dpia", "dpia-decision", "plan"}
+FORMS = {"log": {"schema", "entry", "index", "proof"},
+         "positions": {"schema", "consistency", "log"},
+         "cosignatures": {"schema", "consistency", "envelope"}}
+
+# Each check: its name, for a run `training / evaluation`, and what must be true, or a name for it.
+RULES = """
+lineage / evaluations.terms
+  [result.permit, result.plan, result.contract] == [permit.ref, plan.ref, contract.ref]
+  [permit.contract, permit.dpia, permit.dpia_decision] == [contract.ref, dpia.ref, decision.ref]
+  [result.dpia, result.run_id, result.task] == [dpia.ref, permit.run_id, permit.task]
+  result.simulation == (realm == "simulation")
+permit.terms / evaluations.terms
+  terms_of(plan) == {name: permit[name] for name in terms_of(plan)}
+  [permit.plan, result.delta] == [plan.ref, permit.delta]
+  all(permit[name] == trained[name] for name in ("contract", "task", "purpose"))
+  permit.minimum_cohort >= plan.minimum_units and {*units.values()} <= sizes.keys()
+  "models" in plan or all(sizes[c.unit] == c.size_band * 3 // 2 for c in certificates)
+dpia.bindings / evaluations.terms
+  bound := dpia.bindings
+  [permit.task, permit.contract] == [bound.task, bound.contract]
+  permit.get("ledger_caps") == bound.get("ledger_caps")
+  permit.get("update_retention_days") in {None, bound.get("update_retention_days")}
+  permit.purpose in bound.purposes and trained.privacy.mode in bound.privacy_modes
+  refused := {item.field for item in dpia.get("minimisation", []) if item.verdict != "allowed"}
+  {item.field for item in trained.features} <= {*bound.features} - refused
+  {*units.values()} <= {*bound.units} and permit.minimum_cohort >= bound.minimum_units
+  permit.delta <= bound.delta_cap and max(g.epsilon for g in permit.cohort) <= bound.epsilon_cap
+dpia.in_force / evaluations.time
+  [decision.state, decision.dpia] == ["in_force", dpia.ref]
+  start := max((n for n, act in enumerate(decision.acts) if act.act == "submit"), default=0)
+  line := decision.acts[start:]
+  done := [(DUTIES[act.act], act) for act in line if act.act in DUTIES]
+  owners := {e.id for e in dpia.get("entities", []) if e.role != "processor"
+             and {*e.units} & {*dpia.bindings.units}}
+  [n for n, _ in done] == [0, 1, *[2] * max(1, len(owners)), *[3] * max(1, len(owners))]
+  len(owners) < 2 or all(owners <= {a.get("entity") for m, a in done if m == n} for n in (2, 3))
+  bad := {act.get("entity") for _, act in done if act.get("verdict") == "unfavourable"}
+  all("overruling_reason" in act or not bad & ({act.entity, None} if "entity" in act else bad)
+      for duty, act in done if duty == 3)
+  ending := {"reject", "suspend", "withdraw"}
+  [a.act for a in line if DUTIES.get(a.act) == 3 or a.act in {*ending, "resume"}][-1] not in ending
+  len({(duty, act.actor) for duty, act in done}) == len({act.actor for _, act in done})
+  rise([*(act.acted_at for act in decision.acts), decision.decided_at, permit.issued_at])
+  permit.issued_at < force
+  "effective_from" not in dpia or dpia.effective_from <= decision.decided_at
+permit.time / evaluations.time
+  permit.not_before >= permit.issued_at - SKEW
+  windows := [(permit.not_before, permit.expires_at),
+              *((item.issued_at - SKEW, item.expires_at) for item in renewals)]
+  all(any(start <= moment < end for start, end in windows) for moment in moments)
+  last := max([*moments, made_at, *(item.issued_at for item in renewals)])
+  all([o.permit, o.run_id] == [permit.ref, permit.run_id] for o in revocation)
+  all(last < o.revoked_at for o in revocation)
+permit.renewals / evaluations.time
+  all([item.permit, item.run_id] == [permit.ref, permit.run_id] for item in renewals)
+dpia.time / evaluations.time
+  max(moments) < valid and permit.expires_at <= force
+  all(item.expires_at <= valid for item in renewals)
+times / evaluations.time
+  all(item.issued_at <= permit.issued_at for item in certificates)
+  ends := {report.ref: report.ended_at - SKEW for report in reports}
+  all(ends.get(report.get("previous_report"), r.answered_at) <= r.answered_at
+      <= report.ended_at + SKEW for report, _, r in answers(reports, receipts))
+  late := [*(report.ended_at for report in reports), made_at, checkpoint.issued_at]
+  all(one - SKEW <= other for one, other in pairwise(late))
+reports.chain / evaluations.receipts
+  start := plan.models[0].artifact if "models" in plan else plan.initial_model
+  models := [start, *(report.model_out for report in reports)]
+  places := [(1, 1), *((r.round + 1, 1) if r.status == "accepted" else (r.round, r.attempt + 1)
+                       for r in reports)]
+  refs := [report.ref for report in reports]
+  [((r.round, r.attempt), r.get("previous_report"), r.model_in) for r in reports] \
+      == [*zip(places, [None, *refs], models)][:-1]
+  places[-1] == (permit.rounds + 1, 1) and {r.run_id for r in reports} == {permit.run_id}
+  all(r.status == "accepted" or r.model_in == r.model_out for r in reports)
+  refs == (result.round_reports if "round_reports" in result else [*refs[:-1], result.round_report])
+reports.cohort / evaluations.receipts
+  cohort := sorted(units.values())
+  all(sorted([*(a.unit for a in r.answered), *r.unavailable]) == cohort for r in reports)
+  all({a.unit for a in r.answered} <= {*r.asked} <= {*cohort} for r in reports)
+  all(len({*r.asked}) == len(r.asked) and r.attempt <= permit.attempts for r in reports)
+  all(r.status == "void" or len(r.answered) >= permit.minimum_cohort for r in reports)
+  len(reports) <= permit.exchanges
+receipts.complete / evaluations.receipts
+  sorted(a.receipt for r in reports for a in r.answered) == sorted(item.ref for item in receipts)
+receipts.terms / evaluations.receipts
+  same := {"permit": permit.ref, "event": event_of(plan),
+           **{name: permit[name] for name in ("plan", "contract", "run_id")}}
+  all(item.items() >= same.items() for item in receipts)
+  sources := {"float64-os", "seeded-simulation" if realm == "simulation" else "float64-os"}
+  all(r.noise_source in sources and r.software in permit.accepted_versions for r in receipts)
+  all(r.applied_epoch >= permit.min_opt_out_epoch for r in receipts)
+  all([r.round, r.attempt, r.model_in, r["update"]] == [o.round, o.attempt, o.model_in, a["update"]]
+      for o, a, r in answers(reports, receipts))
+opt_outs / evaluations.receipts
+  seen := by_unit(reports, receipts, "applied_epoch")
+  all(rise([permit.min_opt_out_epoch, *found]) for found in seen.values())
+  counted := by_unit([r for r in reports if r.status == "accepted"], receipts, "applied_epoch")
+  sorted((o.unit, o.epoch) for o in result.opt_out_epochs) \
+      == sorted((unit, min(found)) for unit, found in counted.items())
+ledgers / evaluations.receipts
+  all(sorted({*found}) == found for found in by_unit(reports, receipts, "ledger_sequence").values())
+  len({item.order for item in receipts}) == len(receipts)
+epsilon / evaluations.epsilon
+  len({item.unit for item in result.epsilon}) == len(result.epsilon)
+  {item.unit for item in result.epsilon} <= {*units.values()}
+  all(spent_as_stated(grant, receipts, result.epsilon, permit.delta) for grant in permit.cohort)
+evaluations.terms
+  all([(m.artifact, m.plan) for m in r.plan.models]
+      == [(m.artifact, m.plan) for m in r.result.models] for r in evaluations)
+  all(outcome(r.result, model) for r in evaluations)
+  all([r.result.rows, r.result.purpose] == [r.plan.rows, r.permit.purpose] for r in evaluations)
+  all(math.isclose(r.result.table_epsilon, 1 / event_of(r.plan)["noise_multiplier"])
+      for r in evaluations)
+  all(("holdout" if r.plan.rows == "holdout" else "train_until") in trained for r in evaluations)
+  len({r.permit.run_id for r in runs}) == len(runs)
+evaluations.receipts
+  last := [(r, sorted(r.reports[-1].answered, key=lambda item: item.unit)) for r in evaluations]
+  all(r.result.tables == [a["update"] for a in line] for r, line in last)
+  all(r.result.units == len(line) for r, line in last)
+  all(sorted(r.result.receipts) == sorted(a.receipt for a in line) for r, line in last)
+  all(o.model_out == o.model_in and "released" not in o for r in evaluations for o in r.reports)
+evaluations.epsilon
+  caps := [r.permit.get("ledger_caps", {}).get("history") for r in runs]
+  whole := {u: [o for r in runs for o in r.receipts if o.unit == u] for u in units.values()}
+  None in caps or all(claim_of(whole[u], permit.delta) <= max(caps) + 1e-6 for u in whole)
+plan.features
+  fields := {field.name: field for field in contract.fields}
+  all(fields[item.field].sensitivity == "none" for item in plan.features)
+  all(("availability" in fields[f.field]) == ("absent" in f) for f in plan.features)
+  all(imputes(fields[f.field], f.absent) for f in plan.features if "absent" in f)
+  plan.purpose in {purpose.id for purpose in contract.purposes}
+artifact
+  made := digest(artifact)
+  [o.get("released") for o in reports] == [*[None] * len(reports[1:]), made]  # model.safetensors
+  [model.artifact, model.artifact_bytes] == [made, len(artifact)]
+  start := 8 + int.from_bytes(artifact[:8], "little")
+  header := json.loads(artifact[8:start])
+  spans := sorted(header[name]["data_offsets"] for name in header if name[:2] != "__")
+  edges := [0, *(edge for span in spans for edge in span), len(artifact) - start]
+  edges == sorted(edges) and edges[::2] == edges[1::2]
+artifact.signature
+  signed_as_stated(artifact, signature, pem, model_key.public_key)
+receipts.complete
+  sorted(model.receipts) == sorted(item.ref for item in receipts)
+audits
+  of := {r.result.ref: r for r in evaluations}
+  [[o.name, o.version, o.artifact, o.number] for o in audits] \
+      == [[model.name, model.version, model.artifact, n + 1] for n in range(len(audits))]
+  [o.get("first") for o in audits] == [audits[0].ref if n else None for n in range(len(audits))]
+  repeated := ["run_id", "realm", "simulation", "plan", "permit", "contract", "dpia", "tables",
+               "units", "table_epsilon"]
+  all(o[name] == of[o.evaluation].result[name] for o in audits for name in repeated)
+  rests := [(o.found, of[o.evaluation]) for o in audits]
+  about := [(found, run.plan.fairness, run.dpia.bindings) for found, run in rests]
+  all(dpia.bindings.get(name) == bound[name] for _, _, bound in about
+      for name in ("fairness", "fairness_audit"))
+  all([[o.name, o.groups, o.get("edges")] for o in plan.attributes]
+      == [[o.name, o.groups, o.get("edges")] for o in bound.fairness_audit.attributes]
+      for _, plan, bound in about)
+  all({plan.threshold, *plan.get("further_edges", [])}
+      == {plan.threshold, *bound.fairness_audit.get("further_edges", [])}
+      for _, plan, bound in about)
+  all([found.threshold, found.alpha, found.minimum_size] == [plan.threshold,
+      bound.fairness_audit.get("alpha", 0.05), bound.fairness_audit.get("minimum_size", 30)]
+      for found, plan, bound in about)
+  bands := [f"positives_in_band_{n}" for n in range(1, 100)]
+  all([(o.attribute, o.metric, o.largest_gap, one.group, one.rate)
+      for o in found.bounds for one in o.compared]
+      == [(o.attribute, o.metric, o.largest_gap, group, rate) for o in bound.fairness
+          for group in groups_of(bound.fairness_audit, o.attribute)
+          for rate in RATES.get(o.metric, bands[:2 + len(plan.get("further_edges", []))])]
+      for found, plan, bound in about)
+  all(fits(o, one) for found, _, _ in about for o in found.bounds for one in o.compared)
+  all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
+  all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
+      for found, _, _ in about)
+  len(audits) == sum("fairness" in r.plan and r.plan.models[0].artifact == model.artifact
+                     for r in evaluations)
+waivers
+  all([o.name, o.version, o.number] == [model.name, model.version, n]
+      and [o.audit, len({*o.people})] == [audits[0].ref, 1 + ("joins" in o)]
+      and len({*o.people}) == len(o.people) and o.waived_at < o.expires_at
+      for n, o in enumerate(waivers, 1))
+  earlier := {o.ref: (n, o.people, o.reason, o.expires_at) for n, o in enumerate(waivers)}
+  all(earlier[o.joins][0] < n and earlier[o.joins][1:] == (o.people[:1], o.reason, o.expires_at)
+      for n, o in enumerate(waivers) if "joins" in o)
+approvals
+  all([o.name, o.version, o.number, o.model] == [model.name, model.version, n, model.ref]
+      for n, o in enumerate(approvals, 1))
+  len({(o.approved_by, o.evidence) for o in approvals}) == len(approvals)
+aliases
+  moved_in_one_chain(moves, model.name)
+promotions
+  own := [move for move in moves if move.get("to_version") == model.version]
+  all(move.model == model.ref for move in own)
+  promoted := [(move, *evidence(move, e)) for move in own if move.step == "promoted"]
+  not promoted or not model.simulation
+  given := {item.ref: item for item in approvals}
+  counted := {move.ref: [given[ref] for ref in move.approvals] for move, *_ in promoted}
+  all(len({o.approved_by for o in some}) == len(some) for some in counted.values())
+  all(o.evidence == move.evidence and o.approved_at <= move.moved_at
+      for move, *_ in promoted for o in counted[move.ref])
+  champions := [found for found in promoted if found[0].alias == "champion"]
+  all(result and audit and len(counted[move.ref]) > 1 for move, result, audit, _ in champions)
+  lows := [{o.name: o.low for o in outcome(result, model).numbers} for _, result, _, _ in champions]
+  all(low[floor.metric] >= floor.floor for low in lows for floor in plan.get("metric_floors", []))
+  all(audit.found.verdict == "PASS" or len(waiver.people) == 2 and waiver.waived_at <= move.moved_at
+      < waiver.expires_at for move, _, audit, waiver in champions)
+log.included
+  all(is_at(sha256(b"\\0" + canonical(item.entry).encode()).digest(), item, checkpoint.log)
+      for item in log)
+  kinds := {item.entry.document: item.entry.kind for item in log}
+  all(kinds.get(item.ref) == item.schema.split("/")[0] for item in documents)
+log.order / log.order
+  all(places[o.ref] < places[permit.ref] for o in [contract, plan, dpia, decision, *certificates])
+  all(places[permit.ref] < places[o.ref] for o in renewals)
+  chain := [places[o.ref] for o in [permit, *reports, result, *revocation]]
+  sorted({*chain}) == chain
+  all(chain[n] < places[a.receipt] < chain[n + 1] for n, o in enumerate(reports)
+      for a in o.answered if a.receipt in places)
+  result is model or places[model.ref] < min(places[plan.ref], places[permit.ref])
+log.order
+  all(places[model.ref] < places[o.ref] for o in [*audits, *waivers, *approvals, *own])
+  all(places[o.evaluation] < places[o.ref] for o in audits if o.evaluation in places)
+  lines := [[places[o.ref] for o in some] for some in ([*audits[:1], *waivers], moves)]
+  all(sorted({*line}) == line for line in lines)
+  all(places[seen.ref] < places[ref] < places[o.ref] for o in own if o.step == "promoted"
+      for seen in evidence(o, e) if seen
+      for ref in o.approvals if ref in places)
+  all(places[seen.ref] < places[o.ref] for o in own if o.step == "promoted"
+      for seen in evidence(o, e) if seen)
+keys.in_time
+  all(places[o.ref] < places[handovers[o.by]] for o in governed if o.by in handovers)
+log.cosigned
+  all(goes_on(item, item.proof, checkpoint.log) for item in cosigned)
+  covering := {item.unit for item in cosigned if item.log.size > places[model.ref]}
+  2 * len(covering) > len(permit.cohort)
+log.seen
+  all(goes_on(item, item.consistency, checkpoint.log) for item in positions)
+  proved := {(item.log.size, item.log.root) for item in positions}
+  all((item.log.size, item.log.root) in proved for r in runs for item in r.receipts)
+log.one_history / log.one_history
+  grown := by_unit(reports, receipts, "log")
+  all(rise([*(log.size for log in found), checkpoint.log.size]) for found in grown.values())
+log.one_history
+  signed := [o.log for o in [checkpoint, *cosigned, *(o for r in runs for o in r.receipts)]]
+  len({log.size for log in signed}) == len({(log.size, log.root) for log in signed})
+"""
+SKEW = timedelta(minutes=2)
+STATED, MADE = {"issued_at", "registered_at", "revoked_at", "decided_at"}, {"registered_at",
+                                                                            "evaluated_at"}
+DUTIES = {"submit": 0, "evaluate": 1, "advise": 2, "approve": 3, "approve_with_conditions": 3}
+RATES = {"demographic_parity_difference": ["selection_rate"],
+         "demographic_parity_ratio": ["selection_rate"],
+         "equal_opportunity_difference": ["true_positive_rate"],
+         "equalised_odds_difference": ["true_positive_rate", "false_positive_rate"],
+         "predictive_parity_difference": ["positive_predictive_value"]}
 BROKEN = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, InvalidSignature,
           zipfile.BadZipFile, NotImplementedError, EOFError, AttributeError)
-SKEW, STATED = timedelta(minutes=2), {"issued_at", "registered_at", "revoked_at", "decided_at"}
-SHAPES = {"log": "entry index proof logged-document/1",
-          "positions": "consistency log seen-position/1",
-          "cosignatures": "consistency envelope cosigned-position/1"}
-DUTIES = {"submit": 0, "evaluate": 1, "advise": 2, "approve": 3, "approve_with_conditions": 3}
 
 class Doc(dict[str, Any]):
-    """A JSON object whose values are attributes; those that are times, as times."""
+    """A JSON object whose values are attributes, and those that are times, as times."""
+
+    ref, by, member = "", "", ""  # of a signed one: its digest, and the key that signed it
 
     def __getattr__(self, name: str) -> Any:
         is_time = name[-3:] == "_at" or name in {"not_before", "valid_until", "effective_from"}
         return datetime.fromisoformat(self[name]) if is_time else self[name]
 
-def _need(holds: object, sentence: str) -> None:
-    if not holds:
-        raise ValueError(sentence)
-
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def at(place: str) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
-        raise ValueError(f"{path}: {str(error) or 'its signature is invalid'}") from error
+        raise ValueError(f"{place}: {str(error) or 'a signature is invalid'}") from error
 
-def _canonical(value: Any) -> str:
+def need(holds: object, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+def canonical(value: Any) -> str:
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(f"{_canonical(n)}:{_canonical(value[n])}" for n in names) + "}"
+        return "{" + ",".join(f"{canonical(n)}:{canonical(value[n])}" for n in names) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_canonical, value)) + "]"
+        return "[" + ",".join(map(canonical, value)) + "]"
     if isinstance(value, float) and math.isfinite(value):
         text = repr(value).removesuffix(".0").replace("e-0", "e-")
         return f"{Decimal(text):f}" if 1e-6 <= abs(value) < 1e21 else text
-    _need(isinstance(value, str) or -(2**53) < value < 2**53, "a number is too large")
+    need(isinstance(value, str | None) or -(2**53) < value < 2**53, "a number is too large")
     return json.dumps(value, ensure_ascii=False)
 
-def _parse(data: bytes) -> Any:
+def parse(data: bytes) -> Any:
     value = json.loads(data.decode(), object_hook=Doc)
-    _need(_canonical(value).encode() == data, "it has another form, or says a key twice")
+    need(canonical(value).encode() == data, "it has another form, or says a key twice")
     return value
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
     return "sha256:" + sha256(data).hexdigest()
 
-class Envelope:
-    """A DSSE envelope and its path."""
+def dsse(kind: str, payload: bytes) -> bytes:
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
 
-    def __init__(self, path: str, value: Any) -> None:
-        [signature], self.path, self.kind = value.signatures, path, value.payloadType
-        self.signer, self.payload = signature.keyid, base64.b64decode(value.payload)
-        self.sig, self.digest = base64.b64decode(signature.sig), _digest(self.payload)
-        texts = [base64.b64encode(item).decode() for item in (self.payload, self.sig)]
-        signatures = [{"keyid": self.signer, "sig": texts[1]}]
-        whole = {"payload": texts[0], "payloadType": self.kind, "signatures": signatures}
-        _need(value == whole, "it is no envelope")
+def unseal(sealed: Any, name: str, realm: str) -> Any:
+    """Return the record in an envelope, verified with the key that it names."""
+    [signature], version = sealed.signatures, 2 if ".dpia.v2." in sealed.payloadType else 1
+    payload, sig = base64.b64decode(sealed.payload), base64.b64decode(signature.sig)
+    kind = f"application/vnd.fedpact.{name}.v{version}.{realm}+json"
+    texts = [base64.b64encode(item).decode() for item in (payload, sig)]
+    whole = [{"keyid": signature.keyid, "sig": texts[1]}]
+    need(sealed == {"payload": texts[0], "payloadType": kind, "signatures": whole}, f"no {name}")
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.keyid))
+    key.verify(sig, dsse(kind, payload))
+    record = parse(payload)
+    record.ref, record.by = digest(payload), signature.keyid
+    same = [record.schema, record.get("realm", realm)] == [f"{name}/{version}", realm]
+    need(same, "it names another schema or realm")
+    return record
 
-    def open(self, name: str, key: str, realm: str, version: int = 1) -> Any:
-        """Return the record after its signature by `key` was verified."""
-        kind = f"application/vnd.fedpact.{name}.v{version}.{realm}+json"
-        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(self.payload), self.payload)
-        with _naming(self.path):
-            _need(self.kind == kind, f"it is no {name}/{version} of realm {realm}")
-            _need(self.signer == key, "it is signed by another key")
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(self.sig, signed)
-            value = _parse(self.payload)
-            same = value.schema == f"{name}/{version}" and value.get("realm", realm) == realm
-            _need(same, "it names another schema or realm")
-        return value
-
-def _pack(members: dict[str, bytes]) -> bytes:
-    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(members):
-            info = zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, members[path])
-    return buffer.getvalue()
-
-def _unpack(data: bytes) -> dict[str, bytes]:
+def unpack(data: bytes) -> dict[str, bytes]:
+    """Return the members of the one archive that has these bytes."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         large = [i for i in infos if i.file_size > 2**24 and i.filename != "model.safetensors"]
-        size = max(len(data), sum(info.file_size for info in infos))
-        _need(not large and size <= 2**29 and len(infos) <= 100_001, "the bundle is too large")
+        total = max(len(data), sum(info.file_size for info in infos))
+        need(not large and total <= 2**29 and len(infos) <= 100_001, "the bundle is too large")
         members = {info.filename: archive.read(info) for info in infos}
-    with _naming("manifest.json"):
-        listed = {i.path: i.digest for i in _parse(members.pop("manifest.json")).members}
-    for path in sorted(listed.keys() | members):
-        same = path in members and listed.get(path) == _digest(members[path])
-        _need(same, f"{path} was changed, added or left out")
-    whole = {"schema": "bundle/1", "members": [{"path": p, "digest": listed[p]} for p in members]}
-    again = _pack({**members, "manifest.json": _canonical(whole).encode()})
-    _need(again == data, "manifest.json was changed, or bytes belong to no member")
+    with zipfile.ZipFile(again := io.BytesIO(), "w") as archive:
+        for path in sorted(members):
+            info = zipfile.ZipInfo(path)
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, members[path])
+    with at("manifest.json"):
+        manifest = parse(members.pop("manifest.json"))
+        listed = {item.path: item.digest for item in manifest.members}
+    for path in sorted({*listed, *members}):
+        same = path in members and listed.get(path) == digest(members[path])
+        need(same, f"{path} was changed, added or left out")
+    need(manifest.schema == "bundle/1" and list(listed) == sorted(members), "manifest.json differs")
+    need(again.getvalue() == data, "bytes belong to no member")
     return members
 
-def _node(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
-
-def _root(leaf: bytes, place: int, size: int, proof: Sequence[bytes]) -> bytes:
-    """Return the root that a proof gives to leaf `place` of `size` (RFC 6962, section 2.1.1)."""
-    _need(0 <= place < size and (size > 1) == bool(proof), "the proof has another length")
-    if size == 1:
-        return leaf
-    split = 1 << (size - 1).bit_length() - 1
-    if place < split:
-        return _node(_root(leaf, place, split, proof[:-1]), proof[-1])
-    return _node(proof[-1], _root(leaf, place - split, size - split, proof[:-1]))
-
-def _roots(old: int, new: int, proof: Sequence[bytes], known: bytes) -> tuple[bytes, bytes]:
-    """Return the two roots of a consistency proof (RFC 6962, section 2.1.2); `known` is the old."""
-    if old == new:
-        _need(len(proof) == (not known), "the proof has another length")
-        return known or proof[0], known or proof[0]
-    split = 1 << (new - 1).bit_length() - 1
-    if old <= split:
-        before, after = _roots(old, split, proof[:-1], known)
-        return before, _node(after, proof[-1])
-    before, after = _roots(old - split, new - split, proof[:-1], b"")
-    return _node(proof[-1], before), _node(proof[-1], after)
-
-def _verify_continues(old: Any, new: Any, proof: Sequence[str], path: str) -> None:
-    with _naming(path):
-        hashes, root = [bytes.fromhex(item) for item in proof], bytes.fromhex(old.root)
-        if old.size == 0:
-            _need(not proof and root == sha256().digest(), "it is not the empty log")
+def climb(fn: int, sn: int, first: bytes, proof: list[bytes]) -> tuple[str, str]:
+    """Return the old and the new root that a proof leads to (RFC 9162, sections 2.1.3, 2.1.4)."""
+    old = new = first
+    for other in proof:
+        need(sn, "the proof is too long")
+        if fn % 2 or fn == sn:
+            old, new = (sha256(b"\1" + other + item).digest() for item in (old, new))
+            while fn and not fn % 2:
+                fn, sn = fn // 2, sn // 2
         else:
-            found = old.size <= new.size and _roots(old.size, new.size, hashes, root)
-            _need(found == (root, bytes.fromhex(new.root)), "the log was rewritten since")
+            new = sha256(b"\1" + new + other).digest()
+        fn, sn = fn // 2, sn // 2
+    need(sn == 0, "the proof is too short")
+    return old.hex(), new.hex()
 
-class Evidence:
-    """The documents of a bundle by name, each opened under the key that may have signed it."""
-
-    def __init__(self, data: bytes, pinned: str, realm: str) -> None:
-        members, self.found, self.pinned = _unpack(data), dict[str, list[Any]](), pinned
-        self.artifact = members.pop("model.safetensors")
-        signed = {"model.sig", "model-key.pem", "model-key.json"}
-        _need(signed & {*members} in ({*()}, signed), f"there is one of {sorted(signed)} alone")
-        self.signature = members.pop("model.sig", b"")
-        self.pem = members.pop("model-key.pem", b"")
-        for name in [*KINDS, "log", "positions"]:
-            paths = [path for path in sorted(members) if path.startswith(f"{name}/")]
-            expected = [f"{name}/{place:06}.json" for place in range(1, len(paths) + 1)]
-            if name in SINGLE or f"{name}.json" in members:
-                expected = paths = [f"{KINDS[name]}.json"]
-            _need(paths == expected and {*paths} <= {*members}, f"{expected[-1:]} is missing")
-            self.found[name] = [self._taken(name, path, members.pop(path)) for path in paths]
-        _need(not members, f"{min(members, default='')} does not belong here")
-        simulated = self.found["model"][0][2].kind.endswith(".simulation+json")
-        self.realm = realm or ("simulation" if simulated else "production")
-        self.places = {item.entry.document: item.index for _, item, _ in self.found["log"]}
-
-    def _taken(self, name: str, path: str, data: bytes) -> tuple[str, Any, Envelope | None]:
-        with _naming(path):
-            value = _parse(data)
-            form = " ".join([*sorted({*value} - {"schema"}), value.get("schema", "")])
-            _need(SHAPES.get(name, form) == form, "it is no such document")
-            if name == "log":
-                _need(sorted(value.entry) == ["document", "kind", "salt", "schema"], "no entry")
-            sealed = value.envelope if name == "cosignatures" else value
-            return path, value, Envelope(path, sealed) if name in KINDS else None
-
-    @cached_property
-    def keys(self) -> dict[str, tuple[datetime | None, str]]:
-        """Governance's keys in their order, each with the end of its time and its hand-over."""
-        steps, key, chain = dict[str, Any](), self.pinned, dict[str, Any]()
-        for item in {item.digest: item for _, _, item in self.found["handovers"]}.values():
-            said = item.open("key-handover", item.signer, self.realm)
-            inner = Envelope(item.path, said.acceptance)
-            accepted = inner.open("key-acceptance", said.new_key, self.realm)
-            same = all(said[name] == accepted[name] for name in {*accepted} - {"schema"})
-            _need(same and said.old_key == item.signer != said.new_key, f"{item.path} is invalid")
-            _need(item.signer not in steps, "a key of governance has two successors")
-            steps[item.signer] = ((said.issued_at, item.digest), said.new_key)
-        before = {new: old for old, (_, new) in steps.items()}
-        _need(len(before) == len(steps), "two keys of governance have one successor")
-        while key in before:
-            key = before.pop(key)
-        while key in steps:
-            chain[key], key = steps.pop(key)
-        ends = [end for end, _ in chain.values()]
-        _need(key not in chain and ends == sorted(ends), "the hand-overs are in no order")
-        return {**chain, key: (None, "")}
-
-    @cached_property
-    def units(self) -> dict[str, str]:
-        """The cohort's units by their keys."""
-        granted = [(grant.unit, grant.node_key) for grant in self.permit.cohort]
-        certified = [(item.unit, item.node_key) for item in self.certificates]
-        _need(len(dict(certified)) == len(certified), "a unit has two certificates")
-        _need({*granted} <= {*certified}, "a certificate is missing, or of another key")
-        by_key = {key: unit for unit, key in granted}
-        _need(len(by_key) == len(dict(granted)) == len(granted), "a unit or key is there twice")
-        return by_key
-
-    def __getattr__(self, name: str) -> Any:
-        records = self.all(name)
-        self.__dict__[name] = records[0] if name in SINGLE else records
-        return self.__dict__[name]
-
-    def all(self, name: str) -> list[Any]:
-        """Return all documents of a name, or raise."""
-        return [self._open(name, item) for _, _, item in self.__dict__["found"][name]]
-
-    def _open(self, name: str, item: Envelope) -> Any:
-        version, kind, key = 2 if ".dpia.v2." in item.kind else 1, KINDS[name], item.signer
-        if name in {"plan", "reports"}:
-            key = self.permit.author_key if name == "plan" else self.permit.server_key
-            return item.open(kind, key, self.realm)
-        if name in {"receipts", "cosignatures"}:
-            _need(key in self.units, f"{item.path} is signed by a stranger")
-            record = item.open(kind, key, self.realm)
-            _need(record.unit == self.units[key], f"{item.path} is signed by another unit's key")
-            return record
-        _need(key in self.keys, f"{item.path} is signed by a stranger")
-        record, end = item.open(kind, key, self.realm, version), self.keys[key][0]
-        stated = [getattr(record, field) for field in STATED & {*record}]
-        late = end and (name in {"checkpoint", "model-key"} or max(stated, default=end) > end)
-        _need(not late, f"{item.path} is signed by a retired key")
-        return record
-
-    def named(self, names: str) -> list[str]:
-        """Return the digests of documents, believed or not."""
-        return [item.digest for name in names.split() for _, _, item in self.found[name]]
-
-    def digests(self, names: str) -> list[str]:
-        """Return the digests of documents, all of which may be believed."""
-        return self.named(names) if [getattr(self, name) for name in names.split()] else []
-
-    def answers(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield each report's answers with their receipts, in the order of the chain."""
-        receipts = dict(zip(self.digests("receipts"), self.receipts, strict=True))
-        for report in self.reports:
-            for answer in report.answered:
-                receipt = receipts.get(answer.receipt, Doc(unit=None))
-                _need(receipt.unit == answer.unit, "a receipt is missing or falsely counted")
-                yield report, answer, receipt
-
-def _lineage(e: Evidence) -> bool:
-    model, permit = e.model, e.permit
-    [contract, dpia, decision] = e.digests("contract dpia decision")
-    return (
-        [model.permit, model.plan, model.contract, model.dpia]
-        == [*e.digests("permit plan"), contract, dpia]
-        and [permit.contract, permit.dpia, permit.dpia_decision] == [contract, dpia, decision]
-        and [model.run_id, model.task, model.simulation]
-        == [permit.run_id, permit.task, e.realm == "simulation"])
-
-def _permit__terms(e: Evidence) -> bool:
-    permit, plan, names = e.permit, e.plan, ("contract", "task", "purpose", "rounds", "attempts")
-    bands = {item.unit: item.size_band for item in e.certificates}
-    sizes = {item.unit: item.public_n for item in plan.units}
-    return (
-        [permit[name] for name in names] == [plan[name] for name in names]
-        and [permit.kind, permit.run_id] == ["train", e.model.run_id]
-        and [permit.plan] == e.digests("plan")
-        and permit.exchanges == plan.rounds + plan.spare_rounds
-        and permit.delta == plan.privacy.delta == e.model.delta
-        and permit.minimum_cohort >= plan.minimum_units
-        and all(sizes[item.unit] == bands[item.unit] * 3 // 2 for item in permit.cohort))
-
-def _plan__features(e: Evidence) -> bool:
-    fields = {field.name: field for field in e.contract.fields}
-    for feature in e.plan.features:
-        field, rule = fields[feature.field], feature.get("absent")
-        value = rule.impute if isinstance(rule, Doc) else None
-        fits = value is None or (
-            value in field.categories if field.kind == "categorical"
-            else not isinstance(value, str) and field.lower <= value <= field.upper)
-        _need(fits and ("availability" in field) == (rule is not None), f"{field.name} if absent")
-        _need(field.sensitivity == "none", f"{field.name} may not be an input")
-    return e.plan.purpose in {purpose.id for purpose in e.contract.purposes}
-
-def _dpia__bindings(e: Evidence) -> bool:
-    permit, plan, bound, days = e.permit, e.plan, e.dpia.bindings, "update_retention_days"
-    reviews = e.dpia.get("minimisation", [])
-    refused = {review.field for review in reviews if review.verdict != "allowed"}
-    return (
-        [permit.task, permit.contract, permit.get("ledger_caps")]
-        == [bound.task, bound.contract, bound.get("ledger_caps")]
-        and permit.purpose in bound.purposes and plan.privacy.mode in bound.privacy_modes
-        and {feature.field for feature in plan.features} <= {*bound.features} - refused
-        and {grant.unit for grant in permit.cohort} <= {*bound.units}
-        and max(grant.epsilon for grant in permit.cohort) <= bound.epsilon_cap
-        and permit.get(days) in {None, bound.get(days)} and permit.delta <= bound.delta_cap
-        and permit.minimum_cohort >= bound.minimum_units)
-
-def _ends(e: Evidence) -> tuple[datetime, datetime]:
-    """Return the end of the DPIA's validity, and of its force if nobody acts."""
-    valid, due = min(e.decision.valid_until, e.dpia.valid_until), dict[str, datetime]()
-    for act in e.decision.acts:
-        due |= {condition.id: condition.due_at for condition in act.get("conditions", [])}
-        due = {name: end for name, end in due.items() if name not in act.get("fulfilled", [])}
-    return valid, min([valid, *due.values()])
-
-def _dpia__in_force(e: Evidence) -> bool:
-    decision, dpia, acts = e.decision, e.dpia, e.decision.acts
-    line = acts[max((n for n, act in enumerate(acts) if act.act == "submit"), default=0):]
-    done = [(DUTIES[act.act], act) for act in line if act.act in DUTIES]
-    owners = {entity.id for entity in dpia.get("entities", [])
-              if entity.role != "processor" and {*entity.units} & {*dpia.bindings.units}}
-    bad = {act.get("entity") for _, act in done if act.get("verdict") == "unfavourable"}
-    for duty, act in done:
-        heard = bad if act.get("entity") is None else {act.entity, None} & bad
-        _need(duty < 3 or not heard or "overruling_reason" in act, "approved against the advice")
-        named = {other.get("entity") for kind, other in done if kind == duty}
-        _need(duty < 2 or len(owners) < 2 or owners <= named, "a controller did not act")
-    ending = {"reject", "suspend", "withdraw"}
-    last = [act.act for act in line if act.act in {*ending, "resume"} or DUTIES.get(act.act) == 3]
-    people, each = {(duty, act.actor) for duty, act in done}, max(1, len(owners))
-    times = [*(act.acted_at for act in acts), decision.decided_at, e.permit.issued_at]
-    return (
-        [decision.state, decision.dpia] == ["in_force", *e.digests("dpia")]
-        and [duty for duty, _ in done] == [0, 1, *[2] * each, *[3] * each]
-        and last[-1] not in ending
-        and len(people) == len({actor for _, actor in people})
-        and times == sorted(times) and e.permit.issued_at < _ends(e)[1]
-        and ("effective_from" not in dpia or dpia.effective_from <= decision.decided_at))
-
-def _moments(e: Evidence) -> list[datetime]:
-    return [item.ended_at for item in e.reports] + [item.answered_at for item in e.receipts]
-
-def _permit__time(e: Evidence) -> bool:
-    permit, moments, renewals = e.permit, _moments(e), e.renewals
-    windows = [(permit.not_before, permit.expires_at)]
-    windows += [(item.issued_at - SKEW, item.expires_at) for item in renewals]
-    acts = [*moments, *(item.issued_at for item in renewals)]
-    acts += [e.model.registered_at for _ in e.revocation]
-    return (
-        permit.not_before >= permit.issued_at - SKEW
-        and all(any(start <= moment < end for start, end in windows) for moment in moments)
-        and all([item.permit, item.run_id] == [*e.digests("permit"), permit.run_id]
-                and max(acts) < item.revoked_at for item in e.revocation))
-
-def _permit__renewals(e: Evidence) -> bool:
-    named = [*e.digests("permit"), e.permit.run_id]
-    return all([item.permit, item.run_id] == named for item in e.renewals)
-
-def _dpia__time(e: Evidence) -> bool:
-    valid, force = _ends(e)
-    held = max(_moments(e)) < valid and e.permit.expires_at <= force
-    return held and all(item.expires_at <= valid for item in e.renewals)
-
-def _times(e: Evidence) -> bool:
-    ends = [report.ended_at for report in e.reports]
-    after = dict(zip(e.digests("reports"), ends, strict=True))
-    for report, _, receipt in e.answers():
-        start = after.get(report.get("previous_report"), receipt.answered_at) - SKEW
-        _need(start <= receipt.answered_at <= report.ended_at + SKEW, "a receipt is out of time")
-    order = [*ends, e.model.registered_at, e.checkpoint.issued_at]
-    certified = all(item.issued_at <= e.permit.issued_at for item in e.certificates)
-    return certified and all(earlier - SKEW <= later for earlier, later in pairwise(order))
-
-def _reports__chain(e: Evidence) -> bool:
-    models = [e.plan.initial_model, *(report.model_out for report in e.reports)]
-    before = [None, *e.digests("reports")]
-    places = [(1, 1), *((r.round + 1, 1) if r.status == "accepted" else (r.round, r.attempt + 1)
-                        for r in e.reports)]
-    told = [((r.round, r.attempt), r.get("previous_report"), r.model_in) for r in e.reports]
-    return (
-        told == [*zip(places, before, models, strict=True)][:-1]
-        and places[-1] == (e.permit.rounds + 1, 1) and e.model.round_reports == before[1:]
-        and all(r.status == "accepted" or r.model_in == r.model_out for r in e.reports)
-        and {r.run_id for r in e.reports} == {e.permit.run_id})
-
-def _reports__cohort(e: Evidence) -> bool:
-    permit, cohort = e.permit, sorted(grant.unit for grant in e.permit.cohort)
-    for report in e.reports:
-        units, asked = [answer.unit for answer in report.answered], {*report.asked}
-        _need(sorted(units + report.unavailable) == cohort, "a unit is not counted once")
-        _need({*units} <= asked <= {*cohort}, "a stranger was asked, or answered")
-        enough = report.status == "void" or len(units) >= permit.minimum_cohort
-        _need(enough and report.attempt <= permit.attempts, "too few answers, or many attempts")
-    once = all(len({*report.asked}) == len(report.asked) for report in e.reports)
-    return once and len(e.reports) <= permit.exchanges
-
-def _artifact(e: Evidence) -> bool:
-    digest, start = _digest(e.artifact), 8 + int.from_bytes(e.artifact[:8], "little")
-    with _naming("model.safetensors"):
-        header = json.loads(e.artifact[8:start])
-        spans = sorted(header[name]["data_offsets"] for name in header if name[:2] != "__")
-        edges = [0, *(edge for span in spans for edge in span), len(e.artifact) - start]
-        _need(edges == sorted(edges) and edges[::2] == edges[1::2], "it is no file of tensors")
-        said = [*(report.get("released") for report in e.reports), e.model.artifact]
-        _need(said == [None] * (len(said) - 2) + [digest] * 2, "it is not the released model")
-    return bool(e.model.artifact_bytes == len(e.artifact))
-
-def _artifact__signature(e: Evidence) -> bool:
-    [stated], file, kind = e.all("model-key"), sha256(e.artifact), "application/vnd.in-toto+json"
-    _need(stated.public_key.encode() == e.pem, "model-key.pem is another key")
-    subject = {"name": "model.safetensors", "digest": {"sha256": sha256(file.digest()).hexdigest()}}
-    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []}
-    resource = {"name": ".", "algorithm": "sha256", "digest": file.hexdigest()}
-    statement = {"_type": "https://in-toto.io/Statement/v1", "subject": [subject],
-                 "predicateType": "https://model_signing/signature/v1.0",
-                 "predicate": {"serialization": method, "resources": [resource]}}
-    with _naming("model.sig"):
-        value, payload = _parse(e.signature), _canonical(statement).encode()
-        [signature], text = value.dsseEnvelope.signatures, base64.b64encode(payload).decode()
-        sealed = {"payload": text, "payloadType": kind, "signatures": [{**signature, "keyid": ""}]}
-        hint = {"publicKey": {"hint": sha256(e.pem).hexdigest()}, "tlogEntries": []}
-        whole = {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-                 "verificationMaterial": hint, "dsseEnvelope": sealed}
-        _need(value == whole, "it is on another model, or by another key")
-        signed = b"DSSEv1 %d %b %d " % (len(kind), kind.encode(), len(payload))
-        key = load_pem_public_key(e.pem)
-        if not isinstance(key, EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise TypeError("model-key.pem is no P-256 key")
-        key.verify(base64.b64decode(signature.sig), signed + payload, ECDSA(SHA256()))
+def is_at(leaf: bytes, item: Any, log: Any) -> bool:
+    proof = [bytes.fromhex(text) for text in item.proof]
+    with at(item.member):
+        found = 0 <= item.index < log.size and climb(item.index, log.size - 1, leaf, proof)[1]
+        need(found == log.root, "it is not at this place of the log")
     return True
 
-def _receipts__complete(e: Evidence) -> bool:
-    answered = sorted(answer.receipt for report in e.reports for answer in report.answered)
-    return answered == sorted(e.named("receipts")) == sorted(e.model.receipts)
+def goes_on(item: Any, proof: list[str], log: Any) -> bool:
+    with at(item.member):
+        need(continues(item.log, log, proof), "the log was rewritten since")
+    return True
 
-def _receipts__terms(e: Evidence) -> bool:
-    permit, terms, names = e.permit, e.plan.privacy, ("round", "attempt", "model_in")
-    event = {"mechanism": "gaussian", "adjacency": "add_remove_one", "steps": terms.local_steps,
-             "sampling_rate": terms.sampling_rate, "noise_multiplier": terms.noise_multiplier,
-             "l2_sensitivity": terms.l2_clip_norm}
-    same = {"permit": e.digests("permit")[0], "event": event}
-    same |= {name: permit[name] for name in ("plan", "contract", "run_id")}
-    sources = {"float64-os", "seeded-simulation" if e.realm == "simulation" else "float64-os"}
-    for report, answer, receipt in e.answers():
-        told = {**{name: report[name] for name in names}, "update": answer["update"]}
-        _need(receipt.items() >= told.items(), f"{receipt.unit} and its report differ")
-    return all(
-        item.items() >= same.items() and item.applied_epoch >= permit.min_opt_out_epoch
-        and item.noise_source in sources and item.software in permit.accepted_versions
-        for item in e.receipts)
+def continues(old: Any, new: Any, proof: list[str]) -> bool:
+    if old.size in {0, new.size}:
+        return not proof and old.root == (new.root if old.size else sha256().hexdigest())
+    whole = [] if old.size & (old.size - 1) else [old.root]
+    [first, *others] = map(bytes.fromhex, [*whole, *proof])
+    fn, sn = old.size - 1, new.size - 1
+    while fn % 2:
+        fn, sn = fn // 2, sn // 2
+    return old.size < new.size and climb(fn, sn, first, others) == (old.root, new.root)
 
-def _rising(e: Evidence, name: str, step: int, low: int = 0) -> dict[str, list[int]]:
-    """Return each unit's values in accepted rounds; over all rounds they rise by `step` or more."""
-    newest, counted = dict[str, int](), dict[str, list[int]]()
-    for report, _, receipt in e.answers():
-        unit, value = receipt.unit, receipt[name]
-        _need(value >= max(newest.get(unit, -step) + step, low), f"{name} of {unit}")
-        newest[unit] = value
-        if report.status == "accepted":
-            counted.setdefault(unit, []).append(value)
-    return counted
+def answers(reports: list[Any], receipts: list[Any]) -> list[tuple[Any, Any, Any]]:
+    """Return each report's answers with their receipts, in the order of the chain."""
+    known = {item.ref: item for item in receipts}
+    found = [(report, item, known[item.receipt]) for report in reports for item in report.answered]
+    need(all(item.unit == receipt.unit for _, item, receipt in found), "an answer is another's")
+    return found
 
-def _opt_outs(e: Evidence) -> bool:
-    counted = _rising(e, "applied_epoch", 0, e.permit.min_opt_out_epoch)
-    stated = sorted([item.unit, item.epoch] for item in e.model.opt_out_epochs)
-    return stated == sorted([unit, min(values)] for unit, values in counted.items())
+def by_unit(reports: list[Any], receipts: list[Any], name: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for _, _, receipt in answers(reports, receipts):
+        found.setdefault(receipt.unit, []).append(receipt[name])
+    return found
 
-def _ledgers(e: Evidence) -> bool:
-    _rising(e, "ledger_sequence", 1)
-    return len({item.order for item in e.receipts}) == len(e.receipts)
+def rise(values: list[Any]) -> bool:
+    return all(one <= other for one, other in pairwise(values))
 
-def _log_phi(x: float) -> float:
+def terms_of(plan: Any) -> dict[str, Any]:
+    """Return what a permit repeats of a plan to train, or to evaluate."""
+    if "models" in plan:
+        tries = 1 + plan.spare_exchanges
+        some = {"kind": "evaluate", "rounds": 1, "attempts": tries, "exchanges": tries}
+        return {**some, "delta": plan.delta}
+    return {"kind": "train", "rounds": plan.rounds, "attempts": plan.attempts,
+            "exchanges": plan.rounds + plan.spare_rounds, "delta": plan.privacy.delta}
+
+def event_of(plan: Any) -> dict[str, Any]:
+    """Return what an answer is charged."""
+    if "models" in plan:
+        tables = len(plan.models) + ("fairness" in plan)
+        return {"adjacency": "add_remove_one", "mechanism": "discrete_laplace", "sampling_rate": 1,
+                "l1_sensitivity": 1, "noise_multiplier": tables / plan.epsilon, "steps": tables}
+    terms = plan.privacy
+    return {"adjacency": "add_remove_one", "mechanism": "gaussian", "steps": terms.local_steps,
+            "sampling_rate": terms.sampling_rate, "l2_sensitivity": terms.l2_clip_norm,
+            "noise_multiplier": terms.noise_multiplier}
+
+def imputes(field: Any, absent: Any) -> bool:
+    if not isinstance(absent, Doc) or field.kind == "categorical":
+        return not isinstance(absent, Doc) or absent.impute in field.categories
+    return not isinstance(absent.impute, str) and field.lower <= absent.impute <= field.upper
+
+def ends_of(dpia: Any, decision: Any) -> dict[str, datetime]:
+    """Return the end of a DPIA's validity, and of its force if nobody acts."""
+    valid, due = min(decision.valid_until, dpia.valid_until), dict[str, datetime]()
+    for act in decision.acts:
+        due |= {condition.id: condition.due_at for condition in act.get("conditions", [])}
+        due = {name: end for name, end in due.items() if name not in act.get("fulfilled", [])}
+    return {"valid": valid, "force": min([valid, *due.values()])}
+
+def signed_as_stated(file: bytes, signature: bytes, pem: bytes, stated: str) -> bool:
+    """Verify the OpenSSF signature of a file by the P-256 key that is stated."""
+    need(stated.encode() == pem, "model-key.pem is another key")
+    kind, hashed = "application/vnd.in-toto+json", sha256(file)
+    content = {"sha256": sha256(hashed.digest()).hexdigest()}
+    method = {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []}
+    resource = {"name": ".", "algorithm": "sha256", "digest": hashed.hexdigest()}
+    payload = canonical({"_type": "https://in-toto.io/Statement/v1",
+                         "subject": [{"name": "model.safetensors", "digest": content}],
+                         "predicateType": "https://model_signing/signature/v1.0",
+                         "predicate": {"serialization": method, "resources": [resource]}}).encode()
+    with at("model.sig"):
+        sig = (value := parse(signature)).dsseEnvelope.signatures[0].sig
+        sealed = {"payload": base64.b64encode(payload).decode(), "payloadType": kind,
+                  "signatures": [{"keyid": "", "sig": sig}]}
+        hint = {"publicKey": {"hint": sha256(pem).hexdigest()}, "tlogEntries": []}
+        need(value == {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                       "verificationMaterial": hint, "dsseEnvelope": sealed}, "of another model")
+        key: Any = load_pem_public_key(pem)
+        need(isinstance(key.curve, SECP256R1), "model-key.pem is no P-256 key")
+        key.verify(base64.b64decode(sig), dsse(kind, payload), ECDSA(SHA256()))
+    return True
+
+def log_sum(logs: list[float]) -> float:
+    return max(logs) + math.log(math.fsum(math.exp(item - max(logs)) for item in logs))
+
+def log_phi(x: float) -> float:
     if x > -20:
         return math.log(math.erfc(-x / math.sqrt(2)) / 2)
     tail = math.log1p(-1 / x**2 + 3 / x**4 - 15 / x**6)
     return tail - x * x / 2 - math.log(-x * math.sqrt(2 * math.pi))
 
-def _log_sum(logs: Sequence[float]) -> float:
-    return max(logs) + math.log(math.fsum(math.exp(item - max(logs)) for item in logs))
-
 @lru_cache(maxsize=10_000)
-def _renyi(q: float, s: float, a: float) -> float:
+def renyi(kind: str, q: float, s: float, a: float) -> float:
     """Return (a - 1) times the Renyi divergence of one step at order a."""
+    if kind == "discrete_laplace":
+        low = -math.log1p(math.exp(-1 / s))
+        return log_sum([low + (a - 1) / s, low - a / s])
     if q == 1 or a == 1:
         return a * (a - 1) / (2 * s * s)
     logs, last, whole = list[float](), [math.inf] * 2, a == int(a)
@@ -512,113 +520,254 @@ def _renyi(q: float, s: float, a: float) -> float:
         j, c = a - i, math.lgamma(a + 1) - math.lgamma(i + 1) - math.lgamma(a - i + 1)
         terms = [(i, j, middle - i), (j, i, j - middle)][: 2 - whole]
         both = [c + m * math.log(q) + n * math.log1p(-q) + (m * m - m) / (2 * s * s)
-                + (0 if whole else _log_phi(x / s)) for m, n, x in terms]
+                + (0 if whole else log_phi(x / s)) for m, n, x in terms]
         logs, falling, last = logs + both, all(map(float.__lt__, both, last)), both
-        if not whole and falling and max(both) < _log_sum(logs) - 30:
+        if not whole and falling and max(both) < log_sum(logs) - 30:
             break
     if whole:
-        return _log_sum(logs)
-    low, high = _renyi(q, s, int(a)), _renyi(q, s, int(a) + 1)
+        return log_sum(logs)
+    low, high = renyi(kind, q, s, int(a)), renyi(kind, q, s, int(a) + 1)
     line = low + (a - int(a)) * (high - low)
-    return line if a < 3 or len(logs) == 2000 else min(line, _log_sum(logs))
+    return line if a < 3 or len(logs) == 2000 else min(line, log_sum(logs))
 
-def _claim(steps: int, q: float, s: float, delta: float) -> float:
-    """Return the claim of so many equal steps: the cap of the last order that lets them pass."""
+def claim_of(receipts: list[Any], delta: float) -> float:
+    """Return the claim of what receipts charged: the cap of the last order that lets it pass."""
+    steps = Counter[Any]()
+    for event in (item.event for item in receipts):
+        steps[event.mechanism, event.sampling_rate, event.noise_multiplier] += event.steps
+
     def order(k: int) -> float:
         return 1 + 0.001 * math.pow(1023 / 0.001, k / 2**18)
 
     def passes(k: int) -> bool:
         a = order(k)
-        return steps * _renyi(q, s, a) / (a - 1) <= -a * math.log(delta * a) / (a - 1) ** 2
+        spent = math.fsum(n * renyi(*step, a) for step, n in steps.items()) / (a - 1)
+        return spent <= -a * math.log(delta * a) / (a - 1) ** 2
 
     first = bisect_left(range(2**18 + 1), True, key=lambda k: not passes(k))
-    a, log = order(first - 1), math.log(delta * order(first - 1))
-    cap = math.log1p(-1 / a) - log / (a - 1) - a * log / (a - 1) ** 2
+    a = order(first - 1)
+    cap = math.log1p(-1 / a) - (1 + a / (a - 1)) * math.log(delta * a) / (a - 1)
     return (max(0.0, cap) if first else math.inf) if steps else 0.0
 
-def _epsilon(e: Evidence) -> bool:
-    stated, delta = {item.unit: item for item in e.model.epsilon}, e.permit.delta
-    for grant in e.permit.cohort:
-        said = stated.pop(grant.unit, Doc(claim=0, pld=0))
-        events = [item.event for item in e.receipts if item.unit == grant.unit]
-        kinds = {(item.sampling_rate, item.noise_multiplier) for item in events} or {(1, 1)}
-        _need(all(item.mechanism == "gaussian" for item in events), "another mechanism")
-        [(q, s)], steps = kinds, sum(item.steps for item in events)
-        claim, most, mu = _claim(steps, q, s, delta), said.pld + 1e-6, math.sqrt(steps) / s
-        _need(abs(said.claim - claim) <= 1e-6 and claim <= grant.epsilon + 1e-6, f"not {claim:.6f}")
-        _need(0 <= said.pld <= claim + 1e-6, "the PLD value is none")
-        if q == 1 and steps:  # the exact delta of one Gaussian at the stated epsilon
-            spent = math.exp(_log_phi(mu / 2 - most / mu))
-            spent -= math.exp(most + _log_phi(-mu / 2 - most / mu))
-            _need(spent <= delta, "the PLD value is below the exact one")
-    return not stated and len({item.unit for item in e.model.epsilon}) == len(e.model.epsilon)
+def spent_as_stated(grant: Any, receipts: list[Any], stated: list[Any], delta: float) -> bool:
+    own = [item for item in receipts if item.unit == grant.unit]
+    said = {item.unit: item for item in stated}.get(grant.unit, Doc(claim=0, pld=0))
+    claim, most = claim_of(own, delta), said.pld + 1e-6
+    need(abs(said.claim - claim) <= 1e-6 and claim <= grant.epsilon + 1e-6, f"not {claim:.6f}")
+    if own and all([o.event.mechanism, o.event.sampling_rate] == ["gaussian", 1] for o in own):
+        # the exact delta of one Gaussian at the stated epsilon
+        mu = math.sqrt(sum(item.event.steps / item.event.noise_multiplier**2 for item in own))
+        spent = math.exp(log_phi(mu / 2 - most / mu))
+        need(spent - math.exp(most + log_phi(-mu / 2 - most / mu)) <= delta, "the PLD value")
+    return bool(0 <= said.pld <= claim + 1e-6)
 
-def _log__included(e: Evidence) -> bool:
-    log, kinds = e.checkpoint.log, dict[str, str]()
-    for path, item, _ in e.found["log"]:
-        with _naming(path):
-            leaf = sha256(b"\0" + _canonical(item.entry).encode()).digest()
-            root = _root(leaf, item.index, log.size, [bytes.fromhex(text) for text in item.proof])
-            _need(root.hex() == log.root, "the entry is not at this place of the log")
-            kinds[item.entry.document] = item.entry.kind
-    names = {*SINGLE, *FOLDERS, "revocation"} - {"checkpoint"}
-    own = [(KINDS[name], item.digest) for name in names for _, _, item in e.found[name]]
-    return all(kinds.get(digest) == kind for kind, digest in own)
+def outcome(result: Any, model: Any) -> Any:
+    own = [model.artifact, model.plan, model.name, model.version]
+    [found] = [o for o in result.models if [o.artifact, o.plan, o.name, o.version] == own]
+    return found
 
-def _log__order(e: Evidence) -> bool:
-    chain, places = [*e.named("permit"), *e.digests("reports"), *e.named("model")], e.places
-    pairs = [(digest, chain[0]) for digest in e.named("contract plan dpia decision certificates")]
-    pairs += [(chain[0], digest) for digest in e.named("renewals")]
-    pairs += [*pairwise(chain), *((chain[-1], digest) for digest in e.named("revocation"))]
-    for place, report in enumerate(e.reports):
-        for digest in {answer.receipt for answer in report.answered} & {*e.named("receipts")}:
-            pairs += pairwise([chain[place], digest, chain[place + 1]])
-    return all(places[earlier] < places[later] for earlier, later in pairs)
+def groups_of(terms: Any, attribute: str) -> list[str]:
+    """Return the groups of an attribute that are compared with the rest."""
+    found = [""]
+    for name in attribute.split(" & "):
+        [groups] = [item.groups for item in terms.attributes if item.name == name]
+        into = {group: merge.merged for merge in terms.get("merges", [])
+                if merge.attribute == name for group in merge.groups}
+        parts = dict.fromkeys(into.get(group, group) for group in groups)
+        found = [f"{one} & {part}".removeprefix(" & ") for one in found for part in parts]
+    return found[:1] if len(found) == 2 else found
 
-def _keys__in_time(e: Evidence) -> bool:
-    _need(e.checkpoint, "the log is not believed")
-    ends = {key: handover for key, (end, handover) in e.keys.items() if end}
-    names = {*KINDS} - {"plan", "checkpoint", "reports", "receipts", "handovers", "cosignatures"}
-    signed = [item for name in names for _, _, item in e.found[name] if item.signer in ends]
-    return all(e.places[item.digest] < e.places[ends[item.signer]] for item in signed)
+def fits(item: Any, one: Any) -> bool:
+    """Return whether the outcome of a comparison may be, by its interval."""
+    inside = -item.largest_gap < one.low and one.high < item.largest_gap
+    beyond = one.low > item.largest_gap or one.high < -item.largest_gap
+    return bool({"within": inside, "outside": beyond, "open": not inside}.get(one.outcome, True))
 
-def _log__cosigned(e: Evidence) -> bool:
-    for (path, item, _), record in zip(e.found["cosignatures"], e.cosignatures, strict=True):
-        _verify_continues(record.log, e.checkpoint.log, item.consistency, path)
-    [place] = [e.places[digest] for digest in e.named("model")]
-    covering = {item.unit for item in e.cosignatures if item.log.size > place}
-    return 2 * len(covering) > len(e.permit.cohort)
+def follows(verdict: str, compared: list[Any]) -> bool:
+    found = {one.outcome for one in compared}
+    clear = "PASS" if found == {"within"} else "INSUFFICIENT"
+    return verdict == ("FAIL" if "outside" in found else clear)
 
-def _log__seen(e: Evidence) -> bool:
-    for path, item, _ in e.found["positions"]:
-        _verify_continues(item.log, e.checkpoint.log, item.consistency, path)
-    proved = {(item.log.size, item.log.root) for _, item, _ in e.found["positions"]}
-    return all((item.log.size, item.log.root) in proved for item in e.receipts)
+def moved_in_one_chain(moves: list[Any], name: str) -> bool:
+    newest, piles = dict[str, Any](), dict[str, list[int]]()
+    for move in moves:
+        before, version = newest.get(move.alias, Doc(number=0)), move.get("to_version")
+        told = [move.name, move.number, move.get("previous", ""), move.get("from_version")]
+        need(told == [name, before.number + 1, before.ref, before.get("to_version")], "no chain")
+        need(all(item.moved_at <= move.moved_at for item in newest.values()), "times fall")
+        pile = piles.setdefault(move.alias, [])
+        if move.step == "promoted":
+            pile.append(version)
+        else:
+            need(version in [None, *pile[:-1]], "it goes back to a version that was not there")
+            piles[move.alias] = pile[: pile.index(version) + 1 if version else 0]
+        newest[move.alias] = move
+        held = [item.to_version for item in newest.values() if "to_version" in item]
+        need(len({*held}) == len(held), "a version has two aliases at once")
+    return True
 
-def _log__one_history(e: Evidence) -> bool:
-    sizes = dict[str, int]()
-    for _, _, receipt in e.answers():
-        rises = sizes.get(receipt.unit, 0) <= receipt.log.size <= e.checkpoint.log.size
-        _need(rises, f"the log that {receipt.unit} saw has shrunk")
-        sizes[receipt.unit] = receipt.log.size
-    seen = {(item.log.size, item.log.root) for item in [*e.receipts, *e.cosignatures, e.checkpoint]}
-    return len(dict(seen)) == len(seen)
+def evidence(move: Any, e: Any) -> list[Any]:
+    """Return the evaluation, audit and waiver, or None, that make up the evidence of a move."""
+    results = [run.result for run in e.evaluations]
+    for seen in product([None, *results], [None, *e.audits[:1]], [None, *e.waivers]):
+        refs = [item and item.ref for item in (e.model, *seen)]
+        if digest(canonical(refs).encode()) == move.evidence:
+            return [*seen]
+    raise ValueError("a promotion rests on evidence that is not here")
+
+class Bundle:
+    """The documents of a bundle, each opened under the key that may have signed it.
+
+    `names` are what the rules call them; `runs` the training and the evaluations, by their own.
+    """
+
+    def __init__(self, data: bytes, pinned: str, realm: str) -> None:
+        with at("bundle.members"):
+            self.members = members = unpack(data)
+            signing = {"model.sig", "model-key.pem", "model-key.json"} & {*members}
+            need(len(signing) in {0, 3}, f"there is one of {sorted(signing)} alone")
+            with at("model-version.json"):
+                kind = parse(members["model-version.json"]).payloadType
+        self.realm = realm or ("simulation" if ".simulation+" in kind else "production")
+        self.documents, self.governed, self.keys = list[Any](), list[Any](), dict[str, Any]()
+        names = Doc(realm=self.realm, artifact=members.pop("model.safetensors", b""),
+                    signature=members.pop("model.sig", b""), pem=members.pop("model-key.pem", b""))
+        self.keys = self.chain(pinned)
+        training, *evaluations = self.runs = [
+            self.opened(folder, RUN, self.opened(folder, first, Doc())) for folder, first in
+            [("", TOP), *((f"evaluations/{n:06}/", EVALUATION) for n in range(1, 1 + sum(
+                path.endswith("/evaluation.json") for path in members)))]]
+        names |= {**training, "runs": self.runs, "evaluations": evaluations, "e": names,
+                  "documents": self.documents, "governed": self.governed, "trained": training.plan,
+                  "sizes": {item.unit: item.public_n for item in training.plan.units},
+                  "handovers": {key: ref for key, (end, ref) in self.keys.items() if end}}
+        names["cosigned"] = self.opened("", COSIGNED, training).cosignatures
+        for name in ("log", "positions"):
+            names[name] = [item for _, item in self.taken(name)]
+        falling = sorted(names.log, key=lambda item: -item.index)
+        names["places"] = {item.entry.document: item.index for item in falling}
+        self.names = names
+        with at("bundle.members"):
+            need(not members, f"{min(members, default='')} does not belong here")
+
+    def taken(self, name: str) -> list[tuple[str, Any]]:
+        """Return the parsed members of a name, or of the folder of that name, with their paths."""
+        paths = sorted(path for path in self.members if path.startswith(f"{name}/"))
+        expected = [f"{name}/{place:06}.json" for place in range(1, len(paths) + 1)]
+        if name.rpartition("/")[2] in SINGLE or f"{name}.json" in self.members:
+            expected = paths = [f"{name}.json"]
+        with at("bundle.members"):
+            need(paths == expected and {*paths} <= {*self.members}, f"{expected[-1:]} is missing")
+            found = []
+            for path in paths:
+                with at(path):
+                    value = parse(self.members.pop(path))
+                    need({*value} == FORMS.get(name, {*value}), "it has other fields")
+                    value.member = path
+                    found.append((path, value))
+        return found
+
+    def opened(self, folder: str, table: str, run: Any) -> Any:
+        """Return the run with the documents of a table, whose signatures hold."""
+        for name, kind, check in map(str.split, table.split(",")):
+            found: list[Any] = []
+            for path, item in self.taken(folder + name):
+                with at("evaluations.signed" if folder else check), at(path):
+                    sealed = item.get("envelope", item)
+                    other = "evaluation-plan" if folder and name == "plan" else kind
+                    found.append(self.signed(unseal(sealed, other, self.realm), run))
+                    found[-1].proof, found[-1].member = item.get("consistency"), path
+            known = name.removeprefix("dpia-").removesuffix("-version").replace("-", "_")
+            run[known] = found[0] if name in {*SINGLE, "model-key"} and found else found
+            if name in {"model-version", "evaluation"}:
+                run["result"], run["made_at"] = found[0], found[0].get("registered_at")
+                run["made_at"] = max(getattr(found[0], n) for n in MADE & {*found[0]})
+            if name == "certificates":
+                with at("evaluations.signed" if folder else check):
+                    run["units"] = self.units(run)
+        if table == RUN:
+            answered = [item.answered_at for item in run.receipts]
+            run["moments"] = [*(item.ended_at for item in run.reports), *answered]
+            run |= ends_of(run.dpia, run.decision)
+        return run
+
+    def signed(self, record: Any, run: Any) -> Any:
+        """Return a record if it is signed by whom it must be."""
+        kind = record.schema.partition("/")[0]
+        if kind in {"plan", "evaluation-plan"}:
+            need(record.by == run.permit.author_key, "it is signed by another key")
+        elif kind == "round-report":
+            need(record.by == run.permit.server_key, "it is signed by another key")
+        elif kind in {"receipt", "cosignature"}:
+            need(run.units.get(record.by) == record.unit, "it is signed by a stranger")
+        elif kind != "key-handover":
+            need(record.by in self.keys, "it is signed by a stranger")
+            end, current = self.keys[record.by][0], kind in {"checkpoint", "model-key"}
+            stated = [getattr(record, name) for name in STATED & {*record}]
+            late = end and (current or max(stated, default=end) > end)
+            need(not late, "it is signed by a retired key")
+            self.governed.append(record)
+        if kind not in {"checkpoint", "model-key", "cosignature"}:
+            self.documents.append(record)
+        return record
+
+    def units(self, run: Any) -> dict[str, str]:
+        """Return the units of a run's cohort by their keys."""
+        granted = [(grant.unit, grant.node_key) for grant in run.permit.cohort]
+        certified = [(item.unit, item.node_key) for item in run.certificates]
+        need(len(dict(certified)) == len(certified), "a unit has two certificates")
+        need({*granted} <= {*certified}, "a certificate is missing, or of another key")
+        by_key = {key: unit for unit, key in granted}
+        need(len(by_key) == len(dict(granted)) == len(granted), "a unit or key is there twice")
+        return by_key
+
+    def chain(self, key: str) -> dict[str, tuple[datetime | None, str]]:
+        """Return governance's keys in their order, with the end of each and its hand-over."""
+        steps, chain = dict[str, Any](), dict[str, Any]()
+        with at("model.signed"):
+            handovers = self.opened("", "handovers key-handover model.signed", Doc()).handovers
+            for said in {item.ref: item for item in handovers}.values():
+                accepted = unseal(said.acceptance, "key-acceptance", self.realm)
+                same = all(said[name] == accepted[name] for name in {*accepted} - {"schema"})
+                need(same and said.old_key == said.by != said.new_key == accepted.by, "invalid")
+                need(said.by not in steps, "a key of governance has two successors")
+                steps[said.by] = ((said.issued_at, said.ref), said.new_key)
+            before = {new: old for old, (_, new) in steps.items()}
+            need(len(before) == len(steps), "two keys of governance have one successor")
+            while key in before:
+                key = before.pop(key)
+            while key in steps:
+                chain[key], key = steps.pop(key)
+            ends = [end for end, _ in chain.values()]
+            need(key not in chain and ends == sorted(ends), "the hand-overs are in no order")
+        return {**chain, key: (None, "")}
+
+def follow(lines: list[str], names: dict[str, Any]) -> None:
+    """Raise at the first rule that does not hold; rules with `:=` name what later ones use."""
+    for line in lines:
+        name, is_name, value = line.partition(" := ")
+        found = eval(value if is_name else line, names)  # noqa: S307 - of the table above alone
+        names |= {name: found} if is_name else {}
+        need(is_name or found, line)
 
 def check_bundle(data: bytes, key: str, realm: str = "") -> list[tuple[str, bool, str]]:
-    """Return each check's name, whether it held, and what it found; of an unreadable file one."""
+    """Return each check's name, whether it held, and what it found; of what cannot be read one."""
     try:
-        evidence = Evidence(data, key, realm)
-    except BROKEN as error:
-        return [("bundle.members", False, str(error))]
-    found = [("bundle.members", True, "")]
-    signed = [f"{name}.signed" for name in (*SINGLE, "certificates", "reports", "receipts")]
-    for name in (*signed, *CHECKS.split()):
-        try:
-            attribute = "units" if name == "certificates.signed" else name.removesuffix(".signed")
-            check = globals().get("_" + name.replace(".", "__"), attrgetter(attribute))
-            found.append((name, bool(check(evidence)), ""))
-        except BROKEN as error:
-            found.append((name, False, str(error)))
+        bundle = Bundle(data, key, realm)
+    except ValueError as error:
+        name, _, text = str(error).partition(": ")
+        return [(name, False, text)]
+    found, shared = list[tuple[str, bool, str]](), {**globals(), **bundle.names}
+    for title, *lines in re.findall(r"^(\S.*)\n((?:  .*\n)+)", RULES, re.MULTILINE):
+        rules = re.sub(r"\s*\\?\n {6,}", " ", lines[0]).split("\n")
+        name, for_each, other = title.partition(" / ")
+        for run in bundle.runs if for_each else bundle.runs[:1]:
+            check, names = (name if run is bundle.runs[0] else other), {**shared, **run}
+            try:
+                follow([rule.strip() for rule in rules if rule], names if for_each else shared)
+                found.append((check, True, ""))
+            except BROKEN as error:
+                found.append((check, False, str(error)))
     return found
 
 if __name__ == "__main__":

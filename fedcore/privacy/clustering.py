@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcore.errors import InvalidRecordError
-from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.privacy.noise import Floats, KeyStream
 
@@ -67,7 +66,9 @@ class ReleaseTerms:
         An offset has at most length 1, a count is 1, and the squares' squares add up to at most
         the fourth power of the offset's length.
         """
-        return math.sqrt(1 + self.count_weight**2 + self.square_weight**2)
+        # Products and a root round the same everywhere; powers need not, and plans say this number.
+        count, square = self.count_weight, self.square_weight
+        return math.sqrt(1 + count * count + square * square)
 
     @property
     def noise_scale(self) -> float:
@@ -122,6 +123,11 @@ class Placement:
         """The numbers of centres and of features."""
         return self.centres.shape[0], self.centres.shape[1]
 
+    @property
+    def release_length(self) -> int:
+        """How many numbers a release around it has."""
+        return self.shape[0] * (2 * self.shape[1] + 1)
+
 
 def diameter(features: int) -> float:
     """Return the greatest distance between two points within the public bounds."""
@@ -133,6 +139,9 @@ def noise_for_releases(epsilon: float, delta: float, releases: int) -> float:
 
     Raises: as `noise_multiplier_for`.
     """
+    # Plans know this module, and whoever reads one needs no accountant.
+    from fedcore.privacy.calibration import noise_multiplier_for
+
     return noise_multiplier_for(epsilon, delta, releases, 1.0)
 
 

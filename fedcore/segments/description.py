@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from fedcore.errors import InvalidRecordError
 from fedcore.segments.estimates import Estimate, Interval
-from fedcore.segments.identities import Identities
 from fedcore.segments.noised import NoisedSums
 from fedcore.segments.profiles import FeatureScale, profiles, suggest_names
 from fedcore.segments.sizes import shares, size_band, sizes
@@ -25,18 +24,18 @@ class Segment:
 
 def describe(
     last: NoisedSums,
-    identities: Identities,
+    ids: Sequence[int],
     features: Sequence[FeatureScale],
     edges: Sequence[float] = (),
 ) -> list[Segment]:
     """Return the segments in the order of their ids.
 
-    Args: `last` are the sums of a course's last release, whose centres `identities` names; `edges`
-        are those of the size bands, powers of two without them.
+    Args: `last` are the sums of a course's last release, `ids` those of its centres; `edges` are
+        those of the size bands, powers of two without them.
     Raises: InvalidRecordError `segments.identities_invalid` for ids of another number of centres;
         `segments.features_invalid`, `segments.edges_invalid`.
     """
-    if len(identities.ids) != len(last.counts):
+    if len(ids) != len(last.counts):
         raise InvalidRecordError(
             "segments.identities_invalid", "there must be one id for each centre"
         )
@@ -44,7 +43,7 @@ def describe(
     segments = [
         Segment(one, name, size, size_band(size, edges), share, _told(profile, features))
         for one, name, size, share, profile in zip(
-            identities.ids, names, counts, shares(last), profiles(last), strict=True
+            ids, names, counts, shares(last), profiles(last), strict=True
         )
     ]
     return sorted(segments, key=lambda segment: segment.id)

@@ -104,8 +104,7 @@ def combine(releases: Sequence[Floats], placement: Placement, terms: ReleaseTerm
     Raises: InvalidRecordError `clustering.release_invalid` without a release, or for one of another
         length or with a number that is not finite.
     """
-    count, features = placement.shape
-    length = count * (2 * features + 1)
+    count, length = placement.shape[0], placement.release_length
     if not releases or any(
         one.shape != (length,) or not np.isfinite(one).all() for one in releases
     ):

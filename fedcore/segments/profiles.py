@@ -1,5 +1,6 @@
 """What segments are like: the mean of each feature with its uncertainty, and a name from it."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +20,30 @@ AVERAGE = "near the average"
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """A feature's name, and which values of its own lie at the public bounds."""
+    """A feature's name, and which values of its own lie at the public bounds.
+
+    `is_log`: values come as log(1 + value - lower), scaled to the bounds.
+    """
 
     name: str
     lower: float = -BOUND
     upper: float = BOUND
+    is_log: bool = False
+
+    def own(self, value: float) -> float:
+        """Return a value between public bounds as one of the feature's own."""
+        share, width = (value + BOUND) / (2 * BOUND), self.upper - self.lower
+        return self.lower + (
+            math.expm1(share * math.log1p(width)) if self.is_log else share * width
+        )
 
     def in_own_unit(self, estimate: Estimate) -> Estimate:
-        """Return an estimate between public bounds in the feature's own unit."""
-        width = (self.upper - self.lower) / (2 * BOUND)
-        return Estimate(self.lower + (estimate.value + BOUND) * width, estimate.scale * abs(width))
+        """Return an estimate between public bounds in the feature's own unit, of logarithms its
+        error to first order.
+        """
+        value, width = self.own(estimate.value), self.upper - self.lower
+        slope = (1 + value - self.lower) * math.log1p(width) if self.is_log else width
+        return Estimate(value, estimate.scale * abs(slope) / (2 * BOUND))
 
 
 def profiles(noised: NoisedSums) -> list[list[Estimate] | None]:

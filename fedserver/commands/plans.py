@@ -116,22 +116,22 @@ def verify_fit(checked: TrainingPlan, contract: Contract) -> int:
     """Return the number of model inputs, after the plan was held against its contract.
 
     Raises: MismatchError `plan.other_contract`, `plan.field_unknown`, `plan.encoding_unfit`,
-        `plan.absence_unsaid`, `plan.absence_unfit`, `plan.initial_model_differs`; RefusedError
+        `plan.absence_unsaid`, `plan.absence_unfit`, `plan.model_unfit`,
+        `plan.initial_model_differs`; RefusedError
         `contract.sensitive_input`, `contract.purpose_unknown`; NotFoundError `task.unknown`.
     """
     if contract.digest != checked.contract:
         raise MismatchError(
             "plan.other_contract", f"the plan names another contract than {contract.digest}"
         )
-    from fedcore.tasks.task import initial_weights, load_task
+    from fedcore.tasks.task import first_model
     from fedcore.weights import encode_weights
 
     inputs = len(input_names(checked.features, contract))
     reasons = _against_contract(checked, contract)
     if reasons:
         raise RefusedError(reasons)
-    weights = initial_weights(load_task(checked.task), checked.model, inputs)
-    first = canonical.digest(encode_weights(weights))
+    first = canonical.digest(encode_weights(first_model(checked.task, checked.model, inputs)))
     if checked.initial_model != first:
         raise MismatchError(
             "plan.initial_model_differs", f"initial_model: this task and model start from {first}"

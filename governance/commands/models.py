@@ -1,12 +1,13 @@
 """Models from a distance: cards, rules of promotion, approvals, aliases, and the way back."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from fedcore.errors import InvalidRecordError
 from fedcore.promotions import Alias, AliasHistory, Promotion, PromotionCheck
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line, verify_absent
 
 if TYPE_CHECKING:
     from fedcore.gateway_http import HttpGateway
@@ -119,6 +120,25 @@ def card(
         raise InvalidRecordError("request.invalid", f"{form} is neither md nor html")
     with open_line(url, ca, api_key_file) as gateway:
         typer.echo(gateway.fetch_card(name, version, "md" if form == "md" else "html"), nl=False)
+
+
+@models.command()
+def evidence(
+    about: Annotated[
+        tuple[str, int], typer.Argument(metavar="NAME VERSION", help="The model and its version.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the bundle is written.")],
+    url: Url,
+    api_key_file: ApiKeyFile,
+    ca: Authority = None,
+) -> None:
+    """Fetch everything that a version rests on, as one file for `fedpact verify`."""
+    from fedcore.atomic import write_atomically
+
+    verify_absent(out)
+    with open_line(url, ca, api_key_file) as gateway:
+        write_atomically(out, gateway.fetch_evidence(*about))
+    typer.echo(str(out))
 
 
 def parse_alias(alias: str) -> Alias:

@@ -73,6 +73,18 @@ def _units_differ(facts: GateFacts) -> str | None:
 
 
 @make_rule(
+    "evaluation.no_scores",
+    "Every model to be evaluated scores customers; segments do not.",
+    "Art. 5(1)(c) GDPR; internal control",
+)
+def _no_scores(facts: GateFacts) -> str | None:
+    models = () if facts.evaluation is None else facts.evaluation.models
+    if all(model.plan.model.is_scoring for model in models):
+        return None
+    return "Segments score nobody, and nothing would be released: evaluate a trained model."
+
+
+@make_rule(
     "evaluation.not_held_out",
     "The rows of an evaluation were set aside when each of its models was trained.",
     "Art. 5(1)(d), 35(7)(d) GDPR",
@@ -137,6 +149,7 @@ EVALUATION_RULES: tuple[Rule, ...] = (
     _model_withdrawn,
     _terms_differ,
     _units_differ,
+    _no_scores,
     _not_held_out,
     _too_few_units,
     _delta_too_large,

@@ -17,35 +17,21 @@ from fedcore.permits import Permit
 from fedcore.plans import Feature, TrainingPlan
 from fedcore.promotions import Promotion
 from fedcore.rounds import RoundReport
+from governance.decisions.card_parts import NOT_RECORDED, Section, Table
 from governance.decisions.promotion import weigh
 from governance.decisions.promotion_facts import PromotionFacts
+from governance.decisions.segment_card import SegmentStory, segment_sections
 
 T = TypeVar("T")
-NOT_RECORDED = "not recorded"
+# The task whose versions are segments, and have no score.
+SEGMENTATION = "segmentation"
+_DRIVERS = "What drives the score"
 _CANNOT = (
     "That a unit told the truth: its administrator can change what its node does and signs.",
     "That a person acted themselves: governance says so, their own key does not.",
     "What becomes of people: the card has no outcome of any decision that was made with a score.",
     "That nobody can be recognised: epsilon bounds what the model tells of one customer.",
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts under their heads."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the card: facts with their names, a table, and sentences."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...] = ()
-    table: Table | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class CardFacts:
         decisions: those in force on the version, of all units.
         moves: the moves of aliases from or to the version, oldest first.
         aliases: those that the version has now.
-        drivers: what drives its score, or why that is not told.
+        drivers: what drives its score, what its segments are, or why neither is told.
     """
 
     model: ModelVersion
@@ -81,7 +67,7 @@ class CardFacts:
     decisions: Sequence[ModelDecision]
     moves: Sequence[Promotion]
     aliases: tuple[str, ...]
-    drivers: Drivers | str
+    drivers: Drivers | SegmentStory | str
 
 
 def make_card(facts: CardFacts) -> ModelCard:
@@ -100,7 +86,7 @@ def make_card(facts: CardFacts) -> ModelCard:
             _opt_outs(facts),
             _evaluation(facts),
             _fairness(facts),
-            _drivers(facts),
+            *_drivers(facts),
             _standing(facts),
             Section("What this card cannot show", notes=_CANNOT),
         ),
@@ -160,7 +146,7 @@ def _purpose(facts: CardFacts) -> Section:
             ("Task", facts.model.task),
             ("Purpose", _told(purpose, lambda item: f"{item.text} ({item.id})")),
             ("Legal basis", _told(purpose, lambda item: item.basis.replace("_", " "))),
-            ("What it predicts", _told(contract, lambda item: _outcome(item.label))),
+            _told_of(facts),
             (
                 "Data contract",
                 _told(contract, lambda c: f"{c.title} ({c.contract_id} version {c.version})"),
@@ -169,6 +155,12 @@ def _purpose(facts: CardFacts) -> Section:
         ),
         notes=("Any other use was assessed by nobody.",),
     )
+
+
+def _told_of(facts: CardFacts) -> tuple[str, str]:
+    if facts.model.task == SEGMENTATION:
+        return ("What it tells", "which segment a customer is nearest to; it predicts nothing")
+    return ("What it predicts", _told(facts.contract, lambda item: _outcome(item.label)))
 
 
 def _outcome(label: Label) -> str:
@@ -228,12 +220,21 @@ def _training(facts: CardFacts) -> Section:
 
 
 def _kind(plan: TrainingPlan) -> str:
-    widths = ", ".join(str(width) for width in plan.model.hidden)
+    widths, course = ", ".join(str(width) for width in plan.model.hidden), plan.model.course
+    if course is not None:
+        least, most = course.segments.least, course.segments.most
+        where = " in the embedding of an autoencoder" if course.embedding else ""
+        return f"centres of {least} to {most} segments, searched with {course.spread}{where}"
+    if plan.model.embedding:
+        widths = ", ".join(str(width) for width in (*plan.model.hidden, plan.model.embedding))
+        return f"autoencoder, layers of {widths} to its embedding, and back"
     return f"{plan.model.kind}, hidden layers of {widths}" if widths else plan.model.kind
 
 
 def _algorithm(plan: TrainingPlan) -> str:
     chosen = plan.algorithm
+    if chosen is None:
+        return "a course of releases: noised sums and counts around public centres"
     parts = {
         "local optimizer": chosen.local_optimizer,
         "server optimizer": chosen.server_optimizer,
@@ -326,11 +327,16 @@ def _fairness(facts: CardFacts) -> Section:
     )
 
 
-def _drivers(facts: CardFacts) -> Section:
-    title = "What drives the score"
-    if isinstance(facts.drivers, str):
-        return Section(title, notes=(facts.drivers,))
-    found = facts.drivers
+def _drivers(facts: CardFacts) -> tuple[Section, ...]:
+    if isinstance(facts.drivers, SegmentStory):
+        return segment_sections(facts.drivers)
+    if isinstance(facts.drivers, Drivers):
+        return (_drivers_of(facts.drivers),)
+    title = "Segments" if facts.model.task == SEGMENTATION else _DRIVERS
+    return (Section(title, notes=(facts.drivers,)),)
+
+
+def _drivers_of(found: Drivers) -> Section:
     rows = tuple((d.field, f"{d.effect:.4f}", d.most, d.least) for d in found.drivers)
     if found.kind == "logistic":
         head, note = (
@@ -349,7 +355,7 @@ def _drivers(facts: CardFacts) -> Section:
             ),
         )
     return Section(
-        title,
+        _DRIVERS,
         table=Table(("Field", head, "Pushes up most", "Pushes up least"), rows),
         notes=(
             note,

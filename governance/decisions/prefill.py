@@ -67,7 +67,9 @@ class _Run:
     texts: Mapping[str, str]
 
     def say(self, key: str, **facts: object) -> str:
-        text = self.texts[key].format(**facts)
+        """Return a sentence with its facts: of a plan of centres the one about centres, if any."""
+        own = f"{key}.centres" if self.plan.model.course is not None else key
+        text = self.texts.get(own, self.texts[key]).format(**facts)
         return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
     @property

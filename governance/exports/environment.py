@@ -7,6 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from governance.decisions.model_card import show_at
+from governance.exports.segment_charts import lay_out
 
 # What begins or ends something in Markdown, wherever it stands in a line, besides tags.
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~])")
@@ -23,7 +24,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"at": show_at, "plain": escape_markdown}
+    found.filters |= {"at": show_at, "plain": escape_markdown, "laid_out": lay_out}
     return found
 
 

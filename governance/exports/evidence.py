@@ -1,11 +1,13 @@
 """The evidence bundle of a model version: all that it rests on, each with its place in the log."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from fedcore.bundle import (
     CosignedPosition,
+    EvaluationPapers,
     Evidence,
+    Judgements,
     LoggedDocument,
     SeenPosition,
     SignedModel,
@@ -15,17 +17,24 @@ from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaDecision
 from fedcore.errors import NotFoundError
+from fedcore.evaluation_outcomes import Evaluation
+from fedcore.evaluations import EvaluationPlan
+from fedcore.fairness_audits import FairnessAudit, Waiver
 from fedcore.model_signatures import ModelKey, public_model_key, sign_model
 from fedcore.models import Checkpoint, ModelVersion
 from fedcore.permits import Permit, PermitRenewal, Revocation, UnitCertificate
 from fedcore.plans import TrainingPlan
+from fedcore.promotions import ModelApproval, Promotion
+from fedcore.record import Record
 from fedcore.rounds import Cosignature, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
+from governance.evaluation_results import list_outcomes
 from governance.models import find_model
 from governance.office import Desk
 from governance.permits import find_permit
-from registry import cosignatures, documents, log, models, units
+from registry import audits, cosignatures, documents, log, models, promotions, units
 from registry.log import LogView
+from registry.models import StoredModel
 
 
 def sign_checkpoint(desk: Desk, view: LogView) -> Envelope:
@@ -42,7 +51,6 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
     stored = find_model(desk, name, version)
     model = desk.open_own(ModelVersion, stored.document)
     permit = desk.open_own(Permit, model.permit)
-    revocation = find_permit(desk, permit.run_id).revocation
     view = log.load_view(desk.session)
     artifact = models.load_artifact(desk.session, stored.artifact)
     evidence = Evidence(
@@ -56,16 +64,20 @@ def export_evidence(desk: Desk, name: str, version: int) -> bytes:
         certificates=_certificates(desk, permit),
         reports=documents.of_run(desk.session, RoundReport, permit.run_id),
         receipts=documents.of_run(desk.session, Receipt, permit.run_id),
-        revocation=desk.fetch(Revocation, revocation) if revocation else None,
+        revocation=_revocation(desk, permit),
         checkpoint=sign_checkpoint(desk, view),
         log=(),
         cosignatures=tuple(_cosigned(desk, permit, view)),
         renewals=documents.of_run(desk.session, PermitRenewal, permit.run_id),
         handovers=desk.handovers(),
         signed_model=_signed(desk, artifact),
+        evaluations=tuple(_evaluations(desk, stored)),
+        judgements=_judgements(desk, name, version),
     )
-    logged = tuple(prove_logged(desk, digest, view) for digest in _digests(evidence))
-    positions = tuple(_seen(desk, evidence.receipts, view))
+    digests = dict.fromkeys(_digests(evidence))
+    logged = tuple(prove_logged(desk, digest, view) for digest in digests)
+    receipts = [each for papers in _runs(evidence) for each in papers.receipts]
+    positions = tuple(_seen(desk, receipts, view))
     return write_bundle(replace(evidence, log=logged, positions=positions))
 
 
@@ -75,6 +87,50 @@ def _signed(desk: Desk, artifact: bytes) -> SignedModel:
     stated = ModelKey(realm=desk.realm, public_key=public_key, issued_at=desk.now)
     signature = sign_model(artifact, desk.key)
     return SignedModel(signature, public_key.encode(), sign_record(stated, desk.key, desk.realm))
+
+
+def _evaluations(desk: Desk, stored: StoredModel) -> Iterator[EvaluationPapers]:
+    """Yield the papers of every evaluation of a version, oldest first."""
+    for evaluation, outcome in reversed(list_outcomes(desk, stored)):
+        if (outcome.name, outcome.version) != (stored.name, stored.version):
+            continue
+        permit = desk.open_own(Permit, evaluation.permit)
+        yield EvaluationPapers(
+            evaluation=desk.fetch(Evaluation, evaluation.digest),
+            permit=desk.fetch(Permit, evaluation.permit),
+            plan=desk.fetch(EvaluationPlan, evaluation.plan),
+            dpia=desk.fetch(Dpia, evaluation.dpia),
+            dpia_decision=desk.fetch(DpiaDecision, permit.dpia_decision),
+            certificates=_certificates(desk, permit),
+            reports=documents.of_run(desk.session, RoundReport, permit.run_id),
+            receipts=documents.of_run(desk.session, Receipt, permit.run_id),
+            renewals=documents.of_run(desk.session, PermitRenewal, permit.run_id),
+            revocation=_revocation(desk, permit),
+        )
+
+
+def _judgements(desk: Desk, name: str, version: int) -> Judgements:
+    """Return what audits and people said of a version, and every move of its name's aliases."""
+    session = desk.session
+    approvals = promotions.list_approvals(session, name, version)
+    return Judgements(
+        audits=_stored(desk, FairnessAudit, audits.list_of_version(session, name, version)),
+        waivers=_stored(desk, Waiver, audits.list_waivers(session, name, version)),
+        approvals=_stored(desk, ModelApproval, [each.document for each in approvals]),
+        moves=_stored(
+            desk, Promotion, [each.document for each in promotions.list_moves(session, name)]
+        ),
+    )
+
+
+def _stored(desk: Desk, kind: type[Record], digests: Sequence[str]) -> tuple[Envelope, ...]:
+    found = documents.find_named(desk.session, kind, digests)
+    return tuple(found[digest] for digest in digests)
+
+
+def _revocation(desk: Desk, permit: Permit) -> Envelope | None:
+    revocation = find_permit(desk, permit.run_id).revocation
+    return None if revocation is None else desk.fetch(Revocation, revocation)
 
 
 def _certificates(desk: Desk, permit: Permit) -> tuple[Envelope, ...]:
@@ -104,25 +160,24 @@ def _seen(desk: Desk, receipts: Sequence[Envelope], view: LogView) -> Iterator[S
             yield SeenPosition(log=position, consistency=view.consistency(position.size))
 
 
+def _runs(evidence: Evidence) -> list[Evidence | EvaluationPapers]:
+    """Return the papers of the training run and of the evaluations."""
+    return [evidence, *evidence.evaluations]
+
+
 def _digests(evidence: Evidence) -> Iterator[str]:
     """Yield the digest of every document that the log holds."""
-    singles = (
-        evidence.model_version,
-        evidence.permit,
-        evidence.plan,
-        evidence.contract,
-        evidence.dpia,
-        evidence.dpia_decision,
-        evidence.revocation,
-    )
-    many = (
-        *evidence.certificates,
-        *evidence.reports,
-        *evidence.receipts,
-        *evidence.renewals,
-        *evidence.handovers,
-    )
-    yield from (envelope.digest for envelope in (*singles, *many) if envelope is not None)
+    yield evidence.model_version.digest
+    yield evidence.contract.digest
+    for papers in _runs(evidence):
+        singles = (papers.permit, papers.plan, papers.dpia, papers.dpia_decision, papers.revocation)
+        yield from (envelope.digest for envelope in singles if envelope is not None)
+        many = (*papers.certificates, *papers.reports, *papers.receipts, *papers.renewals)
+        yield from (envelope.digest for envelope in many)
+    yield from (papers.evaluation.digest for papers in evidence.evaluations)
+    yield from (envelope.digest for envelope in evidence.handovers)
+    for each in fields(evidence.judgements):
+        yield from (envelope.digest for envelope in getattr(evidence.judgements, each.name))
 
 
 def prove_logged(desk: Desk, digest: str, view: LogView) -> LoggedDocument:

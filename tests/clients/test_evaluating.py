@@ -18,9 +18,9 @@ from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.plans import ModelSpec
 from fedcore.privacy.noise import KeyStream
 from fedcore.score_tables import DEFAULT_BINS
-from fedcore.tasks.task import initial_weights, load_task
+from fedcore.tasks.task import initial_weights, load_scorer
 
-TASK, INPUTS, MOST = load_task("churn"), 4, 5
+TASK, INPUTS, MOST = load_scorer("churn"), 4, 5
 FINITE = st.floats(-3e38, 3e38, allow_nan=False)
 
 

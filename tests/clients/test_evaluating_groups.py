@@ -19,7 +19,7 @@ from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
 from fedcore.score_tables import DEFAULT_BINS
-from fedcore.tasks.task import initial_weights, load_task
+from fedcore.tasks.task import initial_weights, load_scorer, load_task
 
 COLUMNS = ("customer_id", "tenure", "charges", "plan", "gender", "churn", "seen")
 THRESHOLD = 0.5
@@ -113,7 +113,7 @@ def test_the_table_is_what_the_rows_say(counted, read, plan, weights, contract):
     scores, groups = counted(ROWS)
     assert (len(scores), len(groups)) == (DEFAULT_BINS.size, 2 * 3 * 4)
     examples = read(ROWS, contract)
-    found = scores_of(load_task("churn"), plan, weights, examples.features)
+    found = scores_of(load_scorer("churn"), plan, weights, examples.features)
     expected = dict.fromkeys(itertools.product(range(2), range(3), range(2), range(2)), 0)
     by_name = {r["customer_id"]: r for r in ROWS}
     for name, score, label in zip(examples.identifiers, found, examples.labels, strict=True):

@@ -266,7 +266,7 @@ def step(site, contract, out, act, *details):
         acts.get(act, lambda site: reissue_events(site, contract))(site)
 
 
-@hypothesis_settings(max_examples=15, deadline=None)
+@hypothesis_settings(max_examples=10, deadline=None)
 @given(steps=st.lists(STEPS, max_size=12))
 def test_nobody_who_is_excluded_is_ever_yielded_whatever_becomes_of_the_keys(
     tmp_path_factory, made_federation, opened, contract, features, steps

@@ -264,7 +264,7 @@ class Story:
         self.imported |= set(customers)
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=15, deadline=None)
 @given(acts=st.lists(ACTS, max_size=12))
 def test_nobody_who_is_excluded_is_ever_yielded(
     tmp_path_factory, made_federation, opened, contract, features, acts

@@ -54,7 +54,7 @@ def write_papers(machines):
     units = tuple(
         ScenarioUnit(unit=unit, label=unit, size_band=BAND, epsilon_cap=4.0) for unit in UNITS
     )
-    terms = given.plan.model_copy(update={"minimum_units": 2})
+    terms = given.plan.model_copy(update={"minimum_units": 2, "holdout": 0.25})
     changes = {"rounds": 3, "epsilon": EPSILON, "units": units, "plan": terms}
     scenario = given.model_copy(update=changes)
     plan = make_plan(scenario)
@@ -150,5 +150,7 @@ def test_every_command_of_the_operations_pages_works_in_its_place(machines):
     )
     assert "churn" in machines.shown[500]
     assert "finished" in machines.shown[510]
+    assert "customers set aside at 2 units" in machines.shown[550]
+    assert machines.shown[550].count("charged to unit-") == len(UNITS)
     assert "unit-b" in machines.shown[900]
     assert "churn" in machines.shown[920]

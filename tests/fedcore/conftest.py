@@ -7,6 +7,7 @@ can do afterwards: sign its own documents again, log them and have the new log c
 
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -37,10 +38,19 @@ from fedcore.signing import Envelope, SigningKey, sign_record
 from fedcore.verify import verify_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-_FILE = Path(__file__).with_name("documents.py")
-_SPEC = importlib.util.spec_from_file_location("fedcore_documents", _FILE)
-_DOCUMENTS: Any = importlib.util.module_from_spec(_SPEC)  # type: ignore[arg-type]
-_SPEC.loader.exec_module(_DOCUMENTS)  # type: ignore[union-attr]
+
+
+def _load(name: str) -> Any:
+    """Return a module that lies beside this one."""
+    file = Path(__file__).with_name(f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(f"fedcore_{name}", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_DOCUMENTS, _JUDGING = _load("documents"), _load("judging")
 at, digest, sha, key_of = (
     _DOCUMENTS.at,
     _DOCUMENTS.digest,
@@ -69,6 +79,21 @@ class World:
         """Return the evidence of a run in which `edits` (by field, or for each report or receipt)
         changed the records before they were signed."""
         return _Run(self, edits).evidence()
+
+    def promoted(self, *people: str, waived: bool = True, **edits: Edit) -> Evidence:
+        """Return the evidence of a run whose model became champion, approved by `people`, on an
+        audit that is waived or passes; `edits` also change what the model was judged by."""
+
+        def both(first: Edit, second: Edit) -> Edit:
+            return lambda record: second(first(record))
+
+        known = _JUDGING.trained_for_it(_DOCUMENTS)
+        before = {name: both(known[name], edits.get(name, lambda r: r)) for name in known}
+        run = self.evidence(**{**edits, **before})
+        asked = {"people": people} if people else {}
+        judging = _JUDGING.Judging(self, _DOCUMENTS, run, edits, waived=waived, **asked)
+        found: Evidence = judging.promoted()
+        return found
 
     def reseal(self, evidence: Evidence, **changes: Any) -> Evidence:
         """Return the evidence with changed envelopes, under a new log that all units cosigned."""
@@ -322,6 +347,12 @@ def failures() -> Callable[[World, Evidence], dict[str, str]]:
 def evidence(world: World) -> Evidence:
     """The valid evidence of the production world."""
     return world.evidence()
+
+
+@pytest.fixture(scope="session")
+def promoted(world: World) -> Evidence:
+    """The valid evidence of a champion of the production world."""
+    return world.promoted()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedcore.bundle import Evidence
+from fedcore.bundle import EvaluationPapers, Evidence
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import ActRecord, Bindings, DpiaDecision
@@ -94,6 +95,22 @@ def plan_of(contract: Contract) -> TrainingPlan:
     )
 
 
+def segmentation_plan_of(contract: Contract) -> TrainingPlan:
+    """Return a plan of centres, which have a course instead of an algorithm."""
+    course = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
+    privacy = PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.0, delta=1e-5)
+    update = {
+        "title": "Segments over three units",
+        "task": "segmentation",
+        "features": (Feature(field="tenure", encoding="scale"),),
+        "model": ModelSpec(kind="centres", course=course),
+        "algorithm": None,
+        "rounds": course.terms.releases,
+        "privacy": privacy,
+    }
+    return TrainingPlan(**{**dict(plan_of(contract)), **update})
+
+
 def dpia_of(contract: Contract) -> Dpia:
     return Dpia(
         dpia_id="churn-2026",
@@ -141,15 +158,29 @@ def certificate_of(unit: str, key: SigningKey) -> UnitCertificate:
 
 
 def entries_of(evidence: Evidence) -> list[LogEntry]:
-    """Return log entries for all documents of the evidence, the model version last."""
-    return [
+    """Return log entries for all documents of the evidence: the model version is the last one of
+    its run, and what it was judged by comes behind it."""
+    logged = [
         *(entry_of(envelope) for envelope in before_rounds(evidence)),
         *(entry_of(envelope) for envelope in in_rounds(evidence)),
         *(entry_of(envelope) for envelope in evidence.renewals),
         *(entry_of(envelope) for envelope in evidence.handovers),
         entry_of(evidence.model_version),
+        *(entry_of(envelope) for envelope in after_model(evidence)),
         *(entry_of(item) for item in [evidence.revocation] if item is not None),
     ]
+    return list({entry.document: entry for entry in logged}.values())
+
+
+def after_model(evidence: Evidence) -> list[Envelope]:
+    """Return what the model was judged by; what is in the log already is there a second time."""
+    found: list[Envelope] = []
+    for papers in evidence.evaluations:
+        found += [papers.plan, papers.dpia, papers.dpia_decision, *papers.certificates]
+        found += [papers.permit, *papers.renewals, *in_rounds(papers), papers.evaluation]
+        found += [item for item in [papers.revocation] if item is not None]
+    judged = evidence.judgements
+    return [*found, *judged.audits, *judged.waivers, *judged.approvals, *judged.moves]
 
 
 def entry_of(envelope: Envelope) -> LogEntry:
@@ -164,7 +195,7 @@ def before_rounds(evidence: Evidence) -> list[Envelope]:
     return [*named, *evidence.certificates, evidence.permit]
 
 
-def in_rounds(evidence: Evidence) -> list[Envelope]:
+def in_rounds(evidence: Evidence | EvaluationPapers) -> list[Envelope]:
     """Return receipts and reports as they come: receipts that belong to no report are the last."""
     left = {envelope.digest: envelope for envelope in evidence.receipts}
     found: list[Envelope] = []

@@ -6,7 +6,7 @@ from fedcore import trust
 from fedcore.errors import MismatchError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.permits import Permit
-from fedcore.plans import TrainingPlan
+from fedcore.plans import ModelSpec, TrainingPlan
 from fedcore.privacy.accounting import pld_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
@@ -104,6 +104,16 @@ def test_models_that_differ_in_what_they_were_trained_for_or_on_are_refused(
 def test_a_model_alone_that_has_seen_everybody_is_refused(trained):
     plan = TrainingPlan.from_json({k: v for k, v in trained().to_json().items() if k != "holdout"})
     assert code_of(trust.verify_evaluated, plan_of(plan), [plan]) == "evaluation.not_held_out"
+
+
+def test_segments_score_nobody_and_are_not_evaluated(documents, trained):
+    segments = documents.segmentation_plan_of(documents.contract_of())
+    segments = segments.model_copy(update={"holdout": 0.2})
+    assert code_of(trust.verify_evaluated, plan_of(segments), [segments]) == "evaluation.no_scores"
+    model = ModelSpec(kind="autoencoder", embedding=2)
+    encoder = trained().model_copy(update={"model": model})
+    assert code_of(trust.verify_evaluated, plan_of(encoder), [encoder]) == "evaluation.no_scores"
+    assert code_of(trust.verify_evaluated, plan_of(trained()), [trained()]) is None
 
 
 @pytest.mark.parametrize("given", [(), ("B",), ("A", "A"), ("B", "A")])

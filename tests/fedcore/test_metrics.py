@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
@@ -154,6 +154,7 @@ def test_a_sum_knows_the_noise_of_all_units():
 COUNTS = arrays(np.int64, SHAPE, elements=st.integers(-40, 200))
 
 
+@settings(max_examples=40)
 @given(COUNTS)
 def test_no_count_however_negative_makes_a_number_that_cannot_be(counts):
     found = said(ScoreSum(counts.astype(float), 9.2, DEFAULT_BINS), [0.1, 0.5])

@@ -4,18 +4,14 @@ import pytest
 from pydantic import ValidationError
 
 from fedcore.errors import InvalidRecordError
+from fedcore.learning_rules import Adam, Median, NormBound, ServerAdam, TrimmedMean
 from fedcore.plans import (
-    Adam,
     Algorithm,
     Feature,
     Imputation,
-    Median,
     ModelSpec,
-    NormBound,
     PrivacyTerms,
-    ServerAdam,
     TrainingPlan,
-    TrimmedMean,
     UnitTerms,
 )
 

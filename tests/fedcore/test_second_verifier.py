@@ -30,21 +30,22 @@ def load(path: Path, name: str) -> Any:
 
 second = load(FILE, "second_verifier")
 lies = load(Path(__file__).with_name("lies.py"), "fedcore_lies")
+judged = load(Path(__file__).with_name("promotion_lies.py"), "fedcore_promotion_lies")
+LIES = {**lies.LIES, **judged.LIES, **judged.WIDE}
+TWINS = {**lies.TWINS, **judged.TWINS}
 
 
 def verdicts(data, key, realm=None):
-    """Return the checks that fail by each of the verifiers, after their names were compared."""
+    """Return the checks that fail by each of the verifiers."""
     first = verify_bundle(data, key, realm)
     other = second.check_bundle(data, key, realm.value if realm else "")
-    names = {check.name for check in first.checks}
-    assert names == {name for name, _, _ in other}
     failed = {name: text for name, ok, text in other if not ok}
     return {check.name: check.text for check in first.checks if not check.ok}, failed
 
 
 @pytest.fixture(scope="module")
-def bundle(evidence):
-    return write_bundle(evidence)
+def bundle(promoted):
+    return write_bundle(promoted)
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +53,30 @@ def members(bundle):
     return archive.unpack(bundle)
 
 
-@pytest.mark.parametrize("name", lies.LIES)
-def test_both_verifiers_find_the_same_checks_broken(world, documents, evidence, name):
-    check, lie = lies.LIES[name]
+@pytest.mark.parametrize("name", LIES)
+def test_both_verifiers_refuse_it_and_the_second_names_a_check_that_the_first_finds_broken(
+    world, documents, evidence, name
+):
+    check, lie = LIES[name]
     first, other = verdicts(write_bundle(lie(world, documents, evidence)), world.governance.public)
     assert check in first
-    assert set(first) == set(other), (first, other)
+    if name in judged.LIES:
+        assert set(first) == {check}
+    assert other
+    assert set(other) <= set(first), (first, other)
 
 
-@pytest.mark.parametrize("name", lies.TWINS)
+@pytest.mark.parametrize("name", TWINS)
 def test_both_verifiers_pass_the_honest_twins(world, documents, evidence, name):
-    data = write_bundle(lies.TWINS[name](world, documents, evidence))
+    data = write_bundle(TWINS[name](world, documents, evidence))
     assert verdicts(data, world.governance.public) == ({}, {})
 
 
 def test_every_check_has_a_lie_that_it_notices(world, bundle):
     report = verify_bundle(bundle, world.governance.public)
-    known = {check for check, _ in lies.LIES.values()} | {"bundle.members"}
+    known = {check for check, _ in LIES.values()} | {"bundle.members"}
     assert {check.name for check in report.checks} == known
+    assert {name for name, _, _ in second.check_bundle(bundle, world.governance.public)} <= known
 
 
 def test_both_verifiers_believe_nothing_by_another_key_or_realm(world, bundle):
@@ -81,8 +88,9 @@ def test_both_verifiers_believe_nothing_by_another_key_or_realm(world, bundle):
         verdicts(data, simulated.governance.public, Realm.PRODUCTION),
         verdicts(bundle, world.governance.public, Realm.SIMULATION),
     ):
-        assert set(found[0]) == set(found[1])
-        assert len(found[0]) > 30
+        assert set(found[1]) <= set(found[0])
+        assert found[1]
+        assert len(found[0]) >= 40
 
 
 def flipped(data, place):
@@ -94,19 +102,20 @@ def flipped(data, place):
 def test_any_changed_file_fails_at_both_and_is_named_whatever_the_manifest_says(
     world, bundle, members
 ):
-    """Every file, at its start, its end and inside: as it lies there, and under a new manifest."""
+    """Every file: at its start as it lies there, at its end and inside under a new manifest."""
     for path, data in members.items():
         for place in (0, len(data) // 3, len(data) - 1):
-            at = bundle.index(data) + place
-            new = archive.pack({**members, path: flipped(data, place)})
-            for changed in (flipped(bundle, at), new) if place else (flipped(bundle, at),):
-                report = verify_bundle(changed, world.governance.public)
-                other = second.check_bundle(changed, world.governance.public)
-                for texts in (
-                    [check.text for check in report.checks if not check.ok],
-                    [text for _, ok, text in other if not ok],
-                ):
-                    assert any(path in text for text in texts), (path, place, texts)
+            if place:
+                changed = archive.pack({**members, path: flipped(data, place)})
+            else:
+                changed = flipped(bundle, bundle.index(path.encode() + data) + len(path))
+            report = verify_bundle(changed, world.governance.public)
+            other = second.check_bundle(changed, world.governance.public)
+            for texts in (
+                [check.text for check in report.checks if not check.ok],
+                [text for _, ok, text in other if not ok],
+            ):
+                assert any(path in text for text in texts), (path, place, texts)
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,7 +140,7 @@ def test_both_verifiers_write_one_form_of_json(value):
         expected = canonical.encode(value)
     except FedError:
         return
-    assert second._canonical(value).encode() == expected
+    assert second.canonical(value).encode() == expected
 
 
 def holds(verify, *arguments):
@@ -164,7 +173,7 @@ def test_both_verifiers_accept_the_same_proofs_of_consistency(old, new, change):
     )
     texts = [item.hex() for item in proof]
     found = holds(merkle.verify_consistency, old, roots[0], new, roots[1], proof)
-    assert holds(second._verify_continues, before, after, texts, "path") == found
+    assert holds(second.continues, before, after, texts) == found
     assert found or change != "none" or old > new
 
 
@@ -174,7 +183,9 @@ def test_both_verifiers_accept_the_same_proofs_of_inclusion(size, place, change)
     root, leaf = merkle.root_hash(leaves), leaves[min(place, size - 1)]
     proof = lied(merkle.inclusion_proof(leaves, min(place, size - 1)), change)
     found = holds(merkle.verify_inclusion, leaf, place, size, proof, root)
-    assert holds(lambda: second._root(leaf, place, size, proof) == root) == found
+    entry = second.Doc(index=place, proof=[item.hex() for item in proof])
+    log = second.Doc(size=size, root=root.hex())
+    assert holds(second.is_at, leaf, entry, log) == found
     assert found or change != "none" or place >= size
 
 
@@ -192,6 +203,12 @@ def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle,
         command = [sys.executable, "-I", str(FILE), str(tmp_path / name), world.governance.public]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, said in done.stdout) == (code, True), done
+
+
+def test_it_has_no_more_lines_than_it_needs_and_none_is_long():
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 780
+    assert max(map(len, lines)) <= 100
 
 
 def test_none_of_its_functions_is_above_40_lines():

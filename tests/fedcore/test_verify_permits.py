@@ -310,7 +310,7 @@ def test_a_revocation_before_the_last_report_fails(world, documents, evidence, f
     assert "before the run had ended" in failures(world, during)["permit.time"]
     before = failures(world, revoked(world, evidence, documents.at(100)))
     assert set(before) == {"permit.time"}
-    assert "before the model was there" in before["permit.time"]
+    assert "before the result was there" in before["permit.time"]
     assert failures(world, revoked(world, evidence, documents.at(101))) == {}
 
 

@@ -105,6 +105,8 @@ def test_a_train_order_survives_the_wire(train_request, envelopes, model, cosign
         previous_report=None if first else envelopes[3],
     )
     assert wire.read_train(sent(wire.train_content(request))) == request
+    embedded = dataclasses.replace(request, embedding=model[::-1])
+    assert wire.read_train(sent(wire.train_content(embedded))) == embedded
 
 
 @given(st.binary(max_size=300))

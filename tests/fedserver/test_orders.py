@@ -32,7 +32,6 @@ from fedserver.session import EvaluationSession, Session
 
 PRODUCTION = Realm.PRODUCTION
 WEIGHTS = {"w": np.array([1.0, 2.0])}
-SHAPES = {"w": (2,)}
 
 
 @pytest.fixture
@@ -45,7 +44,6 @@ def session(permit, plan, keys):
         keys=GovernanceKeys.of(keys["stranger"].public),
         key=keys["server"],
         initial=WEIGHTS,
-        shapes=SHAPES,
     )
 
 
@@ -136,8 +134,8 @@ def test_a_request_carries_the_cohorts_views_the_renewal_and_the_version(session
 
 
 def test_an_honest_answer_counts(session, ordered, reply_of, start):
-    order = ordered[1]["north"]
-    found = open_answer(session, reply_of(order), order, start)
+    place, order = ordered[0], ordered[1]["north"]
+    found = open_answer(session, place, reply_of(order), order, start)
     assert found.update["w"].tolist() == [1.0, 2.0]
     assert found.receipt == reply_of(order).receipt
 
@@ -157,9 +155,9 @@ def test_an_honest_answer_counts(session, ordered, reply_of, start):
 def test_an_answer_that_does_not_hold_does_not_count(
     session, ordered, reply_of, start, changes, code
 ):
-    order = ordered[1]["north"]
+    place, order = ordered[0], ordered[1]["north"]
     with pytest.raises(FedError) as error:
-        open_answer(session, reply_of(order, **changes), order, start)
+        open_answer(session, place, reply_of(order, **changes), order, start)
     assert error.value.code == code
 
 
@@ -170,41 +168,45 @@ def test_an_answer_must_be_of_the_time_since_its_order(
     session, ordered, reply_of, start, seconds, counts
 ):
     """It is ten minutes past the order; two minutes lie between honest clocks."""
-    order, now = ordered[1]["north"], start + timedelta(minutes=10)
+    place, order, now = ordered[0], ordered[1]["north"], start + timedelta(minutes=10)
     reply = reply_of(order, answered_at=start + timedelta(seconds=seconds))
     if counts:
-        assert open_answer(session, reply, order, now).receipt == reply.receipt
+        assert open_answer(session, place, reply, order, now).receipt == reply.receipt
         return
     with pytest.raises(FedError, match=r"receipt\.out_of_time"):
-        open_answer(session, reply, order, now)
+        open_answer(session, place, reply, order, now)
 
 
 def test_an_update_that_is_not_the_receipts_does_not_count(session, ordered, reply_of, start):
-    order = ordered[1]["north"]
+    place, order = ordered[0], ordered[1]["north"]
     other = encode_weights({"w": np.array([9.0, 9.0])})
     with pytest.raises(FedError, match=r"receipt\.update_mismatch"):
-        open_answer(session, wire.TrainReply(reply_of(order).receipt, other), order, start)
+        open_answer(session, place, wire.TrainReply(reply_of(order).receipt, other), order, start)
 
 
 def test_weights_of_another_shape_do_not_count(session, ordered, reply_of, start):
-    order = ordered[1]["north"]
+    place, order = ordered[0], ordered[1]["north"]
     with pytest.raises(FedError, match="weights"):
-        open_answer(session, reply_of(order, update={"w": np.zeros(3)}), order, start)
+        open_answer(session, place, reply_of(order, update={"w": np.zeros(3)}), order, start)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e300])
 def test_an_update_that_no_sum_can_hold_does_not_count(session, ordered, reply_of, start, value):
-    order = ordered[1]["north"]
+    place, order = ordered[0], ordered[1]["north"]
     with pytest.raises(FedError, match=r"weights\.(not_finite|out_of_bounds)"):
-        open_answer(session, reply_of(order, update={"w": np.array([1.0, value])}), order, start)
-    open_answer(session, reply_of(order, update={"w": np.array([1.0, 1e300])}), order, start)
+        open_answer(
+            session, place, reply_of(order, update={"w": np.array([1.0, value])}), order, start
+        )
+    open_answer(session, place, reply_of(order, update={"w": np.array([1.0, 1e300])}), order, start)
 
 
 def test_a_report_names_who_answered_who_was_asked_and_who_was_not_there(
     session, ordered, reply_of, start
 ):
     place, orders = ordered
-    accepted = {unit: open_answer(session, reply_of(o), o, start) for unit, o in orders.items()}
+    accepted = {
+        unit: open_answer(session, place, reply_of(o), o, start) for unit, o in orders.items()
+    }
     updates = {unit: found.update for unit, found in accepted.items()}
     state = strategy.apply_round(place.state, session.plan, 1, updates)
     report = make_report(session, place, state, accepted, start)
@@ -219,7 +221,9 @@ def test_a_report_of_too_few_answers_is_void_and_leaves_the_model(
     session, ordered, reply_of, start
 ):
     place, orders = ordered
-    accepted = {"north": open_answer(session, reply_of(orders["north"]), orders["north"], start)}
+    accepted = {
+        "north": open_answer(session, place, reply_of(orders["north"]), orders["north"], start)
+    }
     report = make_report(session, place, place.state, accepted, start)
     assert (report.status, report.unavailable) == ("void", ("south", "west"))
     verify_report_chain(report, None, canonical.digest(encode_weights(WEIGHTS)))

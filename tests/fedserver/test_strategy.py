@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedcore.plans import Algorithm, ServerAdam
+from fedcore.learning_rules import ServerAdam
+from fedcore.plans import Algorithm
 from fedserver import strategy
 
 SIZES = {"north": 48, "south": 96, "west": 768}

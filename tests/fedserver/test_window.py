@@ -76,7 +76,6 @@ class Scene:
             keys=GovernanceKeys.of(first.public),
             key=keys["server"],
             initial={"w": np.zeros(1)},
-            shapes={"w": (1,)},
         )
         self.window = Window(session, self.governance, lambda: self.now)  # type: ignore[arg-type]
 

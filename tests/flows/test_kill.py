@@ -66,5 +66,8 @@ def test_a_kill_at_every_durable_write_leaves_nothing_wrong_and_the_run_goes_on(
         found = [half.result() for half in halves]
     points = found[0]["points"]
     results = {point: wrong for half in found for point, wrong in half["results"].items()}
-    assert len(results) == 2 * len(points)
+    places = [result.split(" ", 2) for result in results]
+    assert {int(index) for index, _, _ in places} == set(range(len(points)))
+    sides = {(side, kind) for _, side, kind in places}
+    assert sides == {(side, kind) for side in ("before", "after") for kind in points}
     assert {point: wrong for point, wrong in results.items() if wrong} == {}

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from fedcore import canonical, wire
 from fedcore.bundle import read_bundle
 from fedcore.errors import FedError, RefusedError
+from fedcore.learning_rules import Median, NormBound
 from fedcore.models import ModelVersion
-from fedcore.plans import Median, NormBound
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Receipt

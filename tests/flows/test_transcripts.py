@@ -193,6 +193,29 @@ def test_a_customers_row_shows_in_charged_fields_only(build, worlds, pair):
     assert with_c.updates() != without.updates()
 
 
+def test_a_customers_row_shows_in_charged_releases_only(build, worlds):
+    """Up to the second round: how many centres the next ones have is told by charged sums."""
+
+    def stop(report):
+        if report.round == 2:
+            raise KeyboardInterrupt
+
+    def two_rounds(world):
+        with pytest.raises(KeyboardInterrupt):
+            world.run(watch=stop)
+
+    seen, updates = [], []
+    for more in (1, 0):
+        world = open_with(build, worlds, worlds.make_segment_plan(), sound(C)[:more])
+        worlds.allow_segments(world)
+        seen.append(transcript(world, act=lambda: two_rounds(world)))  # noqa: B023 - done at once
+        updates.append(world.updates())
+    assert len(seen[0]) == 2 * (2 + 2)
+    assert differences(*seen) == []
+    assert updates[0].keys() == updates[1].keys()
+    assert updates[0] != updates[1]
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_faulty_row_shows_nowhere_not_even_in_the_update(build, worlds, short, without_c, fault):
     with_c = open_with(build, worlds, short, fault(C))

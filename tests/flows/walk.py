@@ -1,8 +1,8 @@
 """Walk through a run and `kill -9` it at each durable write, then look and go on.
 
     python walk.py DIRECTORY trace             print the write points of one run
-    python walk.py DIRECTORY walk PART OF      kill at each of them, before it and after it; with
-                                               two walkers, PART 0 and 1 OF 2 are half of it each
+    python walk.py DIRECTORY walk PART OF      kill at each of them, before or after it, and on both
+                                               sides of each kind: half of it as PART 0 OF 2
     python walk.py DIRECTORY sample KIND ...   kill after the last of each of these kinds
 
 Points are found, not listed: an audit hook sees every rename and every file opened for writing, and
@@ -563,8 +563,17 @@ def _chosen(points: list[str], mode: str, *kinds: str) -> list[tuple[int, str]]:
     if mode == "sample":
         return [(len(points) - 1 - points[::-1].index(kind), "after") for kind in kinds]
     part, of = map(int, kinds) if mode == "walk" else (0, 1)
-    everywhere = range(part, len(points), of) if mode == "walk" else ()
-    return [(index, side) for index in everywhere for side in ("before", "after")]
+    return _everywhere(points)[part::of] if mode == "walk" else []
+
+
+def _everywhere(points: list[str]) -> list[tuple[int, str]]:
+    """Return each point once, those of one kind before and after by turns, a lone one on both."""
+    chosen: list[tuple[int, str]] = []
+    for index, kind in enumerate(points):
+        turn = ("before", "after")[points[:index].count(kind) % 2]
+        sides = ("before", "after") if points.count(kind) == 1 else (turn,)
+        chosen += [(index, side) for side in sides]
+    return chosen
 
 
 def main(home: Path, words: list[str]) -> None:

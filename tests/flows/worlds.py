@@ -24,6 +24,7 @@ from clients.pseudonyms import check_of
 from fedcore import canonical, merkle, wire
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import read_bundle
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
@@ -34,6 +35,7 @@ from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingP
 from fedcore.record import Realm
 from fedcore.rounds import Answer, Cosignature, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, SigningKey, sign_record
+from fedcore.tasks.task import first_model as placed_model
 from fedcore.tasks.task import initial_weights, load_task
 from fedcore.version import VERSION
 from fedcore.weights import encode_weights
@@ -124,6 +126,35 @@ def make_plan(units: tuple[str, ...] = UNITS, **changes: Any) -> TrainingPlan:
         "privacy": PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=4.0, delta=1e-5),
     }
     return TrainingPlan(**{**values, **changes})
+
+
+COURSE = CourseSpec(segments=SegmentCount(least=2, most=3), spread=6, searches=1, refinements=1)
+
+
+def make_segment_plan(units: tuple[str, ...] = UNITS[:2], **changes: Any) -> TrainingPlan:
+    """Return a plan of four releases over the units, around centres of two features."""
+    model = ModelSpec(kind="centres", course=COURSE)
+    features = (Feature(field="tenure", encoding="scale"), Feature(field="charge", encoding="log"))
+    first = encode_weights(placed_model("segmentation", model, len(features)))
+    privacy = PrivacyTerms(l2_clip_norm=COURSE.l2_sensitivity, noise_multiplier=4.0, delta=1e-5)
+    values: dict[str, Any] = {
+        "title": "Small segments",
+        "task": "segmentation",
+        "features": features,
+        "model": model,
+        "initial_model": canonical.digest(first),
+        "algorithm": None,
+        "rounds": COURSE.terms.releases,
+        "privacy": privacy,
+    }
+    return make_plan(units, **{**values, **changes})
+
+
+def allow_segments(world: "World") -> "World":
+    """Put a DPIA in force that is about segments, beside that of churn."""
+    dpia = make_dpia(world.plan, world.federation.contract, 50.0, START)
+    world.federation.put_in_force(dpia.model_copy(update={"dpia_id": "segments"}))
+    return world
 
 
 class KeptFederation(Federation):
@@ -326,7 +357,7 @@ class Server:
 def first_model(plan: TrainingPlan) -> bytes:
     """Return the public model that a plan starts from."""
     width = len(input_names(plan.features, make_contract()))
-    return encode_weights(initial_weights(load_task(plan.task), plan.model, width))
+    return encode_weights(placed_model(plan.task, plan.model, width))
 
 
 def members_of(bundle: bytes) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -32,7 +31,6 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
-from fedcore.errors import ConflictError, TransitionError
 from fedcore.gateway_http import HttpGateway
 from fedcore.opt_out_batches import OptOutBatch, batch_of
 from fedcore.opt_out_history import HistoryRequest
@@ -176,22 +174,6 @@ class World:
         for act, role in STEPS:
             self.act(reference, act, role)
         return reference
-
-    def approvals_at_once(self, number: int) -> list[str]:
-        """Have so many requests approve one DPIA; return the states and codes, the best first."""
-        reference = self.gateway("author").create_dpia(self.dpia(version=2))
-        for act, role in STEPS[:-1]:
-            self.act(reference, act, role)
-        approver = self.gateway("approver")
-
-        def approve(_: int) -> str:
-            try:
-                return approver.act_on_dpia(reference, "approve", "read")
-            except (TransitionError, ConflictError) as error:
-                return error.code
-
-        with ThreadPoolExecutor(number) as pool:
-            return sorted(pool.map(approve, range(number)), key=lambda said: said != "in_force")
 
     def plan(self, **changes: Any) -> TrainingPlan:
         values = {
@@ -416,7 +398,7 @@ def contract(**changes: Any) -> Contract:
 @dataclass(frozen=True)
 class Beginning:
     """What a world begins with: a database to copy (a file, or a name at the PostgreSQL server),
-    the service's key, and what its people have.
+    the service's key, what its people have, what time it is, and what the last step has returned.
     """
 
     database: str
@@ -424,6 +406,21 @@ class Beginning:
     admin_key: str
     keys: dict[str, SigningKey]
     api_keys: dict[str, str]
+    now: datetime
+    result: Any
+
+
+# What a fixture of the name makes of a world that is ready; the second argument gives fixtures. A
+# file of tests may have `BEGINNINGS` of its own.
+Step = Callable[[World, Callable[[str], Any]], Any]
+
+
+def train_two(world: World, give: Callable[[str], Any]) -> dict[str, Any]:
+    """Train models with rows set aside in run-1 and run-2; return them."""
+    made = give("evaluating_in")(world)
+    made.train("run-1", give("model_bytes"))
+    made.train("run-2", save({"w": np.full(2, 2.0)}))
+    return dict(made.trained)
 
 
 Opened = tuple[httpx.Client, Callable[[], None]]
@@ -508,7 +505,7 @@ def make_world(
             database = Database(url)
             admin_key = bootstrap(database, START) if first_admin else ""
             database.close()
-        clock = Clock()
+        clock = Clock(begun.now if begun else START)
         client, close = server(create_app(settings, clock))
         closers.append(close)
         if begun is None:
@@ -522,43 +519,60 @@ def make_world(
 
 
 @pytest.fixture(scope="session")
-def beginnings() -> dict[tuple[str, Realm], Beginning]:
-    """Worlds that are ready, one of each kind of database and realm, to begin from; filled when
-    asked for.
-    """
+def beginnings() -> dict[tuple[str, Realm, str], Beginning]:
+    """Worlds to begin from, by kind of database, realm and step; filled when asked for."""
     return {}
 
 
 @pytest.fixture
-def ready(
+def begin(
     request: pytest.FixtureRequest,
     backend: str,
     realm: Realm,
-    beginnings: dict[tuple[str, Realm], Beginning],
+    beginnings: dict[tuple[str, Realm, str], Beginning],
     make_world: Callable[..., World],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Beginning:
-    """People, units, contract, DPIA in force and a registered plan, made once per kind."""
-    if (backend, realm) not in beginnings:
-        made = make_world()
-        made.ready()
-        made.client.close()
-        if backend == "postgresql":
-            database = request.getfixturevalue("keep_url")(made.settings.database_url)
-        else:
-            database = str(tmp_path_factory.mktemp("ready") / "governance.db")
-            shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
-        key = SigningKey.load(made.settings.signing_key)
-        made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
-        begun = Beginning(database, key, made.admin_key, made.keys, made.api_keys)
-        beginnings[backend, realm] = begun
-    return beginnings[backend, realm]
+) -> Callable[..., Beginning]:
+    """Gives what a world has after a step, which is made once per kind: `people`, `ready`, or one
+    of a name of its own that is done to a world that is ready.
+    """
+    give = request.getfixturevalue
+
+    def after(name: str, step: Step | None = None) -> Beginning:
+        if (backend, realm, name) not in beginnings:
+            made = make_world() if step is None else make_world(after("ready"))
+            result = getattr(made, name)() if step is None else step(made, give)
+            made.client.close()
+            if backend == "postgresql":
+                database = give("keep_url")(made.settings.database_url)
+            else:
+                database = str(give("tmp_path_factory").mktemp("begun") / "governance.db")
+                shutil.copyfile(made.settings.database_url.removeprefix("sqlite:///"), database)
+            key = SigningKey.load(made.settings.signing_key)
+            made.settings.signing_key.unlink()  # it lies where the test's own world keeps its key
+            has = (made.admin_key, made.keys, made.api_keys, made.clock.now, result)
+            beginnings[backend, realm, name] = Beginning(database, key, *has)
+        return beginnings[backend, realm, name]
+
+    return after
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World], ready: Beginning) -> World:
-    """Governance with its people, units, contract, DPIA in force and a registered plan."""
-    return make_world(ready)
+def ready(begin: Callable[..., Beginning]) -> Beginning:
+    """People, units, contract, DPIA in force and a registered plan, made once per kind."""
+    return begin("ready")
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, make_world: Callable[..., World], begin: Any) -> World:
+    """Governance with its people, units, contract, DPIA in force and a registered plan, and with
+    what a fixture of the test begins with.
+    """
+    for name, step in getattr(request.module, "BEGINNINGS", {}).items():
+        if name in request.fixturenames:
+            return make_world(begin(f"{request.module.__name__}: {name}", step))
+    if "evaluating" in request.fixturenames:
+        return make_world(begin("evaluating", train_two))
+    return make_world(begin("ready"))
 
 
 @pytest.fixture
@@ -568,12 +582,9 @@ def evaluating_in() -> Any:
 
 
 @pytest.fixture
-def evaluating(world: World, evaluating_in: Any, model_bytes: bytes) -> Any:
+def evaluating(world: World, evaluating_in: Any, begin: Any) -> Any:
     """A world in which run-1 and run-2 have trained models with rows set aside."""
-    made = evaluating_in(world)
-    made.train("run-1", model_bytes)
-    made.train("run-2", save({"w": np.full(2, 2.0)}))
-    return made
+    return evaluating_in(world, dict(begin("evaluating", train_two).result))
 
 
 @pytest.fixture

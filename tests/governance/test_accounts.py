@@ -8,10 +8,8 @@ from fedcore.signing import SigningKey
 
 
 @pytest.fixture
-def people(make_world):
-    made = make_world()
-    made.people()
-    return made
+def people(make_world, begin):
+    return make_world(begin("people"))
 
 
 def reads(world, api_key):

@@ -1,15 +1,19 @@
 """Fairness audits and waivers from the outside, up to the champion that rests on them."""
 
+import importlib.util
 import json
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from fedcore import cli, gateway_http
 from fedcore.audit_lists import WaiverRequest
+from fedcore.bundle import read_bundle
 from fedcore.errors import ForbiddenError, NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import EvaluationPlan
@@ -18,6 +22,7 @@ from fedcore.models import LogEntry
 from fedcore.plans import MetricFloor
 from fedcore.promotions import Promotion
 from fedcore.record import Realm
+from fedcore.verify import verify_bundle
 
 FLOORS = (MetricFloor(metric="roc_auc", floor=0.6),)
 
@@ -91,6 +96,50 @@ def test_a_version_is_champion_with_an_evaluation_an_audit_that_passes_and_two_a
     approve(world)
     assert objections(world) == ()
     assert promote(world).to_version == 3
+
+
+def second_verifier():
+    """The program of the reference, which knows nothing of this one."""
+    file = Path(__file__).parents[2] / "docs" / "reference" / "verify_bundle.py"
+    spec: Any = importlib.util.spec_from_file_location("second_verifier_of_audits", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def verify(world, version=3):
+    """Return the evidence of a version, and what fails in it once the units have seen the log."""
+    world.cosign()
+    bundle = world.gateway("auditor").fetch_evidence("churn", version)
+    report = verify_bundle(bundle, world.governance_key, Realm.PRODUCTION)
+    other = second_verifier().check_bundle(bundle, world.governance_key, "production")
+    assert [text for _, ok, text in other if not ok] == []
+    return read_bundle(bundle), {check.name: check.text for check in report.checks if not check.ok}
+
+
+def test_the_evidence_of_a_champion_holds_with_a_waiver_renewed_evaluations_and_a_way_back(audited):
+    world = audited.world
+    audit = audited.audit("run-3", "eval-1", "one selected more")
+    audited.audit("run-3", "eval-2", "alike")
+    waive_by_two(world, audit)
+    approve(world)
+    promote(world)
+    seen = world.gateway("auditor").see_aliases("churn")[1]
+    world.gateway("dpo").roll_back("churn", "champion", "r", seen)
+    promote(world)
+    evidence, failed = verify(world)
+    assert failed == {}
+    found = evidence.judgements
+    sizes = (found.audits, found.waivers, found.approvals, found.moves, evidence.evaluations)
+    assert [len(each) for each in sizes] == [2, 2, 2, 3, 2]
+
+
+def test_the_evidence_of_a_version_is_its_own_and_needs_no_promotion(audited):
+    audited.audit("run-3", "eval-1", "alike")
+    for version, evaluations in ((3, 1), (1, 0)):
+        evidence, failed = verify(audited.world, version)
+        assert failed == {}
+        assert len(evidence.evaluations) == len(evidence.judgements.audits) == evaluations
 
 
 def test_an_audit_rests_on_its_evaluation_and_is_signed_logged_and_listed(audited):
@@ -175,6 +224,7 @@ class TestWaivers:
         approve(world)
         assert refused(promote, world) == ("promotion.fairness_not_passed",)
 
+    @pytest.mark.databases
     def test_one_person_is_not_enough_and_two_are(self, failed):
         world, audit = failed
         first = waive(world, audit)

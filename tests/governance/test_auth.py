@@ -116,10 +116,8 @@ ROUTES = {
 
 
 @pytest.fixture
-def people(make_world):
-    made = make_world()
-    made.people()
-    return made
+def people(make_world, begin):
+    return make_world(begin("people"))
 
 
 def operations(world):

@@ -157,7 +157,7 @@ def test_what_is_wrong_is_named_by_its_field(old, new, code, named):
         "# nothing",
         "\x00",
         b"\xff\xfe",
-        "[" * 5000,
+        "[" * 1500,  # deeper than Python recurs
         "a: " + "[" * 50 + "]" * 50,
     ],
     ids=range(11),

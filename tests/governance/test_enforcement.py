@@ -19,9 +19,7 @@ def hand_over(world, sequence, unit="north", **changes):
     return event
 
 
-@pytest.fixture
-def straddled(world, model_bytes):
-    """A run with an opt-out between its two rounds, which has become a model."""
+def straddle(world, give):
     permit = world.permit()
     first = world.round(permit, 1, None)
     world.clock.tick(minutes=10)
@@ -30,7 +28,15 @@ def straddled(world, model_bytes):
     hand_over(world, 1, received_at=received_at)
     world.clock.tick(minutes=5)
     world.round(permit, 2, first)
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway("operator").register_model("run-1", "churn", give("model_bytes"))
+
+
+BEGINNINGS = {"straddled": straddle}
+
+
+@pytest.fixture
+def straddled(world):
+    """A run with an opt-out between its two rounds, which has become a model."""
     return world
 
 
@@ -91,6 +97,7 @@ def test_nobody_is_named_and_nothing_of_another_unit_is_shown(straddled):
         straddled.gateway("unit_operator").fetch_opt_out("north", 2)
 
 
+@pytest.mark.databases
 def test_a_list_comes_in_parts_and_costs_the_same_for_many_as_for_few(straddled, counted):
     with counted() as few:
         straddled.get("/v1/opt-outs/north", "dpo")
@@ -107,6 +114,7 @@ def test_a_list_comes_in_parts_and_costs_the_same_for_many_as_for_few(straddled,
     assert part.json()["opt_outs"] + following.json()["opt_outs"] == whole[:6]
 
 
+@pytest.mark.databases
 def test_the_command_says_the_same_of_one_and_of_all(straddled, monkeypatch, tmp_path):
     key = tmp_path / "dora.key"
     key.write_text(straddled.api_keys["dpo"])

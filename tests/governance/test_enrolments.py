@@ -12,10 +12,8 @@ from fedcore.signing import Envelope, SigningKey
 
 
 @pytest.fixture
-def office(make_world):
-    made = make_world()
-    made.people()
-    return made
+def office(make_world, begin):
+    return make_world(begin("people"))
 
 
 def transport_line():

@@ -35,7 +35,7 @@ from fedcore.signing import SigningKey
 from governance.problems import MEDIA_TYPE
 from governance.roles import ROLES
 
-pytestmark = pytest.mark.databases
+ON_POSTGRESQL = (pytest.mark.postgres, pytest.mark.databases)
 
 load_all_checks()
 CHECKS = [
@@ -437,7 +437,13 @@ class Fuzz:
 
 
 @pytest.mark.parametrize(
-    "examples", [pytest.param(2, id="few"), pytest.param(15, id="many", marks=pytest.mark.slow)]
+    ("backend", "examples"),
+    [
+        pytest.param("sqlite", 2, id="few"),
+        pytest.param("sqlite", 15, id="many", marks=pytest.mark.slow),
+        # What a database takes differs: a zero character, a large number.
+        pytest.param("postgresql", 3, id="postgresql", marks=[pytest.mark.slow, *ON_POSTGRESQL]),
+    ],
 )
 @pytest.mark.timeout(900)
 def test_whatever_comes_from_whomever_governance_answers_as_it_says(

@@ -72,6 +72,7 @@ def test_a_hand_over_is_public_logged_and_signed_by_both_keys(world, rotated):
     assert not world.settings.signing_key.with_name("governance.pem.next").exists()
 
 
+@pytest.mark.databases
 def test_a_run_goes_on_over_a_hand_over_and_its_bundle_verifies_with_either_key(
     world, rotated, model_bytes
 ):

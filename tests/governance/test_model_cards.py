@@ -27,9 +27,7 @@ def realm():
     return Realm.PRODUCTION
 
 
-@pytest.fixture
-def trained(world):
-    """A model that is one, of a plan with floors and a title that would be markup."""
+def train(world, _give):
     floors = (MetricFloor(metric="roc_auc", floor=0.8),)
     plan = world.plan(title=HOSTILE, metric_floors=floors)
     world.register(plan)
@@ -43,6 +41,14 @@ def trained(world):
         previous = world.report(given, previous, released=released)
         world.submit(previous, given)
     world.gateway("operator").register_model("run-1", "churn", DATA)
+
+
+BEGINNINGS = {"trained": train}
+
+
+@pytest.fixture
+def trained(world):
+    """A model that is one, of a plan with floors and a title that would be markup."""
     return world
 
 

@@ -16,14 +16,20 @@ from governance.notice_settings import NoticeSettings
 from registry.database import Database
 
 
-@pytest.fixture
-def straddled(world, model_bytes):
-    """Three opt-outs of north after a run of both units, which has become a model."""
+def straddle(world, give):
     world.run("run-1")
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway("operator").register_model("run-1", "churn", give("model_bytes"))
     world.clock.tick(minutes=10)
     for sequence in (1, 2, 3):
         world.gateway().submit_opt_out(world.sign(world.opt_out("north", sequence), "north"))
+
+
+BEGINNINGS = {"straddled": straddle}
+
+
+@pytest.fixture
+def straddled(world):
+    """Three opt-outs of north after a run of both units, which has become a model."""
     return world
 
 

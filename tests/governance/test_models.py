@@ -71,6 +71,7 @@ def test_bytes_that_are_no_tensors_become_no_model(world):
         register(world, garbage)
 
 
+@pytest.mark.databases
 def test_epsilon_counts_void_rounds_too(world, model_bytes):
     permit, plan = world.permit(), world.plan()
     north = [world.receipt(permit, "north", 1)]

@@ -22,13 +22,11 @@ LISTS = {
 }
 
 
-@pytest.fixture
-def full(world, model_bytes):
-    """Several of everything that is listed; the decisions are refused renewals of one run."""
+def fill(world, give):
     world.enrol("east")
     for run_id in ("run-1", "run-2", "run-3"):
         world.run(run_id)
-        world.gateway("operator").register_model(run_id, "churn", model_bytes)
+        world.gateway("operator").register_model(run_id, "churn", give("model_bytes"))
     for _ in range(3):
         headers = {"Authorization": f"Bearer {world.api_keys['approver']}", "If-Match": "*"}
         wish = {"alias": "champion", "reason": "r"}
@@ -37,6 +35,14 @@ def full(world, model_bytes):
         call(world, "/v1/permits/run-1/renewal", "operator", "POST")
         facts = IncidentFacts(title="t", nature="n", aware_at=world.clock())
         world.gateway("dpo").open_incident(IncidentOpening(facts=facts))
+
+
+BEGINNINGS = {"full": fill}
+
+
+@pytest.fixture
+def full(world):
+    """Several of everything that is listed; the decisions are refused renewals of one run."""
     return world
 
 

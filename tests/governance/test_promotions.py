@@ -42,12 +42,18 @@ def realm():
     return Realm.PRODUCTION
 
 
-@pytest.fixture
-def trained(world, model_bytes):
-    """Three versions of one model."""
+def train_three(world, give):
     for number in (1, 2, 3):
         world.run(f"run-{number}")
-        world.gateway("operator").register_model(f"run-{number}", "churn", model_bytes)
+        world.gateway("operator").register_model(f"run-{number}", "churn", give("model_bytes"))
+
+
+BEGINNINGS = {"trained": train_three}
+
+
+@pytest.fixture
+def trained(world):
+    """Three versions of one model."""
     return world
 
 
@@ -487,6 +493,17 @@ def test_the_commands_check_approve_promote_roll_back_and_show(trained, said):
     assert "paul: challenger promoted from nobody to version 1: looked at" in output
     assert "dora: challenger rolled back from version 1 to nobody: looked at" in output
     assert output.endswith("challenger: nobody\nchampion: nobody\n")
+
+
+def test_evidence_is_fetched_whole_and_written_over_nothing(trained, said, tmp_path):
+    out = tmp_path / "churn-1.fedpact"
+    code, output = said("auditor", "evidence", "churn", "1", "--out", str(out))
+    assert (code, output.strip()) == (0, str(out))
+    assert out.read_bytes() == trained.gateway("auditor").fetch_evidence("churn", 1)
+    assert said("auditor", "evidence", "churn", "1", "--out", str(out))[0] == 1
+    other = str(tmp_path / "other.fedpact")
+    code, output = said("auditor", "evidence", "churn", "99", "--out", other)
+    assert (code, "model.unknown" in output) == (1, True)
 
 
 class TestSimulation:

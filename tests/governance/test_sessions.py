@@ -9,14 +9,15 @@ from fedcore.gateway_http import HttpGateway
 from governance import passwords
 from governance.decisions.sign_in import ACCOUNT_ALLOWANCE, ADDRESS_ALLOWANCE
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
 PASSWORD = "four plain words in a row"
 OTHER = "another four plain words"
 
 
 @pytest.fixture
-def people(make_world):
-    made = make_world()
-    made.people()
+def people(make_world, begin):
+    made = make_world(begin("people"))
     made.gateway("dpo").set_password(PASSWORD)
     return made
 
@@ -88,6 +89,7 @@ def test_what_changes_while_the_password_is_hashed_counts(people, monkeypatch, c
 
 
 class TestTokens:
+    @pytest.mark.databases
     def test_an_access_token_lasts_minutes_and_is_followed_by_the_next(self, people):
         tokens = sign_in(people)
         people.clock.tick(seconds=people.settings.access_token_valid_s - 1)

@@ -236,6 +236,7 @@ def documents_of(world, named, signer):
     }
 
 
+@pytest.mark.databases
 def test_no_node_speaks_for_another_unit(both):
     routes = {
         path

@@ -13,7 +13,9 @@ USES = {
     # Cells as text, unfiltered: the reader alone.
     "load_rows": {"clients/sources.py", "clients/data.py"},
     # The reader's Examples: training; the simulator, with rows of its own that no unit holds.
-    "load_examples": {"clients/data.py", "clients/node.py", "simulations/scoring.py"},
+    "load_examples": {"clients/data.py", "clients/examples.py", "simulations/scoring.py"},
+    # The same without those who are left out: for training, and to tell segments on the node.
+    "read_examples": {"clients/examples.py", "clients/node.py", "clients/segments.py"},
     # For the operator alone, and no row leaves them: faults counted, and is a customer there.
     "check_source": {"clients/data.py", "clients/site.py"},
     "holds_customer": {"clients/data.py", "clients/site.py"},
@@ -90,16 +92,16 @@ def test_training_reads_without_those_who_are_left_out(product):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_examples"
     ]
     assert [[ast.unparse(one) for one in call.args[-2:]] for call in calls] == [
-        ["left_out", "self.runtime.clock.now().date()"]
+        ["left_out", "site.runtime.clock.now().date()"]
     ]
     kept = [
         ast.unparse(node.value)
         for source in product
-        if source.path.as_posix() == "clients/node.py"
+        if source.path.as_posix() == "clients/examples.py"
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Assign) and "left_out" in ast.unparse(node.targets[0])
     ]
-    assert kept == ["self.reading(contract, plan.purpose)"]
+    assert kept == ["site.reading(contract, plan.purpose)"]
 
 
 @pytest.mark.parametrize(

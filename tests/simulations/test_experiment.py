@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from fedcore.errors import DataError, RefusedError
+from fedcore.learning_rules import Adam, ServerAdam, TrimmedMean
 from fedcore.models import ModelVersion
-from fedcore.plans import Adam, Algorithm, ModelSpec, ServerAdam, TrimmedMean
+from fedcore.plans import Algorithm, ModelSpec
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
 from simulations.experiment import Experiment, Outcome, load_customers, open_world
@@ -24,8 +25,14 @@ def carry_out(scenario: Scenario, root: Path) -> Outcome:
     return Experiment(scenario, root, lambda _: None).carry_out()
 
 
-def test_a_scenario_ends_in_a_model_whose_evidence_verifies(scenario, tmp_path):
-    outcome = carry_out(scenario, tmp_path / "run")
+@pytest.fixture(scope="module")
+def outcome(scenario_writer, tmp_path_factory):
+    """What the small scenario ends in as it is; read by several tests."""
+    folder = tmp_path_factory.mktemp("outcome")
+    return carry_out(load_scenario(str(scenario_writer(folder))), folder / "run")
+
+
+def test_a_scenario_ends_in_a_model_whose_evidence_verifies(outcome, scenario, tmp_path):
     report = verify_bundle(outcome.bundle, outcome.governance_key)
     assert report.ok
     (tmp_path / "bundle").write_bytes(outcome.bundle)
@@ -73,8 +80,7 @@ def test_a_dpia_about_response_permits_no_run_of_churn(scenario, tmp_path):
         federation.run(federation.register(response), "run-response")
 
 
-def test_epsilon_of_each_ledger_is_the_one_asked_for_and_the_model_states_it(scenario, tmp_path):
-    outcome = carry_out(scenario, tmp_path / "run")
+def test_epsilon_of_each_ledger_is_the_one_asked_for_and_the_model_states_it(outcome, scenario):
     stated = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes).epsilon
     for claim in stated:
         spent = renyi_epsilon(outcome.ledger_events[claim.unit], scenario.delta)
@@ -83,10 +89,9 @@ def test_epsilon_of_each_ledger_is_the_one_asked_for_and_the_model_states_it(sce
 
 
 def test_opt_outs_act_from_the_first_round_after_they_came_and_only_if_they_cover_the_purpose(
-    scenario, tmp_path
+    outcome,
 ):
-    opt_outs = carry_out(scenario, tmp_path / "run").opt_outs
-    found = {(o.unit, o.purpose): o.excluded_since_round for o in opt_outs}
+    found = {(o.unit, o.purpose): o.excluded_since_round for o in outcome.opt_outs}
     assert found == {
         ("east", "marketing"): 1,
         ("west", "churn"): 2,
@@ -94,12 +99,11 @@ def test_opt_outs_act_from_the_first_round_after_they_came_and_only_if_they_cove
     }
 
 
-def test_one_seed_gives_one_model_and_another_seed_another(scenario, tmp_path):
-    first = carry_out(scenario, tmp_path / "a")
+def test_one_seed_gives_one_model_and_another_seed_another(outcome, scenario, tmp_path):
     again = carry_out(scenario, tmp_path / "b")
     other = carry_out(scenario.model_copy(update={"seed": 4}), tmp_path / "c")
-    assert first.evidence.artifact == again.evidence.artifact
-    assert first.evidence.artifact != other.evidence.artifact
+    assert outcome.evidence.artifact == again.evidence.artifact
+    assert outcome.evidence.artifact != other.evidence.artifact
 
 
 def test_a_run_goes_on_without_a_unit_that_drops_out(scenario, tmp_path):

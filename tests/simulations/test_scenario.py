@@ -33,7 +33,7 @@ def test_an_epsilon_that_makes_no_sense_is_refused(epsilon):
 
 def test_fewer_rounds_than_the_average_asks_for_shorten_the_average():
     plan = make_plan(changed(load_scenario("telco"), {"rounds": 2}))
-    assert plan.algorithm.average_last == 2
+    assert plan.averaging.average_last == 2
 
 
 def test_a_scenario_whose_opt_outs_name_a_strange_unit_is_refused(scenario_file):
@@ -80,7 +80,7 @@ def test_what_a_scenario_leaves_out_is_in_its_plan_by_the_rule(scenario):
         update={"algorithm": None, "l2_clip_norm": None, "features": ()}
     )
     plan = make_plan(scenario.model_copy(update={"plan": unsaid, "rounds": None}))
-    assert (plan.rounds, plan.algorithm.average_last, plan.model.kind) == (120, 60, "logistic")
+    assert (plan.rounds, plan.averaging.average_last, plan.model.kind) == (120, 60, "logistic")
     assert [(f.field, f.encoding) for f in plan.features] == [("age", "edges"), ("plan", "onehot")]
     assert len(plan.features[0].edges) == 9
     assert plan.privacy.l2_clip_norm == 1.05

@@ -83,11 +83,11 @@ def test_the_search_that_is_on_record_is_of_the_rule_as_it_is_now(name):
     recorded = outcome["sets"][name]["rule"]
     plan = make_plan(load_scenario(str(BENCHMARKS / f"utility_{name}.toml")))
     clip = plan.privacy.l2_clip_norm
-    step = plan.algorithm.local_learning_rate * clip
+    step = plan.averaging.local_learning_rate * clip
     edges = next(len(f.edges) for f in plan.features if f.edges)
     assert (recorded["rounds"], recorded["l2_clip_norm"]) == (plan.rounds, clip)
     assert recorded["step"] == pytest.approx(step)
-    assert recorded["average_last"] == plan.algorithm.average_last
+    assert recorded["average_last"] == plan.averaging.average_last
     assert recorded["intervals"] == edges - 1
     assert outcome["missed"] == []
     assert all(found["below"] <= 0.01 for found in outcome["sets"].values())

@@ -43,7 +43,6 @@ class Outcome:
     reply: Message
     sub_status: str
     details: str
-    seconds: float
 
 
 class Desk:
@@ -145,10 +144,9 @@ class Desk:
         while not (replies := self.state.get_messages_legacy(is_reply=True)):
             assert time.monotonic() - started < timeout_s, "no reply"
             time.sleep(0.005)
-        seconds = time.monotonic() - started
         wait_until(lambda: self.task().finished_at != "", "the task's end", timeout_s)
         status = self.task().status
-        return Outcome(replies[0], status.sub_status, status.details, seconds)
+        return Outcome(replies[0], status.sub_status, status.details)
 
     def content(self, outcome: Outcome) -> RecordDict:
         """Take the reply's content apart, as the server would."""

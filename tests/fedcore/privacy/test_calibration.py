@@ -27,7 +27,7 @@ STEPS = st.integers(1, 2000)
 RATES = st.sampled_from([0.01, 0.1, 0.5, 1.0])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(EPSILONS, STEPS, RATES)
 def test_noise_is_enough_and_a_thousandth_less_is_not(
     epsilon: float, steps: int, rate: float

@@ -5,7 +5,7 @@ import pytest
 from fedcore.errors import InvalidRecordError
 from fedcore.segments.description import describe
 from fedcore.segments.estimates import Interval
-from fedcore.segments.identities import Identities, identify
+from fedcore.segments.identities import identify
 from fedcore.segments.profiles import FeatureScale
 
 MIDDLES = [[-0.6, 0.0], [0.6, 0.5], [0.6, -0.5]]
@@ -17,7 +17,7 @@ def test_each_segment_is_told_under_its_id(blobs, noised, order):
     rows, _ = blobs(MIDDLES, [900, 500, 200], width=0.05)
     centres = [MIDDLES[place] for place in order]
     sums = noised([rows], centres, 1.0, radius=0.5)
-    found = describe(sums, identify(sums.placement.centres, {}, 0.5), FEATURES, (100, 400, 700))
+    found = describe(sums, identify(sums.placement.centres, {}, 0.5).ids, FEATURES, (100, 400, 700))
     assert [segment.id for segment in found] == [1, 2, 3]
     assert [segment.name for segment in found] == [
         "low recency",
@@ -38,7 +38,7 @@ def test_each_segment_is_told_under_its_id(blobs, noised, order):
 def test_a_segment_that_is_not_found_has_no_profile(blobs, noised):
     rows, _ = blobs(MIDDLES[:2], [900, 500], width=0.05)
     sums = noised([rows], MIDDLES, 3.0, radius=0.5)
-    found = describe(sums, Identities((7, 8, 9), (), (), 9), FEATURES)
+    found = describe(sums, (7, 8, 9), FEATURES)
     assert [segment.profile is None for segment in found] == [False, False, True]
     assert found[2].name == "too small to describe"
 
@@ -46,6 +46,6 @@ def test_a_segment_that_is_not_found_has_no_profile(blobs, noised):
 def test_ids_of_other_centres_are_refused(blobs, noised):
     rows, _ = blobs(MIDDLES, [50] * 3)
     with pytest.raises(InvalidRecordError) as refusal:
-        describe(noised([rows], MIDDLES), Identities((1, 2), (), (), 2), FEATURES)
+        describe(noised([rows], MIDDLES), (1, 2), FEATURES)
     assert refusal.value.code == "segments.identities_invalid"
-    assert len(describe(noised([rows], MIDDLES), Identities((1, 2, 3), (), (), 3), FEATURES)) == 3
+    assert len(describe(noised([rows], MIDDLES), (1, 2, 3), FEATURES)) == 3

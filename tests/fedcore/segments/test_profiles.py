@@ -57,6 +57,16 @@ def test_means_are_told_in_the_feature_s_own_unit():
     assert (turned.value, turned.scale) == pytest.approx((0, 5))
 
 
+@pytest.mark.parametrize("value", [-10.0, -9.5, 0.0, 40.0, 190.0])
+def test_means_of_logarithms_are_told_as_the_value_that_has_this_logarithm(value):
+    scale = FeatureScale("charges", -10, 190, is_log=True)
+    code = 2 * np.log1p(value + 10) / np.log1p(200) - 1
+    found = scale.in_own_unit(Estimate(float(code), 1e-4))
+    assert found.value == scale.own(code) == pytest.approx(value)
+    moved = (scale.own(code + 1e-4) - scale.own(code - 1e-4)) / 2
+    assert found.scale == pytest.approx(moved, rel=1e-3)
+
+
 def test_all_customers_have_the_mean_and_deviation_of_pooled_rows(blobs, noised):
     rows, _ = blobs(MIDDLES, [900, 500, 300])
     means, deviations = overall(noised([rows], MIDDLES))

@@ -1,7 +1,7 @@
 from importlib.metadata import distribution
 
 from fedcore.plans import TaskSpec
-from fedcore.tasks import churn, response
+from fedcore.tasks import churn, response, segmentation
 from fedcore.tasks.task import load_task
 
 
@@ -15,4 +15,6 @@ def test_the_response_task_is_installed_under_its_name():
 def test_each_installed_task_answers_to_the_name_it_is_found_by():
     found = distribution("fedpact").entry_points.select(group="fedpact.tasks")
     assert {point.name for point in found} == {point.load().spec.name for point in found}
-    assert len(found) == len({churn.task.spec.name, response.task.spec.name})
+    assert len(found) == len(
+        {churn.task.spec.name, response.task.spec.name, segmentation.task.spec.name}
+    )

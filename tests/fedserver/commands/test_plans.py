@@ -260,7 +260,7 @@ def test_a_plan_gets_what_the_rule_picks_with_reasons_and_keeps_the_rest(
     assert 3 * 0.995 < renyi_epsilon([found.run_event()], found.privacy.delta) <= 3
     assert found.rounds == 120
     assert [f.encoding for f in found.features] == (["scale"] if option else ["edges"])
-    assert f"learning rate {found.algorithm.local_learning_rate:g}: from room" in output
+    assert f"learning rate {found.averaging.local_learning_rate:g}: from room" in output
     assert f"clip norm {found.privacy.l2_clip_norm:g}: from the inputs" in output
     kept = ("title", "units", "minimum_units", "spare_rounds", "contract", "purpose", "model")
     assert all(getattr(found, name) == getattr(plan, name) for name in kept)

@@ -60,15 +60,11 @@ def evaluate(evaluating):
     evaluating.world.gateway("operator").submit_tables("eval-1", tables)
 
 
-@pytest.fixture
-def lived(world, evaluating_in, model_bytes):
-    """A world in which something has happened: runs with their models, an evaluation of one of
-    them, a refusal, opt-outs, and an incident.
-    """
-    evaluate(evaluating_in(world, name="second"))
+def live(world, give):
+    evaluate(give("evaluating_in")(world, name="second"))
     world.clock.tick(minutes=1)
     world.run()
-    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    world.gateway("operator").register_model("run-1", "churn", give("model_bytes"))
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
     world.cosign()
     bad = world.plan(task="response", purpose="marketing")
@@ -80,6 +76,16 @@ def lived(world, evaluating_in, model_bytes):
     )
     target = StopTarget(scope="unit", subject="elsewhere")
     world.gateway("dpo").open_incident(IncidentOpening(facts=facts, stop=(target,)))
+
+
+BEGINNINGS = {"lived": live}
+
+
+@pytest.fixture
+def lived(world):
+    """A world in which something has happened: runs with their models, an evaluation of one of
+    them, a refusal, opt-outs, and an incident.
+    """
     return world
 
 
@@ -158,6 +164,7 @@ def test_no_page_has_a_script_a_style_or_a_handler_in_it(lived, browser_of):
         assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:|https?://", text), path
 
 
+@pytest.mark.databases
 def test_pages_show_what_has_happened(lived, browser_of):
     browser = browser_of("auditor")
     shown = {
@@ -340,6 +347,7 @@ def test_long_lists_go_on_on_the_next_page(world, browser_of):
 
 
 @pytest.mark.parametrize("role", ["operator", "auditor"])
+@pytest.mark.databases
 def test_the_navigation_offers_the_pages_of_the_role_and_no_other(world, browser_of, role):
     browser = browser_of(role)
     offered = re.findall(r'<li><a href="(/console[^"]*)"', browser.get("/console").text)

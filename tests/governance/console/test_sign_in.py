@@ -10,6 +10,8 @@ from governance.decisions.sign_in import ACCOUNT_ALLOWANCE
 from governance.roles import HOUSE_ROLES
 from simulations.transport import AsgiTransport
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
 PASSWORD = "four plain words in a row"
 SESSION = "__Host-fedpact-session"
 

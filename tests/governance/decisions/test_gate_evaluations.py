@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcore.canonical import digest
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, DayRule, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import DataCategory, LegitimateInterest, PurposeBasis
@@ -120,6 +121,17 @@ def training(**changes):
         "train_until": date(2025, 1, 1),
     }
     return TrainingPlan(**{**values, **changes})
+
+
+def of_segments():
+    """A training plan like the others, but of centres."""
+    course = CourseSpec(segments=SegmentCount(least=2, most=3), spread=6)
+    return training(
+        model=ModelSpec(kind="centres", course=course),
+        algorithm=None,
+        rounds=course.terms.releases,
+        privacy=PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.0, delta=1e-5),
+    )
 
 
 def certificates():
@@ -306,6 +318,7 @@ FAULTS = [
         facts_of(absent_at_south(), training()),
         facts_of(absent_at_south(), absent_at_south(title="other")),
     ),
+    fault("evaluation.no_scores", facts_of(training(), of_segments())),
     fault("evaluation.not_held_out", facts_of(training(holdout=None), training(title="c"))),
     fault("evaluation.not_held_out", facts_of(training(), training(holdout=None))),
     fault("evaluation.not_held_out", facts_of(training(), training(holdout=0.25))),

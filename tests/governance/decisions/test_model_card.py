@@ -11,7 +11,8 @@ from fedcore.drivers import Driver, Drivers
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.model_decisions import ModelDecision
-from governance.decisions.model_card import NOT_RECORDED, CardFacts, make_card
+from governance.decisions.card_parts import NOT_RECORDED
+from governance.decisions.model_card import CardFacts, make_card
 
 
 def sibling(name):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, FieldBasis, Label, Purpose, SubjectRule
 from fedcore.dpia_sections import FEARED_EVENTS, LegalEntity
 from fedcore.errors import MismatchError, RefusedError
@@ -327,3 +328,28 @@ class TestRefusals:
         with pytest.raises(RefusedError) as error:
             draft(**changes)
         assert error.value.codes == (code,)
+
+
+LEARNT = re.compile(r"gradient|churned|\bpredicts\b|prédit|vorher\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_draft_about_segments_speaks_of_sums_and_not_of_what_is_learnt(language):
+    course = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
+    privacy = PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.25, delta=1e-5)
+    of_segments = draft(
+        language=language,
+        task="segmentation",
+        model=ModelSpec(kind="centres", course=course),
+        algorithm=None,
+        rounds=course.terms.releases,
+        privacy=privacy,
+    )
+    trained = draft(language=language)
+    for record, is_learnt in ((of_segments, False), (trained, True)):
+        said = [record.description or "", *(step.text for step in record.life_cycle)]
+        said += [measure.text for measure in record.measures]
+        said += [answer.reason for answer in record.screening.criteria]
+        assert bool(LEARNT.search("\n".join(said))) == is_learnt
+        assert "{" not in "\n".join(said)
+    assert "1.14891" in "\n".join(measure.text for measure in of_segments.measures)

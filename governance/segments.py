@@ -1,0 +1,68 @@
+"""What is told of a segmentation version, read from what is stored: artifacts, plans, contract."""
+
+from dataclasses import dataclass
+
+from fedcore.contracts import Contract
+from fedcore.models import ModelVersion
+from fedcore.plans import TrainingPlan
+from fedcore.segment_facts import read_segments, tell_segments, tell_shares
+from fedcore.segments.artefact import SegmentModel
+from governance.decisions.segment_card import SegmentStory
+from governance.office import Desk
+from governance.plans import open_plan
+from registry import models
+
+# How many earlier versions shares are told of.
+EARLIER = 4
+
+
+@dataclass(frozen=True)
+class _Version:
+    number: int
+    found: SegmentModel
+    plan: TrainingPlan
+
+
+def load_story(
+    desk: Desk, model: ModelVersion, plan: TrainingPlan, contract: Contract
+) -> SegmentStory:
+    """Return what is told of a version's segments, and of their shares over the versions before.
+
+    Guarantees: of the versions before it those are told that it continues, from one to the next, as
+        long as they have the same inputs under the same contract, and lie in the same embedding if
+        in any: only their ids mean the same.
+    Raises: InvalidRecordError and MismatchError as `tell_segments`.
+    """
+    artifact = models.load_artifact(desk.session, model.artifact)
+    line = [_Version(model.version, read_segments(artifact, plan, contract), plan)]
+    while len(line) <= EARLIER and (before := _continued(desk, line[-1], model, contract)):
+        line.append(before)
+    units = [{terms.unit for terms in one.plan.units} for one in line[:2]]
+    return SegmentStory(
+        facts=tell_segments(artifact, plan, contract),
+        history=tell_shares([(one.number, one.found) for one in reversed(line)]),
+        cohort_changed=units[0] != units[-1],
+    )
+
+
+def _continued(desk: Desk, one: _Version, of: ModelVersion, contract: Contract) -> _Version | None:
+    """Return the version of the same model that this one continues, if they can be compared."""
+    course = one.plan.model.course
+    if course is None or course.continues is None:
+        return None
+    artifact = course.continues.artifact
+    for stored in models.list_of_artifacts(desk.session, [artifact]):
+        if stored.name != of.name or stored.version >= one.number:
+            continue
+        model = desk.open_own(ModelVersion, stored.document)
+        plan, _ = open_plan(desk, model.plan)
+        if (model.contract, _space_of(plan)) == (of.contract, _space_of(one.plan)):
+            found = read_segments(models.load_artifact(desk.session, artifact), plan, contract)
+            return _Version(stored.version, found, plan)
+    return None
+
+
+def _space_of(plan: TrainingPlan) -> tuple[object, ...]:
+    """Return what decides what the numbers of a centre mean."""
+    course = plan.model.course
+    return plan.features, course.embedding if course else None

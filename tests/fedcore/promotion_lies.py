@@ -1,0 +1,372 @@
+"""Lies about how a model was evaluated, audited, approved and promoted; see `lies.py`.
+
+Of most of them one check alone can tell, the one that stands there; `WIDE` are found by more.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedcore.bulletins import LogPosition
+from fedcore.bundle import Evidence
+from fedcore.caps import EpsilonCaps
+from fedcore.signing import Envelope
+
+NOTHING = "sha256:" + "0" * 64
+Edit = Callable[[Any], Any]
+Lie = Callable[[Any, Any, Evidence], Evidence]
+
+
+def changed(**update: Any) -> Edit:
+    """Return an edit of a record."""
+    return lambda record: record.model_copy(update=update)
+
+
+def judged(*people: str, waived: bool = True, **edits: Edit) -> Lie:
+    """Return a champion of whom records were changed before they were signed."""
+    return lambda world, documents, evidence: world.promoted(*people, waived=waived, **edits)
+
+
+def timed(name: str, **minutes: int) -> Lie:
+    """Return a champion of whom one document has other times."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        update = {field: documents.at(minute) for field, minute in minutes.items()}
+        found: Evidence = world.promoted(**{name: changed(**update)})
+        return found
+
+    return lie
+
+
+def kept(change: Callable[[Evidence], Mapping[str, Any]], log: bool = True) -> Lie:
+    """Return a champion of whom some judgements were left out, or put in another order."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        promoted = world.promoted()
+        judgements = dataclasses.replace(promoted.judgements, **change(promoted))
+        found: Evidence = world.reseal(promoted, judgements=judgements)
+        return found
+
+    return lie
+
+
+def papers(change: Callable[[Any, Any, Any], Mapping[str, Any]]) -> Lie:
+    """Return a champion whose evaluation has other papers than were signed for."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        promoted = world.promoted()
+        (one,) = promoted.evaluations
+        other = dataclasses.replace(one, **change(world, documents, one))
+        found: Evidence = world.reseal(promoted, evaluations=(other,))
+        return found
+
+    return lie
+
+
+def logged(place: int, to: int | None) -> Lie:
+    """Return a champion in whose log one entry stands at another place, or is not there."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        promoted = world.promoted()
+        log = documents.entries_of(promoted)
+        entry = log.pop(place)
+        if to is not None:
+            log.insert(len(log) + to if to < 0 else to, entry)
+        found: Evidence = world.cosigned(promoted, log, world.nodes)
+        return found
+
+    return lie
+
+
+def by_stranger(documents: Any, envelope: Envelope) -> Envelope:
+    """Return an envelope that names a stranger's key."""
+    named = {"keyid": documents.key_of("stranger").public}
+    (signature,) = envelope.signatures
+    return envelope.model_copy(update={"signatures": (signature.model_copy(update=named),)})
+
+
+def forged(folder: str) -> Lie:
+    """Return a champion one of whose judgements a stranger has signed."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        promoted = world.promoted()
+        first, *others = getattr(promoted.judgements, folder)
+        update = {folder: (by_stranger(documents, first), *others)}
+        judgements = dataclasses.replace(promoted.judgements, **update)
+        lied: Evidence = dataclasses.replace(promoted, judgements=judgements)
+        return lied
+
+    return lie
+
+
+def found(low: float, high: float, outcome: str, verdict: str) -> Edit:
+    """Return an edit of an audit: the interval of its comparison, and what is said of it."""
+
+    def edit(audit: Any) -> Any:
+        (bound,) = audit.found.bounds
+        one = bound.compared[0].model_copy(update={"low": low, "high": high, "outcome": outcome})
+        bound = bound.model_copy(update={"compared": (one,), "verdict": verdict})
+        said = {"bounds": (bound,), "verdict": verdict}
+        return audit.model_copy(update={"found": audit.found.model_copy(update=said)})
+
+    return edit
+
+
+def of_found(**update: Any) -> Edit:
+    """Return an edit of what an audit found."""
+    return lambda audit: audit.model_copy(update={"found": audit.found.model_copy(update=update)})
+
+
+def of_bound(**update: Any) -> Edit:
+    """Return an edit of the only bound of an audit."""
+    return lambda audit: of_found(bounds=(audit.found.bounds[0].model_copy(update=update),))(audit)
+
+
+def of_bindings(**update: Any) -> Edit:
+    """Return an edit of what a DPIA binds."""
+    return lambda dpia: dpia.model_copy(
+        update={"bindings": dpia.bindings.model_copy(update=update), "version": dpia.version}
+    )
+
+
+def granted(epsilon: float) -> Edit:
+    """Return an edit of a permit: so much for each unit."""
+    return lambda permit: permit.model_copy(
+        update={"cohort": tuple(g.model_copy(update={"epsilon": epsilon}) for g in permit.cohort)}
+    )
+
+
+def of_event(**update: Any) -> Edit:
+    """Return an edit of what a receipt says was charged."""
+    return lambda receipt: receipt.model_copy(
+        update={"event": receipt.event.model_copy(update=update)}
+    )
+
+
+def of_epsilon(**less: float) -> Edit:
+    """Return an edit of the first unit's stated epsilon."""
+
+    def edit(evaluation: Any) -> Any:
+        first, *rest = evaluation.epsilon
+        update = {name: getattr(first, name) - value for name, value in less.items()}
+        return evaluation.model_copy(update={"epsilon": (first.model_copy(update=update), *rest)})
+
+    return edit
+
+
+def of_outcome(**update: Any) -> Edit:
+    """Return an edit of what an evaluation says of the model."""
+    return lambda e: e.model_copy(update={"models": (e.models[0].model_copy(update=update),)})
+
+
+def of_number(**update: Any) -> Edit:
+    """Return an edit of the only number of an evaluation."""
+    return lambda e: of_outcome(numbers=(e.models[0].numbers[0].model_copy(update=update),))(e)
+
+
+def of_try(attempt: int, **update: Any) -> Edit:
+    """Return an edit of what belongs to one try."""
+    return lambda record: record.model_copy(update=update if record.attempt == attempt else {})
+
+
+def of_unit(unit: str, attempt: int, **update: Any) -> Edit:
+    """Return an edit of a unit's receipt of one try."""
+    return lambda record: of_try(attempt, **(update if record.unit == unit else {}))(record)
+
+
+def twice(move: Any) -> Any:
+    """Return a move that counts one approval twice."""
+    return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
+
+
+SMALL = EpsilonCaps(history=1.6)
+WIDER = of_bindings(fairness_audit=None)
+BACK = {"step": "rolled_back", "to_version": 7, "model": NOTHING}
+
+LIES: Mapping[str, tuple[str, Lie]] = {
+    "evaluation permitted as a training": (
+        "evaluations.terms",
+        judged(evaluation_permit=changed(kind="train")),
+    ),
+    "evaluation by another plan": (
+        "evaluations.terms",
+        judged(evaluation=changed(rows="out_of_time")),
+    ),
+    "evaluation on rows of the training": ("evaluations.terms", judged(plan=changed(holdout=None))),
+    "more tries than planned": (
+        "evaluations.terms",
+        judged(evaluation_permit=changed(exchanges=3, attempts=3)),
+    ),
+    "less noise in tables than told": (
+        "evaluations.terms",
+        judged(evaluation=changed(table_epsilon=0.2)),
+    ),
+    "evaluation with more epsilon than the dpia": (
+        "evaluations.terms",
+        judged(evaluation_permit=granted(3.1)),
+    ),
+    "answered after the permit": ("evaluations.time", timed("evaluation_permit", expires_at=104)),
+    "evaluated before the answers": ("evaluations.time", timed("evaluation", evaluated_at=101)),
+    "evaluation under a suspended dpia": (
+        "evaluations.time",
+        judged(evaluation_dpia=changed(version=2), evaluation_decision=changed(state="suspended")),
+    ),
+    "other tables": ("evaluations.receipts", judged(evaluation=changed(tables=(NOTHING,) * 3))),
+    "fewer receipts than answers": (
+        "evaluations.receipts",
+        judged(evaluation=lambda e: changed(receipts=e.receipts[1:])(e)),
+    ),
+    "evaluation with less noise": (
+        "evaluations.receipts",
+        judged(evaluation_receipt=of_event(noise_multiplier=5.0)),
+    ),
+    "unit not counted in an evaluation": (
+        "evaluations.receipts",
+        judged(evaluation_report=of_try(1, unavailable=("west",))),
+    ),
+    "opt-outs of an evaluation forgotten": (
+        "evaluations.receipts",
+        judged(evaluation_receipt=of_unit("north", 2, applied_epoch=110)),
+    ),
+    "opt-outs of an evaluation overstated": (
+        "evaluations.receipts",
+        judged(evaluation=lambda e: changed(opt_out_epochs=e.opt_out_epochs[1:])(e)),
+    ),
+    "evaluation changes the model": (
+        "evaluations.receipts",
+        judged(evaluation_report=of_try(2, model_out=NOTHING)),
+    ),
+    "epsilon of an evaluation lowered": (
+        "evaluations.epsilon",
+        judged(evaluation=of_epsilon(claim=1e-4)),
+    ),
+    "epsilon of an evaluation left out": (
+        "evaluations.epsilon",
+        judged(evaluation=lambda e: changed(epsilon=e.epsilon[1:])(e)),
+    ),
+    "more epsilon of an evaluation than granted": (
+        "evaluations.epsilon",
+        judged(evaluation_permit=granted(0.4)),
+    ),
+    "more epsilon in all than a ledger may hold": (
+        "evaluations.epsilon",
+        judged(dpia=of_bindings(ledger_caps=SMALL), permit=changed(ledger_caps=SMALL)),
+    ),
+    "a verdict against its intervals": (
+        "audits",
+        judged(audit=found(-0.05, 0.2, "within", "PASS")),
+    ),
+    "a verdict against its comparisons": (
+        "audits",
+        judged(audit=found(-0.05, 0.2, "open", "PASS")),
+    ),
+    "a threshold widened": ("audits", judged(audit=of_bound(largest_gap=0.3))),
+    "another comparison": ("audits", judged(audit=of_bound(metric="equal_opportunity_difference"))),
+    "a more generous alpha": ("audits", judged(audit=of_found(alpha=0.2))),
+    "another minimum": ("audits", judged(audit=of_found(minimum_size=1))),
+    "audit of other tables": ("audits", judged(audit=changed(tables=(NOTHING,)))),
+    "bound after training": (
+        "audits",
+        judged(
+            evaluation_dpia=of_bindings(fairness=None),
+        ),
+    ),
+    "first audit left out": ("audits", judged(audit=changed(number=2, first=NOTHING))),
+    "waiver of another audit": ("waivers", judged(first_waiver=changed(audit=NOTHING))),
+    "waiver joined in another's name": ("waivers", judged(waiver=changed(people=("ada", "paul")))),
+    "waiver for longer than was signed": (
+        "waivers",
+        lambda w, d, e: w.promoted(waiver=changed(expires_at=d.at(2000))),
+    ),
+    "waiver left out": (
+        "waivers",
+        judged(first_waiver=changed(number=2), waiver=changed(number=3)),
+    ),
+    "approval of another version": ("approvals", judged(approval=changed(model=NOTHING))),
+    "approval left out": (
+        "approvals",
+        judged(approval=lambda a: changed(number=a.number + 1)(a)),
+    ),
+    "a second champion": ("aliases", judged(champion=changed(number=2, previous=NOTHING))),
+    "two aliases at once": ("aliases", kept(lambda e: {"moves": e.judgements.moves[::2]})),
+    "back to a version that never was": ("aliases", judged(vacated=changed(**BACK))),
+    "moved before the last move": ("aliases", timed("vacated", moved_at=108)),
+    "alias of another model": ("aliases", judged(champion=changed(name="other"))),
+    "one approval": ("promotions", judged("emil")),
+    "one approval counted twice": ("promotions", judged(champion=twice)),
+    "floor missed": ("promotions", judged(evaluation=of_number(low=0.59))),
+    "floor not evaluated": ("promotions", judged(evaluation=of_number(name="brier"))),
+    "waiver expired": ("promotions", timed("first_waiver", expires_at=110)),
+    "not passed and not waived": (
+        "promotions",
+        judged(waived=False, audit=found(-0.05, 0.2, "open", "INSUFFICIENT")),
+    ),
+    "champion of another document": ("promotions", judged(champion=changed(model=NOTHING))),
+    "approved after the move": ("promotions", timed("approval", approved_at=111)),
+    "approval logged after the move": ("log.order", logged(-5, 99)),
+    "evaluation logged before its report": ("log.order", logged(-9, -12)),
+    "evaluation permitted before the model": ("log.order", logged(21, 23)),
+    "evaluation on a fork": (
+        "log.seen",
+        lambda w, d, e: w.promoted(
+            evaluation_receipt=of_unit("west", 2, log=LogPosition(size=9, root=d.sha("fork")))
+        ),
+    ),
+}
+
+WIDE: Mapping[str, tuple[str, Lie]] = {
+    "evaluation of a stranger": (
+        "evaluations.signed",
+        papers(lambda w, d, one: {"evaluation": by_stranger(d, one.evaluation)}),
+    ),
+    "answer to an evaluation of a stranger": (
+        "evaluations.signed",
+        papers(
+            lambda w, d, one: {"receipts": (by_stranger(d, one.receipts[0]), *one.receipts[1:])}
+        ),
+    ),
+    "evaluation without a certificate": (
+        "evaluations.signed",
+        papers(lambda w, d, one: {"certificates": one.certificates[1:]}),
+    ),
+    "audit of a stranger": ("audits", forged("audits")),
+    "waiver of a stranger": ("waivers", forged("waivers")),
+    "approval of a stranger": ("approvals", forged("approvals")),
+    "move of a stranger": ("aliases", forged("moves")),
+    "receipt of an evaluation missing": (
+        "evaluations.receipts",
+        papers(lambda w, d, one: {"receipts": one.receipts[1:]}),
+    ),
+    "approval duplicated": ("approvals", judged("emil", "emil")),
+    "one person waives twice": ("waivers", judged(waiver=changed(people=("emil", "emil")))),
+    "evidence of nowhere": ("promotions", judged(champion=changed(evidence=NOTHING))),
+    "evaluation left out": (
+        "promotions",
+        lambda w, d, e: w.reseal(w.promoted(), evaluations=()),
+    ),
+    "evaluation of another model": (
+        "evaluations.terms",
+        judged(
+            evaluation_plan=lambda p: changed(
+                models=(p.models[0].model_copy(update={"artifact": NOTHING}),)
+            )(p),
+            evaluation_receipt=changed(model_in=NOTHING),
+            evaluation=of_outcome(artifact=NOTHING),
+        ),
+    ),
+    "move not logged": ("log.included", logged(-2, None)),
+    "audit left out": ("audits", kept(lambda e: {"audits": ()})),
+    "moves turned": ("aliases", kept(lambda e: {"moves": e.judgements.moves[::-1]})),
+}
+
+TWINS: Mapping[str, Lie] = {
+    "champion with a waiver": judged(),
+    "champion that passes": judged(waived=False),
+    "approved by three": judged("ada", "emil", "paul"),
+    "floor just reached": judged(evaluation=of_number(low=0.6)),
+    "waiver until just after": timed("first_waiver", expires_at=111),
+    "answered just in time": timed("evaluation_permit", expires_at=105),
+    "evaluated under the next dpia": judged(evaluation_dpia=changed(version=2)),
+    "champion that fails and is waived": judged(audit=found(0.2, 0.4, "outside", "FAIL")),
+    "too few people in a group": judged(audit=found(-0.05, 0.05, "too_few", "INSUFFICIENT")),
+}

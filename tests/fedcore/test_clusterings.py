@@ -1,0 +1,160 @@
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
+from fedcore.errors import InvalidRecordError
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    Imputation,
+    MetricFloor,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+)
+from fedcore.privacy.events import PrivacyEvent
+
+COURSE = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
+FROM = Continuation(artifact="sha256:" + "0" * 64, farthest=0.5)
+
+
+@pytest.fixture
+def plan(documents):
+    return documents.segmentation_plan_of(documents.contract_of())
+
+
+def rebuilt(plan, **update):
+    return TrainingPlan(**{**dict(plan), **update})
+
+
+def terms_with(plan, **update):
+    return PrivacyTerms(**{**dict(plan.privacy), **update})
+
+
+def with_course(plan, **update):
+    course = CourseSpec(**{**dict(COURSE), **update})
+    terms = terms_with(plan, l2_clip_norm=course.l2_sensitivity)
+    model = ModelSpec(kind="centres", course=course)
+    return rebuilt(plan, model=model, rounds=course.terms.releases, privacy=terms)
+
+
+def test_a_plan_of_centres_survives_its_bytes(plan):
+    for each in (plan, with_course(plan, continues=FROM), with_course(plan, count_weight=1 / 3)):
+        assert TrainingPlan.from_bytes(each.to_bytes()) == each
+
+
+def test_a_run_is_charged_as_so_many_releases_of_the_stated_sensitivity(plan):
+    assert plan.round_event() == PrivacyEvent(
+        mechanism="gaussian",
+        l2_sensitivity=math.sqrt(1 + 0.4 * 0.4 + 0.4 * 0.4),
+        sampling_rate=1.0,
+        noise_multiplier=8.0,
+        steps=1,
+    )
+    assert plan.run_event().steps == 7 + 1
+    assert plan.round_event() == COURSE.release_terms(8.0).event(1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda plan: {"rounds": 6}, "has 7 releases"),
+        (lambda plan: {"rounds": 8}, "has 7 releases"),
+        (lambda plan: {"privacy": terms_with(plan, local_steps=2)}, "local_steps"),
+        (lambda plan: {"privacy": terms_with(plan, sampling_rate=0.5)}, "sampling_rate"),
+        (
+            lambda plan: {
+                "privacy": terms_with(
+                    plan, l2_clip_norm=math.nextafter(plan.privacy.l2_clip_norm, 0)
+                )
+            },
+            "sensitivity of a release is",
+        ),
+        (lambda plan: {"features": (Feature(field="plan", encoding="onehot"),)}, "scale or log"),
+        (
+            lambda plan: {
+                "features": (Feature(field="tenure", encoding="edges", edges=(0, 12, 72)),)
+            },
+            "scale or log",
+        ),
+        (
+            lambda plan: {
+                "features": (Feature(field="tenure", encoding="scale", missing_indicator=True),)
+            },
+            "without indicators",
+        ),
+        (
+            lambda plan: {
+                "features": (
+                    Feature(
+                        field="tenure",
+                        encoding="scale",
+                        absent=Imputation(impute=12, indicator=True),
+                    ),
+                )
+            },
+            "without indicators",
+        ),
+        (lambda plan: {"metric_floors": (MetricFloor(metric="auc", floor=0.5),)}, "not evaluated"),
+        (lambda plan: {"algorithm": Algorithm(local_learning_rate=0.1)}, "has none"),
+    ],
+)
+def test_what_a_release_cannot_do_is_refused_and_named(plan, wrong, named):
+    with pytest.raises(ValidationError, match=named):
+        rebuilt(plan, **wrong(plan))
+    assert rebuilt(plan, title="The same, otherwise")
+
+
+def test_features_on_a_log_scale_and_units_that_are_left_out_are_fine(plan):
+    of_all = Feature(field="tenure", encoding="log", absent="leave_out")
+    assert rebuilt(plan, features=(of_all,)).features == (of_all,)
+
+
+def test_a_model_that_is_trained_needs_an_algorithm(documents, plan):
+    trained = documents.plan_of(documents.contract_of())
+    with pytest.raises(ValidationError, match="every other one needs it"):
+        rebuilt(trained, algorithm=None)
+    assert trained.averaging is trained.algorithm
+    with pytest.raises(InvalidRecordError) as error:
+        _ = plan.averaging
+    assert error.value.code == "plan.no_algorithm"
+
+
+def test_centres_have_a_course_and_nothing_else_has_one():
+    with pytest.raises(ValidationError, match="need a course"):
+        ModelSpec(kind="centres")
+    with pytest.raises(ValidationError, match="others have none"):
+        ModelSpec(kind="logistic", course=COURSE)
+    with pytest.raises(ValidationError, match="hidden"):
+        ModelSpec(kind="centres", course=COURSE, hidden=(4,))
+    assert ModelSpec(kind="centres", course=COURSE).course is COURSE
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"spread": 5},
+        {"spread": 1025},
+        {"searches": 0},
+        {"refinements": 0},
+        {"count_weight": 0.0},
+        {"square_weight": 11.0},
+        {"segments": {"least": 0, "most": 5}},
+        {"segments": {"least": 4, "most": 3}},
+        {"continues": {"artifact": FROM.artifact, "farthest": 0.0}},
+    ],
+)
+def test_a_course_that_cannot_be_run_is_refused(update):
+    with pytest.raises(ValidationError):
+        CourseSpec.model_validate({**COURSE.model_dump(), **update})
+    assert CourseSpec.model_validate(COURSE.model_dump()) == COURSE
+
+
+def test_the_terms_of_a_course_are_those_that_it_states():
+    course = CourseSpec(segments=SegmentCount(least=3, most=4), spread=9, searches=2, refinements=1)
+    assert course.terms.releases == 5
+    assert (course.terms.segments.least, course.terms.segments.most) == (3, 4)
+    assert (course.terms.spread, course.terms.searches, course.terms.refinements) == (9, 2, 1)
+    assert course.release_terms(2.0).noise_scale == 2.0 * course.l2_sensitivity

@@ -1,0 +1,231 @@
+"""Releases around centres, over the wire: what a node refuses, and what one customer moves."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+
+from fedcore import canonical, wire
+from fedcore.bundle import read_bundle
+from fedcore.errors import RefusedError
+from fedcore.privacy.clustering import Placement, diameter
+from fedcore.record import Realm
+from fedcore.segments.artefact import decode_model as decode_segments
+from fedcore.segments.course import Leg, next_leg
+from fedcore.segments.noised import combine
+from fedcore.segments.placements import placement_of, weights_of
+from fedcore.signing import sign_record
+from fedcore.tasks.task import decode_model, first_model, update_shapes
+from fedcore.weights import decode_weights, encode_weights
+
+C = {
+    "customer_id": "C000",
+    "tenure": "3",
+    "charge": "150",
+    "product": "pro",
+    "channel": "web",
+    "churn": "yes",
+}
+
+
+@pytest.fixture
+def opened(build, worlds):
+    """Open a world whose plan is of segments."""
+
+    def make(plan=None, **changes):
+        return worlds.allow_segments(build(plan or worlds.make_segment_plan(), **changes))
+
+    return make
+
+
+def answer_around(server, data):
+    """Return north's reply to a second round around these bytes, or its reason code."""
+    digest = canonical.digest(data)
+    report = server.report(("north", "south"), model_out=digest)
+    order = server.order("north", round=2, previous_report=report.digest, model=digest)
+    signed = sign_record(report, server.key, Realm.SIMULATION)
+    return server.train("north", server.request(order, previous_report=signed, model=data))
+
+
+def kinds(world):
+    with world.unit("north").node() as node:
+        return [entry.kind for entry in node.ledger.entries()]
+
+
+SOUND = {"centres": np.array([[0.5, -0.5], [-0.5, 0.5]]), "radius": np.array([0.5])}
+BROKEN = {
+    "outside the public box": (
+        {"centres": np.array([[0.0, -1.01]])},
+        "clustering.placement_invalid",
+    ),
+    "too many": ({"centres": np.zeros((7, 2))}, "clustering.placement_invalid"),
+    "no centre": ({"centres": np.zeros((0, 2))}, "clustering.placement_invalid"),
+    "another width": ({"centres": np.zeros((2, 3))}, "weights.wrong_shape"),
+    "not finite": ({"centres": np.array([[0.0, np.nan]])}, "weights.not_finite"),
+    "radius of nothing": ({"radius": np.array([1e-9])}, "clustering.placement_invalid"),
+    "radius beyond": ({"radius": np.array([diameter(2) * 1.01])}, "weights.out_of_bounds"),
+    "a third array": ({"more": np.zeros(1)}, "weights.wrong_shape"),
+}
+
+
+@pytest.fixture(scope="module")
+def asked(template, worlds, tmp_path_factory):
+    """A world whose node is asked about all that a placement cannot be."""
+    root = tmp_path_factory.mktemp("asked") / "world"
+    worlds.copy_world(template, root)
+    world = worlds.allow_segments(worlds.open_world(root, worlds.make_segment_plan()))
+    yield world
+    world.close()
+
+
+def test_a_placement_that_breaks_a_rule_is_refused_uncharged_and_a_sound_one_is_answered(
+    worlds, asked
+):
+    server = worlds.Server(asked)
+    found = {
+        name: answer_around(server, encode_weights({**SOUND, **change}))
+        for name, (change, _) in BROKEN.items()
+    }
+    assert found == {name: code for name, (_, code) in BROKEN.items()}
+    assert kinds(asked) == ["open"]
+    assert isinstance(answer_around(server, encode_weights(SOUND)), wire.TrainReply)
+    assert len(kinds(asked)) > 1
+
+
+PLACEMENTS = {
+    "the whole": Placement(np.zeros((1, 2)), diameter(2) / 2),
+    "a needle at the customer": Placement(np.array([[-11 / 12, 1.0]]), 1e-3),
+    "a needle beside it": Placement(np.array([[-11 / 12, 0.998], [1.0, -1.0]]), 1e-3),
+    "at the border of two": Placement(np.array([[-11 / 12, 0.9], [-11 / 12, 1.0]]), 0.02),
+}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_one_customer_moves_what_leaves_by_at_most_the_sensitivity(opened, worlds, name):
+    """From the row in the file to the bytes on the wire; both worlds draw the same noise."""
+    data = encode_weights(weights_of(PLACEMENTS[name]))
+    rows = worlds.make_rows("north", 40)
+    table = pl.concat([rows, pl.DataFrame([C], schema=rows.schema)])
+    sums = []
+    for each in (rows, table):
+        world = opened(rows={"north": each})
+        reply = answer_around(worlds.Server(world), data)
+        shapes = update_shapes(world.plan, weights_of(PLACEMENTS[name]))
+        sums.append(decode_weights(reply.update, shapes, 1e12)["sums"])
+    moved = float(np.linalg.norm(sums[1] - sums[0]))
+    assert 0.4 * (1 - 1e-9) < moved <= worlds.COURSE.l2_sensitivity
+
+
+def test_who_has_opted_out_is_in_no_sum(opened, worlds):
+    rows = worlds.make_rows("north", 40)
+    table = pl.concat([rows, pl.DataFrame([C], schema=rows.schema)])
+    sent = {}
+    for name, each in (("with", table), ("opted out", table), ("without", rows)):
+        world = opened(rows={"north": each})
+        if name == "opted out":
+            world.unit("north").opt_out("c000", worlds.PURPOSE)
+        sent[name] = answer_around(worlds.Server(world), encode_weights(SOUND)).update
+    assert sent["opted out"] == sent["without"]
+    assert sent["with"] != sent["without"]
+
+
+def told(world):
+    """Return the models and statuses of a run, as far as it went."""
+    return [(r.round, r.attempt, r.status, r.model_in, r.model_out) for r in world.reports]
+
+
+def test_a_void_round_repeats_its_release_and_each_attempt_is_charged(opened):
+    world, left = opened(), [1]
+
+    def tap(to, _request, reply):
+        message = message_from_proto(MessageProto.FromString(reply))
+        is_second = len(world.reports) == 1 and message.metadata.message_type == wire.TRAIN
+        if to != 2 or not is_second or not left[0]:
+            return reply
+        left[0] = 0
+        mine = wire.read_train_reply(message.content)
+        lie = dataclasses.replace(mine, update=mine.update[:-8])
+        message.content = wire.train_reply_content(lie)
+        return message_to_proto(message).SerializeToString()
+
+    world.federation.grid.tap = tap
+    world.run()
+    statuses = [(r.round, r.attempt, r.status) for r in world.reports]
+    ended = [(1, 1), (2, 1), (2, 2), (3, 1), (4, 1)]
+    assert statuses == [(*each, "void" if each == (2, 1) else "accepted") for each in ended]
+    assert world.reports[1].model_in == world.reports[1].model_out == world.reports[2].model_in
+    with world.unit("north").node() as node:
+        assert sum(entry.kind == "order" for entry in node.ledger.entries()) == 5
+
+
+@pytest.fixture(scope="module")
+def whole(template, worlds, tmp_path_factory):
+    """A run that nothing disturbed, and the updates that units have sent, in order."""
+    root, sent = tmp_path_factory.mktemp("whole") / "world", []
+    worlds.copy_world(template, root)
+    world = worlds.allow_segments(worlds.open_world(root, worlds.make_segment_plan(holdout=0.2)))
+
+    def tap(_to, _request, reply):
+        message = message_from_proto(MessageProto.FromString(reply))
+        if message.metadata.message_type == wire.TRAIN:
+            sent.append(wire.read_train_reply(message.content).update)
+        return reply
+
+    world.federation.grid.tap = tap
+    world.run()
+    yield world, sent
+    world.close()
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_segments(opened, worlds, whole):
+    broken = opened(worlds.make_segment_plan(holdout=0.2))
+
+    def stop(report):
+        if report.round == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(watch=stop)
+    assert len(broken.reports) == 2
+    broken.run()
+    assert told(broken) == told(whole[0])
+    assert broken.updates() == whole[0].updates()
+    assert broken.model() == whole[0].model()
+
+
+def test_every_placement_can_be_computed_again_from_the_answers_before_it(whole):
+    world, sent = whole
+    plan, terms = (
+        world.plan,
+        world.plan.model.course.release_terms(world.plan.privacy.noise_multiplier),
+    )
+    model, counts = first_model("segmentation", world.plan.model, 2), []
+    for place, report in enumerate(world.reports):
+        data = encode_weights(model)
+        assert canonical.digest(data) == report.model_in
+        assert decode_model(plan, 2, data)
+        shapes, answers = update_shapes(plan, model), sent[2 * place : 2 * place + 2]
+        releases = [decode_weights(answer, shapes, 1e12)["sums"] for answer in answers]
+        sums = combine(releases, placement_of(model), terms)
+        counts.append(len(sums.counts))
+        if place < plan.rounds - 1:
+            model = weights_of(
+                next_leg(Leg(place, sums.placement), sums, plan.model.course.terms).placement
+            )
+    assert counts[:2] == [1, 6]
+    evidence = read_bundle(world.bundle())
+    released = decode_segments(evidence.artifact)
+    assert np.array_equal(released.last.blocks, sums.blocks)
+    assert np.array_equal(released.last.placement.centres, sums.placement.centres)
+    assert (released.last.units, released.last.terms) == (2, terms)
+    assert released.ids == tuple(range(1, len(sums.counts) + 1))
+
+
+def test_segments_are_not_evaluated(whole):
+    world, _ = whole
+    with pytest.raises(RefusedError) as error:
+        world.federation.evaluate(world.evaluation_plan(), "evaluation-1")
+    assert error.value.codes == ("evaluation.no_scores",)

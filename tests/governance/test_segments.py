@@ -1,0 +1,159 @@
+"""A segmentation version has a card with its segments, from what was registered alone."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+
+from fedcore import canonical
+from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
+from fedcore.dpias import Bindings
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms
+from fedcore.privacy.clustering import Placement
+from fedcore.segments.artefact import SegmentModel, encode_model
+from fedcore.segments.noised import NoisedSums
+
+HOSTILE = "Segments <script>alert(1)</script> | *two*"
+NOISE = 2.0
+COUNT = SegmentCount(least=2, most=4)
+
+
+def a_course(before=None, embedding=None):
+    line = None if before is None else Continuation(artifact=canonical.digest(before), farthest=1)
+    return CourseSpec(
+        segments=COUNT, spread=8, searches=1, refinements=1, continues=line, embedding=embedding
+    )
+
+
+def artifact(counts, ids, middles=(-0.5, 0.5), width=1):
+    """A version of so many inputs, with so many customers around each middle."""
+    sums = [[*width * [0.0], 0.4 * count, *width * [0.004 * count]] for count in counts]
+    terms = a_course().release_terms(NOISE)
+    centres = np.repeat(np.array(middles)[:, None], width, axis=1)
+    last = NoisedSums(Placement(centres, 1.0), terms, 2, np.array(sums))
+    return encode_model(SegmentModel(last, ids, 3))
+
+
+@pytest.fixture
+def segmenting(world):
+    """A world whose DPIA lets it look for segments; registers a version of these bytes."""
+    given = world.dpia().bindings.model_dump()
+    bindings = Bindings(**{**given, "task": "segmentation", "epsilon_cap": 30.0})
+    world.take_into_force(world.dpia(dpia_id="segments-dpia", bindings=bindings))
+
+    def register(data, run_id, before=None, **changes):
+        plan = a_plan(world, before, **changes)
+        world.register(plan)
+        permit, previous, model = world.permit(run_id, plan), None, plan.initial_model
+        for number in range(1, plan.rounds + 1):
+            about = {"plan": plan.digest, "event": plan.round_event(), "model_in": model}
+            receipts = [world.receipt(permit, unit, number, **about) for unit in ("north", "south")]
+            model = canonical.digest(f"placement {number}".encode())
+            released = canonical.digest(data) if number == plan.rounds else None
+            previous = world.report(receipts, previous, model_out=model, released=released)
+            world.submit(previous, receipts)
+        world.gateway("operator").register_model(run_id, "segments", data)
+
+    world.segment = register
+    return world
+
+
+def a_plan(world, before, **changes):
+    course = a_course(before)
+    privacy = PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=NOISE, delta=1e-5)
+    values = {
+        "task": "segmentation",
+        "title": HOSTILE,
+        "model": ModelSpec(kind="centres", course=course),
+        "algorithm": None,
+        "rounds": course.terms.releases,
+        "privacy": privacy,
+        **changes,
+    }
+    return world.plan(**values)
+
+
+def card(world, version, form="md"):
+    return world.gateway("author").fetch_card("segments", version, form)
+
+
+def test_a_segmentation_version_has_segments_on_its_card_and_no_score(segmenting):
+    segmenting.segment(artifact((600, 300), (2, 1)), "run-1")
+    page = card(segmenting, 1)
+    for said in (
+        "## Segments\n",
+        "| 2 | low tenure | 584 to 616 |",
+        r"| tenure | 54.0 \(",
+        "| Segment | Across: more tenure | Up: nothing |",
+        "This version continues no earlier one",
+        "which segment a customer is nearest to; it predicts nothing",
+    ):
+        assert said in page, said
+    assert "What drives the score" not in page
+    assert "What it predicts" not in page
+
+
+def test_html_and_markdown_say_the_same_and_html_draws_it_without_markup_of_a_plan(segmenting):
+    segmenting.segment(artifact((600, 300), (2, 1)), "run-1")
+    page = card(segmenting, 1, "html")
+    assert page.count("<svg ") == page.count('role="img"') == 2
+    assert "<script" not in page
+    assert "<script" not in card(segmenting, 1)
+    plain = html.unescape(re.sub(r"\\(.)", r"\1", card(segmenting, 1)))
+    shown = html.unescape(re.sub(r"<[^>]*>", " ", page))
+    part = plain[plain.index("## Segments") : plain.index("## Where it stands")]
+    cells = [cell.strip() for line in part.splitlines() for cell in line.split("|")]
+    said = [cell for cell in cells if cell and cell[:2] not in {"--", "##", "- "}]
+    assert len(said) > 25
+    assert [cell for cell in said if cell not in shown] == []
+
+
+def test_shares_are_told_over_the_versions_that_continue_one_another(segmenting):
+    first, other, last = (
+        artifact((300, 300), (1, 2)),
+        artifact((900, 100), (1, 2)),
+        artifact((600, 200), (1, 3)),
+    )
+    segmenting.segment(first, "run-1")
+    segmenting.segment(other, "run-2")
+    segmenting.segment(last, "run-3", before=first)
+    page = card(segmenting, 3)
+    assert "| Segment | Version 1 | Version 3 | Change |" in page
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
+    assert r"| 50.0 % \(" in rows["1"]
+    assert r"| 75.0 % \(" in rows["1"]
+    assert r"| \+25.0 \(" in rows["1"]
+    assert rows["2"].endswith("| none | gone |")
+    assert rows["3"].endswith("| new |")
+    assert "Version 1" not in card(segmenting, 2)
+
+
+def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmenting):
+    first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
+    segmenting.segment(first, "run-1", features=(Feature(field="tenure", encoding="log"),))
+    segmenting.segment(last, "run-2", before=first)
+    assert "This version continues no earlier one" in card(segmenting, 2)
+
+
+@pytest.mark.parametrize(("autoencoder", "compared"), [(b"a", True), (b"another", False)])
+def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, compared):
+    first = artifact((300, 300), (1, 2), width=2)
+    last = artifact((600, 200), (1, 3), width=2)
+    for data, run_id, of, before in (
+        (first, "run-1", b"a", None),
+        (last, "run-2", autoencoder, first),
+    ):
+        embedding = EmbeddingSpec(artifact=canonical.digest(of), width=2)
+        model = ModelSpec(kind="centres", course=a_course(before, embedding))
+        segmenting.segment(data, run_id, before, model=model)
+    page = card(segmenting, 2)
+    assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    assert ("This version continues no earlier one" in page) != compared
+
+
+def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, model_bytes):
+    segmenting.segment(model_bytes, "run-1")
+    page = card(segmenting, 1)
+    assert r"Not told: tensor 'w': no model of segments has such a tensor" in page
+    assert r"segments.model\_invalid" in page
