@@ -15,7 +15,7 @@ from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_terms import fits_field
 from fedcore.permits import Permit, public_n_of
-from fedcore.plans import TrainingPlan
+from fedcore.plans import Feature, TrainingPlan
 
 Reason = tuple[str, str]
 
@@ -41,7 +41,7 @@ def verify_policy(
         [
             *_contract_reasons(plan, contract),
             *_purpose_reasons(settings, plan, contract),
-            *_group_reasons(_mitigated(plan), [plan], contract),
+            *_group_reasons(_mitigated(plan), plan.features, contract),
             *_run_reasons(settings, permit, plan),
             *_server_reasons(settings, now, server_version),
         ]
@@ -65,7 +65,7 @@ def verify_evaluation_policy(
     reasons = [
         *(reason for one in training for reason in _contract_reasons(one, contract)),
         *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
-        *_group_reasons(plan.fairness.attributes if plan.fairness else (), training, contract),
+        *_group_reasons(plan.fairness.attributes if plan.fairness else (), (), contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]
@@ -114,10 +114,10 @@ def _purpose_reasons(
 
 
 def _group_reasons(
-    attributes: Iterable[SensitiveAttribute], plans: Iterable[TrainingPlan], contract: Contract
+    attributes: Iterable[SensitiveAttribute], features: Iterable[Feature], contract: Contract
 ) -> Iterator[Reason]:
     known = contract.field_by_name
-    inputs = {feature.field for plan in plans for feature in plan.features}
+    inputs = {feature.field for feature in features}
     for attribute in attributes:
         field = known.get(attribute.name)
         is_free = attribute.name not in inputs

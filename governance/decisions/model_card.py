@@ -243,7 +243,9 @@ def _algorithm(plan: TrainingPlan) -> str:
     told = [f"{name} {part.kind.replace('_', ' ')}" for name, part in parts.items() if part]
     pulled = [] if chosen.proximal is None else [f"proximal {chosen.proximal:g}"]
     rate = f"local learning rate {chosen.local_learning_rate:g}"
-    return ", ".join([chosen.name, rate, *told, *pulled])
+    used = plan.mitigation
+    fairer = [] if used is None else [f"{used.kind} by {used.attribute.name}"]
+    return ", ".join([chosen.name, rate, *told, *pulled, *fairer])
 
 
 def _privacy(facts: CardFacts) -> Section:

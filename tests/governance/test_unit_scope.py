@@ -80,7 +80,8 @@ def things(world, operation):
         "fetch_artifact": world.evaluated_model,
         "fetch_contract": world.plan().contract,
     }
-    runs = {"fetch_evaluation": "eval-1", "fetch_audit": "eval-2"}
+    runs = {"fetch_evaluation": "eval-1"}
+    runs |= dict.fromkeys(("fetch_audit", "fetch_audit_tables"), "eval-2")
     return {
         **NOTHING,
         "digest": digests.get(operation["operationId"], NOTHING["digest"]),

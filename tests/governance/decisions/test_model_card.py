@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from fedcore.drivers import Driver, Drivers
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.model_decisions import ModelDecision
 from governance.decisions.card_parts import NOT_RECORDED
 from governance.decisions.model_card import CardFacts, make_card
@@ -103,6 +105,18 @@ def test_floors_that_a_plan_does_not_set_are_none_and_of_no_plan_not_recorded():
     assert "Floors of the plan: none" in texts(none)
     unknown = sections(promotion=PROMOTION.good(floors=None))["Evaluation"]
     assert f"Floors of the plan: {NOT_RECORDED}" in texts(unknown)
+
+
+def test_what_a_plan_does_with_a_sensitive_attribute_is_told_by_kind_and_name():
+    attribute = SensitiveAttribute(name="gender", groups=("f", "m"))
+    weights = (GroupWeight(group="f", positive=True, weight=2.0),)
+    weighed = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
+    plan = GATE.plan().model_copy(update={"mitigation": weighed})
+    (told,) = (
+        line for line in texts(sections(plan=plan)["How it was trained"]) if "fedavg" in line
+    )
+    assert told.endswith(", reweighing by gender")
+    assert "reweighing" not in "".join(texts(sections()["How it was trained"]))
 
 
 def test_what_speaks_against_a_version_stands_before_everything_else():
