@@ -2,6 +2,7 @@
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,10 +123,13 @@ def test_a_long_task_is_kept_alive_by_heartbeats(desk, log, tmp_path):
     def ends():
         return [record.active_until for record in desk.state.task_token_store.values()]
 
+    def is_after(before):
+        return ends()[0] > before
+
     wait_until(lambda: len(ends()) == 1, "the task", 30)
     [first] = ends()
     for _ in range(2):  # the first may be from the task's beginning
-        wait_until(lambda before=first: ends()[0] > before, "a heartbeat", 30)
+        wait_until(partial(is_after, first), "a heartbeat", 30)
         [first] = ends()
     (tmp_path / "go").touch()
     echo_of(desk.outcome())
