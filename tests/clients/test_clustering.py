@@ -28,8 +28,7 @@ def examples_of(customers):
 
 def released(customers, placement, terms=SILENT):
     noise = SeededNoise(1).stream("north", "run-1/1/1", "noise")
-    around = weights_of(placement), None
-    return release_locally(terms, around, examples_of(customers), noise)["sums"]
+    return release_locally(terms, weights_of(placement), examples_of(customers), noise)["sums"]
 
 
 def test_a_customer_with_several_rows_is_at_their_mean():
