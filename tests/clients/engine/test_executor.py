@@ -2,7 +2,6 @@
 
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
