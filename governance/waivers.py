@@ -31,7 +31,7 @@ def waive(desk: Desk, place: tuple[str, int], request: WaiverRequest, account: A
     joined = _joined(known, request.joins)
     expires_at = request.expires_at if joined is None else joined.expires_at
     reason = request.reason if joined is None else joined.reason
-    if expires_at is None or reason is None:
+    if expires_at is None or reason is None or not reason.strip():
         raise InvalidRecordError("record.invalid", "reason, expires_at: a new waiver has both")
     lineage = load_lineage(desk, desk.open_own(ModelVersion, stored.document))
     wish = WaiverWish(account.name, lineage.author, request.audit, audit, expires_at, joined)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from fedcore.promotions import Alias, ModelApproval, Promotion, Step
 from registry.tables.promotions import AliasMoveRow, ModelApprovalRow, PromotionAnswerRow
@@ -90,6 +90,24 @@ def list_moves(
 def list_newest(session: Session, name: str) -> dict[Alias, StoredMove]:
     """Return the newest move of each alias of a model."""
     return {move.alias: move for move in list_moves(session, name)}
+
+
+def list_holders(session: Session) -> dict[str, dict[Alias, int]]:
+    """Return which version of each model has which alias now; an alias that nobody has is left
+    out, and so is a model without any.
+    """
+    newest = (
+        select(func.max(AliasMoveRow.id))
+        .group_by(col(AliasMoveRow.name), col(AliasMoveRow.alias))
+        .scalar_subquery()
+    )
+    query = select(AliasMoveRow).where(
+        col(AliasMoveRow.id).in_(newest), col(AliasMoveRow.to_version).is_not(None)
+    )
+    found: dict[str, dict[Alias, int]] = {}
+    for row in session.exec(query):
+        found.setdefault(row.name, {})[cast("Alias", row.alias)] = row.to_version or 0
+    return found
 
 
 def append_approval(session: Session, approval: ModelApproval) -> None:

@@ -10,6 +10,7 @@ from fedcore.record import Name
 from governance.audits import find_audit, list_waivers
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import Desks, Seated
+from governance.decisions.waivers import tell_waivers
 from governance.evaluation_results import find_evaluation
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
@@ -29,5 +30,6 @@ def show_audit(run_id: Name, office: Desks, seat: Seated) -> Response:
     with office.reading() as desk:
         audit = desk.open_signed_here(find_audit(desk, run_id), FairnessAudit)
         waivers = list_waivers(desk, audit.name, audit.version)
-        content = {"audit": audit, "found": audit.found, "waivers": waivers, "now": desk.now}
+        told = tell_waivers(waivers, audit.first or audit.digest, desk.now)
+        content = {"audit": audit, "found": audit.found, "waivers": told}
     return show_page("audit.html", seat, "/console/models", content)

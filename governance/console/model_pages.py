@@ -9,6 +9,7 @@ from governance.audits import list_audits_of, list_waivers
 from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
 from governance.console.seats import Desks, Seated
+from governance.decisions.waivers import tell_waivers
 from governance.evaluation_results import list_outcomes
 from governance.exports.evidence import export_evidence
 from governance.exports.model_card import MEDIA_TYPES, render_card
@@ -17,10 +18,13 @@ from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk, required
 from governance.promotions import ALIASES, check_promotion
+from governance.roles import PROMOTER_ROLES
 from governance.routes.runs import Version
 from registry import models, promotions
 
 _LAST = 2**31 - 1
+# So many moves are shown; the API lists all of them.
+_MOVES = 50
 _PAGE = "/console/models"
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -30,7 +34,7 @@ def list_models(office: Desks, seat: Seated) -> Response:
     """Show all model versions, the newest first, and which of them stand as what."""
     with office.reading() as desk:
         stored = [model for _, model in models.list_after(desk.session, 0, _LAST)]
-        held = {name: _holders(desk, name) for name in {model.name for model in stored}}
+        held = promotions.list_holders(desk.session)
     content = {"models": stored[::-1], "held": held}
     return show_page("models.html", seat, _PAGE, content)
 
@@ -42,14 +46,19 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
     """
     with office.reading() as desk:
         stored = find_model(desk, name, version)
+        audits = list_audits_of(desk, name, version)
+        waivers = list_waivers(desk, name, version)
         content = {
             "model": desk.open_own(ModelVersion, stored.document),
-            "outcomes": list_outcomes(desk, stored),
-            "audits": list_audits_of(desk, name, version),
-            "waivers": list_waivers(desk, name, version),
-            "stands_as": _holders(desk, name).get(version, ()),
+            "outcomes": [
+                (evaluation, outcome)
+                for evaluation, outcome in list_outcomes(desk, stored)
+                if (outcome.name, outcome.version) == (name, version)
+            ],
+            "audits": audits,
+            "waivers": tell_waivers(waivers, audits[0].digest if audits else "", desk.now),
+            "stands_as": _aliases(desk, name, version),
             "moves": _moves(desk, name),
-            "now": desk.now,
         }
     return show_page("model.html", seat, _PAGE, content)
 
@@ -61,6 +70,8 @@ def show_gate(name: Name, version: Version, office: Desks, seat: Seated) -> Resp
         content = {
             "check": check_promotion(desk, name, version, "champion", seat.account),
             "approvals": _approvals(desk, name, version),
+            "is_champion": "champion" in _aliases(desk, name, version),
+            "may_move": seat.account.role in PROMOTER_ROLES,
         }
     return show_page("gate.html", seat, _PAGE, content)
 
@@ -86,19 +97,14 @@ def fetch_card(name: Name, version: Version, office: Desks, seat: Seated) -> Res
     return Response(render_card(card, "md"), media_type=MEDIA_TYPES["md"], headers=headers)
 
 
-def _holders(desk: Desk, name: str) -> dict[int, tuple[str, ...]]:
-    """Return the versions that have an alias now, each with its aliases."""
-    newest = promotions.list_newest(desk.session, name)
-    found: dict[int, tuple[str, ...]] = {}
-    for alias in ALIASES:
-        version = newest[alias].to_version if alias in newest else None
-        if version is not None:
-            found[version] = (*found.get(version, ()), alias)
-    return found
+def _aliases(desk: Desk, name: str, version: int) -> list[str]:
+    held = promotions.list_holders(desk.session).get(name, {})
+    return [alias for alias in ALIASES if held.get(alias) == version]
 
 
 def _moves(desk: Desk, name: str) -> list[Promotion]:
-    digests = [move.document for move in promotions.list_moves(desk.session, name)]
+    """Return the newest moves of a model's aliases, the newest first."""
+    digests = [move.document for move in promotions.list_moves(desk.session, name)][-_MOVES:]
     opened = desk.open_each(dict.fromkeys(digests, Promotion))
     return [required(opened, Promotion, digest) for digest in reversed(digests)]
 

@@ -5,6 +5,7 @@ counts.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from fedcore.fairness_audits import FairnessAudit, Waiver
 from governance.decisions.gate_rule import Refusal
@@ -12,6 +13,8 @@ from governance.decisions.gate_rule import Refusal
 # Nobody answers for longer than this.
 LONGEST = timedelta(days=366)
 PEOPLE = 2
+# Whether a waiver counts, has ended, waits for a second person, or gives way to a newer one.
+Standing = Literal["counts", "ended", "alone", "newer"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,31 @@ def choose_waiver(waivers: Sequence[Waiver], audit: str, now: datetime) -> Waive
     own = [waiver for waiver in waivers if waiver.audit == audit]
     whole = [w for w in own if len(w.people) >= PEOPLE and now < w.expires_at]
     return next(reversed(whole or own), None)
+
+
+def tell_waivers(
+    waivers: Sequence[Waiver], audit: str, now: datetime
+) -> tuple[tuple[Waiver, Standing], ...]:
+    """Return the waivers that stand, oldest first, each with how it stands to an audit: one that a
+    second person has joined is told once, as that of both. Pure.
+
+    Args: `waivers` oldest first.
+    """
+    joined = {waiver.joins for waiver in waivers}
+    chosen = choose_waiver(waivers, audit, now)
+    return tuple(
+        (waiver, _standing(waiver, chosen, now))
+        for waiver in waivers
+        if waiver.audit == audit and waiver.digest not in joined
+    )
+
+
+def _standing(waiver: Waiver, chosen: Waiver | None, now: datetime) -> Standing:
+    if now >= waiver.expires_at:
+        return "ended"
+    if len(waiver.people) < PEOPLE:
+        return "alone"
+    return "counts" if waiver == chosen else "newer"
 
 
 def _reasons(wish: WaiverWish, now: datetime) -> Iterator[Refusal]:

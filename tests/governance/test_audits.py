@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from fedcore import cli, gateway_http
 from fedcore.audit_lists import WaiverRequest
 from fedcore.bundle import read_bundle
-from fedcore.errors import ForbiddenError, NotFoundError, RefusedError
+from fedcore.errors import ForbiddenError, InvalidRecordError, NotFoundError, RefusedError
 from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_audits import Waiver
@@ -288,6 +288,13 @@ def test_an_audit_that_passes_needs_no_waiver(audited):
     audit = audited.audit("run-3", "eval-1", "alike")
     with pytest.raises(RefusedError, match=r"waiver\.not_needed"):
         waive(audited.world, audit)
+
+
+def test_a_waiver_says_why_in_more_than_blanks(audited):
+    audit = audited.audit("run-3", "eval-1", "one selected more")
+    with pytest.raises(InvalidRecordError, match="a new waiver has both"):
+        waive(audited.world, audit, reason=" ")
+    assert waive(audited.world, audit, reason="why").reason == "why"
 
 
 class TestCommands:

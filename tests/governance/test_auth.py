@@ -11,7 +11,7 @@ from fedcore.signing import SigningKey
 from governance.accounts import bootstrap
 from governance.exports.model_card import MEDIA_TYPES as CARDS
 from governance.metrics import MEDIA_TYPE
-from governance.roles import HOUSE_ROLES, ROLES
+from governance.roles import HOUSE_ROLES, OVERSEER_ROLES, ROLES
 from registry import accounts
 from registry.database import Database
 
@@ -49,8 +49,8 @@ ROUTES = {
     ("get", "/v1/evaluations"): set(ROLES),
     ("get", "/v1/evaluations/{run_id}"): set(ROLES),
     ("get", "/v1/audits"): set(ROLES),
-    ("get", "/v1/audits/{run_id}"): set(ROLES),
-    ("get", "/v1/audits/{run_id}/tables"): set(HOUSE_ROLES),
+    ("get", "/v1/audits/{run_id}"): set(HOUSE_ROLES),
+    ("get", "/v1/audits/{run_id}/tables"): set(OVERSEER_ROLES),
     ("get", "/v1/models/{name}/{version}/waivers"): set(HOUSE_ROLES),
     ("post", "/v1/models/{name}/{version}/waivers"): {"approver", "compliance", "evaluator"},
     ("post", "/v1/permits"): {"operator"},

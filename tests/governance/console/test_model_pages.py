@@ -61,7 +61,8 @@ def test_the_gate_shows_every_rule_and_what_speaks_against_it_until_nothing_does
     approve(world, "approver", "evaluator")
     page = browser.get(GATE).text
     assert {shown for _, shown in verdicts(page)} == {"Holds"}
-    assert f"You may make it champion: all {len(check.verdicts)} rules hold." in page
+    assert f"All {len(check.verdicts)} rules hold: you may make it champion." in page
+    assert "an approver or compliance may make it champion" in browser_of("auditor").get(GATE).text
     assert page.count("(it counts)") == 2
     assert "read by approver &lt;b&gt;" in page
 
@@ -94,6 +95,8 @@ def test_a_version_shows_where_it_stands_and_every_move(audited, browser_of):
     assert "<dt>Stands as</dt><dd>champion</dd>" in page
     assert "Promoted: version 3" in page
     assert "best &lt;i&gt;yet&lt;/i&gt;" in page
+    gate = browser_of("compliance").get(GATE).text
+    assert "It is champion. 0 of" in gate
     listed = browser.get("/console/models").text
     assert "<td>3</td><td>champion</td>" in listed
     assert listed.count("<td>champion</td>") == 1
@@ -112,7 +115,7 @@ def test_an_audit_shows_its_bounds_groups_and_who_waived_it(audited, browser_of)
         browser.get(MODEL).text
     )
     page = browser.get(AUDIT).text
-    assert "Nobody has waived an audit of this version." in page
+    assert "Nobody has waived the audit of this version that decides." in page
     (bound,) = audit.found.bounds
     for one in bound.compared:
         assert f"<td>{one.low:.3f} to {one.high:.3f}</td>" in page
@@ -124,7 +127,13 @@ def test_an_audit_shows_its_bounds_groups_and_who_waived_it(audited, browser_of)
     waive(world, audit, "evaluator", joins=first.digest)
     page = browser.get(AUDIT).text
     assert "paul and emil, until" in page
-    assert "why &lt;b&gt;not&lt;/b&gt; (it counts)" in page
+    assert page.count("why &lt;b&gt;not&lt;/b&gt; (it counts)") == 1
+    assert "has not joined it" not in page
+    again = waive(world, audit, "approver", reason="anew", expires_at=ends)
+    waive(world, audit, "evaluator", joins=again.digest)
+    page = browser.get(AUDIT).text
+    assert "anew (it counts)" in page
+    assert "why &lt;b&gt;not&lt;/b&gt; (a newer one counts)" in page
     world.clock.tick(minutes=6)
     page = browser.get(AUDIT).text
     assert "(it counts)" not in page
