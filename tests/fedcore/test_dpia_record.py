@@ -12,7 +12,7 @@ from fedcore.errors import InvalidRecordError
 from fedcore.record import Part
 
 # Parts of the bindings: they say what machines hold runs against, whoever asks for it.
-BOUND = ("fairness", "ledger_caps", "fairness_audit")
+BOUND = ("fairness", "ledger_caps", "fairness_audit", "fairness_mitigation")
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 

@@ -39,7 +39,9 @@ def test_a_scenario_ends_in_a_model_whose_evidence_verifies(outcome, scenario, t
     command = [sys.executable, "-I", str(SECOND), str(tmp_path / "bundle"), outcome.governance_key]
     found = subprocess.run([*command, "simulation"], capture_output=True, timeout=60, check=False)
     assert found.returncode == 0, found.stdout
-    assert len(found.stdout.splitlines()) == len(report.checks)
+    told = [line.split() for line in found.stdout.decode().splitlines()]
+    assert {verdict for verdict, *_ in told} == {"ok"}
+    assert {name for _, name, *_ in told} <= {check.name for check in report.checks}
     assert len(outcome.auc_by_round) == scenario.rounds
     assert set(outcome.baselines.alone) == {"east", "north", "west"}
 
