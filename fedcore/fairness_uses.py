@@ -20,13 +20,14 @@ def objection_to_use(
     and a sentence with the way out; or None.
 
     Guarantees: `fairness.use_not_bound` unless the DPIA binds this use; `fairness.no_basis` for a
-        special category as `unfounded` says it.
+        special category as `unfounded` says it, and for a crossing that has one in it.
     """
     bound = bound_use(dpia, attribute, use)
     if bound is None:
         return ("fairness.use_not_bound", use_not_bound_sentence(attribute, use))
-    conditioned = {attribute} if special_point_of(bound.special_condition) is not None else set()
-    if not unfounded(dpia, purpose, special_fields(dpia, contract) & {attribute}, conditioned):
+    named = set(attribute.split(CROSSED))
+    conditioned = named if special_point_of(bound.special_condition) is not None else set()
+    if not unfounded(dpia, purpose, special_fields(dpia, contract) & named, conditioned):
         return None
     return ("fairness.no_basis", no_basis_sentence([attribute]))
 

@@ -244,3 +244,13 @@ def test_a_threshold_for_each_group_needs_a_use_and_a_basis_of_its_own():
     assert code(dpia(ORIGIN, uses=(use("origin", *both, condition=CONSENT),)), "origin") == (
         "fairness.no_basis"
     )
+
+
+def test_a_crossing_with_a_special_category_needs_the_basis_of_that_category():
+    def code(condition):
+        crossed = use("origin & age", "decision", condition=condition)
+        of = conditioned(fairness_mitigation=(crossed,))
+        found = objection_to_use(of, CONTRACT, "churn", crossed.attribute, "decision")
+        return None if found is None else found[0]
+
+    assert [code(None), code(DENIED), code(CONSENT)] == ["fairness.no_basis"] * 2 + [None]
