@@ -20,7 +20,13 @@ CONSENT = "Explicit consent, Art. 9(2)(a)"
 
 def allowing(dpia, *uses, condition=CONSENT):
     """The DPIA with these uses of what it audits."""
-    use = AttributeUse(attribute="religion", uses=uses, special_condition=condition)
+    use = AttributeUse(
+        attribute="religion",
+        uses=uses,
+        special_condition=condition,
+        largest_weight=1.5,
+        largest_strength=0.5,
+    )
     bindings = dpia.bindings.model_copy(update={"fairness_mitigation": (use,) if uses else None})
     return dpia.model_copy(update={"bindings": bindings})
 
