@@ -45,6 +45,14 @@ def bound_use(dpia: AnyDpia, attribute: str, use: Use) -> AttributeUse | None:
     )
 
 
+def looks_of(dpia: AnyDpia) -> int:
+    """Return how many curves of thresholds one table gives: one for everybody, and one for each
+    attribute whose groups may have their own.
+    """
+    uses = dpia.bindings.fairness_mitigation or ()
+    return 1 + len({each.attribute for each in uses if "decision" in each.uses})
+
+
 def excess_of(
     bound: AttributeUse, mitigation: AnyMitigation, positive_weight: float | None
 ) -> str | None:

@@ -87,21 +87,35 @@ def test_a_curve_is_printed_and_drawn_and_says_what_it_is_not(said, fetched, tmp
     code, printed = said("curve", fetched)
     assert code == 0
     assert "a threshold for everybody, each of 1 candidates tested at 0.05: FAIL" in printed
-    assert "no threshold mends that" in printed
+    assert "none of these candidates mends that; thresholds between them" in printed
+    assert "audit number" not in printed
     assert "balanced_accuracy" in printed
     page = tmp_path / "curve.html"
     code, output = said("curve", fetched, "--attribute", "religion", "--html", page, "--json")
     assert code == 0
     curves = json.loads(output)["curves"]
-    assert [(each.get("attribute"), each["candidates"]) for each in curves] == [
-        (None, 1),
-        ("religion", 1),
+    # The curve of everybody, and that of the one attribute that may decide.
+    assert [(each.get("attribute"), each["candidates"], each["looks"]) for each in curves] == [
+        (None, 1, 2),
+        ("religion", 1, 2),
     ]
+    code, printed = said("curve", fetched, "--attribute", "religion")
+    assert (code, printed.count("each of 1 candidates tested at 0.025")) == (0, 2)
     drawn = page.read_text()
     assert drawn.count("<svg") == 2
     assert "Other thresholds, by religion" in drawn
     assert "<circle" in drawn
     assert said("curve", fetched, "--html", page)[0] == 1
+
+
+def test_a_curve_of_a_later_audit_says_that_the_first_one_decides(audited, said, fetched, tmp_path):
+    audited.audit("run-3", "eval-2", "one selected more")
+    later = tmp_path / "later.json"
+    assert said("tables", "eval-2", "--out", later, online=True)[0] == 0
+    code, printed = said("curve", later)
+    assert (code, printed.splitlines()[0]) == (0, "audit number 2: the first audit decides")
+    assert json.loads(said("curve", later, "--json")[1])["number"] == 2
+    assert json.loads(said("curve", fetched, "--json")[1])["number"] == 1
 
 
 def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds(said, fetched):

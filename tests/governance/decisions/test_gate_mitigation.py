@@ -11,7 +11,7 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import DataCategory, LegitimateInterest, PurposeBasis
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.fairness_bindings import AttributeUse, AuditTerms, SensitiveAttribute
-from fedcore.fairness_uses import objection_to_use
+from fedcore.fairness_uses import looks_of, objection_to_use
 from fedcore.mitigation import CovariancePenalty, GroupPenalty, GroupWeight, Reweighing
 from fedcore.permits import UnitCertificate
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -306,3 +306,9 @@ def test_a_crossing_with_a_special_category_needs_the_basis_of_that_category():
         return None if found is None else found[0]
 
     assert [code(None), code(DENIED), code(CONSENT)] == ["fairness.no_basis"] * 2 + [None]
+
+
+def test_each_attribute_that_may_decide_is_a_look_besides_that_at_everybody():
+    decided = [use("origin", "decision"), use("diet", "training", "decision"), use("age")]
+    for uses, looks in (((), 1), (decided[2:], 1), (decided, 3), ([decided[0]] * 2, 2)):
+        assert looks_of(dpia(DIET, uses=tuple(uses))) == looks
