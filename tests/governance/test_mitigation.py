@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from fedcore import cli, gateway_http
-from fedcore.errors import NotFoundError, RefusedError
+from fedcore.audit_basis import AuditBasis
+from fedcore.errors import MismatchError, NotFoundError, RefusedError
 from fedcore.evaluations import NoisedTables
 from fedcore.fairness_audits import derive_audit
 from fedcore.fairness_bindings import AttributeUse
@@ -140,6 +141,53 @@ def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds
     assert (code, "audit.basis_invalid" in output) == (1, True)
     fetched.write_text(good)
     assert said("curve", fetched)[0] == 0
+
+
+def compared(**update):
+    """Return an edit of what an audit found: of its only comparison."""
+
+    def edit(found):
+        (bound,) = found.bounds
+        one = bound.compared[0].model_copy(update=update)
+        bound = bound.model_copy(update={"compared": (one, *bound.compared[1:])})
+        return found.model_copy(update={"bounds": (bound,)})
+
+    return edit
+
+
+def counted(found):
+    first = found.groups[0]
+    more = first.model_copy(update={"people": first.people + 1})
+    return found.model_copy(update={"groups": (more, *found.groups[1:])})
+
+
+def test_an_audit_that_says_something_else_than_its_tables_is_refused(audited, fetched):
+    """Whoever may sign the audit has signed the lie, so that all digests hold."""
+    basis = AuditBasis.from_json(json.loads(fetched.read_text()))
+    audit = basis.open().audit
+    gap = audit.found.bounds[0].compared[0].low
+
+    def opened(edit):
+        said = audit.model_copy(update={"found": edit(audit.found)})
+        signed = audited.world.sign(said, "north")
+        return basis.model_copy(update={"audit": signed}).open().audit.found.verdict
+
+    lies = (
+        lambda found: found.model_copy(update={"verdict": "PASS"}),
+        lambda found: found.model_copy(update={"alpha": 0.06}),
+        compared(low=gap + 1e-6),
+        compared(outcome="within"),
+        counted,
+    )
+    for lie in lies:
+        with pytest.raises(MismatchError, match=r"audit\.not_derived"):
+            opened(lie)
+    twins = (
+        lambda found: found,
+        lambda found: found.model_copy(update={"meaning": "In other words."}),
+        compared(low=gap + 1e-12),
+    )
+    assert [opened(twin) for twin in twins] == ["FAIL"] * 3
 
 
 def test_weights_and_a_penalty_go_into_a_plan_that_the_gate_then_permits(
