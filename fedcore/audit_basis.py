@@ -1,5 +1,6 @@
 """A fairness audit with all that it was derived from, so that more can be derived offline."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
 
@@ -9,7 +10,7 @@ from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.evaluations import EvaluationPlan, NoisedTables
-from fedcore.fairness_audits import FairnessAudit, audited_table
+from fedcore.fairness_audits import AuditFindings, FairnessAudit, audited_table, derive_audit
 from fedcore.fairness_tables import GroupTable
 from fedcore.fairness_terms import FairnessTerms
 from fedcore.plans import TrainingPlan
@@ -17,6 +18,8 @@ from fedcore.record import Part, Record, first_problem
 from fedcore.signing import Envelope
 
 R = TypeVar("R", bound=Record)
+# Another machine may round the last digits of an interval otherwise.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ class AuditBasis(Part):
     def open(self) -> OpenedBasis:
         """Return what the audit rests on.
 
-        Guarantees: everything is what the audit names by its digest, whoever has signed it; the
+        Guarantees: everything is what the audit names by its digest, whoever has signed it; and
+            what the audit found follows from it, but for roundings and the words of `meaning`. The
             signature of the audit itself is not looked at here.
-        Raises: MismatchError `audit.basis_differs`; InvalidRecordError.
+        Raises: MismatchError `audit.basis_differs`, `audit.not_derived`; InvalidRecordError.
         """
         audit = FairnessAudit.from_bytes(self.audit.payload_bytes)
         if self.dpia.digest != audit.dpia or len(self.tables) != len(audit.tables):
@@ -71,6 +75,10 @@ class AuditBasis(Part):
         pairs = zip(self.tables, audit.tables, strict=True)
         tables = [_named(envelope, NoisedTables, digest) for envelope, digest in pairs]
         table, terms = audited_table(plan, tables, self.dpia.bindings)
+        if not _is_alike(_told(audit.found), _told(derive_audit(plan, tables, self.dpia.bindings))):
+            raise MismatchError(
+                "audit.not_derived", "what the audit says does not follow from its own tables"
+            )
         return OpenedBasis(
             audit=audit,
             table=table,
@@ -85,6 +93,23 @@ def _named(envelope: Envelope, kind: type[R], digest: str) -> R:
     if envelope.digest != digest:
         raise _differing()
     return kind.from_bytes(envelope.payload_bytes)
+
+
+def _told(found: AuditFindings) -> object:
+    """Return what an audit says, but for the words of its verdict: a later version may say them
+    otherwise.
+    """
+    return found.model_dump(mode="json", exclude={"meaning"})
+
+
+def _is_alike(one: object, other: object) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_alike(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return one == other
 
 
 def _differing() -> MismatchError:

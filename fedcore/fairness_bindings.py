@@ -79,6 +79,8 @@ class SensitiveAttribute(Part):
 
 
 Use = Literal["training", "decision"]
+LargestWeight = Annotated[float, Field(ge=1, le=1e3)]
+LargestStrength = Annotated[float, Field(gt=0, le=100)]
 
 
 class AttributeUse(Part):
@@ -87,12 +89,16 @@ class AttributeUse(Part):
     group; in a `decision`, where each group has a threshold of its own. It is an input of no model.
 
     `special_condition` says which point of Art. 9(2) GDPR allows these uses of an attribute of a
-    special category, and why.
+    special category, and why. Of training the sizes are bound: weights are within
+    `largest_weight` and one over it, and are 1 without it; strengths of a penalty are within
+    `largest_strength` on both sides of zero, and there is no penalty without it.
     """
 
     attribute: Text
     uses: Annotated[tuple[Use, ...], Field(min_length=1, max_length=2)]
     special_condition: Text | None = None
+    largest_weight: LargestWeight | None = None
+    largest_strength: LargestStrength | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

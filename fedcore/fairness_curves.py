@@ -6,7 +6,8 @@ by the very arithmetic of the audit; no row is read again, and nothing is charge
 
 Whoever looks at many candidates finds one that seems to keep the bounds. Hence each is tested at
 alpha divided by the number of all that could have been looked at (Bonferroni): with probability
-1 - alpha none passes that should not, whichever is taken.
+1 - alpha none passes that should not, whichever is taken. Of several curves of one table each has
+its part of alpha; another audit's table has an alpha of its own.
 Reference: thresholds by group as in Hardt, Price and Srebro (2016), arXiv 1610.02413.
 """
 
@@ -28,10 +29,10 @@ from fedcore.record import Name, Part, Text
 MAX_CANDIDATES = 1000
 MEANINGS: dict[Verdict, str] = {
     "PASS": "At the chosen thresholds every declared comparison lies within the bounds that this "
-    "DPIA sets, whichever candidate had been chosen. It is no audit: that is one of the model that "
-    "decides by these thresholds.",
+    "DPIA sets; that it was picked from all candidates is allowed for. It is no audit: that is one "
+    "of the model that decides by these thresholds.",
     "FAIL": "At every candidate at least one declared comparison lies outside the bounds that this "
-    "DPIA sets: no threshold mends that.",
+    "DPIA sets: none of these candidates mends that; thresholds between them were not looked at.",
     "INSUFFICIENT": "These customers and this noise show of no candidate that it keeps the bounds "
     "that this DPIA sets, and not of all that they do not.",
 }
@@ -87,8 +88,9 @@ class ThresholdCurve(Part):
 
     Attributes:
         attribute: whose groups have thresholds of their own; None when there is one for everybody.
-        candidates: how many there are, shown or not; each is tested at alpha / candidates.
-        alpha: the rate at which any PASS may be wrong.
+        candidates: how many there are, shown or not.
+        alpha: the rate at which any PASS may be wrong, of all looks together.
+        looks: how many curves of this table could be looked at; each has the same part of alpha.
         points: the candidates that are shown, from the lowest threshold.
         chosen: of those that pass, the place of the one with the largest balanced accuracy.
     """
@@ -96,29 +98,36 @@ class ThresholdCurve(Part):
     attribute: Text | None = None
     candidates: int
     alpha: float
+    looks: int = 1
     points: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
     chosen: int | None
     verdict: Verdict
     meaning: Text
 
+    @property
+    def rate(self) -> float:
+        """The rate at which each candidate is tested."""
+        return self.alpha / (self.candidates * self.looks)
 
-def threshold_curve(table: GroupTable, terms: FairnessTerms) -> ThresholdCurve:
+
+def threshold_curve(table: GroupTable, terms: FairnessTerms, looks: int = 1) -> ThresholdCurve:
     """Return what each edge between bands would do as the threshold of everybody.
 
+    Args: `looks` is how many curves of the table could be looked at, this one among them.
     Guarantees: a function of noised numbers and of what was declared beforehand. With probability
-        1 - alpha no candidate passes whose gap in the population is at its bound or beyond (as far
-        as `noised_rates` keeps its rate).
+        1 - alpha no candidate of any of the `looks` passes whose gap in the population is at its
+        bound or beyond (as far as `noised_rates` keeps its rate).
     Raises: InvalidRecordError `fairness.unknown_group`.
     """
     edges, bands = table.layout.edges, np.arange(table.layout.bands)
     candidates: dict[Thresholds, Mask] = {
         ((None, edge),): bands > place for place, edge in enumerate(edges)
     }
-    return _curve(table, terms, candidates, len(edges), None)
+    return _curve(table, terms, candidates, (len(edges), looks), None)
 
 
 def group_threshold_curve(
-    table: GroupTable, terms: FairnessTerms, attribute: str
+    table: GroupTable, terms: FairnessTerms, attribute: str, looks: int = 1
 ) -> ThresholdCurve:
     """Return what thresholds by group would do: for each edge as the threshold of all, those at
     which each group's rate comes next to that of everybody there, for each bound on the attribute.
@@ -148,7 +157,7 @@ def group_threshold_curve(
             chosen = dict(zip(groups, places, strict=True))
             named = tuple((group, table.layout.edges[at]) for group, at in chosen.items())
             candidates[named] = _selected(table, groups, chosen)
-    return _curve(table, terms, candidates, count, attribute)
+    return _curve(table, terms, candidates, (count, looks), attribute)
 
 
 def _equalising(
@@ -186,10 +195,12 @@ def _curve(
     table: GroupTable,
     terms: FairnessTerms,
     candidates: Mapping[Thresholds, Mask],
-    count: int,
+    tested: tuple[int, int],
     attribute: str | None,
 ) -> ThresholdCurve:
-    stricter = terms.model_copy(update={"alpha": terms.alpha / count})
+    """Return the curve of candidates, of which there are so many, on so many curves."""
+    count, looks = tested
+    stricter = terms.model_copy(update={"alpha": terms.alpha / (count * looks)})
     points = tuple(_point(table, stricter, *candidate) for candidate in candidates.items())
     passing = [at for at, point in enumerate(points) if point.verdict == "PASS"]
     chosen = max(
@@ -204,6 +215,7 @@ def _curve(
         attribute=attribute,
         candidates=count,
         alpha=terms.alpha,
+        looks=looks,
         points=points,
         chosen=chosen,
         verdict=verdict,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia, Dpia
 from fedcore.fairness_bindings import CROSSED, AttributeUse, Use, special_point_of
+from fedcore.mitigation import AnyMitigation, CovariancePenalty, Reweighing
 
 Objection = tuple[str, str]
 
@@ -20,13 +21,14 @@ def objection_to_use(
     and a sentence with the way out; or None.
 
     Guarantees: `fairness.use_not_bound` unless the DPIA binds this use; `fairness.no_basis` for a
-        special category as `unfounded` says it.
+        special category as `unfounded` says it, and for a crossing that has one in it.
     """
     bound = bound_use(dpia, attribute, use)
     if bound is None:
         return ("fairness.use_not_bound", use_not_bound_sentence(attribute, use))
-    conditioned = {attribute} if special_point_of(bound.special_condition) is not None else set()
-    if not unfounded(dpia, purpose, special_fields(dpia, contract) & {attribute}, conditioned):
+    named = set(attribute.split(CROSSED))
+    conditioned = named if special_point_of(bound.special_condition) is not None else set()
+    if not unfounded(dpia, purpose, special_fields(dpia, contract) & named, conditioned):
         return None
     return ("fairness.no_basis", no_basis_sentence([attribute]))
 
@@ -40,6 +42,55 @@ def bound_use(dpia: AnyDpia, attribute: str, use: Use) -> AttributeUse | None:
             if each.attribute == attribute and use in each.uses
         ),
         None,
+    )
+
+
+def looks_of(dpia: AnyDpia) -> int:
+    """Return how many curves of thresholds one table gives: one for everybody, and one for each
+    attribute whose groups may have their own.
+    """
+    uses = dpia.bindings.fairness_mitigation or ()
+    return 1 + len({each.attribute for each in uses if "decision" in each.uses})
+
+
+def excess_of(
+    bound: AttributeUse, mitigation: AnyMitigation, positive_weight: float | None
+) -> str | None:
+    """Return how a mitigation is beyond the sizes that a DPIA binds of this use, as a sentence with
+    the way out; or None.
+
+    Guarantees: None only when each weight lies between 1 / most and most, where most is the
+        `largest_weight` or else 1; when no strength is beyond `largest_strength`, or else 0; and
+        when the penalty pulls at no example harder than its own loss can, whose slope at the logit
+        is at most 1, or `positive_weight` with the label. Which way a size works is not looked at.
+    """
+    if isinstance(mitigation, Reweighing):
+        return _excess_of_weights(bound.largest_weight or 1.0, mitigation)
+    return _excess_of_penalty(
+        bound.largest_strength or 0.0, mitigation, min(1.0, positive_weight or 1.0)
+    )
+
+
+def _excess_of_weights(most: float, reweighing: Reweighing) -> str | None:
+    if all(1 / most <= each.weight <= most for each in reweighing.weights):
+        return None
+    return (
+        f"A weight is not within {1 / most:.4g} and {most:.4g}, which is what the DPIA binds: take "
+        "smaller ones, or have its next version bind another `largest_weight`."
+    )
+
+
+def _excess_of_penalty(most: float, penalty: CovariancePenalty, slope: float) -> str | None:
+    if any(abs(each.strength) > most for each in penalty.penalties):
+        return (
+            f"A strength is beyond {most:.4g}, which is what the DPIA binds: take a smaller one, "
+            "or have its next version bind another `largest_strength`."
+        )
+    if all(abs(penalty.pull(group)) <= slope for group in penalty.attribute.groups):
+        return None
+    return (
+        f"The penalty pulls at the score of a group harder than {slope:.4g}, the most that the "
+        "loss does: take a smaller strength, for otherwise the group is what is learnt."
     )
 
 

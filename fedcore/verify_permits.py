@@ -16,6 +16,8 @@ from fedcore.dpia_record import AnyDpia, allowed_inputs
 from fedcore.dpias import ActRecord, DpiaAct, DpiaDecision
 from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.errors import MismatchError
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_uses import bound_use, excess_of, objection_to_use
 from fedcore.permits import public_n_of
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
@@ -105,7 +107,11 @@ def verify_features(documents: Documents) -> None:
 def verify_bindings(documents: Documents) -> None:
     """Hold permit and plan against what the DPIA allows. Raises: MismatchError `dpia.exceeded`."""
     modes = documents.dpia.bindings.privacy_modes
-    verify_within(documents, documents.plan, {"privacy mode": documents.plan.privacy.mode in modes})
+    further = {
+        "privacy mode": documents.plan.privacy.mode in modes,
+        "mitigation": _covers_mitigation(documents),
+    }
+    verify_within(documents, documents.plan, further)
 
 
 def verify_within(run: RunDocuments, plan: TrainingPlan, further: Mapping[str, bool]) -> None:
@@ -163,6 +169,29 @@ def verify_renewals(documents: RunDocuments) -> None:
     permit = documents.permit
     for renewal in documents.renewals:
         verify_renewal(renewal, permit)
+
+
+def _covers_mitigation(documents: Documents) -> bool:
+    """Return whether the DPIA covers how the plan weighs or penalises by groups: the use, its basis
+    and its sizes, and groups that an audit tells apart, by a field that is no input.
+    """
+    plan, dpia, audit = documents.plan, documents.dpia, documents.dpia.bindings.fairness_audit
+    if plan.mitigation is None:
+        return True
+    attribute = plan.mitigation.attribute
+    bound = bound_use(dpia, attribute.name, "training")
+    about = (dpia, documents.contract, plan.purpose, attribute.name)
+    if bound is None or audit is None or objection_to_use(*about, "training") is not None:
+        return False
+    return (
+        _group_terms(attribute) in map(_group_terms, audit.attributes)
+        and attribute.name not in {feature.field for feature in plan.features}
+        and excess_of(bound, plan.mitigation, plan.averaging.positive_weight) is None
+    )
+
+
+def _group_terms(attribute: SensitiveAttribute) -> object:
+    return attribute.name, attribute.groups, attribute.edges
 
 
 def _verify_acts(decision: DpiaDecision, dpia: AnyDpia) -> None:

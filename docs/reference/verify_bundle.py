@@ -71,6 +71,7 @@ dpia.bindings / evaluations.terms
   refused := {item.field for item in dpia.get("minimisation", []) if item.verdict != "allowed"}
   {item.field for item in trained.features} <= {*bound.features} - refused
   {*units.values()} <= {*bound.units} and permit.minimum_cohort >= bound.minimum_units
+  "models" in plan or "mitigation" not in plan or covers(dpia, contract, plan, plan.mitigation)
   permit.delta <= bound.delta_cap and max(g.epsilon for g in permit.cohort) <= bound.epsilon_cap
 dpia.in_force / evaluations.time
   [decision.state, decision.dpia] == ["in_force", dpia.ref]
@@ -302,6 +303,7 @@ RATES = {"demographic_parity_difference": ["selection_rate"],
          "equal_opportunity_difference": ["true_positive_rate"],
          "equalised_odds_difference": ["true_positive_rate", "false_positive_rate"],
          "predictive_parity_difference": ["positive_predictive_value"]}
+POINT = re.compile(r"Art\. ?9\(2\) ?\([a-j]\)")
 BROKEN = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, InvalidSignature,
           zipfile.BadZipFile, NotImplementedError, EOFError, AttributeError)
 
@@ -575,6 +577,32 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
         parts = dict.fromkeys(into.get(group, group) for group in groups)
         found = [f"{one} & {part}".removeprefix(" & ") for one in found for part in parts]
     return found[:1] if len(found) == 2 else found
+
+def covers(dpia: Any, contract: Any, plan: Any, way: Any) -> bool:
+    """Return whether a DPIA allows a plan's way of weighing or penalising by groups."""
+    bound, attribute = dpia.bindings, way.attribute
+    use, *_ = [item for item in bound.fairness_mitigation
+               if item.attribute == attribute.name and "training" in item.uses]
+    audited, *others = [[item.name, item.groups, item.get("edges")]
+                        for item in (attribute, *bound.fairness_audit.attributes)]
+    need(audited in others, "the mitigation's groups are none of the audit")
+    need(attribute.name not in {item.field for item in plan.features}, "its attribute is an input")
+    special = {item.name for item in contract.fields if item.sensitivity == "special"}
+    special |= {name for item in dpia.get("inventory", []) if "special_category" in item
+                for name in item.fields}
+    if attribute.name in special:
+        purposes = [item for item in dpia.get("purposes", []) if item.purpose == plan.purpose]
+        need(POINT.search(use.get("special_condition", "")), "its use names no point of Art. 9(2)")
+        need(any(POINT.search(item.get("special_condition", "")) for item in purposes), "no basis")
+        need(any(attribute.name in item.attribute.split(" & ") for item in bound.fairness), "none")
+    if way.kind == "reweighing":
+        most = use.get("largest_weight", 1)
+        return all(1 / most <= item.weight <= most for item in way.weights)
+    slope = min(1, plan.algorithm.get("positive_weight", 1))
+    pulls = [sum(item.strength * ((item.group == group) - item.share) for item in way.penalties)
+             for group in attribute.groups]
+    return max(map(abs, pulls)) <= slope and all(
+        abs(item.strength) <= use.get("largest_strength", 0) for item in way.penalties)
 
 def fits(item: Any, one: Any) -> bool:
     """Return whether the outcome of a comparison agrees with its interval."""

@@ -75,21 +75,20 @@ def curve(
     """Show what other thresholds would do: how unequal, and how good.
 
     Computed from the noised tables of the audit, so that it costs no privacy. The thresholds are
-    the edges of the DPIA's `further_edges` and the plan's own.
+    the edges of the DPIA's `further_edges` and the plan's own. With an attribute, each attribute
+    that the DPIA binds for a decision counts as looked at.
     """
-    from fedcore.fairness_curves import group_threshold_curve, threshold_curve
-
     basis = _open(fetched)
-    curves = [threshold_curve(basis.table, basis.terms)]
-    if attribute is not None:
-        _verify_decision(basis, attribute)
-        curves.append(group_threshold_curve(basis.table, basis.terms, attribute))
+    curves = _curves(basis, attribute)
     if html is not None:
         write_report(basis.audit, html, curves)
     if as_json:
         shown = [each.model_dump(mode="json", exclude_none=True) for each in curves]
-        typer.echo(json.dumps({"audit": basis.audit.digest, "curves": shown}, indent=2))
+        about = {"audit": basis.audit.digest, "number": basis.audit.number}
+        typer.echo(json.dumps({**about, "curves": shown}, indent=2))
         return
+    if basis.audit.number > 1:
+        typer.echo(f"audit number {basis.audit.number}: the first audit decides")
     for each in curves:
         _print(each)
 
@@ -151,6 +150,21 @@ def _open(path: Path) -> "OpenedBasis":
     return AuditBasis.from_json(parse_file(path)).open()
 
 
+def _curves(basis: "OpenedBasis", attribute: str | None) -> "list[ThresholdCurve]":
+    """Return the curve of everybody, and that of the groups of an attribute."""
+    from fedcore.fairness_curves import group_threshold_curve, threshold_curve
+    from fedcore.fairness_uses import looks_of
+
+    if attribute is None:
+        return [threshold_curve(basis.table, basis.terms)]
+    _verify_decision(basis, attribute)
+    looks = looks_of(basis.dpia)
+    return [
+        threshold_curve(basis.table, basis.terms, looks),
+        group_threshold_curve(basis.table, basis.terms, attribute, looks),
+    ]
+
+
 def _verify_decision(basis: "OpenedBasis", attribute: str) -> None:
     from fedcore.fairness_uses import objection_to_use
 
@@ -181,7 +195,7 @@ def _print(found: "ThresholdCurve") -> None:
     whom = "everybody" if found.attribute is None else f"each group of {found.attribute}"
     typer.echo(
         f"a threshold for {whom}, each of {found.candidates} candidates tested at "
-        f"{found.alpha / found.candidates:.2g}: {found.verdict}"
+        f"{found.rate:.2g}: {found.verdict}"
     )
     typer.echo(found.meaning)
     for place, point in enumerate(found.points):

@@ -4,7 +4,7 @@ The rules of fairness hold such a plan as well: they look at the attribute that 
 apart by, as at those of an evaluation.
 """
 
-from fedcore.fairness_uses import bound_use, use_not_bound_sentence
+from fedcore.fairness_uses import bound_use, excess_of, use_not_bound_sentence
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate_fairness import group_terms, mitigated_attribute
 from governance.decisions.gate_rule import Rule, make_rule
@@ -26,6 +26,21 @@ def _use_not_bound(facts: GateFacts) -> str | None:
 
 
 @make_rule(
+    "fairness.use_exceeds_dpia",
+    "No weight or strength is beyond what the DPIA binds, and no penalty outweighs the loss.",
+    "Art. 5(1)(b), 5(1)(c), 9(1) GDPR",
+)
+def _use_exceeds_dpia(facts: GateFacts) -> str | None:
+    mitigated, mitigation = mitigated_attribute(facts), facts.plan.mitigation
+    if mitigated is None or mitigation is None or facts.dpia is None:
+        return None
+    bound = bound_use(facts.dpia, mitigated.name, "training")
+    if bound is None:
+        return None
+    return excess_of(bound, mitigation, facts.plan.averaging.positive_weight)
+
+
+@make_rule(
     "fairness.groups_differ",
     "A plan that weighs or penalises by groups tells them apart as the DPIA's audit does.",
     "Art. 35(7)(d) GDPR",
@@ -44,4 +59,4 @@ def _groups_differ(facts: GateFacts) -> str | None:
     )
 
 
-MITIGATION_RULES: tuple[Rule, ...] = (_use_not_bound, _groups_differ)
+MITIGATION_RULES: tuple[Rule, ...] = (_use_not_bound, _use_exceeds_dpia, _groups_differ)

@@ -75,6 +75,10 @@ def test_a_penalty_is_centred_by_the_public_share_and_spares_who_is_of_no_group(
         lambda: pull(strength=float("nan")),
         lambda: AttributeUse(attribute="sex", uses=("training", "training")),
         lambda: AttributeUse(attribute="sex", uses=()),
+        lambda: AttributeUse(attribute="sex", uses=("training",), largest_weight=0.9),
+        lambda: AttributeUse(attribute="sex", uses=("training",), largest_weight=1001.0),
+        lambda: AttributeUse(attribute="sex", uses=("training",), largest_strength=0.0),
+        lambda: AttributeUse(attribute="sex", uses=("training",), largest_strength=101.0),
     ],
 )
 def test_what_has_two_meanings_or_none_is_no_mitigation(make):
@@ -83,6 +87,9 @@ def test_what_has_two_meanings_or_none_is_no_mitigation(make):
     assert reweighing(weight(), weight("m")).weights
     assert penalty(pull(), pull("m", 0.75)).penalties
     assert AttributeUse(attribute="sex", uses=("training", "decision")).uses
+    assert AttributeUse(
+        attribute="sex", uses=("training",), largest_weight=1.0, largest_strength=100.0
+    ).largest_weight
 
 
 def test_a_plan_says_its_mitigation_by_kind_and_one_of_before_says_none():

@@ -31,8 +31,9 @@ def load(path: Path, name: str) -> Any:
 second = load(FILE, "second_verifier")
 lies = load(Path(__file__).with_name("lies.py"), "fedcore_lies")
 judged = load(Path(__file__).with_name("promotion_lies.py"), "fedcore_promotion_lies")
-LIES = {**lies.LIES, **judged.LIES, **judged.WIDE}
-TWINS = {**lies.TWINS, **judged.TWINS}
+mitigated = load(Path(__file__).with_name("mitigation_lies.py"), "fedcore_mitigation_lies")
+LIES = {**lies.LIES, **judged.LIES, **judged.WIDE, **mitigated.LIES}
+TWINS = {**lies.TWINS, **judged.TWINS, **mitigated.TWINS}
 
 
 def verdicts(data, key, realm=None):
@@ -60,7 +61,7 @@ def test_both_verifiers_refuse_it_and_the_second_names_a_check_that_the_first_fi
     check, lie = LIES[name]
     first, other = verdicts(write_bundle(lie(world, documents, evidence)), world.governance.public)
     assert check in first
-    if name in judged.LIES:
+    if name in {*judged.LIES, *mitigated.LIES}:
         assert set(first) == {check}
     assert other
     assert set(other) <= set(first), (first, other)
@@ -207,7 +208,7 @@ def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle,
 
 def test_it_has_no_more_lines_than_it_needs_and_none_is_long():
     lines = FILE.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 780
+    assert len(lines) <= 807
     assert max(map(len, lines)) <= 100
 
 

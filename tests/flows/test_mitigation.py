@@ -50,10 +50,13 @@ def allow(world, version, *uses):
     bound = FairnessBound(
         attribute="channel", metric="demographic_parity_difference", largest_gap=0.9
     )
+    use = AttributeUse(
+        attribute="channel", uses=uses or ("decision",), largest_weight=3.0, largest_strength=2.0
+    )
     changes = {
         "fairness": (bound,),
         "fairness_audit": AuditTerms(attributes=(CHANNEL,), minimum_size=1),
-        "fairness_mitigation": (AttributeUse(attribute="channel", uses=uses),) if uses else None,
+        "fairness_mitigation": (use,) if uses else None,
     }
     bindings = dpia.bindings.model_copy(update=changes)
     world.federation.put_in_force(

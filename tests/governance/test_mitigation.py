@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from fedcore import cli, gateway_http
-from fedcore.errors import NotFoundError, RefusedError
+from fedcore.audit_basis import AuditBasis
+from fedcore.errors import MismatchError, NotFoundError, RefusedError
 from fedcore.evaluations import NoisedTables
 from fedcore.fairness_audits import derive_audit
 from fedcore.fairness_bindings import AttributeUse
@@ -20,7 +21,13 @@ CONSENT = "Explicit consent, Art. 9(2)(a)"
 
 def allowing(dpia, *uses, condition=CONSENT):
     """The DPIA with these uses of what it audits."""
-    use = AttributeUse(attribute="religion", uses=uses, special_condition=condition)
+    use = AttributeUse(
+        attribute="religion",
+        uses=uses,
+        special_condition=condition,
+        largest_weight=1.5,
+        largest_strength=0.5,
+    )
     bindings = dpia.bindings.model_copy(update={"fairness_mitigation": (use,) if uses else None})
     return dpia.model_copy(update={"bindings": bindings})
 
@@ -81,21 +88,35 @@ def test_a_curve_is_printed_and_drawn_and_says_what_it_is_not(said, fetched, tmp
     code, printed = said("curve", fetched)
     assert code == 0
     assert "a threshold for everybody, each of 1 candidates tested at 0.05: FAIL" in printed
-    assert "no threshold mends that" in printed
+    assert "none of these candidates mends that; thresholds between them" in printed
+    assert "audit number" not in printed
     assert "balanced_accuracy" in printed
     page = tmp_path / "curve.html"
     code, output = said("curve", fetched, "--attribute", "religion", "--html", page, "--json")
     assert code == 0
     curves = json.loads(output)["curves"]
-    assert [(each.get("attribute"), each["candidates"]) for each in curves] == [
-        (None, 1),
-        ("religion", 1),
+    # The curve of everybody, and that of the one attribute that may decide.
+    assert [(each.get("attribute"), each["candidates"], each["looks"]) for each in curves] == [
+        (None, 1, 2),
+        ("religion", 1, 2),
     ]
+    code, printed = said("curve", fetched, "--attribute", "religion")
+    assert (code, printed.count("each of 1 candidates tested at 0.025")) == (0, 2)
     drawn = page.read_text()
     assert drawn.count("<svg") == 2
     assert "Other thresholds, by religion" in drawn
     assert "<circle" in drawn
     assert said("curve", fetched, "--html", page)[0] == 1
+
+
+def test_a_curve_of_a_later_audit_says_that_the_first_one_decides(audited, said, fetched, tmp_path):
+    audited.audit("run-3", "eval-2", "one selected more")
+    later = tmp_path / "later.json"
+    assert said("tables", "eval-2", "--out", later, online=True)[0] == 0
+    code, printed = said("curve", later)
+    assert (code, printed.splitlines()[0]) == (0, "audit number 2: the first audit decides")
+    assert json.loads(said("curve", later, "--json")[1])["number"] == 2
+    assert json.loads(said("curve", fetched, "--json")[1])["number"] == 1
 
 
 def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds(said, fetched):
@@ -120,6 +141,53 @@ def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds
     assert (code, "audit.basis_invalid" in output) == (1, True)
     fetched.write_text(good)
     assert said("curve", fetched)[0] == 0
+
+
+def compared(**update):
+    """Return an edit of what an audit found: of its only comparison."""
+
+    def edit(found):
+        (bound,) = found.bounds
+        one = bound.compared[0].model_copy(update=update)
+        bound = bound.model_copy(update={"compared": (one, *bound.compared[1:])})
+        return found.model_copy(update={"bounds": (bound,)})
+
+    return edit
+
+
+def counted(found):
+    first = found.groups[0]
+    more = first.model_copy(update={"people": first.people + 1})
+    return found.model_copy(update={"groups": (more, *found.groups[1:])})
+
+
+def test_an_audit_that_says_something_else_than_its_tables_is_refused(audited, fetched):
+    """Whoever may sign the audit has signed the lie, so that all digests hold."""
+    basis = AuditBasis.from_json(json.loads(fetched.read_text()))
+    audit = basis.open().audit
+    gap = audit.found.bounds[0].compared[0].low
+
+    def opened(edit):
+        said = audit.model_copy(update={"found": edit(audit.found)})
+        signed = audited.world.sign(said, "north")
+        return basis.model_copy(update={"audit": signed}).open().audit.found.verdict
+
+    lies = (
+        lambda found: found.model_copy(update={"verdict": "PASS"}),
+        lambda found: found.model_copy(update={"alpha": 0.06}),
+        compared(low=gap + 1e-6),
+        compared(outcome="within"),
+        counted,
+    )
+    for lie in lies:
+        with pytest.raises(MismatchError, match=r"audit\.not_derived"):
+            opened(lie)
+    twins = (
+        lambda found: found,
+        lambda found: found.model_copy(update={"meaning": "In other words."}),
+        compared(low=gap + 1e-12),
+    )
+    assert [opened(twin) for twin in twins] == ["FAIL"] * 3
 
 
 def test_weights_and_a_penalty_go_into_a_plan_that_the_gate_then_permits(

@@ -111,6 +111,26 @@ def test_each_choice_by_group_counts_as_a_candidate_whether_it_is_shown_or_not()
     assert (point.bounds[0].low, point.bounds[0].high) == tuple(audit.largest[0].interval)
 
 
+@pytest.mark.parametrize("attribute", [None, "sex"])
+def test_of_several_curves_of_one_table_each_has_its_part_of_alpha(attribute):
+    table = People(lift=0.0).table(epsilon=2.0)
+
+    def make(looks, **more):
+        if attribute is None:
+            return threshold_curve(table, terms(**more), looks)
+        return group_threshold_curve(table, terms(**more), attribute, looks)
+
+    alone, one_of_three = make(1), make(3)
+    assert alone.rate == pytest.approx(0.05 / alone.candidates)
+    assert one_of_three.rate == pytest.approx(alone.rate / 3)
+    found, stricter = (
+        [(point.bounds[0].low, point.bounds[0].high) for point in curve.points]
+        for curve in (one_of_three, make(1, alpha=0.05 / 3))
+    )
+    assert np.allclose(found, stricter)
+    assert not np.allclose(found, [(p.bounds[0].low, p.bounds[0].high) for p in alone.points])
+
+
 def test_thresholds_by_group_keep_a_bound_that_no_common_one_keeps():
     people = People(40_000, lift=0.2)
     table = people.table(epsilon=1.0)

@@ -11,7 +11,7 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import DataCategory, LegitimateInterest, PurposeBasis
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.fairness_bindings import AttributeUse, AuditTerms, SensitiveAttribute
-from fedcore.fairness_uses import objection_to_use
+from fedcore.fairness_uses import looks_of, objection_to_use
 from fedcore.mitigation import CovariancePenalty, GroupPenalty, GroupWeight, Reweighing
 from fedcore.permits import UnitCertificate
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -48,9 +48,13 @@ CONTRACT = Contract(
 )
 
 
-def use(attribute, *uses, condition=None):
+def use(attribute, *uses, condition=None, weight=2.0, strength=1.0):
     return AttributeUse(
-        attribute=attribute, uses=uses or ("training",), special_condition=condition
+        attribute=attribute,
+        uses=uses or ("training",),
+        special_condition=condition,
+        largest_weight=weight,
+        largest_strength=strength,
     )
 
 
@@ -104,19 +108,19 @@ def bound(name):
     return FairnessBound(attribute=name, metric="demographic_parity_difference", largest_gap=0.1)
 
 
-def weighing(attribute):
+def weighing(attribute, size=2.0):
     plain = attribute.model_copy(update={"special_condition": None})
-    weight = GroupWeight(group=plain.groups[0], positive=True, weight=2.0)
+    weight = GroupWeight(group=plain.groups[0], positive=True, weight=size)
     return Reweighing(kind="reweighing", attribute=plain, weights=(weight,))
 
 
-def penalising(attribute):
+def penalising(attribute, strength=1.0):
     plain = attribute.model_copy(update={"special_condition": None})
-    penalty = GroupPenalty(group=plain.groups[0], share=0.5, strength=1.0)
+    penalty = GroupPenalty(group=plain.groups[0], share=0.5, strength=strength)
     return CovariancePenalty(kind="covariance", attribute=plain, penalties=(penalty,))
 
 
-def facts(attribute, of=None, mitigation=None, features=("tenure",)):
+def facts(attribute, of=None, mitigation=None, features=("tenure",), positive=None):
     """Facts of a plan that trains by an attribute, under a DPIA."""
     plan = TrainingPlan(
         title="p",
@@ -131,7 +135,7 @@ def facts(attribute, of=None, mitigation=None, features=("tenure",)):
         minimum_units=2,
         model=ModelSpec(kind="logistic"),
         initial_model=digest(b"m"),
-        algorithm=Algorithm(local_learning_rate=1.0),
+        algorithm=Algorithm(local_learning_rate=1.0, positive_weight=positive),
         rounds=2,
         privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
         mitigation=mitigation or weighing(attribute),
@@ -169,6 +173,13 @@ class Fault:
 
 
 GOOD = facts(DIET)
+
+
+def sized(mitigation, positive=None, **sizes):
+    """Facts of a plan under a DPIA that binds these sizes."""
+    return facts(DIET, dpia(DIET, uses=(use("diet", **sizes),)), mitigation, positive=positive)
+
+
 OTHER_EDGE = AGE.model_copy(update={"edges": (50.0,)})
 SECRET = SensitiveAttribute(name="secret", groups=("x", "y"))
 GONE = SensitiveAttribute(name="gone", groups=("x", "y"))
@@ -180,6 +191,47 @@ FAULTS = [
         "fairness.use_not_bound",
         facts(DIET, dpia(DIET, uses=()), penalising(DIET)),
         facts(DIET, mitigation=penalising(DIET)),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(weighing(DIET, 2.1)),
+        sized(weighing(DIET, 2.1), weight=2.1),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(weighing(DIET, 0.49)),
+        sized(weighing(DIET, 0.5)),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(weighing(DIET, 1.1), weight=None),
+        sized(weighing(DIET, 1.0), weight=None),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(penalising(DIET, -1.1)),
+        sized(penalising(DIET, -1.1), strength=1.1),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(penalising(DIET, 0.1), strength=None),
+        sized(penalising(DIET, 0.1), strength=0.1),
+    ),
+    # At a share of one half it pulls by half of its strength.
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(penalising(DIET, -100.0), strength=100.0),
+        sized(penalising(DIET, -2.0), strength=100.0),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(penalising(DIET, 1.0), positive=0.4),
+        sized(penalising(DIET, 1.0), positive=0.5),
+    ),
+    Fault(
+        "fairness.use_exceeds_dpia",
+        sized(penalising(DIET, 2.2), strength=3.0, positive=9.0),
+        sized(penalising(DIET, 2.0), strength=3.0, positive=9.0),
     ),
     Fault("fairness.groups_differ", facts(OTHER_EDGE, dpia(AGE)), facts(AGE)),
     Fault("fairness.groups_differ", facts(DIET, dpia(DIET, fairness_audit=None)), GOOD),
@@ -244,3 +296,19 @@ def test_a_threshold_for_each_group_needs_a_use_and_a_basis_of_its_own():
     assert code(dpia(ORIGIN, uses=(use("origin", *both, condition=CONSENT),)), "origin") == (
         "fairness.no_basis"
     )
+
+
+def test_a_crossing_with_a_special_category_needs_the_basis_of_that_category():
+    def code(condition):
+        crossed = use("origin & age", "decision", condition=condition)
+        of = conditioned(fairness_mitigation=(crossed,))
+        found = objection_to_use(of, CONTRACT, "churn", crossed.attribute, "decision")
+        return None if found is None else found[0]
+
+    assert [code(None), code(DENIED), code(CONSENT)] == ["fairness.no_basis"] * 2 + [None]
+
+
+def test_each_attribute_that_may_decide_is_a_look_besides_that_at_everybody():
+    decided = [use("origin", "decision"), use("diet", "training", "decision"), use("age")]
+    for uses, looks in (((), 1), (decided[2:], 1), (decided, 3), ([decided[0]] * 2, 2)):
+        assert looks_of(dpia(DIET, uses=tuple(uses))) == looks
