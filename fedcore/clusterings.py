@@ -95,6 +95,14 @@ class CourseSpec(Part):
         bounds = Bounds(self.segments.least, self.segments.most)
         return CourseTerms(bounds, self.spread, self.searches, self.refinements)
 
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The digests of the models that a run rests on, besides the one that it starts from: the
+        autoencoder, and the version that is continued.
+        """
+        named = (self.embedding, self.continues)
+        return tuple(one.artifact for one in named if one is not None)
+
     def dimensions(self, inputs: int) -> int:
         """Return how many numbers a centre has, where there are so many inputs."""
         return inputs if self.embedding is None else self.embedding.width

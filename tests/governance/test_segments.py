@@ -9,6 +9,8 @@ import pytest
 from fedcore import canonical
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.dpias import Bindings
+from fedcore.errors import RefusedError
+from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
 from fedcore.segments.artefact import SegmentModel, encode_model
@@ -157,3 +159,29 @@ def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, 
     page = card(segmenting, 1)
     assert r"Not told: tensor 'w': no model of segments has such a tensor" in page
     assert r"segments.model\_invalid" in page
+
+
+@pytest.mark.parametrize("use", ["continues", "embedding"])
+def test_no_run_rests_on_a_withdrawn_version_and_one_that_does_ends_at_once(segmenting, use):
+    data = artifact((300, 300), (1, 2))
+    segmenting.segment(data, "run-1")
+    segmenting.clock.tick(minutes=10)
+    segmenting.gateway().submit_opt_out(segmenting.sign(segmenting.opt_out("north", 1), "north"))
+    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
+    course = a_course(data) if use == "continues" else a_course(embedding=named)
+    plan = a_plan(segmenting, None, model=ModelSpec(kind="centres", course=course))
+    alone = a_plan(segmenting, None, title="Alone")
+    for one, run_id in ((plan, "run-2"), (alone, "run-3")):
+        segmenting.register(one)
+        segmenting.permit(run_id, one)
+    decide = segmenting.gateway("compliance").decide_model
+    request = DecisionRequest(unit="north", up_to=1, outcome="withdrawn", reason="weighed")
+    decide("segments", 1, request, "*")
+    assert segmenting.bulletin("north").revoked_runs == ("run-2",)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.permit("run-4", plan)
+    assert refusal.value.codes == ("plan.initial_model_withdrawn",)
+    assert segmenting.permit("run-5", alone).run_id == "run-5"
+    kept = request.model_copy(update={"outcome": "kept"})
+    segmenting.gateway("dpo").decide_model("segments", 1, kept, "*")
+    assert segmenting.permit("run-6", plan).run_id == "run-6"
