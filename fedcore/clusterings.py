@@ -14,6 +14,9 @@ from fedcore.segments.embedding import Encoder, encoder_of
 from fedcore.segments.merging import Bounds
 from fedcore.weights import decode_weights
 
+# The most numbers that the centres of all segments have: a model has three for each, in 10 MB.
+MAX_CELLS = 400_000
+
 Weight = Annotated[float, Field(ge=0.01, le=10)]
 
 
