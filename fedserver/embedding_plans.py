@@ -48,6 +48,7 @@ def autoencoding(
         "privacy": PrivacyTerms(l2_clip_norm=CLIP, noise_multiplier=noise, delta=plan.delta),
         "holdout": None,
         "metric_floors": None,
+        "mitigation": None,
     }
     return TrainingPlan.from_json(plan.model_copy(update=changes).to_json())
 

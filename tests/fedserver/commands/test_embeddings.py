@@ -9,9 +9,12 @@ from click.testing import CliRunner
 from fedcore import canonical, cli
 from fedcore.clusterings import EmbeddingSpec
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import (
     Algorithm,
     Feature,
+    MetricFloor,
     ModelSpec,
     PrivacyTerms,
     TrainingPlan,
@@ -100,6 +103,24 @@ def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(files):
     assert f"claim {claim:.4f}" in output
     checked = fedpact("check", files / "autoencoder.json", "--contract", files / "contract.json")
     assert checked[0] == 0, checked[1]
+
+
+def mitigating(plan):
+    """The same plan, which also does something with a sensitive attribute."""
+    weights = (GroupWeight(group="plus", positive=True, weight=2.0),)
+    attribute = SensitiveAttribute(name="tariff", groups=("basic", "plus"))
+    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
+    floors = (MetricFloor(metric="auc", floor=0.5),)
+    return plan.model_copy(update={"mitigation": mitigation, "metric_floors": floors})
+
+
+def test_what_is_of_models_that_score_is_left_behind(files):
+    plan = mitigating(read(files / "plan.json"))
+    (files / "plan.json").write_text(json.dumps(plan.to_json()))
+    code, output = make(files)
+    assert code == 0, output
+    found = read(files / "autoencoder.json")
+    assert (found.mitigation, found.metric_floors) == (None, None)
 
 
 def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
