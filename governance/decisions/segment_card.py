@@ -19,7 +19,8 @@ _NAMED_PARTS = 2
 _LEAST_PART = 0.1
 _UNKNOWN = "too few to tell"
 _ALONE = (
-    "This version continues no earlier one with the same inputs and contract: its ids are its own."
+    "This version continues no earlier one with the same inputs and contract: do not compare its "
+    "ids with earlier ones."
 )
 
 

@@ -88,7 +88,8 @@ def test_a_segmentation_version_has_segments_on_its_card_and_no_score(segmenting
         "| 2 | low tenure | 584 to 616 |",
         r"| tenure | 54.0 \(",
         "| Segment | Across: more tenure | Up: nothing |",
-        "This version continues no earlier one",
+        "This version continues no earlier one with the same inputs and contract: do not compare "
+        "its ids with earlier ones",
         "which segment a customer is nearest to; it predicts nothing",
     ):
         assert said in page, said

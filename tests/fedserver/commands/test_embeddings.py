@@ -140,6 +140,30 @@ def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
     assert checked[0] == 0, checked[1]
 
 
+def test_segments_that_move_elsewhere_continue_no_version_from_before(files):
+    make(files)
+    given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
+    fedpact("segments", *given, "--out", files / "segments.json", "--continues", ARTIFACT)
+    before = read(files / "segments.json").model.course
+    assert before
+    assert before.continues
+    moved = ("--autoencoder", files / "autoencoder.json", "--artifact", ARTIFACT)
+    code, output = fedpact("embed", files / "segments.json", *moved, "--out", files / "e.json")
+    assert code == 0, output
+    found = json.loads((files / "e.json").read_text())
+    assert "continues" not in found["model"]["course"]
+    found["model"]["course"]["continues"] = before.continues.model_dump(mode="json")
+    (files / "next.json").write_text(json.dumps(found))
+    for artifact, kept in ((ARTIFACT, before.continues), (canonical.digest(b"another"), None)):
+        out = files / f"{artifact[-4:]}.json"
+        line = (files / "next.json", *moved[:3], artifact)
+        code, output = fedpact("embed", *line, "--out", out)
+        assert code == 0, output
+        course = read(out).model.course
+        assert course
+        assert course.continues == kept
+
+
 def test_other_plans_digests_and_widths_are_refused_by_name(files):
     make(files)
     moved = (files / "plan.json", "--autoencoder", files / "autoencoder.json")
