@@ -54,6 +54,7 @@ class SegmentFacts:
         cells: of each segment, in the order of `segments`, the inputs'; None where it is not found.
         map: where the segments' centres lie, in the same order.
         explained: how much of the customers' variance segments explain.
+        units: how many units have answered the last release, which all of this is told from.
     """
 
     inputs: tuple[InputScale, ...]
@@ -61,6 +62,7 @@ class SegmentFacts:
     cells: tuple[tuple[Cell, ...] | None, ...]
     map: Projection
     explained: Estimate
+    units: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         cells=tuple(told[place] for place in order),
         map=project(settled(model.last)[order], model.last.counts.clip(min=0)[order]),
         explained=explained_variance(model.last),
+        units=model.last.units,
     )
 
 

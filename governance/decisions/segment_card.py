@@ -29,7 +29,8 @@ class SegmentStory:
     """What a version's segments are, and how their shares have come about.
 
     Attributes:
-        cohort_changed: whether other units have trained the version before.
+        cohort_changed: whether other units, or another number of them, have trained the version
+            before.
     """
 
     facts: SegmentFacts
@@ -67,9 +68,9 @@ def _sizes(facts: SegmentFacts) -> Section:
         facts=(("Variance of customers that segments explain", explained),),
         table=Table(("Segment", "Suggested name", "Customers", "Band", "Share"), rows),
         notes=(
-            "Told from noised sums over all units, which were charged in training: no row was "
-            "read for this. Each interval holds at 95 %: that of customers over the noise, that "
-            "of a share over noise and sampling.",
+            f"Told from noised sums over the {_units(facts.units)} that answered the last release, "
+            "which were charged in training: no row was read for this. Each interval holds at "
+            "95 %: that of customers over the noise, that of a share over noise and sampling.",
             "Names are suggestions, made from what stands out. Ids stay over versions of which "
             "each continues the one before.",
         ),
@@ -167,7 +168,10 @@ def _drift(story: SegmentStory) -> Section:
         "as drawn anew: customers in both make the true error smaller."
     ]
     if story.cohort_changed:
-        notes.append("Other units have trained the version before: that alone can change shares.")
+        notes.append(
+            "Other units, or fewer or more of them, have trained the version before: that alone "
+            "can change shares."
+        )
     return Section(title, table=Table(head, rows), notes=tuple(notes))
 
 
@@ -183,6 +187,10 @@ def _share(share: Estimate) -> str:
     within = share.interval()
     low, high = max(within.low, 0.0), min(within.high, 1.0)
     return f"{100 * share.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _units(count: int) -> str:
+    return f"{count} units" if count > 1 else "one unit"
 
 
 def _band(band: Interval) -> str:

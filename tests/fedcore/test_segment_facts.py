@@ -152,6 +152,7 @@ def test_a_model_that_says_it_is_more_certain_than_its_plan_is_refused(lie, said
 
     for answered in (2, 3):
         assert read_segments(of(units=answered), of_three, CONTRACT).last.units == answered
+        assert tell_segments(of(units=answered), of_three, CONTRACT).units == answered
     with pytest.raises(MismatchError, match=said) as refusal:
         read_segments(of(**lie), of_three, CONTRACT)
     assert refusal.value.code == "segments.other_terms"

@@ -28,12 +28,12 @@ def a_course(before=None, embedding=None):
     )
 
 
-def artifact(counts, ids, middles=(-0.5, 0.5), width=1):
+def artifact(counts, ids, middles=(-0.5, 0.5), width=1, units=2):
     """A version of so many inputs, with so many customers around each middle."""
     sums = [[*width * [0.0], 0.4 * count, *width * [0.004 * count]] for count in counts]
     terms = a_course().release_terms(NOISE)
     centres = np.repeat(np.array(middles)[:, None], width, axis=1)
-    last = NoisedSums(Placement(centres, 1.0), terms, 2, np.array(sums))
+    last = NoisedSums(Placement(centres, 1.0), terms, units, np.array(sums))
     return encode_model(SegmentModel(last, ids, 3))
 
 
@@ -130,6 +130,18 @@ def test_shares_are_told_over_the_versions_that_continue_one_another(segmenting)
     assert rows["2"].endswith("| none | gone |")
     assert rows["3"].endswith("| new |")
     assert "Version 1" not in card(segmenting, 2)
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_shares_of_fewer_units_are_told_with_a_warning(segmenting, units):
+    first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3), units=units)
+    fewer = {"minimum_units": 1}
+    segmenting.segment(first, "run-1", **fewer)
+    segmenting.segment(last, "run-2", before=first, **fewer)
+    warned = "Other units, or fewer or more of them, have trained the version before" in card(
+        segmenting, 2
+    )
+    assert warned == (units == 1)
 
 
 def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmenting):
