@@ -55,6 +55,7 @@ class SegmentFacts:
         map: where the segments' centres lie, in the same order.
         explained: how much of the customers' variance segments explain.
         units: how many units have answered the last release, which all of this is told from.
+        embedding: the digest of the autoencoder in whose embedding they lie, if in any.
     """
 
     inputs: tuple[InputScale, ...]
@@ -63,6 +64,7 @@ class SegmentFacts:
     map: Projection
     explained: Estimate
     units: int
+    embedding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         )
     inputs = tuple(_dimensions(plan, contract))
     scales = [one.scale for one in inputs]
+    course = plan.model.course
+    embedding = course.embedding if course is not None else None
     found = describe(model.last, model.ids, scales)
     order = sorted(range(len(model.ids)), key=lambda place: model.ids[place])
     told = _cells(model.last, inputs)
@@ -101,6 +105,7 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         map=project(settled(model.last)[order], model.last.counts.clip(min=0)[order]),
         explained=explained_variance(model.last),
         units=model.last.units,
+        embedding=None if embedding is None else embedding.artifact,
     )
 
 

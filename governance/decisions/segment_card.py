@@ -22,6 +22,8 @@ _ALONE = (
     "This version continues no earlier one with the same inputs and contract: do not compare its "
     "ids with earlier ones."
 )
+_SCALE = "In the inputs' public scale, from -1 to 1 each."
+_EMBEDDED = "In the embedding's numbers, which have no unit, from -1 to 1 each."
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _sizes(facts: SegmentFacts) -> Section:
     )
     return Section(
         "Segments",
-        facts=(("Variance of customers that segments explain", explained),),
+        facts=(("Variance of customers that segments explain", explained), *_autoencoder(facts)),
         table=Table(("Segment", "Suggested name", "Customers", "Band", "Share"), rows),
         notes=(
             f"Told from noised sums over the {_units(facts.units)} that answered the last release, "
@@ -75,6 +77,12 @@ def _sizes(facts: SegmentFacts) -> Section:
             "each continues the one before.",
         ),
     )
+
+
+def _autoencoder(facts: SegmentFacts) -> tuple[tuple[str, str], ...]:
+    if facts.embedding is None:
+        return ()
+    return (("Searched in the embedding of the autoencoder", facts.embedding),)
 
 
 def _profiles(facts: SegmentFacts) -> Section:
@@ -103,9 +111,14 @@ def _profiles(facts: SegmentFacts) -> Section:
 
 
 def _profile_notes(facts: SegmentFacts) -> Iterator[str]:
+    means = (
+        "Means in the contract's own units, each"
+        if facts.embedding is None
+        else "Means of the embedding's numbers, which have no unit, each"
+    )
     yield (
-        "Means in the contract's own units, each with its interval at 95 % over noise and "
-        "sampling. A segment that does not stand out from the noise has none."
+        f"{means} with its interval at 95 % over noise and sampling. A segment that does not stand "
+        "out from the noise has none."
     )
     if any(one.scale.is_log for one in facts.inputs):
         told = ", ".join(one.scale.name for one in facts.inputs if one.scale.is_log)
@@ -134,7 +147,7 @@ def _map(facts: SegmentFacts) -> Section:
         facts=(("Spread of centres that the map shows", f"{100 * facts.map.shown:.0f} %"),),
         table=Table(("Segment", f"Across: {directions[0]}", f"Up: {directions[1]}"), rows),
         figures=(drawn,),
-        notes=("In the inputs' public scale, from -1 to 1 each.",),
+        notes=(_SCALE if facts.embedding is None else _EMBEDDED,),
     )
 
 

@@ -196,6 +196,7 @@ def test_segments_in_an_embedding_are_told_by_its_numbers_which_have_no_unit():
     embedded = plan(noise=0.0, course=course)
     model, rows = a_model(middles=MIDDLES[:, :2])
     facts = tell_segments(encode_model(model), embedded, CONTRACT)
+    assert (facts.embedding, told()[0].embedding) == (DIGEST, None)
     named = [(one.scale.name, one.unit) for one in facts.inputs]
     assert named == [("embedding 1", ""), ("embedding 2", "")]
     assert facts.cells[0]

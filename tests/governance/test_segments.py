@@ -21,6 +21,13 @@ NOISE = 2.0
 COUNT = SegmentCount(least=2, most=4)
 
 
+EMBEDDED = (
+    "Means of the embedding's numbers, which have no unit, each with its interval",
+    "In the embedding's numbers, which have no unit, from -1 to 1 each.",
+    "The autoencoder's own run was charged beside this one.",
+)
+
+
 def a_course(before=None, embedding=None):
     line = None if before is None else Continuation(artifact=canonical.digest(before), farthest=1)
     return CourseSpec(
@@ -94,6 +101,9 @@ def test_a_segmentation_version_has_segments_on_its_card_and_no_score(segmenting
     ):
         assert said in page, said
     assert "What drives the score" not in page
+    assert not any(said in page.replace("\\", "") for said in (*EMBEDDED, "the autoencoder"))
+    for said in ("Means in the contract's own units", "In the inputs' public scale"):
+        assert said in page.replace("\\", ""), said
     assert "What it predicts" not in page
 
 
@@ -164,6 +174,11 @@ def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, co
         segmenting.segment(data, run_id, before, model=model)
     page = card(segmenting, 2)
     assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    plain = page.replace("\\", "")
+    for said in EMBEDDED:
+        assert said in plain, said
+    [named] = [line for line in plain.splitlines() if "embedding of the autoencoder" in line]
+    assert canonical.digest(autoencoder) in named
     assert ("This version continues no earlier one" in page) != compared
 
 
