@@ -365,6 +365,13 @@ def test_a_draft_about_segments_speaks_of_sums_and_not_of_what_is_learnt(languag
         privacy=privacy,
     )
     trained = draft(language=language)
+    of_size, other = (
+        next(measure.text for measure in record.measures if measure.id == "size-bands")
+        for record in (of_segments, trained)
+    )
+    # A release has a count in it, with noise.
+    assert re.search(r"noise|verrauscht|bruité", of_size)
+    assert not re.search(r"noise|verrauscht|bruité", other)
     for record, is_learnt in ((of_segments, False), (trained, True)):
         said = [record.description or "", *(step.text for step in record.life_cycle)]
         said += [measure.text for measure in record.measures]
