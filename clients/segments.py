@@ -12,16 +12,16 @@ from pathlib import Path
 from clients.clustering import customers_of
 from clients.data import Inputs
 from clients.examples import read_examples
-from clients.policy import verify_use_policy
+from clients.policy import verify_not_revoked, verify_use_policy
 from clients.site import Site
 from fedcore import canonical
 from fedcore.atomic import write_atomically
 from fedcore.bundle import Evidence, read_bundle
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import InvalidRecordError, MismatchError
+from fedcore.errors import InvalidRecordError, MismatchError, RefusedError
 from fedcore.models import ModelVersion
-from fedcore.permits import Permit
+from fedcore.permits import Permit, Revocation
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.clustering import NOWHERE, nearest
 from fedcore.segment_facts import read_segments
@@ -34,11 +34,12 @@ SEGMENT = "segment"
 
 @dataclass(frozen=True)
 class SignedSegments:
-    """A segmentation version that governance has signed, with the plan that it came of, and what
-    tells places where they lie in an embedding.
+    """A segmentation version that governance has signed, with the permit and plan that it came of,
+    and what tells places where they lie in an embedding.
     """
 
     version: ModelVersion
+    permit: Permit
     plan: TrainingPlan
     model: SegmentModel
     encoder: Encoder | None = None
@@ -72,36 +73,38 @@ def open_segments(site: Site, bundle: bytes, autoencoder: bytes | None = None) -
     Raises: InvalidRecordError as `read_bundle` and `decode_model`; SignatureError; MismatchError
         `segments.other_papers`, `segments.artifact_differs`, `segments.no_segments`,
         `segments.other_unit`, `segments.other_features`, `segments.no_autoencoder`,
-        `order.model_mismatch`; RefusedError as `verify_use_policy`.
+        `order.model_mismatch`; RefusedError `permit.revoked`, and as `verify_use_policy`.
     """
     evidence = read_bundle(bundle)
     version = site.open_governed(evidence.model_version, ModelVersion)
-    plan = _plan_of(site, evidence, version)
+    permit, plan = _papers_of(site, evidence, version)
     if plan.model.course is None:
         raise MismatchError("segments.no_segments", "the model of this bundle is no segmentation")
     if canonical.digest(evidence.artifact) != version.artifact:
         raise MismatchError(
             "segments.artifact_differs", "the artifact is not the one of the signed model version"
         )
-    if site.settings.unit not in {terms.unit for terms in plan.units}:
+    if permit.grant(site.settings.unit) is None:
         raise MismatchError(
-            "segments.other_unit", "the plan of these segments does not name this unit"
+            "segments.other_unit", "the permit of these segments does not name this unit"
         )
     contract = site.contract(version.contract)
     verify_use_policy(site.settings, plan, contract)
     found = read_segments(evidence.artifact, plan, contract)
-    return SignedSegments(version, plan, found, _encoder_of(plan, contract, autoencoder))
+    return SignedSegments(version, permit, plan, found, _encoder_of(plan, contract, autoencoder))
 
 
 def assign_segments(site: Site, signed: SignedSegments) -> Assignment:
     """Return the segment of each customer whom the unit's source, opt-outs and consents allow.
 
-    Raises: RefusedError `node.unchecked`, and of a bulletin that is stale; DataError.
+    Raises: RefusedError `node.unchecked`, `permit.revoked` by the bulletin in force; ExpiredError
+        of a bulletin that is stale; DataError.
     """
     plan, absent = signed.plan, signed.plan.absent_at(site.settings.unit)
     inputs = Inputs(plan.features, absent)
     site.require_checked(plan.contract, inputs.fields)
-    site.bulletin_in_force()  # the group's opt-outs come with it
+    # The group's opt-outs come with it.
+    verify_not_revoked(site.bulletin_in_force(), signed.permit)
     examples = read_examples(site, plan, inputs)
     rows = customers_of(examples)
     places = rows if signed.encoder is None else signed.encoder.places(rows)
@@ -139,7 +142,9 @@ def _encoder_of(plan: TrainingPlan, contract: Contract, bundle: bytes | None) ->
     return course.embedding.encoder(read_bundle(bundle).artifact, inputs, plan.max_abs_weight)
 
 
-def _plan_of(site: Site, evidence: Evidence, version: ModelVersion) -> TrainingPlan:
+def _papers_of(
+    site: Site, evidence: Evidence, version: ModelVersion
+) -> tuple[Permit, TrainingPlan]:
     permit = site.open_governed(evidence.permit, Permit)
     plan = open_envelope(evidence.plan, TrainingPlan, permit.author_key, site.settings.realm)
     of_version = (version.permit, version.plan, version.plan, version.contract)
@@ -147,4 +152,8 @@ def _plan_of(site: Site, evidence: Evidence, version: ModelVersion) -> TrainingP
         raise MismatchError(
             "segments.other_papers", "permit and plan are not those of the signed model version"
         )
-    return plan
+    if evidence.revocation is not None:
+        revoked = site.open_governed(evidence.revocation, Revocation)
+        if revoked.permit == permit.digest:
+            raise RefusedError([("permit.revoked", "governance has revoked the run of this model")])
+    return permit, plan

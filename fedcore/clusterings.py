@@ -14,6 +14,9 @@ from fedcore.segments.embedding import Encoder, encoder_of
 from fedcore.segments.merging import Bounds
 from fedcore.weights import decode_weights
 
+# The most numbers that the centres of all segments have: a model has three for each, in 10 MB.
+MAX_CELLS = 400_000
+
 Weight = Annotated[float, Field(ge=0.01, le=10)]
 
 
@@ -94,6 +97,14 @@ class CourseSpec(Part):
         """The rule from one release to the next."""
         bounds = Bounds(self.segments.least, self.segments.most)
         return CourseTerms(bounds, self.spread, self.searches, self.refinements)
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The digests of the models that a run rests on, besides the one that it starts from: the
+        autoencoder, and the version that is continued.
+        """
+        named = (self.embedding, self.continues)
+        return tuple(one.artifact for one in named if one is not None)
 
     def dimensions(self, inputs: int) -> int:
         """Return how many numbers a centre has, where there are so many inputs."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedcore.clusterings import CourseSpec
+from fedcore.clusterings import MAX_CELLS, CourseSpec
 from fedcore.errors import InvalidRecordError
 from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
 from fedcore.mitigation import Mitigation
@@ -371,6 +371,9 @@ def _rules_of_centres(plan: TrainingPlan, course: CourseSpec) -> dict[str, bool]
         ),
         f"rounds: the course has {course.terms.releases} releases": (
             plan.rounds == course.terms.releases
+        ),
+        f"segments: the most times the numbers of a centre is at most {MAX_CELLS:,}": (
+            course.segments.most * course.dimensions(len(plan.features)) <= MAX_CELLS
         ),
         "privacy: a release reads everybody once; local_steps and sampling_rate are 1": (
             privacy.local_steps == 1 and privacy.sampling_rate == 1

@@ -54,6 +54,8 @@ class SegmentFacts:
         cells: of each segment, in the order of `segments`, the inputs'; None where it is not found.
         map: where the segments' centres lie, in the same order.
         explained: how much of the customers' variance segments explain.
+        units: how many units have answered the last release, which all of this is told from.
+        embedding: the digest of the autoencoder in whose embedding they lie, if in any.
     """
 
     inputs: tuple[InputScale, ...]
@@ -61,6 +63,8 @@ class SegmentFacts:
     cells: tuple[tuple[Cell, ...] | None, ...]
     map: Projection
     explained: Estimate
+    units: int
+    embedding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
 
     Guarantees: a function of its arguments only.
     Raises: InvalidRecordError as `decode_model`, and `segments.too_many_means` above 5,000;
-        MismatchError `segments.other_features` for another number of inputs than the plan's, and
-        as `input_names`.
+        MismatchError as `read_segments`.
     """
     model = read_segments(artifact, plan, contract)
     means = math.prod(model.last.placement.shape)
@@ -90,6 +93,8 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         )
     inputs = tuple(_dimensions(plan, contract))
     scales = [one.scale for one in inputs]
+    course = plan.model.course
+    embedding = course.embedding if course is not None else None
     found = describe(model.last, model.ids, scales)
     order = sorted(range(len(model.ids)), key=lambda place: model.ids[place])
     told = _cells(model.last, inputs)
@@ -99,13 +104,18 @@ def tell_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         cells=tuple(told[place] for place in order),
         map=project(settled(model.last)[order], model.last.counts.clip(min=0)[order]),
         explained=explained_variance(model.last),
+        units=model.last.units,
+        embedding=None if embedding is None else embedding.artifact,
     )
 
 
 def read_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> SegmentModel:
     """Return the model that these bytes are, of this plan.
 
-    Raises: InvalidRecordError as `decode_model`; MismatchError as `tell_segments`.
+    Guarantees: how certain its sums are said to be is what the plan says: a server that lies can
+        make neither the noise smaller nor units more than may have answered.
+    Raises: InvalidRecordError as `decode_model`; MismatchError `segments.other_features` for
+        another number of inputs than the plan's, `segments.other_terms`, and as `input_names`.
     """
     model, inputs = decode_model(artifact), len(input_names(plan.features, contract))
     course, found = plan.model.course, model.last.placement.shape[1]
@@ -114,6 +124,8 @@ def read_segments(artifact: bytes, plan: TrainingPlan, contract: Contract) -> Se
         raise MismatchError(
             "segments.other_features", f"the model has {found} inputs, and the plan {expected}"
         )
+    if course is not None:
+        _verify_terms(model, plan, course.segments.most)
     return model
 
 
@@ -122,6 +134,18 @@ def tell_shares(models: Sequence[tuple[int, SegmentModel]]) -> ShareHistory:
     known = [dict(zip(model.ids, shares(model.last), strict=True)) for _, model in models]
     changes = drift(known[-2], known[-1]) if len(known) > 1 else {}
     return ShareHistory(tuple(number for number, _ in models), tuple(known), changes)
+
+
+def _verify_terms(model: SegmentModel, plan: TrainingPlan, most: int) -> None:
+    if model.last.terms != plan.release_terms:
+        rule = "its noise and weights are not those of the plan"
+    elif not plan.minimum_units <= model.last.units <= len(plan.units):
+        rule = f"{plan.minimum_units} to {len(plan.units)} units may answer, not {model.last.units}"
+    elif len(model.ids) > most:
+        rule = f"there are at most {most} segments, not {len(model.ids)}"
+    else:
+        return
+    raise MismatchError("segments.other_terms", f"the model is not one of this plan: {rule}")
 
 
 def _cells(last: NoisedSums, inputs: Sequence[InputScale]) -> list[tuple[Cell, ...] | None]:

@@ -48,6 +48,7 @@ def autoencoding(
         "privacy": PrivacyTerms(l2_clip_norm=CLIP, noise_multiplier=noise, delta=plan.delta),
         "holdout": None,
         "metric_floors": None,
+        "mitigation": None,
     }
     return TrainingPlan.from_json(plan.model_copy(update=changes).to_json())
 
@@ -56,7 +57,8 @@ def embedded(plan: TrainingPlan, autoencoder: TrainingPlan, artifact: str) -> Tr
     """Return a plan of segments that searches them in the embedding of a trained autoencoder.
 
     Features and units are those of the autoencoder's plan; releases, noise and what they claim stay
-    as they are. Args: `artifact` is the digest of the trained autoencoder.
+    as they are. An earlier version is continued no longer, unless it lies in the same embedding.
+    Args: `artifact` is the digest of the trained autoencoder.
     Raises: InvalidRecordError `plan.no_embedding` unless the plans are one of centres and one of an
         autoencoder, under one contract; `record.invalid`.
     """
@@ -67,7 +69,10 @@ def embedded(plan: TrainingPlan, autoencoder: TrainingPlan, artifact: str) -> Tr
             "name a plan of centres, and one of an autoencoder under the same contract",
         )
     spec = _spec(artifact, trained.hidden, trained.embedding)
-    model = ModelSpec(kind="centres", course=course.model_copy(update={"embedding": spec}))
+    # Centres elsewhere are no earlier ones of these.
+    continues = course.continues if course.embedding == spec else None
+    moved = course.model_copy(update={"embedding": spec, "continues": continues})
+    model = ModelSpec(kind="centres", course=moved)
     first = encode_weights(first_model(TASK, model, spec.width))
     changes = {
         "features": autoencoder.features,

@@ -48,6 +48,7 @@ def segmented(
         "privacy": privacy,
         "holdout": None,
         "metric_floors": None,
+        "mitigation": None,
     }
     return TrainingPlan.from_json(plan.model_copy(update=changes).to_json())
 

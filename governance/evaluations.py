@@ -105,11 +105,19 @@ def versions_of(desk: Desk, plan: EvaluationPlan) -> tuple[tuple[str, int], ...]
     return tuple(known[each] for each in named)
 
 
+def models_behind(plan: TrainingPlan) -> tuple[str, ...]:
+    """Return the digests of the models that a run of a plan starts from or rests on."""
+    course = plan.model.course
+    return (plan.initial_model, *(course.earlier if course is not None else ()))
+
+
 def uses_model(plan: AnyPlan, artifact: str) -> bool:
-    """Return whether a run of a plan starts from a model with these bytes, or evaluates it."""
+    """Return whether a run of a plan starts from or rests on a model with these bytes, or
+    evaluates it.
+    """
     if isinstance(plan, EvaluationPlan):
         return any(model.artifact == artifact for model in plan.models)
-    return plan.initial_model == artifact
+    return artifact in models_behind(plan)
 
 
 def _load_facts(desk: Desk, plan: EvaluationPlan) -> EvaluationFacts:

@@ -37,8 +37,8 @@ def decide(
     """Decide what becomes of a model version, and return the signed decision.
 
     Guarantees: in one transaction with a withdrawal, every open permit whose plan starts from the
-        model or evaluates it is revoked, and from then on the gate gives none for it, and the model
-        is handed out to nobody but those who oversee. Decisions before stay.
+        model, rests on it or evaluates it is revoked, and from then on the gate gives none for it,
+        and the model is handed out to nobody but those who oversee. Decisions before stay.
     Raises: NotFoundError `model.unknown`, `opt_out.unknown`; RefusedError as `decide_decision`.
     """
     stored = find_model(desk, name, version)

@@ -26,7 +26,7 @@ from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, decide_permit
 from governance.decisions.gate_rule import Refusal
 from governance.decisions.renewals import RenewalFacts, decide_expiry
-from governance.evaluations import OpenedPlan, open_asked_for
+from governance.evaluations import OpenedPlan, models_behind, open_asked_for
 from governance.office import Desk, required
 from registry import accounts, documents, dpias, model_decisions, permits, stops, units
 from registry.accounts import Account
@@ -105,8 +105,9 @@ def load_facts(
         revoked_units=frozenset(unit.unit for unit in enrolled if unit.revocation is not None),
         kind=kind,
         stops=tuple(required(opened, Stop, digest) for digest in stopped),
-        initial_model_withdrawn=model_decisions.is_artifact_withdrawn(
-            desk.session, plan.initial_model
+        initial_model_withdrawn=any(
+            model_decisions.is_artifact_withdrawn(desk.session, artifact)
+            for artifact in models_behind(plan)
         ),
         evaluation=asked.evaluation,
     )

@@ -37,12 +37,17 @@ def load_story(
     line = [_Version(model.version, read_segments(artifact, plan, contract), plan)]
     while len(line) <= EARLIER and (before := _continued(desk, line[-1], model, contract)):
         line.append(before)
-    units = [{terms.unit for terms in one.plan.units} for one in line[:2]]
+    units = [_cohort(one) for one in line[:2]]
     return SegmentStory(
         facts=tell_segments(artifact, plan, contract),
         history=tell_shares([(one.number, one.found) for one in reversed(line)]),
         cohort_changed=units[0] != units[-1],
     )
+
+
+def _cohort(one: _Version) -> tuple[frozenset[str], int]:
+    """Return who may have trained a version, and how many of them answered its last release."""
+    return frozenset(terms.unit for terms in one.plan.units), one.found.last.units
 
 
 def _continued(desk: Desk, one: _Version, of: ModelVersion, contract: Contract) -> _Version | None:

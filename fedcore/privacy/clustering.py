@@ -33,7 +33,8 @@ NOWHERE = -1
 
 _SAFETY = 1.0 - 2.0**-20
 _GRID = 2.0**30
-_CHUNK = 65_536
+# How many distances are held at once, so that memory does not grow with centres.
+_CELLS = 4_194_304
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,9 @@ def nearest(rows: Floats, centres: Floats) -> NDArray[np.intp]:
             "clustering.rows_invalid", "rows must have as many features as the centres"
         )
     found = np.full(len(rows), NOWHERE, dtype=np.intp)
-    for start in range(0, len(rows), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
+    at_once = max(1, _CELLS // len(centres))
+    for start in range(0, len(rows), at_once):
+        chunk = slice(start, start + at_once)
         found[chunk] = _nearest(rows[chunk], centres)
     return found
 

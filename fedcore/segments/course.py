@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedcore.errors import InvalidRecordError
-from fedcore.privacy.clustering import MAX_CENTRES, Placement
+from fedcore.privacy.clustering import BOUND, MAX_CENTRES, Placement
 from fedcore.segments.merging import Bounds, choose_count, merge_path
 from fedcore.segments.noised import NoisedSums
 from fedcore.segments.placing import (
@@ -99,4 +99,6 @@ def _merged(noised: NoisedSums, terms: CourseTerms) -> Placement:
     steps = path[: max(0, len(found) - count)]
     centres = steps[-1].left.centres if steps else found.centres
     added = sum(costs[: len(steps)])
-    return Placement(np.asarray(centres), within_radius(noised, added=added))
+    # Shares add up to 1 but for rounding, which must not carry a mean past the public bounds.
+    within = np.clip(np.asarray(centres), -BOUND, BOUND)
+    return Placement(within, within_radius(noised, added=added))

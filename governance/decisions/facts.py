@@ -63,8 +63,8 @@ class EvaluationFacts:
 class GateFacts:
     """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
     have left, or their keys are revoked; `stops` are those in force; `initial_model_withdrawn` says
-    whether the plan starts from a model version that was withdrawn. Of an evaluation, `plan` is its
-    first model's.
+    whether the plan starts from or rests on a model version that was withdrawn. Of an evaluation,
+    `plan` is its first model's.
     """
 
     plan: TrainingPlan

@@ -41,13 +41,16 @@ def _author_unknown(facts: GateFacts) -> str | None:
 
 @make_rule(
     "plan.initial_model_withdrawn",
-    "The model that the plan starts from is not a withdrawn one.",
+    "No model that the plan starts from or rests on is a withdrawn one.",
     "Art. 5(1)(a), 17(1)(c) GDPR; internal control",
 )
 def _initial_model_withdrawn(facts: GateFacts) -> str | None:
     if not facts.initial_model_withdrawn:
         return None
-    return "The plan starts from a model version that was withdrawn: start from another one."
+    return (
+        "The plan starts from or rests on a model version that was withdrawn, be it as autoencoder "
+        "or as the version that it continues: name another one."
+    )
 
 
 @make_rule(

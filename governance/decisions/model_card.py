@@ -265,8 +265,16 @@ def _privacy(facts: CardFacts) -> Section:
         notes=(
             "Of one customer of one unit, added or removed. Other runs add to it: "
             "the unit's ledger has the sum.",
+            *_charged_before(facts.plan),
         ),
     )
+
+
+def _charged_before(plan: TrainingPlan | None) -> tuple[str, ...]:
+    course = plan.model.course if plan else None
+    if course is None or course.embedding is None:
+        return ()
+    return ("The autoencoder's own run was charged beside this one.",)
 
 
 def _opt_outs(facts: CardFacts) -> Section:

@@ -67,8 +67,8 @@ class _Run:
     texts: Mapping[str, str]
 
     def say(self, key: str, **facts: object) -> str:
-        """Return a sentence with its facts: of a plan of centres the one about centres, if any."""
-        own = f"{key}.centres" if self.plan.model.course is not None else key
+        """Return a sentence with its facts: the one about the plan's kind of model, if any."""
+        own = f"{key}.{self.plan.model.kind}"
         text = self.texts.get(own, self.texts[key]).format(**facts)
         return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 

@@ -19,8 +19,11 @@ _NAMED_PARTS = 2
 _LEAST_PART = 0.1
 _UNKNOWN = "too few to tell"
 _ALONE = (
-    "This version continues no earlier one with the same inputs and contract: its ids are its own."
+    "This version continues no earlier one with the same inputs and contract: do not compare its "
+    "ids with earlier ones."
 )
+_SCALE = "In the inputs' public scale, from -1 to 1 each."
+_EMBEDDED = "In the embedding's numbers, which have no unit, from -1 to 1 each."
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class SegmentStory:
     """What a version's segments are, and how their shares have come about.
 
     Attributes:
-        cohort_changed: whether other units have trained the version before.
+        cohort_changed: whether other units, or another number of them, have trained the version
+            before.
     """
 
     facts: SegmentFacts
@@ -63,16 +67,22 @@ def _sizes(facts: SegmentFacts) -> Section:
     )
     return Section(
         "Segments",
-        facts=(("Variance of customers that segments explain", explained),),
+        facts=(("Variance of customers that segments explain", explained), *_autoencoder(facts)),
         table=Table(("Segment", "Suggested name", "Customers", "Band", "Share"), rows),
         notes=(
-            "Told from noised sums over all units, which were charged in training: no row was "
-            "read for this. Each interval holds at 95 %: that of customers over the noise, that "
-            "of a share over noise and sampling.",
+            f"Told from noised sums over the {_units(facts.units)} that answered the last release, "
+            "which were charged in training: no row was read for this. Each interval holds at "
+            "95 %: that of customers over the noise, that of a share over noise and sampling.",
             "Names are suggestions, made from what stands out. Ids stay over versions of which "
             "each continues the one before.",
         ),
     )
+
+
+def _autoencoder(facts: SegmentFacts) -> tuple[tuple[str, str], ...]:
+    if facts.embedding is None:
+        return ()
+    return (("Searched in the embedding of the autoencoder", facts.embedding),)
 
 
 def _profiles(facts: SegmentFacts) -> Section:
@@ -101,9 +111,14 @@ def _profiles(facts: SegmentFacts) -> Section:
 
 
 def _profile_notes(facts: SegmentFacts) -> Iterator[str]:
+    means = (
+        "Means in the contract's own units, each"
+        if facts.embedding is None
+        else "Means of the embedding's numbers, which have no unit, each"
+    )
     yield (
-        "Means in the contract's own units, each with its interval at 95 % over noise and "
-        "sampling. A segment that does not stand out from the noise has none."
+        f"{means} with its interval at 95 % over noise and sampling. A segment that does not stand "
+        "out from the noise has none."
     )
     if any(one.scale.is_log for one in facts.inputs):
         told = ", ".join(one.scale.name for one in facts.inputs if one.scale.is_log)
@@ -132,7 +147,7 @@ def _map(facts: SegmentFacts) -> Section:
         facts=(("Spread of centres that the map shows", f"{100 * facts.map.shown:.0f} %"),),
         table=Table(("Segment", f"Across: {directions[0]}", f"Up: {directions[1]}"), rows),
         figures=(drawn,),
-        notes=("In the inputs' public scale, from -1 to 1 each.",),
+        notes=(_SCALE if facts.embedding is None else _EMBEDDED,),
     )
 
 
@@ -166,7 +181,10 @@ def _drift(story: SegmentStory) -> Section:
         "as drawn anew: customers in both make the true error smaller."
     ]
     if story.cohort_changed:
-        notes.append("Other units have trained the version before: that alone can change shares.")
+        notes.append(
+            "Other units, or fewer or more of them, have trained the version before: that alone "
+            "can change shares."
+        )
     return Section(title, table=Table(head, rows), notes=tuple(notes))
 
 
@@ -182,6 +200,10 @@ def _share(share: Estimate) -> str:
     within = share.interval()
     low, high = max(within.low, 0.0), min(within.high, 1.0)
     return f"{100 * share.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _units(count: int) -> str:
+    return f"{count} units" if count > 1 else "one unit"
 
 
 def _band(band: Interval) -> str:

@@ -17,13 +17,14 @@ from fedcore.bundle import Evidence, write_bundle
 from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.errors import FedError, InvalidRecordError
 from fedcore.models import ModelVersion
-from fedcore.permits import NodeGrant, Permit
+from fedcore.permits import NodeGrant, Permit, Revocation
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.clustering import Placement
 from fedcore.record import Realm, Record
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 from fedcore.signing import SigningKey, sign_record
+from simulations.paperwork import make_dpia
 
 COURSE = CourseSpec(segments=SegmentCount(least=2, most=4), spread=8)
 # By tenure from 0 to 72 and charges from -10 to 190: new, old and cheap, old and dear.
@@ -196,6 +197,39 @@ def test_nobody_is_assigned_while_the_bulletin_is_stale(papers, federation, open
                 assert refusal(assign_segments, site, signed) == "bulletin.stale"
             else:
                 assert len(assign_segments(site, signed).segments) == 8
+
+
+def test_segments_of_a_run_that_the_bulletin_says_is_revoked_are_not_told(papers, federation, site):
+    plan = papers.plan(units=(UnitTerms(unit="north", public_n=48),), minimum_units=1)
+    federation.put_in_force(make_dpia(plan, papers.contract, 50.0, federation.clock.now()))
+    operator, digest = federation.offices["operator"], federation.register(plan)
+    for run_id in ("run-1", "run-2"):
+        operator.request_permit(digest, run_id)
+    signed = open_segments(site, papers.bundle())
+    for run_id, refused in (("run-2", False), ("run-1", True)):
+        federation.offices["compliance"].revoke_permit(run_id, "stopped")
+        site.synchronise()
+        if refused:
+            assert refusal(assign_segments, site, signed) == "permit.revoked"
+        else:
+            assert len(assign_segments(site, signed).segments) == 8
+
+
+def test_segments_of_a_run_that_the_bundle_says_is_revoked_are_not_told(papers, site):
+    evidence, others = papers.evidence(), papers.evidence(title="Others")
+
+    def revoked(of, key):
+        permit = Permit.from_bytes(of.permit.payload_bytes)
+        changes = {"reason": "stopped", "revoked_at": papers.world.clock.now()}
+        record = Revocation(run_id=permit.run_id, permit=permit.digest, **changes)
+        envelope = sign_record(record, key, Realm.SIMULATION)
+        return write_bundle(replace(evidence, revocation=envelope))
+
+    key = papers.world.governance_key
+    open_segments(site, revoked(others, key))
+    assert refusal(open_segments, site, revoked(evidence, key)) == "permit.revoked"
+    stranger = SigningKey.generate()
+    assert refusal(open_segments, site, revoked(evidence, stranger)) == "signature.wrong_key"
 
 
 def test_a_source_that_was_not_checked_is_not_read(federation, digest, opened):

@@ -1,9 +1,16 @@
 import math
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
+from fedcore.clusterings import (
+    MAX_CELLS,
+    Continuation,
+    CourseSpec,
+    EmbeddingSpec,
+    SegmentCount,
+)
 from fedcore.errors import InvalidRecordError
 from fedcore.plans import (
     Algorithm,
@@ -14,7 +21,10 @@ from fedcore.plans import (
     PrivacyTerms,
     TrainingPlan,
 )
+from fedcore.privacy.clustering import Placement, ReleaseTerms
 from fedcore.privacy.events import PrivacyEvent
+from fedcore.segments.artefact import MAX_BYTES, SegmentModel, encode_model
+from fedcore.segments.noised import NoisedSums
 
 COURSE = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
 FROM = Continuation(artifact="sha256:" + "0" * 64, farthest=0.5)
@@ -110,6 +120,30 @@ def test_what_a_release_cannot_do_is_refused_and_named(plan, wrong, named):
 def test_features_on_a_log_scale_and_units_that_are_left_out_are_fine(plan):
     of_all = Feature(field="tenure", encoding="log", absent="leave_out")
     assert rebuilt(plan, features=(of_all,)).features == (of_all,)
+
+
+def with_most(plan, features, most, embedding=None):
+    names = tuple(Feature(field=f"f{number}", encoding="scale") for number in range(features))
+    segments = SegmentCount(least=2, most=most)
+    wide = rebuilt(plan, features=names)
+    return with_course(wide, segments=segments, spread=most + 1, embedding=embedding)
+
+
+def test_a_plan_whose_model_would_be_too_large_to_hand_over_is_refused(plan):
+    most = MAX_CELLS // 2000
+    with_most(plan, 2000, most)
+    with pytest.raises(ValidationError, match="at most 400,000"):
+        with_most(plan, 2000, most + 1)
+    width = EmbeddingSpec(artifact=FROM.artifact, width=2)
+    assert with_most(plan, 2000, 1023, width).model.course.segments.most == 1023
+
+
+@pytest.mark.parametrize("most", [1023, 200])
+def test_the_largest_model_of_a_plan_can_be_handed_over(most):
+    features = MAX_CELLS // most
+    around, sums = Placement(np.zeros((most, features)), 1.0), np.ones((most, 2 * features + 1))
+    last = NoisedSums(around, ReleaseTerms(1.0), 2, sums)
+    assert len(encode_model(SegmentModel(last, tuple(range(1, most + 1)), most))) <= MAX_BYTES
 
 
 def test_a_model_that_is_trained_needs_an_algorithm(documents, plan):

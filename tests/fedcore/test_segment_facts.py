@@ -8,7 +8,7 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.clustering import Placement, ReleaseTerms, clipped_sums
-from fedcore.segment_facts import MAX_MEANS, tell_segments, tell_shares
+from fedcore.segment_facts import MAX_MEANS, read_segments, tell_segments, tell_shares
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 
@@ -38,8 +38,9 @@ MIDDLES = np.array([[0.5, 0.6, -1.0], [-0.5, -0.2, 0.8]])
 COURSE = CourseSpec(segments=SegmentCount(least=2, most=4), spread=8)
 
 
-def plan(features=FEATURES):
-    return TrainingPlan(
+def plan(features=FEATURES, noise=1.0, course=COURSE):
+    """A plan; also one without noise, which only tests have."""
+    made = TrainingPlan(
         title="Segments",
         task="segmentation",
         purpose="segments",
@@ -47,11 +48,13 @@ def plan(features=FEATURES):
         features=features,
         units=(UnitTerms(unit="north", public_n=1536),),
         minimum_units=1,
-        model=ModelSpec(kind="centres", course=COURSE),
+        model=ModelSpec(kind="centres", course=course),
         initial_model=DIGEST,
-        rounds=COURSE.terms.releases,
-        privacy=PrivacyTerms(l2_clip_norm=COURSE.l2_sensitivity, noise_multiplier=1.0, delta=1e-5),
+        rounds=course.terms.releases,
+        privacy=PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=1.0, delta=1e-5),
     )
+    privacy = made.privacy.model_copy(update={"noise_multiplier": noise})
+    return made.model_copy(update={"privacy": privacy})
 
 
 def a_model(counts=(300, 100), noise=0.0, ids=(2, 1), middles=MIDDLES):
@@ -64,9 +67,9 @@ def a_model(counts=(300, 100), noise=0.0, ids=(2, 1), middles=MIDDLES):
     return SegmentModel(NoisedSums(placement, terms, 1, sums), ids, max(ids)), rows
 
 
-def told(features=FEATURES, **changes):
-    model, rows = a_model(**changes)
-    return tell_segments(encode_model(model), plan(features), CONTRACT), rows
+def told(features=FEATURES, noise=0.0, **changes):
+    model, rows = a_model(noise=noise, **changes)
+    return tell_segments(encode_model(model), plan(features, noise), CONTRACT), rows
 
 
 def test_segments_come_in_the_order_of_their_ids_with_their_own_cells():
@@ -127,6 +130,36 @@ def test_a_model_of_another_number_of_inputs_is_refused():
     assert unreadable.value.code == "segments.model_unreadable"
 
 
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({"terms": ReleaseTerms(0.5)}, "noise and weights"),
+        ({"terms": ReleaseTerms(1.0, count_weight=0.8)}, "noise and weights"),
+        ({"terms": ReleaseTerms(1.0, square_weight=0.8)}, "noise and weights"),
+        ({"units": 1}, "2 to 3 units"),
+        ({"units": 4}, "2 to 3 units"),
+        ({"count": 5}, "at most 4 segments"),
+    ],
+)
+def test_a_model_that_says_it_is_more_certain_than_its_plan_is_refused(lie, said):
+    units = tuple(UnitTerms(unit=unit, public_n=1536) for unit in ("north", "south", "west"))
+    of_three = plan().model_copy(update={"units": units, "minimum_units": 2})
+
+    def of(terms=None, units=2, count=4):
+        terms, sums = terms or ReleaseTerms(1.0), np.ones((count, 7))
+        last = NoisedSums(Placement(np.zeros((count, 3)), 1.0), terms, units, sums)
+        return encode_model(SegmentModel(last, tuple(range(1, count + 1)), count))
+
+    for answered in (2, 3):
+        assert read_segments(of(units=answered), of_three, CONTRACT).last.units == answered
+        assert tell_segments(of(units=answered), of_three, CONTRACT).units == answered
+    with pytest.raises(MismatchError, match=said) as refusal:
+        read_segments(of(**lie), of_three, CONTRACT)
+    assert refusal.value.code == "segments.other_terms"
+    with pytest.raises(MismatchError, match=said):
+        tell_segments(of(**lie), of_three, CONTRACT)
+
+
 def test_more_means_than_people_read_are_not_told():
     features = tuple(
         Feature.model_validate({"field": field, "encoding": encoding})
@@ -139,9 +172,10 @@ def test_more_means_than_people_read_are_not_told():
         last = NoisedSums(placement, ReleaseTerms(1.0), 1, np.ones((count, 13)))
         return encode_model(SegmentModel(last, tuple(range(1, count + 1)), count))
 
-    assert len(tell_segments(of(20), plan(features), CONTRACT).segments) == 20
+    many = CourseSpec(segments=SegmentCount(least=2, most=1000), spread=1001)
+    assert len(tell_segments(of(20), plan(features, course=many), CONTRACT).segments) == 20
     with pytest.raises(InvalidRecordError) as refusal:
-        tell_segments(of(MAX_MEANS // 6 + 1), plan(features), CONTRACT)
+        tell_segments(of(MAX_MEANS // 6 + 1), plan(features, course=many), CONTRACT)
     assert refusal.value.code == "segments.too_many_means"
 
 
@@ -159,9 +193,10 @@ def test_shares_are_told_over_versions_and_their_change_by_id():
 def test_segments_in_an_embedding_are_told_by_its_numbers_which_have_no_unit():
     embedding = EmbeddingSpec(artifact=DIGEST, hidden=(4,), width=2)
     course = COURSE.model_copy(update={"embedding": embedding})
-    embedded = plan().model_copy(update={"model": ModelSpec(kind="centres", course=course)})
+    embedded = plan(noise=0.0, course=course)
     model, rows = a_model(middles=MIDDLES[:, :2])
     facts = tell_segments(encode_model(model), embedded, CONTRACT)
+    assert (facts.embedding, told()[0].embedding) == (DIGEST, None)
     named = [(one.scale.name, one.unit) for one in facts.inputs]
     assert named == [("embedding 1", ""), ("embedding 2", "")]
     assert facts.cells[0]

@@ -9,6 +9,8 @@ import pytest
 from fedcore import canonical
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.dpias import Bindings
+from fedcore.errors import RefusedError
+from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
 from fedcore.segments.artefact import SegmentModel, encode_model
@@ -19,6 +21,13 @@ NOISE = 2.0
 COUNT = SegmentCount(least=2, most=4)
 
 
+EMBEDDED = (
+    "Means of the embedding's numbers, which have no unit, each with its interval",
+    "In the embedding's numbers, which have no unit, from -1 to 1 each.",
+    "The autoencoder's own run was charged beside this one.",
+)
+
+
 def a_course(before=None, embedding=None):
     line = None if before is None else Continuation(artifact=canonical.digest(before), farthest=1)
     return CourseSpec(
@@ -26,12 +35,12 @@ def a_course(before=None, embedding=None):
     )
 
 
-def artifact(counts, ids, middles=(-0.5, 0.5), width=1):
+def artifact(counts, ids, middles=(-0.5, 0.5), width=1, units=2):
     """A version of so many inputs, with so many customers around each middle."""
     sums = [[*width * [0.0], 0.4 * count, *width * [0.004 * count]] for count in counts]
     terms = a_course().release_terms(NOISE)
     centres = np.repeat(np.array(middles)[:, None], width, axis=1)
-    last = NoisedSums(Placement(centres, 1.0), terms, 2, np.array(sums))
+    last = NoisedSums(Placement(centres, 1.0), terms, units, np.array(sums))
     return encode_model(SegmentModel(last, ids, 3))
 
 
@@ -86,11 +95,15 @@ def test_a_segmentation_version_has_segments_on_its_card_and_no_score(segmenting
         "| 2 | low tenure | 584 to 616 |",
         r"| tenure | 54.0 \(",
         "| Segment | Across: more tenure | Up: nothing |",
-        "This version continues no earlier one",
+        "This version continues no earlier one with the same inputs and contract: do not compare "
+        "its ids with earlier ones",
         "which segment a customer is nearest to; it predicts nothing",
     ):
         assert said in page, said
     assert "What drives the score" not in page
+    assert not any(said in page.replace("\\", "") for said in (*EMBEDDED, "the autoencoder"))
+    for said in ("Means in the contract's own units", "In the inputs' public scale"):
+        assert said in page.replace("\\", ""), said
     assert "What it predicts" not in page
 
 
@@ -129,6 +142,18 @@ def test_shares_are_told_over_the_versions_that_continue_one_another(segmenting)
     assert "Version 1" not in card(segmenting, 2)
 
 
+@pytest.mark.parametrize("units", [1, 2])
+def test_shares_of_fewer_units_are_told_with_a_warning(segmenting, units):
+    first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3), units=units)
+    fewer = {"minimum_units": 1}
+    segmenting.segment(first, "run-1", **fewer)
+    segmenting.segment(last, "run-2", before=first, **fewer)
+    warned = "Other units, or fewer or more of them, have trained the version before" in card(
+        segmenting, 2
+    )
+    assert warned == (units == 1)
+
+
 def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmenting):
     first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
     segmenting.segment(first, "run-1", features=(Feature(field="tenure", encoding="log"),))
@@ -149,6 +174,11 @@ def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, co
         segmenting.segment(data, run_id, before, model=model)
     page = card(segmenting, 2)
     assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    plain = page.replace("\\", "")
+    for said in EMBEDDED:
+        assert said in plain, said
+    [named] = [line for line in plain.splitlines() if "embedding of the autoencoder" in line]
+    assert canonical.digest(autoencoder) in named
     assert ("This version continues no earlier one" in page) != compared
 
 
@@ -157,3 +187,29 @@ def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, 
     page = card(segmenting, 1)
     assert r"Not told: tensor 'w': no model of segments has such a tensor" in page
     assert r"segments.model\_invalid" in page
+
+
+@pytest.mark.parametrize("use", ["continues", "embedding"])
+def test_no_run_rests_on_a_withdrawn_version_and_one_that_does_ends_at_once(segmenting, use):
+    data = artifact((300, 300), (1, 2))
+    segmenting.segment(data, "run-1")
+    segmenting.clock.tick(minutes=10)
+    segmenting.gateway().submit_opt_out(segmenting.sign(segmenting.opt_out("north", 1), "north"))
+    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
+    course = a_course(data) if use == "continues" else a_course(embedding=named)
+    plan = a_plan(segmenting, None, model=ModelSpec(kind="centres", course=course))
+    alone = a_plan(segmenting, None, title="Alone")
+    for one, run_id in ((plan, "run-2"), (alone, "run-3")):
+        segmenting.register(one)
+        segmenting.permit(run_id, one)
+    decide = segmenting.gateway("compliance").decide_model
+    request = DecisionRequest(unit="north", up_to=1, outcome="withdrawn", reason="weighed")
+    decide("segments", 1, request, "*")
+    assert segmenting.bulletin("north").revoked_runs == ("run-2",)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.permit("run-4", plan)
+    assert refusal.value.codes == ("plan.initial_model_withdrawn",)
+    assert segmenting.permit("run-5", alone).run_id == "run-5"
+    kept = request.model_copy(update={"outcome": "kept"})
+    segmenting.gateway("dpo").decide_model("segments", 1, kept, "*")
+    assert segmenting.permit("run-6", plan).run_id == "run-6"

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scipy import stats
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.accounting import decide_within, renyi_epsilon
 from fedcore.privacy.clustering import (
+    MAX_CENTRES,
     NOWHERE,
     Placement,
     ReleaseTerms,
@@ -148,12 +150,24 @@ def test_rows_are_at_their_nearest_centre_and_the_first_one_of_a_tie():
 
 
 def test_many_rows_are_placed_as_each_of_them_alone():
-    rows = 2 * stream("many").uniforms(2 * 70_001).reshape(-1, 2) - 1
-    found = nearest(rows, CENTRES)
-    some = [0, 1, 65_535, 65_536, 70_000]
-    assert [nearest(rows[[i]], CENTRES)[0] for i in some] == found[some].tolist()
-    distances = np.square(rows[:, None, :] - CENTRES[None]).sum(axis=2)
+    rows = 2 * stream("many").uniforms(2 * 9_001).reshape(-1, 2) - 1
+    centres = 2 * stream("centres").uniforms(2 * MAX_CENTRES).reshape(-1, 2) - 1
+    found = nearest(rows, centres)
+    # Around where one chunk ends, and the next begins.
+    some = [0, 1, 4_095, 4_096, 8_191, 8_192, 9_000]
+    assert [nearest(rows[[i]], centres)[0] for i in some] == found[some].tolist()
+    distances = np.square(rows[:, None, :] - centres[None]).sum(axis=2)
     assert np.array_equal(found, distances.argmin(axis=1))
+
+
+def test_memory_does_not_grow_with_centres_times_rows():
+    rows, centres = np.zeros((12_000, 1)), np.zeros((MAX_CENTRES, 1))
+    tracemalloc.start()
+    nearest(rows, centres)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Half of what one table of all distances and its two intermediate ones would take.
+    assert peak < 1.5 * rows.size * centres.size * 8
 
 
 def test_no_rows_have_no_places():

@@ -10,6 +10,8 @@ import pytest
 from fedcore import segments
 from fedcore.errors import InvalidRecordError
 from fedcore.privacy.clustering import (
+    BOUND,
+    Placement,
     ReleaseTerms,
     clipped_sums,
     nearest,
@@ -141,6 +143,31 @@ def test_a_course_ends_with_its_last_release(blobs):
     assert refusal.value.code == "clustering.course_over"
     one_earlier = next_leg(course.Leg(terms.releases - 2, last.placement), last, terms)
     assert one_earlier.done == terms.releases - 1
+
+
+def test_centres_on_the_edge_are_merged_within_the_public_bounds():
+    """These counts' shares of their sum add up to more than 1, by one unit in the last place."""
+    terms, released = CourseTerms(Bounds(1, 1), spread=2), ReleaseTerms(0.0, count_weight=0.5)
+    counts = [465.8669713184795, 4815.945401981935]
+    blocks = np.array([[0.0, 0.0, count / 2, 0.0, 0.0] for count in counts])
+    last = NoisedSums(Placement(-np.ones((2, 2)), 1.0), released, 1, blocks)
+    assert last.counts.tolist() == counts
+    merging = next_leg(course.Leg(terms.searches, last.placement), last, terms)
+    assert merging.placement.centres.tolist() == [[-BOUND, -BOUND]]
+
+
+def test_no_sums_of_a_lying_unit_end_a_course():
+    terms, released = CourseTerms(Bounds(1, 2), spread=8, searches=1), ReleaseTerms(1.0)
+    chance = np.random.default_rng(1)
+    for _ in range(100):
+        leg = first_leg(2)
+        for _ in range(terms.releases - 1):
+            # Many customers in each block, all of them as far down as blocks can say.
+            lies = chance.uniform(100, 5000, (leg.placement.shape[0], 5))
+            lies[:, :2] = -1e9
+            leg = next_leg(leg, combine([lies.reshape(-1)], leg.placement, released), terms)
+        assert leg.done == terms.releases - 1
+        assert np.abs(leg.placement.centres).max() <= BOUND
 
 
 @pytest.mark.parametrize("numbers", [(9,), (1025,), (10, 0), (10, 1, 0)])

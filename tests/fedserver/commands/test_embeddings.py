@@ -9,9 +9,12 @@ from click.testing import CliRunner
 from fedcore import canonical, cli
 from fedcore.clusterings import EmbeddingSpec
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import (
     Algorithm,
     Feature,
+    MetricFloor,
     ModelSpec,
     PrivacyTerms,
     TrainingPlan,
@@ -102,6 +105,24 @@ def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(files):
     assert checked[0] == 0, checked[1]
 
 
+def mitigating(plan):
+    """The same plan, which also does something with a sensitive attribute."""
+    weights = (GroupWeight(group="plus", positive=True, weight=2.0),)
+    attribute = SensitiveAttribute(name="tariff", groups=("basic", "plus"))
+    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
+    floors = (MetricFloor(metric="auc", floor=0.5),)
+    return plan.model_copy(update={"mitigation": mitigation, "metric_floors": floors})
+
+
+def test_what_is_of_models_that_score_is_left_behind(files):
+    plan = mitigating(read(files / "plan.json"))
+    (files / "plan.json").write_text(json.dumps(plan.to_json()))
+    code, output = make(files)
+    assert code == 0, output
+    found = read(files / "autoencoder.json")
+    assert (found.mitigation, found.metric_floors) == (None, None)
+
+
 def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
     make(files)
     given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
@@ -117,6 +138,30 @@ def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
     assert found.features == read(files / "plan.json").features != before.features
     checked = fedpact("check", files / "e.json", "--contract", files / "contract.json")
     assert checked[0] == 0, checked[1]
+
+
+def test_segments_that_move_elsewhere_continue_no_version_from_before(files):
+    make(files)
+    given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
+    fedpact("segments", *given, "--out", files / "segments.json", "--continues", ARTIFACT)
+    before = read(files / "segments.json").model.course
+    assert before
+    assert before.continues
+    moved = ("--autoencoder", files / "autoencoder.json", "--artifact", ARTIFACT)
+    code, output = fedpact("embed", files / "segments.json", *moved, "--out", files / "e.json")
+    assert code == 0, output
+    found = json.loads((files / "e.json").read_text())
+    assert "continues" not in found["model"]["course"]
+    found["model"]["course"]["continues"] = before.continues.model_dump(mode="json")
+    (files / "next.json").write_text(json.dumps(found))
+    for artifact, kept in ((ARTIFACT, before.continues), (canonical.digest(b"another"), None)):
+        out = files / f"{artifact[-4:]}.json"
+        line = (files / "next.json", *moved[:3], artifact)
+        code, output = fedpact("embed", *line, "--out", out)
+        assert code == 0, output
+        course = read(out).model.course
+        assert course
+        assert course.continues == kept
 
 
 def test_other_plans_digests_and_widths_are_refused_by_name(files):

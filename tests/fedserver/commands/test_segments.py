@@ -8,10 +8,13 @@ from click.testing import CliRunner
 
 from fedcore import cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import (
     Algorithm,
     Feature,
     Imputation,
+    MetricFloor,
     ModelSpec,
     PrivacyTerms,
     TrainingPlan,
@@ -117,6 +120,24 @@ def test_a_plan_to_train_becomes_one_that_finds_segments_and_keeps_its_units(pla
     code, output = fedpact("check", out, *files[1:])
     assert code == 0, output
     assert "centres, 7 rounds" in output
+
+
+def mitigating(plan):
+    """The same plan, which also does something with a sensitive attribute."""
+    weights = (GroupWeight(group="plus", positive=True, weight=2.0),)
+    attribute = SensitiveAttribute(name="tariff", groups=("basic", "plus"))
+    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
+    floors = (MetricFloor(metric="auc", floor=0.5),)
+    return plan.model_copy(update={"mitigation": mitigation, "metric_floors": floors})
+
+
+def test_what_is_of_models_that_score_is_left_behind(plan, files, tmp_path):
+    files[0].write_text(json.dumps(mitigating(plan).to_json()))
+    out = tmp_path / "segments.json"
+    code, output = fedpact("segments", *files, "--epsilon", 1, "--out", out)
+    assert code == 0, output
+    found = TrainingPlan.from_json(json.loads(out.read_text()))
+    assert (found.mitigation, found.metric_floors) == (None, None)
 
 
 def test_its_noise_is_calibrated_like_that_of_any_other_plan(files, tmp_path):

@@ -334,6 +334,25 @@ LEARNT = re.compile(r"gradient|churned|\bpredicts\b|prédit|vorher\b", re.IGNORE
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_a_draft_about_an_autoencoder_says_that_it_learns_no_label(language):
+    model = ModelSpec(kind="autoencoder", hidden=(4,), embedding=2)
+    autoencoder = draft(language=language, task="segmentation", model=model)
+    trained = draft(language=language)
+    [category], [other] = (
+        [each.category for each in record.inventory if each.id == "label"]
+        for record in (autoencoder, trained)
+    )
+    assert category != other
+    for record, is_learnt in ((autoencoder, False), (trained, True)):
+        said = record.description or ""
+        said += "".join(answer.reason for answer in record.screening.criteria)
+        assert ("churned" in said) == is_learnt
+        assert "{" not in said
+        # It is trained as others are.
+        assert "gradient" in said.lower()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_draft_about_segments_speaks_of_sums_and_not_of_what_is_learnt(language):
     course = CourseSpec(segments=SegmentCount(least=2, most=5), spread=12)
     privacy = PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.25, delta=1e-5)
@@ -346,6 +365,13 @@ def test_a_draft_about_segments_speaks_of_sums_and_not_of_what_is_learnt(languag
         privacy=privacy,
     )
     trained = draft(language=language)
+    of_size, other = (
+        next(measure.text for measure in record.measures if measure.id == "size-bands")
+        for record in (of_segments, trained)
+    )
+    # A release has a count in it, with noise.
+    assert re.search(r"noise|verrauscht|bruité", of_size)
+    assert not re.search(r"noise|verrauscht|bruité", other)
     for record, is_learnt in ((of_segments, False), (trained, True)):
         said = [record.description or "", *(step.text for step in record.life_cycle)]
         said += [measure.text for measure in record.measures]

@@ -41,6 +41,7 @@ def a_story(**changes):
         "cells": ((Cell(54.2, 53, 55.25, 1.5), Cell(12.0, 11, 13.5, -0.1)), None),
         "map": project(CENTRES, np.array([1000.0, 0.0])),
         "explained": Estimate(0.8, 0.2),
+        "units": 3,
     }
     history = changes.pop("history", ShareHistory((7,), ({1: Estimate(0.4, 0.01)},), {}))
     changed = changes.pop("cohort_changed", False)
@@ -61,6 +62,12 @@ def test_sizes_have_intervals_bands_and_shares_and_are_never_below_zero():
     assert found.facts == (
         ("Variance of customers that segments explain", "0.800 (0.408 to 1.000)"),
     )
+
+
+@pytest.mark.parametrize(("units", "said"), [(1, "the one unit that"), (4, "the 4 units that")])
+def test_the_sums_are_said_to_be_of_the_units_that_answered(units, said):
+    note = sections(units=units)["Segments"].notes[0]
+    assert f"noised sums over {said} answered the last release" in note
 
 
 def test_a_band_without_an_end_says_so():
