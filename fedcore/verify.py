@@ -68,7 +68,8 @@ CANNOT_SHOW = (
     "tables are here; nor that nobody who approved had written the plan",
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
-    "what a unit saw that did not cosign the log",
+    "what a unit saw that did not cosign the log; nor that a unit which a report calls unavailable "
+    "had not answered",
     "that permit or DPIA were not revoked or suspended, or the model not evaluated, moved or "
     "withdrawn, beyond what this bundle holds",
 )

@@ -126,7 +126,7 @@ reports.cohort / evaluations.receipts
   all(sorted([*(a.unit for a in r.answered), *r.unavailable]) == cohort for r in reports)
   all({a.unit for a in r.answered} <= {*r.asked} <= {*cohort} for r in reports)
   all(len({*r.asked}) == len(r.asked) and r.attempt <= permit.attempts for r in reports)
-  all(r.status == "void" or len(r.answered) >= permit.minimum_cohort for r in reports)
+  all((r.status == "accepted") == (len(r.answered) >= permit.minimum_cohort) for r in reports)
   len(reports) <= permit.exchanges
 receipts.complete / evaluations.receipts
   sorted(a.receipt for r in reports for a in r.answered) == sorted(item.ref for item in receipts)
