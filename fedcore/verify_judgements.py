@@ -40,9 +40,11 @@ def verify_audits(documents: Documents) -> None:
         _verify_derived(audit, run)
         _verify_terms(audit, run, documents)
         _verify_verdict(audit)
-    counted = [run for run in known.values() if _counts_groups(run, model)]
-    if len(counted) != len(audits):
-        raise MismatchError("audit.differs", "an evaluation that counts groups has no audit")
+    counted = [run.evaluation.digest for run in documents.evaluations if _counts_groups(run, model)]
+    if counted != [audit.evaluation for audit in audits]:
+        raise MismatchError(
+            "audit.differs", "an evaluation that counts groups has no audit, or not in its order"
+        )
 
 
 def verify_waivers(documents: Documents) -> None:

@@ -222,8 +222,8 @@ audits
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
   all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
       for found, _, _ in about)
-  len(audits) == sum("fairness" in r.plan and r.plan.models[0].artifact == model.artifact
-                     for r in evaluations)
+  [o.evaluation for o in audits] == [r.result.ref for r in evaluations if "fairness" in r.plan
+                                     and r.plan.models[0].artifact == model.artifact]
 waivers
   all([o.name, o.version, o.number] == [model.name, model.version, n]
       and [o.audit, len({*o.people})] == [audits[0].ref, 1 + ("joins" in o)]
@@ -270,13 +270,17 @@ log.order / log.order
 log.order
   all(places[model.ref] < places[o.ref] for o in [*audits, *waivers, *approvals, *own])
   all(places[o.evaluation] < places[o.ref] for o in audits if o.evaluation in places)
-  lines := [[places[o.ref] for o in some] for some in ([*audits[:1], *waivers], moves)]
+  done := [r.result for r in evaluations]
+  lines := [[places[o.ref] for o in some]
+            for some in ([*audits[:1], *waivers], moves, done, audits)]
   all(sorted({*line}) == line for line in lines)
   all(places[seen.ref] < places[ref] < places[o.ref] for o in own if o.step == "promoted"
       for seen in evidence(o, e) if seen
       for ref in o.approvals if ref in places)
   all(places[seen.ref] < places[o.ref] for o in own if o.step == "promoted"
       for seen in evidence(o, e) if seen)
+  all([None, *(r for r in done if places[r.ref] < places[o.ref])][-1] == evidence(o, e)[0]
+      for o in own if o.step == "promoted")
 keys.in_time
   all(places[o.ref] < places[handovers[o.by]] for o in governed if o.by in handovers)
 log.cosigned

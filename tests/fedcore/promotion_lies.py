@@ -10,6 +10,7 @@ from typing import Any
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
+from fedcore.fairness_audits import FairnessAudit
 from fedcore.promotions import Promotion
 from fedcore.signing import Envelope
 
@@ -199,6 +200,42 @@ def rolled(*versions: int | None) -> Lie:
     return lie
 
 
+def evaluated_twice(
+    fair: bool = False, late: bool = True, turned: bool = False, audits: tuple[int, ...] = (0,)
+) -> Lie:
+    """Return a champion that was evaluated once more, after it was promoted or before.
+
+    `fair`: the second evaluation counts groups, too. `audits`: which evaluation each is of.
+    """
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        plan = changed() if fair else changed(fairness=None)
+        promoted = world.promoted()
+        other = world.promoted(evaluation_plan=plan, evaluation_permit=changed(run_id="eval-2"))
+        runs = promoted.evaluations + other.evaluations
+        given = [
+            FairnessAudit.from_bytes(each.judgements.audits[0].payload_bytes)
+            for each in (promoted, other)
+        ]
+        first, *further = [given[place] for place in audits]
+        counted = [
+            changed(number=number, first=first.digest)(each)
+            for number, each in enumerate(further, 2)
+        ]
+        signed = tuple(world.sign(each) for each in (first, *counted))
+        judgements = dataclasses.replace(promoted.judgements, audits=signed)
+        papers = runs[::-1] if turned else runs
+        whole = dataclasses.replace(promoted, evaluations=papers, judgements=judgements)
+        log = documents.entries_of(whole)
+        if late:
+            known = {entry.document for entry in documents.entries_of(promoted)}
+            log.sort(key=lambda entry: entry.document not in known)
+        found: Evidence = world.cosigned(whole, log, world.nodes)
+        return found
+
+    return lie
+
+
 def twice(move: Any) -> Any:
     """Return a move that counts one approval twice."""
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
@@ -296,6 +333,10 @@ LIES: Mapping[str, tuple[str, Lie]] = {
             evaluation_dpia=of_bindings(fairness=None),
         ),
     ),
+    "an audit twice, another left out": ("audits", evaluated_twice(fair=True, audits=(0, 0))),
+    "an evaluation without its audit": ("audits", evaluated_twice(fair=True)),
+    "promoted on an older evaluation": ("log.order", evaluated_twice(late=False)),
+    "evaluations turned": ("log.order", evaluated_twice(turned=True)),
     "first audit left out": ("audits", judged(audit=changed(number=2, first=NOTHING))),
     "waiver of another audit": ("waivers", judged(first_waiver=changed(audit=NOTHING))),
     "waiver joined in another's name": ("waivers", judged(waiver=changed(people=("ada", "paul")))),
@@ -392,6 +433,9 @@ TWINS: Mapping[str, Lie] = {
     "rolled back step by step": rolled(1, 2, 1, None),
     "rolled back over one that was withdrawn": rolled(2, None),
     "approved by three": judged("ada", "emil", "paul"),
+    "evaluated again after the move": evaluated_twice(),
+    "audited again after the move": evaluated_twice(fair=True, audits=(0, 1)),
+    "promoted on the newer evaluation": evaluated_twice(late=False, turned=True),
     "floor just reached": judged(evaluation=of_number(low=0.6)),
     "waiver until just after": timed("first_waiver", expires_at=111),
     "answered just in time": timed("evaluation_permit", expires_at=105),

