@@ -5,13 +5,16 @@ Of most of them one check alone can tell, the one that stands there; `WIDE` are 
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
 from fedcore.fairness_audits import FairnessAudit
+from fedcore.permits import PermitRenewal
 from fedcore.promotions import Promotion
+from fedcore.rounds import Receipt
 from fedcore.signing import Envelope
 
 NOTHING = "sha256:" + "0" * 64
@@ -236,6 +239,33 @@ def evaluated_twice(
     return lie
 
 
+def renewed_in_the_year_1(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a run whose permit was renewed before two minutes could have gone by."""
+    run = world.evidence(permit=changed(expires_at=documents.at(50)))
+    renewal = PermitRenewal(
+        run_id="run-1",
+        realm=world.realm,
+        permit=run.permit.digest,
+        sequence=1,
+        issued_at=datetime(1, 1, 1, tzinfo=UTC),
+        expires_at=documents.at(80),
+    )
+    found: Evidence = world.reseal(run, renewals=(world.sign(renewal),))
+    return found
+
+
+def charged_without_end(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a champion for whose evaluation a unit was charged more than any filter knows."""
+    promoted = world.promoted()
+    (papers,) = promoted.evaluations
+    receipt = Receipt.from_bytes(papers.receipts[0].payload_bytes)
+    event = receipt.event.model_copy(update={"noise_multiplier": 0.01, "steps": 10**6})
+    signed = world.sign(receipt.model_copy(update={"event": event}), world.nodes[receipt.unit])
+    other = dataclasses.replace(papers, receipts=(signed, *papers.receipts[1:]))
+    found: Evidence = world.reseal(promoted, evaluations=(other,))
+    return found
+
+
 def twice(move: Any) -> Any:
     """Return a move that counts one approval twice."""
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
@@ -425,6 +455,15 @@ WIDE: Mapping[str, tuple[str, Lie]] = {
     "move not logged": ("log.included", logged(-2, None)),
     "audit left out": ("audits", kept(lambda e: {"audits": ()})),
     "moves turned": ("aliases", kept(lambda e: {"moves": e.judgements.moves[::-1]})),
+}
+
+# Values that a schema allows, and that no arithmetic bears.
+FAR_OUT: Mapping[str, Lie] = {
+    "renewed in the year 1": renewed_in_the_year_1,
+    "reported at the end of all time": lambda w, d, e: w.evidence(
+        report=changed(ended_at=datetime.max.replace(microsecond=0, tzinfo=UTC))
+    ),
+    "a claim without end": charged_without_end,
 }
 
 TWINS: Mapping[str, Lie] = {

@@ -32,6 +32,7 @@ second = load(FILE, "second_verifier")
 lies = load(Path(__file__).with_name("lies.py"), "fedcore_lies")
 judged = load(Path(__file__).with_name("promotion_lies.py"), "fedcore_promotion_lies")
 LIES = {**lies.LIES, **judged.LIES, **judged.WIDE}
+FAR_OUT = judged.FAR_OUT
 TWINS = {**lies.TWINS, **judged.TWINS}
 
 
@@ -77,6 +78,25 @@ def test_every_check_has_a_lie_that_it_notices(world, bundle):
     known = {check for check, _ in LIES.values()} | {"bundle.members"}
     assert {check.name for check in report.checks} == known
     assert {name for name, _, _ in second.check_bundle(bundle, world.governance.public)} <= known
+
+
+@pytest.mark.parametrize("name", FAR_OUT)
+def test_no_value_that_is_signed_ends_a_verification(world, documents, evidence, name):
+    first, other = verdicts(
+        write_bundle(FAR_OUT[name](world, documents, evidence)), world.governance.public
+    )
+    assert first
+    assert other
+    assert set(other) <= set(first)
+
+
+def test_no_depth_of_json_ends_a_verification(world, members):
+    for depth in range(984, 1005, 4):
+        for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+            changed = archive.pack({**members, "permit.json": text})
+            first, other = verdicts(changed, world.governance.public)
+            assert set(first) == {"bundle.members"}
+            assert other
 
 
 def test_both_verifiers_believe_nothing_by_another_key_or_realm(world, bundle):
