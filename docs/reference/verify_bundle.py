@@ -156,6 +156,8 @@ evaluations.terms
   all([(m.artifact, m.plan) for m in r.plan.models]
       == [(m.artifact, m.plan) for m in r.result.models] for r in evaluations)
   all(outcome(r.result, model) for r in evaluations)
+  all(len({o.name for o in m.numbers}) == len(m.numbers) for r in evaluations
+      for m in r.result.models)
   all([r.result.rows, r.result.purpose] == [r.plan.rows, r.permit.purpose] for r in evaluations)
   all(math.isclose(r.result.table_epsilon, 1 / event_of(r.plan)["noise_multiplier"])
       for r in evaluations)
@@ -169,7 +171,8 @@ evaluations.receipts
   all(o.model_out == o.model_in and "released" not in o for r in evaluations for o in r.reports)
 evaluations.epsilon
   caps := [r.permit.get("ledger_caps", {}).get("history") for r in runs]
-  whole := {u: [o for r in runs for o in r.receipts if o.unit == u] for u in units.values()}
+  whole := {u: [o for r in runs for o in r.receipts if o.unit == u]
+           for one in runs for u in one.units.values()}
   None in caps or all(claim_of(whole[u], permit.delta) <= max(caps) + 1e-6 for u in whole)
 plan.features
   fields := {field.name: field for field in contract.fields}
@@ -299,7 +302,8 @@ log.one_history
   len({log.size for log in signed}) == len({(log.size, log.root) for log in signed})
 """
 SKEW = timedelta(minutes=2)
-STATED = {"issued_at", "registered_at", "revoked_at", "decided_at"}
+STATED = {"issued_at", "registered_at", "revoked_at", "decided_at", "evaluated_at", "audited_at",
+          "waived_at", "approved_at", "moved_at"}
 DUTIES = {"submit": 0, "evaluate": 1, "advise": 2, "approve": 3, "approve_with_conditions": 3}
 RATES = {"demographic_parity_difference": ["selection_rate"],
          "demographic_parity_ratio": ["selection_rate"],
@@ -725,7 +729,7 @@ class Bundle:
         granted = [(grant.unit, grant.node_key) for grant in run.permit.cohort]
         certified = [(item.unit, item.node_key) for item in run.certificates]
         need(len(dict(certified)) == len(certified), "a unit has two certificates")
-        need({*granted} <= {*certified}, "a certificate is missing, or of another key")
+        need({*granted} == {*certified}, "a certificate is missing, or of another unit or key")
         by_key = {key: unit for unit, key in granted}
         need(len(by_key) == len(dict(granted)) == len(granted), "a unit or key is there twice")
         return by_key

@@ -356,6 +356,16 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         "certificates.signed",
         lambda w, d, e: w.reseal(e, certificates=e.certificates[:2]),
     ),
+    "certificate of a unit outside": (
+        "certificates.signed",
+        lambda w, d, e: w.reseal(
+            e,
+            certificates=(
+                *e.certificates,
+                w.sign(d.certificate_of("east", d.key_of("east"))),
+            ),
+        ),
+    ),
     "another plan": ("lineage", relabelled(model_version=changed(plan=NOTHING))),
     "hidden simulation": ("lineage", relabelled(model_version=changed(simulation=True))),
     "more rounds": ("permit.terms", edited(permit=changed(rounds=4))),

@@ -12,10 +12,12 @@ from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
 from fedcore.fairness_audits import FairnessAudit
+from fedcore.handovers import sign_handover
+from fedcore.models import Checkpoint
 from fedcore.permits import PermitRenewal
 from fedcore.promotions import Promotion
 from fedcore.rounds import Receipt
-from fedcore.signing import Envelope
+from fedcore.signing import Envelope, sign_record
 
 NOTHING = "sha256:" + "0" * 64
 Edit = Callable[[Any], Any]
@@ -266,6 +268,34 @@ def charged_without_end(world: Any, documents: Any, evidence: Evidence) -> Evide
     return found
 
 
+def two_numbers(*names: str) -> Edit:
+    """Return an edit of an evaluation: one number under several names."""
+
+    def edit(evaluation: Any) -> Any:
+        (number,) = evaluation.models[0].numbers
+        return of_outcome(numbers=tuple(changed(name=name)(number) for name in names))(evaluation)
+
+    return edit
+
+
+def handed_over(minute: int) -> Lie:
+    """Return a champion whose governance changed its key at that minute, and logged it last."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        old, new, at = world.governance, documents.key_of("next"), documents.at(minute)
+        handover = sign_handover(old, new, world.realm, "regular", at)
+        run = dataclasses.replace(world.promoted(), handovers=(handover,))
+        log = documents.entries_of(run)
+        log.sort(key=lambda entry: entry.document == handover.digest)
+        sealed = world.signed(world.cosigned(run, log, world.nodes), new)
+        checkpoint = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
+        signed = sign_record(checkpoint, new, world.realm)
+        found: Evidence = dataclasses.replace(sealed, checkpoint=signed)
+        return found
+
+    return lie
+
+
 def twice(move: Any) -> Any:
     """Return a move that counts one approval twice."""
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
@@ -298,6 +328,7 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged(evaluation_permit=granted(3.1)),
     ),
     "answered after the permit": ("evaluations.time", timed("evaluation_permit", expires_at=104)),
+    "evaluated after the checkpoint": ("evaluations.time", timed("evaluation", evaluated_at=123)),
     "evaluated before the answers": ("evaluations.time", timed("evaluation", evaluated_at=101)),
     "evaluation under a suspended dpia": (
         "evaluations.time",
@@ -438,6 +469,12 @@ WIDE: Mapping[str, tuple[str, Lie]] = {
     "approval duplicated": ("approvals", judged("emil", "emil")),
     "one person waives twice": ("waivers", judged(waiver=changed(people=("emil", "emil")))),
     "evidence of nowhere": ("promotions", judged(champion=changed(evidence=NOTHING))),
+    "two numbers of one name": (
+        "evaluations.terms",
+        judged(evaluation=two_numbers("roc_auc", "roc_auc")),
+    ),
+    "evaluation of a retired key": ("evaluations.signed", handed_over(104)),
+    "move of a retired key": ("aliases", handed_over(109)),
     "evaluation left out": (
         "promotions",
         lambda w, d, e: w.reseal(w.promoted(), evaluations=()),
@@ -475,6 +512,9 @@ TWINS: Mapping[str, Lie] = {
     "evaluated again after the move": evaluated_twice(),
     "audited again after the move": evaluated_twice(fair=True, audits=(0, 1)),
     "promoted on the newer evaluation": evaluated_twice(late=False, turned=True),
+    "evaluated two minutes after the checkpoint": timed("evaluation", evaluated_at=122),
+    "two numbers": judged(evaluation=two_numbers("roc_auc", "brier")),
+    "handed over after the move": handed_over(110),
     "floor just reached": judged(evaluation=of_number(low=0.6)),
     "waiver until just after": timed("first_waiver", expires_at=111),
     "answered just in time": timed("evaluation_permit", expires_at=105),
