@@ -253,8 +253,10 @@ promotions
       for move, *_ in promoted for o in counted[move.ref])
   champions := [found for found in promoted if found[0].alias == "champion"]
   all(result and audit and len(counted[move.ref]) > 1 for move, result, audit, _ in champions)
-  lows := [{o.name: o.low for o in outcome(result, model).numbers} for _, result, _, _ in champions]
-  all(low[floor.metric] >= floor.floor for low in lows for floor in plan.get("metric_floors", []))
+  said := [{o.name: o for o in outcome(result, model).numbers} for _, result, _, _ in champions]
+  reached := [(one[o.metric], o.floor) for one in said for o in plan.get("metric_floors", [])]
+  all(floor <= one.low <= one.value <= one.high for one, floor in reached)
+  all(result.level == 0.95 for _, result, _, _ in champions)
   all(audit.found.verdict == "PASS" or len(waiver.people) == 2 and waiver.waived_at <= move.moved_at
       < waiver.expires_at for move, _, audit, waiver in champions)
 log.included
@@ -589,7 +591,7 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
 
 def fits(item: Any, one: Any) -> bool:
     """Return whether the outcome of a comparison agrees with its interval."""
-    inside = -item.largest_gap < one.low and one.high < item.largest_gap
+    inside = -item.largest_gap < one.low <= one.high < item.largest_gap
     beyond = one.low > item.largest_gap or one.high < -item.largest_gap
     return bool({"within": inside, "outside": beyond, "open": not inside}.get(one.outcome, True))
 

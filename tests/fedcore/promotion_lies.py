@@ -384,6 +384,10 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged(audit=found(-0.05, 0.2, "open", "PASS")),
     ),
     "a threshold widened": ("audits", judged(audit=of_bound(largest_gap=0.3))),
+    "an interval turned round": (
+        "audits",
+        judged(waived=False, audit=found(0.09, -0.09, "within", "PASS")),
+    ),
     "another comparison": ("audits", judged(audit=of_bound(metric="equal_opportunity_difference"))),
     "a more generous alpha": ("audits", judged(audit=of_found(alpha=0.2))),
     "another minimum": ("audits", judged(audit=of_found(minimum_size=1))),
@@ -424,6 +428,9 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "one approval": ("promotions", judged("emil")),
     "one approval counted twice": ("promotions", judged(champion=twice)),
     "floor missed": ("promotions", judged(evaluation=of_number(low=0.59))),
+    "floor reached above the number": ("promotions", judged(evaluation=of_number(low=0.81))),
+    "floor reached by a turned interval": ("promotions", judged(evaluation=of_number(high=0.79))),
+    "floor reached at another level": ("promotions", judged(evaluation=changed(level=0.5))),
     "floor not evaluated": ("promotions", judged(evaluation=of_number(name="brier"))),
     "waiver expired": ("promotions", timed("first_waiver", expires_at=110)),
     "not passed and not waived": (
@@ -515,6 +522,9 @@ TWINS: Mapping[str, Lie] = {
     "evaluated two minutes after the checkpoint": timed("evaluation", evaluated_at=122),
     "two numbers": judged(evaluation=two_numbers("roc_auc", "brier")),
     "handed over after the move": handed_over(110),
+    "an interval without width": judged(
+        waived=False, audit=found(0.09, 0.09, "within", "PASS"), evaluation=of_number(low=0.8)
+    ),
     "floor just reached": judged(evaluation=of_number(low=0.6)),
     "waiver until just after": timed("first_waiver", expires_at=111),
     "answered just in time": timed("evaluation_permit", expires_at=105),
