@@ -25,12 +25,12 @@ def encode(value: Any) -> bytes:
 
     Guarantees: equal values have equal bytes; `decode(encode(v)) == v` for JSON values.
     Raises: InvalidRecordError for non-finite numbers, numbers of 2**53 and above (write them as
-        strings), keys that are no strings, and types that JSON does not have.
+        strings), keys that are no strings, types that JSON does not have, and too deep a nesting.
     Reference: RFC 8785.
     """
     try:
         data = rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidRecordError(
             "record.not_canonical",
             "the value has no canonical JSON form (finite numbers, integers below 2^53, text keys)",

@@ -6,9 +6,9 @@ Whoever has the plan and the tables derives the same numbers again.
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.intervals import CONFIDENCE, Estimate, ScoreSum, quantile
@@ -46,6 +46,12 @@ class ModelOutcome(Part):
     version: Annotated[int, Field(ge=1)]
     numbers: Annotated[tuple[Measured, ...], Field(max_length=1000)]
     hidden: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({each.name for each in self.numbers}) < len(self.numbers):
+            raise ValueError("numbers: a name is there twice")
+        return self
 
     def number(self, name: str) -> Measured | None:
         """Return a number, or None where the noise hides it or there is none of this name."""

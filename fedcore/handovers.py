@@ -22,7 +22,10 @@ from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record
 
 R = TypeVar("R", bound=Record)
 # Where a governance-signed record says when it was signed; contracts and DPIAs do not say.
-_STATED = ("issued_at", "registered_at", "revoked_at", "decided_at")
+_STATED = (
+    "issued_at", "registered_at", "revoked_at", "decided_at", "evaluated_at", "audited_at",
+    "waived_at", "approved_at", "moved_at",
+)  # fmt: skip
 
 
 class KeyAcceptance(Record):

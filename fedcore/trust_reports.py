@@ -55,6 +55,21 @@ def verify_report_units(report: RoundReport, permit: Permit) -> None:
         )
 
 
+def verify_report_status(report: RoundReport, permit: Permit) -> None:
+    """Hold the status of a report against the number of its answers.
+
+    Guarantees: it is accepted exactly when enough units answered, so that nobody who saw a round's
+        noise could have it drawn again.
+    Raises: MismatchError `report.too_few_answers`, `report.void_though_enough`.
+    """
+    named = f"round {report.round}, attempt {report.attempt}"
+    enough = len(report.answered) >= permit.minimum_cohort
+    if report.status == "accepted" and not enough:
+        raise MismatchError("report.too_few_answers", f"{named} was accepted with too few answers")
+    if report.status == "void" and enough:
+        raise MismatchError("report.void_though_enough", f"{named} is void, though enough answered")
+
+
 def verify_report_times(
     report: RoundReport, receipts: Sequence[Receipt], previous: RoundReport | None
 ) -> None:

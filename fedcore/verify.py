@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Generic, TypeVar
 
 from fedcore.bundle import read_bundle
-from fedcore.errors import FedError
+from fedcore.errors import FedError, MismatchError
 from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
 from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, payload_type
@@ -58,6 +58,9 @@ from fedcore.verify_rounds import (
 from fedcore.verify_times import verify_dpia_in_time, verify_permit_in_time, verify_times
 
 T = TypeVar("T")
+# What signed values that fit their schemas can still lead to: a time near the ends of the calendar,
+# a claim without bound. It fails the check, so that no bundle ends a verification.
+_UNCOMPUTABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 CANNOT_SHOW = (
     "that a unit told the truth about its rows, or used all of them",
@@ -68,7 +71,8 @@ CANNOT_SHOW = (
     "tables are here; nor that nobody who approved had written the plan",
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
-    "what a unit saw that did not cosign the log",
+    "what a unit saw that did not cosign the log; nor that a unit which a report calls unavailable "
+    "had not answered",
     "that permit or DPIA were not revoked or suspended, or the model not evaluated, moved or "
     "withdrawn, beyond what this bundle holds",
 )
@@ -261,7 +265,7 @@ def verify_bundle(data: bytes, governance_key: str, realm: Realm | None = None) 
 def _total_of(documents: Documents) -> tuple[EpsilonClaim, ...]:
     try:
         return total_epsilon(documents) if documents.evaluations else ()
-    except FedError:
+    except (FedError, ArithmeticError, ValueError):
         return ()
 
 
@@ -324,7 +328,14 @@ def _run(rule: _Rule[T], subject: T) -> Check:
         found = rule.verify(subject)
     except FedError as error:
         return Check(rule.name, False, _sentence(error))
+    except _UNCOMPUTABLE:
+        return Check(rule.name, False, _sentence(_uncomputable(rule.name)))
     return Check(rule.name, True, rule.claim or str(found))
+
+
+def _uncomputable(name: str) -> MismatchError:
+    text = f"{name} cannot be computed: a time or number of a document lies beyond all bounds"
+    return MismatchError("bundle.not_computable", text)
 
 
 def _claimed_realm(envelope: Envelope, record_type: type[Record]) -> Realm:

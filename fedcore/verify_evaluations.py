@@ -15,7 +15,12 @@ from fedcore.verify_rounds import (
     verify_receipts_fit,
 )
 from fedcore.verify_runs import EvaluationDocuments
-from fedcore.verify_times import verify_dpia_in_time, verify_permit_in_time, verify_run_times
+from fedcore.verify_times import (
+    verify_before_checkpoint,
+    verify_dpia_in_time,
+    verify_permit_in_time,
+    verify_run_times,
+)
 
 
 def verify_evaluations_signed(documents: Documents) -> None:
@@ -62,6 +67,7 @@ def verify_evaluations_in_force(documents: Documents) -> None:
         verify_permit_in_time(run)
         verify_dpia_in_time(run)
         verify_run_times(run)
+        verify_before_checkpoint(run, documents)
 
 
 def verify_evaluations_receipted(documents: Documents) -> None:

@@ -10,6 +10,7 @@ from fedcore.fairness import verdict_of
 from fedcore.fairness_audits import FairnessAudit, Waiver
 from fedcore.fairness_tables import TableLayout
 from fedcore.fairness_terms import audit_of, bound_audit, comparisons_of
+from fedcore.intervals import CONFIDENCE
 from fedcore.models import ModelVersion
 from fedcore.promotions import Alias, ModelApproval, Promotion
 from fedcore.verify_documents import Documents
@@ -40,9 +41,11 @@ def verify_audits(documents: Documents) -> None:
         _verify_derived(audit, run)
         _verify_terms(audit, run, documents)
         _verify_verdict(audit)
-    counted = [run for run in known.values() if _counts_groups(run, model)]
-    if len(counted) != len(audits):
-        raise MismatchError("audit.differs", "an evaluation that counts groups has no audit")
+    counted = [run.evaluation.digest for run in documents.evaluations if _counts_groups(run, model)]
+    if counted != [audit.evaluation for audit in audits]:
+        raise MismatchError(
+            "audit.differs", "an evaluation that counts groups has no audit, or not in its order"
+        )
 
 
 def verify_waivers(documents: Documents) -> None:
@@ -161,16 +164,27 @@ def _verify_promoted(move: Promotion, documents: Documents) -> None:
         raise MismatchError(
             "promotion.approvals_missing", f"{len(people)} of {PEOPLE} people had approved it"
         )
+    _verify_floors(run, documents)
+    if audit.found.verdict != "PASS":
+        _verify_waived(move, audit, waiver)
+
+
+def _verify_floors(run: EvaluationDocuments, documents: Documents) -> None:
+    """Hold the floors of the plan against the lower ends of intervals, which are such, and of the
+    level that all intervals have.
+    """
     outcome = outcome_of(run, documents.model_version)
     for floor in documents.plan.metric_floors or ():
         found = outcome.number(floor.metric)
         # Written so that what is not a number reaches nothing.
-        if found is None or not found.low >= floor.floor:
+        if found is None or not floor.floor <= found.low <= found.value <= found.high:
             raise MismatchError(
                 "promotion.floor_missed", f"{floor.metric} did not reach the plan's floor"
             )
-    if audit.found.verdict != "PASS":
-        _verify_waived(move, audit, waiver)
+    if run.evaluation.level != CONFIDENCE:
+        raise MismatchError(
+            "promotion.floor_missed", "the intervals of the evaluation are of another level"
+        )
 
 
 def _verify_waived(move: Promotion, audit: FairnessAudit, waiver: Waiver | None) -> None:
@@ -270,7 +284,7 @@ def _verify_verdict(audit: FairnessAudit) -> None:
     """
     for bound, one in _compared(audit):
         most = bound.largest_gap
-        inside = -most < one.low and one.high < most
+        inside = -most < one.low <= one.high < most
         beyond = one.low > most or one.high < -most
         fits = {"within": inside, "outside": beyond, "open": not inside, "too_few": True}
         if not fits[one.outcome]:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from fedcore import merkle
 from fedcore.bulletins import LogPosition
 from fedcore.errors import MismatchError, RollbackError
+from fedcore.promotions import Promotion
 from fedcore.trust import verify_not_forked
 from fedcore.verify_documents import Documents
 from fedcore.verify_judgements import seen_evidence
@@ -46,9 +47,10 @@ def verify_logged_in_order(documents: Documents) -> None:
         permit before all that was done under it, each receipt before its report, the reports in
         their order, and what came of a run after all of them and before a revocation. The model
         version came before its evaluations, each of these before its audit, the first audit before
-        its waivers; all moves of the aliases are in their order, and those of the version after
-        what they rest on.
-    Raises: MismatchError `log.out_of_order`, `log.document_missing`.
+        its waivers; evaluations, audits and all moves of the aliases are in their order, and those
+        of the version after what they rest on: a promotion on the newest evaluation of then.
+    Raises: MismatchError `log.out_of_order`, `log.document_missing`,
+        `promotion.evidence_outdated`.
     """
     evidence, places = documents.evidence, _places(documents)
     model = ("model-version.json", evidence.model_version)
@@ -93,15 +95,33 @@ def _require_judged_in_order(documents: Documents, places: Mapping[str, int]) ->
         if audit.evaluation in named:
             _require_rising(places, [named[audit.evaluation], named[audit.digest]])
     _require_rising(places, [*folders["audits"][:1], *folders["waivers"]])
-    _require_rising(places, folders["moves"])
+    evaluations = [_evaluation(run) for run in documents.evaluations]
+    for line in (evaluations, folders["audits"], folders["moves"]):
+        _require_rising(places, line)
     for move in documents.moves:
         if move.evidence is not None and move.to_version == documents.model_version.version:
-            rests_on = [named[digest] for digest in seen_evidence(move, documents)]
-            approvals = [named[digest] for digest in move.approvals if digest in named]
-            for earlier in [model, *rests_on, *approvals]:
-                _require_rising(places, [earlier, named[move.digest]])
-            for paper, approval in itertools.product(rests_on, approvals):
-                _require_rising(places, [paper, approval])
+            _require_moved_in_order(documents, places, named, move)
+
+
+def _require_moved_in_order(
+    documents: Documents, places: Mapping[str, int], named: Mapping[str, Named], move: Promotion
+) -> None:
+    """Hold a promotion against what it rests on, and the newest evaluation that was before it."""
+    model = ("model-version.json", documents.evidence.model_version)
+    seen = seen_evidence(move, documents)
+    rests_on = [named[digest] for digest in seen]
+    approvals = [named[digest] for digest in move.approvals if digest in named]
+    for earlier in [model, *rests_on, *approvals]:
+        _require_rising(places, [earlier, named[move.digest]])
+    for paper, approval in itertools.product(rests_on, approvals):
+        _require_rising(places, [paper, approval])
+    known = [run.evaluation.digest for run in documents.evaluations]
+    before = [digest for digest in known if places[digest] < places[move.digest]]
+    if before and before[-1] not in seen:
+        raise MismatchError(
+            "promotion.evidence_outdated",
+            "a promotion rests on another evaluation than the newest one of then",
+        )
 
 
 def verify_keys_in_time(documents: Documents) -> None:

@@ -9,7 +9,11 @@ from fedcore.errors import MismatchError
 from fedcore.model_signatures import verify_model_signature
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
-from fedcore.trust_reports import verify_report_chain, verify_report_units
+from fedcore.trust_reports import (
+    verify_report_chain,
+    verify_report_status,
+    verify_report_units,
+)
 from fedcore.verify_documents import Documents
 from fedcore.verify_runs import RunDocuments
 
@@ -46,18 +50,17 @@ def verify_chained(documents: RunDocuments) -> None:
 def verify_cohort(documents: RunDocuments) -> None:
     """Hold the answers and tries of each round against what the permit allows.
 
-    Raises: MismatchError `report.too_few_answers`, `report.other_cohort`,
-        `report.attempts_exceeded`.
+    Guarantees: a report is accepted exactly when enough units answered, so that nobody who saw the
+        noise of a round could have it drawn again.
+    Raises: MismatchError `report.too_few_answers`, `report.void_though_enough`,
+        `report.other_cohort`, `report.attempts_exceeded`.
     """
     permit = documents.permit
     if len(documents.reports) > permit.exchanges:
         raise MismatchError("report.attempts_exceeded", "the run had more exchanges than permitted")
     for report in documents.reports:
         verify_report_units(report, permit)
-        if report.status == "accepted" and len(report.answered) < permit.minimum_cohort:
-            raise MismatchError(
-                "report.too_few_answers", f"{_named(report)} was accepted with too few answers"
-            )
+        verify_report_status(report, permit)
         if report.attempt > permit.attempts:
             raise MismatchError(
                 "report.attempts_exceeded", f"{_named(report)} is a try more than permitted"

@@ -143,7 +143,8 @@ class RunDocuments:
     def unit_of_key(self) -> Mapping[str, str]:
         """The cohort's units by the node key that both their grant and their certificate name.
 
-        Raises: MismatchError `certificate.other_key`, `permit.cohort_invalid`.
+        Raises: MismatchError `certificate.other_key`, `certificate.surplus`,
+            `permit.cohort_invalid`.
         """
         for grant in self.permit.cohort:
             certificate = self.certificates.get(grant.unit)
@@ -153,6 +154,10 @@ class RunDocuments:
                     f"the permit and the certificate of {grant.unit} do not name one node key",
                 )
         by_key = {grant.node_key: grant.unit for grant in self.permit.cohort}
+        if self.certificates.keys() - by_key.values():
+            raise MismatchError(
+                "certificate.surplus", "a certificate is of a unit that is not of the cohort"
+            )
         if not len(by_key) == len({*by_key.values()}) == len(self.permit.cohort):
             raise MismatchError("permit.cohort_invalid", "a unit or key is twice in the cohort")
         return by_key

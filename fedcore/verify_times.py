@@ -62,8 +62,18 @@ def verify_times(documents: Documents) -> None:
         `model.out_of_time`.
     """
     verify_run_times(documents)
-    if documents.checkpoint.issued_at < documents.made_at - MAX_CLOCK_SKEW:
-        raise MismatchError("model.out_of_time", "the log's checkpoint is older than the model")
+    verify_before_checkpoint(documents, documents)
+
+
+def verify_before_checkpoint(run: RunDocuments, documents: Documents) -> None:
+    """Hold what came of a run against the time of the log's checkpoint.
+
+    Raises: MismatchError `model.out_of_time`.
+    """
+    if documents.checkpoint.issued_at < run.made_at - MAX_CLOCK_SKEW:
+        raise MismatchError(
+            "model.out_of_time", "the log's checkpoint is older than what came of a run"
+        )
 
 
 def verify_run_times(documents: RunDocuments) -> None:

@@ -25,7 +25,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -127,7 +127,7 @@ reports.cohort / evaluations.receipts
   all(sorted([*(a.unit for a in r.answered), *r.unavailable]) == cohort for r in reports)
   all({a.unit for a in r.answered} <= {*r.asked} <= {*cohort} for r in reports)
   all(len({*r.asked}) == len(r.asked) and r.attempt <= permit.attempts for r in reports)
-  all(r.status == "void" or len(r.answered) >= permit.minimum_cohort for r in reports)
+  all((r.status == "accepted") == (len(r.answered) >= permit.minimum_cohort) for r in reports)
   len(reports) <= permit.exchanges
 receipts.complete / evaluations.receipts
   sorted(a.receipt for r in reports for a in r.answered) == sorted(item.ref for item in receipts)
@@ -157,6 +157,8 @@ evaluations.terms
   all([(m.artifact, m.plan) for m in r.plan.models]
       == [(m.artifact, m.plan) for m in r.result.models] for r in evaluations)
   all(outcome(r.result, model) for r in evaluations)
+  all(len({o.name for o in m.numbers}) == len(m.numbers) for r in evaluations
+      for m in r.result.models)
   all([r.result.rows, r.result.purpose] == [r.plan.rows, r.permit.purpose] for r in evaluations)
   all(math.isclose(r.result.table_epsilon, 1 / event_of(r.plan)["noise_multiplier"])
       for r in evaluations)
@@ -170,7 +172,8 @@ evaluations.receipts
   all(o.model_out == o.model_in and "released" not in o for r in evaluations for o in r.reports)
 evaluations.epsilon
   caps := [r.permit.get("ledger_caps", {}).get("history") for r in runs]
-  whole := {u: [o for r in runs for o in r.receipts if o.unit == u] for u in units.values()}
+  whole := {u: [o for r in runs for o in r.receipts if o.unit == u]
+           for one in runs for u in one.units.values()}
   None in caps or all(claim_of(whole[u], permit.delta) <= max(caps) + 1e-6 for u in whole)
 plan.features
   fields := {field.name: field for field in contract.fields}
@@ -223,8 +226,8 @@ audits
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
   all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
       for found, _, _ in about)
-  len(audits) == sum("fairness" in r.plan and r.plan.models[0].artifact == model.artifact
-                     for r in evaluations)
+  [o.evaluation for o in audits] == [r.result.ref for r in evaluations if "fairness" in r.plan
+                                     and r.plan.models[0].artifact == model.artifact]
 waivers
   all([o.name, o.version, o.number] == [model.name, model.version, n]
       and [o.audit, len({*o.people})] == [audits[0].ref, 1 + ("joins" in o)]
@@ -251,8 +254,10 @@ promotions
       for move, *_ in promoted for o in counted[move.ref])
   champions := [found for found in promoted if found[0].alias == "champion"]
   all(result and audit and len(counted[move.ref]) > 1 for move, result, audit, _ in champions)
-  lows := [{o.name: o.low for o in outcome(result, model).numbers} for _, result, _, _ in champions]
-  all(low[floor.metric] >= floor.floor for low in lows for floor in plan.get("metric_floors", []))
+  said := [{o.name: o for o in outcome(result, model).numbers} for _, result, _, _ in champions]
+  reached := [(one[o.metric], o.floor) for one in said for o in plan.get("metric_floors", [])]
+  all(floor <= one.low <= one.value <= one.high for one, floor in reached)
+  all(result.level == 0.95 for _, result, _, _ in champions)
   all(audit.found.verdict == "PASS" or len(waiver.people) == 2 and waiver.waived_at <= move.moved_at
       < waiver.expires_at for move, _, audit, waiver in champions)
 log.included
@@ -271,13 +276,17 @@ log.order / log.order
 log.order
   all(places[model.ref] < places[o.ref] for o in [*audits, *waivers, *approvals, *own])
   all(places[o.evaluation] < places[o.ref] for o in audits if o.evaluation in places)
-  lines := [[places[o.ref] for o in some] for some in ([*audits[:1], *waivers], moves)]
+  done := [r.result for r in evaluations]
+  lines := [[places[o.ref] for o in some]
+            for some in ([*audits[:1], *waivers], moves, done, audits)]
   all(sorted({*line}) == line for line in lines)
   all(places[seen.ref] < places[ref] < places[o.ref] for o in own if o.step == "promoted"
       for seen in evidence(o, e) if seen
       for ref in o.approvals if ref in places)
   all(places[seen.ref] < places[o.ref] for o in own if o.step == "promoted"
       for seen in evidence(o, e) if seen)
+  all([None, *(r for r in done if places[r.ref] < places[o.ref])][-1] == evidence(o, e)[0]
+      for o in own if o.step == "promoted")
 keys.in_time
   all(places[o.ref] < places[handovers[o.by]] for o in governed if o.by in handovers)
 log.cosigned
@@ -296,7 +305,8 @@ log.one_history
   len({log.size for log in signed}) == len({(log.size, log.root) for log in signed})
 """
 SKEW = timedelta(minutes=2)
-STATED = {"issued_at", "registered_at", "revoked_at", "decided_at"}
+STATED = {"issued_at", "registered_at", "revoked_at", "decided_at", "evaluated_at", "audited_at",
+          "waived_at", "approved_at", "moved_at"}
 DUTIES = {"submit": 0, "evaluate": 1, "advise": 2, "approve": 3, "approve_with_conditions": 3}
 RATES = {"demographic_parity_difference": ["selection_rate"],
          "demographic_parity_ratio": ["selection_rate"],
@@ -304,8 +314,8 @@ RATES = {"demographic_parity_difference": ["selection_rate"],
          "equalised_odds_difference": ["true_positive_rate", "false_positive_rate"],
          "predictive_parity_difference": ["positive_predictive_value"]}
 POINT = re.compile(r"Art\. ?9\(2\) ?\([a-j]\)")
-BROKEN = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, InvalidSignature,
-          zipfile.BadZipFile, NotImplementedError, EOFError, AttributeError)
+BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, NameError, OSError, RuntimeError,
+          TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm, zipfile.BadZipFile)
 
 class Doc(dict[str, Any]):
     """A JSON object whose values are attributes, and those that are times, as times."""
@@ -373,6 +383,9 @@ def unpack(data: bytes) -> dict[str, bytes]:
         large = [i for i in infos if i.file_size > 2**24 and i.filename != "model.safetensors"]
         total = max(len(data), sum(info.file_size for info in infos))
         need(not large and total <= 2**29 and len(infos) <= 100_001, "the bundle is too large")
+        plain = all(i.compress_type == i.flag_bits == 0 and i.file_size == i.compress_size
+                    for i in infos)
+        need(plain, "a member is compressed or encrypted, or has flags")
         members = {info.filename: archive.read(info) for info in infos}
     with zipfile.ZipFile(again := io.BytesIO(), "w") as archive:
         for path in sorted(members):
@@ -606,7 +619,7 @@ def covers(dpia: Any, contract: Any, plan: Any, way: Any) -> bool:
 
 def fits(item: Any, one: Any) -> bool:
     """Return whether the outcome of a comparison agrees with its interval."""
-    inside = -item.largest_gap < one.low and one.high < item.largest_gap
+    inside = -item.largest_gap < one.low <= one.high < item.largest_gap
     beyond = one.low > item.largest_gap or one.high < -item.largest_gap
     return bool({"within": inside, "outside": beyond, "open": not inside}.get(one.outcome, True))
 
@@ -746,7 +759,7 @@ class Bundle:
         granted = [(grant.unit, grant.node_key) for grant in run.permit.cohort]
         certified = [(item.unit, item.node_key) for item in run.certificates]
         need(len(dict(certified)) == len(certified), "a unit has two certificates")
-        need({*granted} <= {*certified}, "a certificate is missing, or of another key")
+        need({*granted} == {*certified}, "a certificate is missing, or of another unit or key")
         by_key = {key: unit for unit, key in granted}
         need(len(by_key) == len(dict(granted)) == len(granted), "a unit or key is there twice")
         return by_key
@@ -803,5 +816,6 @@ def check_bundle(data: bytes, key: str, realm: str = "") -> list[tuple[str, bool
 if __name__ == "__main__":
     results = check_bundle(Path(sys.argv[1]).read_bytes(), *sys.argv[2:4])
     for name, ok, text in results:
-        sys.stdout.write(f"{'ok' if ok else 'FAILED':7}{name} {text}\n")
+        line = f"{'ok' if ok else 'FAILED':7}{name} {text}"
+        sys.stdout.write(ascii(line)[1:-1] + "\n")  # a bundle's text must not steer a terminal
     sys.exit(0 if all(ok for _, ok, _ in results) else 1)

@@ -8,6 +8,7 @@ from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import (
     verify_report_chain,
+    verify_report_status,
     verify_report_times,
     verify_report_units,
 )
@@ -28,7 +29,7 @@ def verify_round(
         that answered or was unavailable; a model is released by the last accepted round of training
         and by no other; an evaluation hands on the model that it was about.
     Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
-        `report.too_few_answers`, `report.released_early`, `report.model_changed`, and as
+        `report.released_early`, `report.model_changed`, and as `verify_report_status`,
         `verify_report_chain`, `verify_report_times`, `verify_receipt_terms` and `verify_answers`.
     """
     previous = earlier[-1] if earlier else None
@@ -88,5 +89,4 @@ def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: i
     ):
         raise MismatchError("report.rounds_exceeded", "the permit allows fewer rounds or attempts")
     verify_report_units(report, permit)
-    if report.status == "accepted" and len(report.answered) < permit.minimum_cohort:
-        raise MismatchError("report.too_few_answers", "too few units answered for this permit")
+    verify_report_status(report, permit)

@@ -251,6 +251,20 @@ def forged(field: str) -> Lie:
     return lie
 
 
+def one_is_enough(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a run for which one answer is enough, and whose second round was void with one.
+
+    The honest twin is the run itself, for which two are enough.
+    """
+    few = changed(minimum_units=1)
+    found: Evidence = world.evidence(
+        plan=few,
+        permit=changed(minimum_cohort=1),
+        dpia=part("bindings", minimum_units=1),
+    )
+    return found
+
+
 def other_artifact(world: Any, documents: Any, evidence: Evidence) -> Evidence:
     """Return evidence whose model governance exchanged, and signed for."""
     other = save({"bias": np.ones(1, np.float32), "weight": np.ones(3, np.float32)})
@@ -342,6 +356,16 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         "certificates.signed",
         lambda w, d, e: w.reseal(e, certificates=e.certificates[:2]),
     ),
+    "certificate of a unit outside": (
+        "certificates.signed",
+        lambda w, d, e: w.reseal(
+            e,
+            certificates=(
+                *e.certificates,
+                w.sign(d.certificate_of("east", d.key_of("east"))),
+            ),
+        ),
+    ),
     "another plan": ("lineage", relabelled(model_version=changed(plan=NOTHING))),
     "hidden simulation": ("lineage", relabelled(model_version=changed(simulation=True))),
     "more rounds": ("permit.terms", edited(permit=changed(rounds=4))),
@@ -393,6 +417,7 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "another run": ("reports.chain", edited(report=changed(run_id="run-2"))),
     "unit not counted": ("reports.cohort", edited(report=of_round(2, 1, unavailable=("west",)))),
     "stranger asked": ("reports.cohort", edited(report=of_round(1, 1, asked=("north", "south")))),
+    "void though enough answered": ("reports.cohort", one_is_enough),
     "too many tries": ("reports.cohort", edited(permit=changed(attempts=1))),
     "another model": ("artifact", other_artifact),
     "another size of model": ("artifact", relabelled(model_version=changed(artifact_bytes=1))),

@@ -5,13 +5,19 @@ Of most of them one check alone can tell, the one that stands there; `WIDE` are 
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fedcore.bulletins import LogPosition
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
+from fedcore.fairness_audits import FairnessAudit
+from fedcore.handovers import sign_handover
+from fedcore.models import Checkpoint
+from fedcore.permits import PermitRenewal
 from fedcore.promotions import Promotion
-from fedcore.signing import Envelope
+from fedcore.rounds import Receipt
+from fedcore.signing import Envelope, sign_record
 
 NOTHING = "sha256:" + "0" * 64
 Edit = Callable[[Any], Any]
@@ -199,6 +205,97 @@ def rolled(*versions: int | None) -> Lie:
     return lie
 
 
+def evaluated_twice(
+    fair: bool = False, late: bool = True, turned: bool = False, audits: tuple[int, ...] = (0,)
+) -> Lie:
+    """Return a champion that was evaluated once more, after it was promoted or before.
+
+    `fair`: the second evaluation counts groups, too. `audits`: which evaluation each is of.
+    """
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        plan = changed() if fair else changed(fairness=None)
+        promoted = world.promoted()
+        other = world.promoted(evaluation_plan=plan, evaluation_permit=changed(run_id="eval-2"))
+        runs = promoted.evaluations + other.evaluations
+        given = [
+            FairnessAudit.from_bytes(each.judgements.audits[0].payload_bytes)
+            for each in (promoted, other)
+        ]
+        first, *further = [given[place] for place in audits]
+        counted = [
+            changed(number=number, first=first.digest)(each)
+            for number, each in enumerate(further, 2)
+        ]
+        signed = tuple(world.sign(each) for each in (first, *counted))
+        judgements = dataclasses.replace(promoted.judgements, audits=signed)
+        papers = runs[::-1] if turned else runs
+        whole = dataclasses.replace(promoted, evaluations=papers, judgements=judgements)
+        log = documents.entries_of(whole)
+        if late:
+            known = {entry.document for entry in documents.entries_of(promoted)}
+            log.sort(key=lambda entry: entry.document not in known)
+        found: Evidence = world.cosigned(whole, log, world.nodes)
+        return found
+
+    return lie
+
+
+def renewed_in_the_year_1(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a run whose permit was renewed before two minutes could have gone by."""
+    run = world.evidence(permit=changed(expires_at=documents.at(50)))
+    renewal = PermitRenewal(
+        run_id="run-1",
+        realm=world.realm,
+        permit=run.permit.digest,
+        sequence=1,
+        issued_at=datetime(1, 1, 1, tzinfo=UTC),
+        expires_at=documents.at(80),
+    )
+    found: Evidence = world.reseal(run, renewals=(world.sign(renewal),))
+    return found
+
+
+def charged_without_end(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a champion for whose evaluation a unit was charged more than any filter knows."""
+    promoted = world.promoted()
+    (papers,) = promoted.evaluations
+    receipt = Receipt.from_bytes(papers.receipts[0].payload_bytes)
+    event = receipt.event.model_copy(update={"noise_multiplier": 0.01, "steps": 10**6})
+    signed = world.sign(receipt.model_copy(update={"event": event}), world.nodes[receipt.unit])
+    other = dataclasses.replace(papers, receipts=(signed, *papers.receipts[1:]))
+    found: Evidence = world.reseal(promoted, evaluations=(other,))
+    return found
+
+
+def two_numbers(*names: str) -> Edit:
+    """Return an edit of an evaluation: one number under several names."""
+
+    def edit(evaluation: Any) -> Any:
+        (number,) = evaluation.models[0].numbers
+        return of_outcome(numbers=tuple(changed(name=name)(number) for name in names))(evaluation)
+
+    return edit
+
+
+def handed_over(minute: int) -> Lie:
+    """Return a champion whose governance changed its key at that minute, and logged it last."""
+
+    def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+        old, new, at = world.governance, documents.key_of("next"), documents.at(minute)
+        handover = sign_handover(old, new, world.realm, "regular", at)
+        run = dataclasses.replace(world.promoted(), handovers=(handover,))
+        log = documents.entries_of(run)
+        log.sort(key=lambda entry: entry.document == handover.digest)
+        sealed = world.signed(world.cosigned(run, log, world.nodes), new)
+        checkpoint = Checkpoint.from_bytes(sealed.checkpoint.payload_bytes)
+        signed = sign_record(checkpoint, new, world.realm)
+        found: Evidence = dataclasses.replace(sealed, checkpoint=signed)
+        return found
+
+    return lie
+
+
 def twice(move: Any) -> Any:
     """Return a move that counts one approval twice."""
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
@@ -231,6 +328,7 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged(evaluation_permit=granted(3.1)),
     ),
     "answered after the permit": ("evaluations.time", timed("evaluation_permit", expires_at=104)),
+    "evaluated after the checkpoint": ("evaluations.time", timed("evaluation", evaluated_at=123)),
     "evaluated before the answers": ("evaluations.time", timed("evaluation", evaluated_at=101)),
     "evaluation under a suspended dpia": (
         "evaluations.time",
@@ -286,6 +384,10 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged(audit=found(-0.05, 0.2, "open", "PASS")),
     ),
     "a threshold widened": ("audits", judged(audit=of_bound(largest_gap=0.3))),
+    "an interval turned round": (
+        "audits",
+        judged(waived=False, audit=found(0.09, -0.09, "within", "PASS")),
+    ),
     "another comparison": ("audits", judged(audit=of_bound(metric="equal_opportunity_difference"))),
     "a more generous alpha": ("audits", judged(audit=of_found(alpha=0.2))),
     "another minimum": ("audits", judged(audit=of_found(minimum_size=1))),
@@ -296,6 +398,10 @@ LIES: Mapping[str, tuple[str, Lie]] = {
             evaluation_dpia=of_bindings(fairness=None),
         ),
     ),
+    "an audit twice, another left out": ("audits", evaluated_twice(fair=True, audits=(0, 0))),
+    "an evaluation without its audit": ("audits", evaluated_twice(fair=True)),
+    "promoted on an older evaluation": ("log.order", evaluated_twice(late=False)),
+    "evaluations turned": ("log.order", evaluated_twice(turned=True)),
     "first audit left out": ("audits", judged(audit=changed(number=2, first=NOTHING))),
     "waiver of another audit": ("waivers", judged(first_waiver=changed(audit=NOTHING))),
     "waiver joined in another's name": ("waivers", judged(waiver=changed(people=("ada", "paul")))),
@@ -322,6 +428,9 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "one approval": ("promotions", judged("emil")),
     "one approval counted twice": ("promotions", judged(champion=twice)),
     "floor missed": ("promotions", judged(evaluation=of_number(low=0.59))),
+    "floor reached above the number": ("promotions", judged(evaluation=of_number(low=0.81))),
+    "floor reached by a turned interval": ("promotions", judged(evaluation=of_number(high=0.79))),
+    "floor reached at another level": ("promotions", judged(evaluation=changed(level=0.5))),
     "floor not evaluated": ("promotions", judged(evaluation=of_number(name="brier"))),
     "waiver expired": ("promotions", timed("first_waiver", expires_at=110)),
     "not passed and not waived": (
@@ -367,6 +476,12 @@ WIDE: Mapping[str, tuple[str, Lie]] = {
     "approval duplicated": ("approvals", judged("emil", "emil")),
     "one person waives twice": ("waivers", judged(waiver=changed(people=("emil", "emil")))),
     "evidence of nowhere": ("promotions", judged(champion=changed(evidence=NOTHING))),
+    "two numbers of one name": (
+        "evaluations.terms",
+        judged(evaluation=two_numbers("roc_auc", "roc_auc")),
+    ),
+    "evaluation of a retired key": ("evaluations.signed", handed_over(104)),
+    "move of a retired key": ("aliases", handed_over(109)),
     "evaluation left out": (
         "promotions",
         lambda w, d, e: w.reseal(w.promoted(), evaluations=()),
@@ -386,12 +501,30 @@ WIDE: Mapping[str, tuple[str, Lie]] = {
     "moves turned": ("aliases", kept(lambda e: {"moves": e.judgements.moves[::-1]})),
 }
 
+# Values that a schema allows, and that no arithmetic bears.
+FAR_OUT: Mapping[str, Lie] = {
+    "renewed in the year 1": renewed_in_the_year_1,
+    "reported at the end of all time": lambda w, d, e: w.evidence(
+        report=changed(ended_at=datetime.max.replace(microsecond=0, tzinfo=UTC))
+    ),
+    "a claim without end": charged_without_end,
+}
+
 TWINS: Mapping[str, Lie] = {
     "champion with a waiver": judged(),
     "champion that passes": judged(waived=False),
     "rolled back step by step": rolled(1, 2, 1, None),
     "rolled back over one that was withdrawn": rolled(2, None),
     "approved by three": judged("ada", "emil", "paul"),
+    "evaluated again after the move": evaluated_twice(),
+    "audited again after the move": evaluated_twice(fair=True, audits=(0, 1)),
+    "promoted on the newer evaluation": evaluated_twice(late=False, turned=True),
+    "evaluated two minutes after the checkpoint": timed("evaluation", evaluated_at=122),
+    "two numbers": judged(evaluation=two_numbers("roc_auc", "brier")),
+    "handed over after the move": handed_over(110),
+    "an interval without width": judged(
+        waived=False, audit=found(0.09, 0.09, "within", "PASS"), evaluation=of_number(low=0.8)
+    ),
     "floor just reached": judged(evaluation=of_number(low=0.6)),
     "waiver until just after": timed("first_waiver", expires_at=111),
     "answered just in time": timed("evaluation_permit", expires_at=105),

@@ -140,3 +140,13 @@ def test_a_document_above_the_limit_is_refused_unread():
 def test_digests_are_sha256_of_the_canonical_bytes():
     expected = "sha256:" + hashlib.sha256(b'{"a":1}').hexdigest()
     assert canonical.digest(b'{"a":1}') == canonical.digest_of({"a": 1}) == expected
+
+
+def test_a_value_that_is_nested_too_deep_has_no_canonical_form():
+    nested: list[object] = []
+    for _ in range(10_000):
+        nested = [nested]
+    with pytest.raises(InvalidRecordError) as caught:
+        canonical.encode(nested)
+    assert caught.value.code == "record.not_canonical"
+    assert canonical.encode([[[]]]) == b"[[[]]]"

@@ -2,8 +2,10 @@
 
 import ast
 import importlib.util
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ lies = load(Path(__file__).with_name("lies.py"), "fedcore_lies")
 judged = load(Path(__file__).with_name("promotion_lies.py"), "fedcore_promotion_lies")
 mitigated = load(Path(__file__).with_name("mitigation_lies.py"), "fedcore_mitigation_lies")
 LIES = {**lies.LIES, **judged.LIES, **judged.WIDE, **mitigated.LIES}
+FAR_OUT = judged.FAR_OUT
 TWINS = {**lies.TWINS, **judged.TWINS, **mitigated.TWINS}
 
 
@@ -78,6 +81,25 @@ def test_every_check_has_a_lie_that_it_notices(world, bundle):
     known = {check for check, _ in LIES.values()} | {"bundle.members"}
     assert {check.name for check in report.checks} == known
     assert {name for name, _, _ in second.check_bundle(bundle, world.governance.public)} <= known
+
+
+@pytest.mark.parametrize("name", FAR_OUT)
+def test_no_value_that_is_signed_ends_a_verification(world, documents, evidence, name):
+    first, other = verdicts(
+        write_bundle(FAR_OUT[name](world, documents, evidence)), world.governance.public
+    )
+    assert first
+    assert other
+    assert set(other) <= set(first)
+
+
+def test_no_depth_of_json_ends_a_verification(world, members):
+    for depth in range(984, 1005, 4):
+        for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+            changed = archive.pack({**members, "permit.json": text})
+            first, other = verdicts(changed, world.governance.public)
+            assert set(first) == {"bundle.members"}
+            assert other
 
 
 def test_both_verifiers_believe_nothing_by_another_key_or_realm(world, bundle):
@@ -206,9 +228,48 @@ def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle,
         assert (done.returncode, said in done.stdout) == (code, True), done
 
 
+def zipped(path, data, method=zipfile.ZIP_STORED):
+    """Return an archive of one member."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w", method) as made:
+        made.writestr(path, data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_both_refuse_a_compressed_member_before_it_is_unpacked(world, method, monkeypatch):
+    data = zipped("manifest.json", b"0" * 2**20, method)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    first, other = verdicts(data, world.governance.public)
+    assert set(first) == set(other) == {"bundle.members"}
+    assert "compressed" in other["bundle.members"]
+
+
+def test_both_refuse_a_member_that_has_flags(world, bundle):
+    for flag in (0x1, 0x8, 0x20, 0x800):
+        changed = bytearray(bundle)
+        central = bundle.index(b"PK\x01\x02")
+        for place in (6, central + 8):
+            changed[place : place + 2] = flag.to_bytes(2, "little")
+        first, other = verdicts(bytes(changed), world.governance.public)
+        assert set(first) == set(other) == {"bundle.members"}
+        assert "flags" in other["bundle.members"]
+
+
+def test_no_text_of_a_bundle_steers_the_terminal(world, tmp_path):
+    manifest = canonical.encode({"schema": "bundle/1", "members": []})
+    with zipfile.ZipFile(tmp_path / "bundle", "w") as made:
+        made.writestr("manifest.json", manifest)
+        made.writestr("\x1b[2Jall is well: \x07", b"")
+    command = [sys.executable, "-I", str(FILE), str(tmp_path / "bundle"), world.governance.public]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"x1b[2Jall is well" in done.stdout
+    assert all(32 <= byte < 127 for byte in done.stdout.rstrip())
+
+
 def test_it_has_no_more_lines_than_it_needs_and_none_is_long():
     lines = FILE.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 807
+    assert len(lines) <= 821
     assert max(map(len, lines)) <= 100
 
 

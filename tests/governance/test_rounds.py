@@ -74,6 +74,10 @@ WRONG_REPORTS: dict[str, Callable[[list[Receipt]], dict[str, Any]]] = {
         "answered": (),
         "unavailable": ("north", "south"),
     },
+    "report.void_though_enough": lambda receipts: {
+        "status": "void",
+        "model_out": receipts[0].model_in,
+    },
     "receipt.report_differs": lambda receipts: {"answered": changed_answer(receipts)},
     "report.released_early": lambda receipts: {"released": digest(b"x")},
     "report.other_cohort": lambda receipts: {"asked": ("north", "west")},
