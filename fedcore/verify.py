@@ -63,16 +63,23 @@ T = TypeVar("T")
 _UNCOMPUTABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 
 CANNOT_SHOW = (
-    "that a unit told the truth about its rows, or used all of them",
+    "that a unit told the truth about its rows, or used all of them; nor that a certified key is "
+    "the unit's: that is governance's word",
     "that noise was really added, or that the ledgers hold nothing besides these receipts",
     "that a named person acted, approved, waived or promoted: governance states who did, and no "
     "person's own key has signed",
     "that the numbers of an evaluation or audit follow from the units' tables: only digests of the "
-    "tables are here; nor that nobody who approved had written the plan",
+    "tables are here; nor that nobody who approved had written the plan; nor that the DPIA bound "
+    "the score from which an audit counts somebody as selected: the evaluation's author chose it",
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
     "what a unit saw that did not cosign the log; nor that a unit which a report calls unavailable "
     "had not answered",
+    "above the highest size of the log that most units cosigned, that order and history are what "
+    "others were shown: that is governance's word; compare moves, and keep checkpoints",
+    "all that was charged: an evaluation that no promotion or audit here rests on can be left out, "
+    "and the run of an embedding is not here, so that a total is a least one",
+    "that ledgers and opt-outs went forward from one run to the next: each run is held by itself",
     "that permit or DPIA were not revoked or suspended, or the model not evaluated, moved or "
     "withdrawn, beyond what this bundle holds",
 )

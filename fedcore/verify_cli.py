@@ -154,7 +154,7 @@ def _summary(report: Report) -> list[str]:
         lines.append(f"model {report.model}, delta {report.delta}, epsilon (PLD) per unit:")
         lines += [f"  {item.unit}: {item.claim:.4f} ({item.pld:.4f})" for item in report.epsilon]
     if report.total:
-        lines.append("with the model's evaluations:")
+        lines.append("with the model's evaluations, at least:")
         lines += [f"  {item.unit}: {item.claim:.4f} ({item.pld:.4f})" for item in report.total]
     failed = sum(not check.ok for check in report.checks)
     count = len(report.checks)

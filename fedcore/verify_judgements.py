@@ -25,8 +25,9 @@ def verify_audits(documents: Documents) -> None:
     """Hold each audit against its evaluation and what the DPIA bound, and its verdict against the
     intervals in it.
 
-    Guarantees: what was compared, with what threshold and minimum, is what both the DPIA of the
-        training and that of the evaluation bind; PASS only when every interval lies inside.
+    Guarantees: what was compared, within which gap and with what minimum, is what both the DPIA of
+        the training and that of the evaluation bind; at which score somebody is selected, the
+        evaluation's plan says; PASS only when every interval lies inside.
     Raises: MismatchError `audit.differs`, `audit.terms_differ`, `audit.verdict_differs`.
     """
     model, audits = documents.model_version, documents.audits
