@@ -154,12 +154,12 @@ class RunDocuments:
                     f"the permit and the certificate of {grant.unit} do not name one node key",
                 )
         by_key = {grant.node_key: grant.unit for grant in self.permit.cohort}
+        if not len(by_key) == len({*by_key.values()}) == len(self.permit.cohort):
+            raise MismatchError("permit.cohort_invalid", "a unit or key is twice in the cohort")
         if self.certificates.keys() - by_key.values():
             raise MismatchError(
                 "certificate.surplus", "a certificate is of a unit that is not of the cohort"
             )
-        if not len(by_key) == len({*by_key.values()}) == len(self.permit.cohort):
-            raise MismatchError("permit.cohort_invalid", "a unit or key is twice in the cohort")
         return by_key
 
     @cached_property
