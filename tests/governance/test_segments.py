@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from fedcore import canonical
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.dpias import Bindings
-from fedcore.errors import RefusedError
+from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
 from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
@@ -41,17 +42,24 @@ def artifact(counts, ids, middles=(-0.5, 0.5), width=1, units=2):
     terms = a_course().release_terms(NOISE)
     centres = np.repeat(np.array(middles)[:, None], width, axis=1)
     last = NoisedSums(Placement(centres, 1.0), terms, units, np.array(sums))
-    return encode_model(SegmentModel(last, ids, 3))
+    return encode_model(SegmentModel(last, ids, max(3, *ids)))
+
+
+def tampered(data, **tensors):
+    """The same file with other tensors in it, however unsound."""
+    return save({**load(data), **tensors})
 
 
 @pytest.fixture
 def segmenting(world):
-    """A world whose DPIA lets it look for segments; registers a version of these bytes."""
+    """A world whose DPIA lets it look for segments, run it (`train`), and register what a run has
+    found (`segment`).
+    """
     given = world.dpia().bindings.model_dump()
     bindings = Bindings(**{**given, "task": "segmentation", "epsilon_cap": 30.0})
     world.take_into_force(world.dpia(dpia_id="segments-dpia", bindings=bindings))
 
-    def register(data, run_id, before=None, **changes):
+    def train(data, run_id, before=None, **changes):
         plan = a_plan(world, before, **changes)
         world.register(plan)
         permit, previous, model = world.permit(run_id, plan), None, plan.initial_model
@@ -62,9 +70,12 @@ def segmenting(world):
             released = canonical.digest(data) if number == plan.rounds else None
             previous = world.report(receipts, previous, model_out=model, released=released)
             world.submit(previous, receipts)
+
+    def register(data, run_id, before=None, **changes):
+        train(data, run_id, before, **changes)
         world.gateway("operator").register_model(run_id, "segments", data)
 
-    world.segment = register
+    world.train, world.segment = train, register
     return world
 
 
@@ -182,11 +193,42 @@ def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, co
     assert ("This version continues no earlier one" in page) != compared
 
 
-def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, model_bytes):
-    segmenting.segment(model_bytes, "run-1")
+def test_only_segments_that_the_plan_can_have_found_are_registered(segmenting, model_bytes):
+    sound = artifact((300, 300), (1, 2))
+    beyond = np.array([[-0.5], [1.5]])
+    for number, (data, error, code) in enumerate(
+        [
+            (model_bytes, InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, ids=np.array([1, 1])), InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, ids=np.array([1, 9])), InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, centres=beyond), InvalidRecordError, "segments.model_invalid"),
+            (artifact((300, 300), (1, 2), width=2), MismatchError, "segments.other_features"),
+            (artifact((300, 300), (1, 2), units=3), MismatchError, "segments.other_terms"),
+        ]
+    ):
+        run_id = f"run-{number}"
+        segmenting.train(data, run_id)
+        logged = segmenting.gateway("operator").fetch_checkpoint()
+        with pytest.raises(error) as refusal:
+            segmenting.gateway("operator").register_model(run_id, "segments", data)
+        assert refusal.value.code == code
+        assert segmenting.gateway("operator").fetch_checkpoint() == logged
+        with pytest.raises(NotFoundError, match=r"model\.unknown"):
+            card(segmenting, 1)
+    segmenting.segment(sound, "run-sound")
+    assert "## Segments\n" in card(segmenting, 1)
+
+
+def test_segments_with_more_means_than_anyone_reads_have_none_and_the_card_says_why(segmenting):
+    middles = tuple(np.linspace(-1, 1, 79))
+    data = artifact((100,) * 79, tuple(range(1, 80)), middles, width=64)
+    embedding = EmbeddingSpec(artifact=canonical.digest(b"a"), width=64)
+    wide = SegmentCount(least=2, most=79)
+    course = a_course(embedding=embedding).model_copy(update={"segments": wide, "spread": 80})
+    segmenting.segment(data, "run-1", model=ModelSpec(kind="centres", course=course))
     page = card(segmenting, 1)
-    assert r"Not told: tensor 'w': no model of segments has such a tensor" in page
-    assert r"segments.model\_invalid" in page
+    assert r"Not told: 5056 means are more than 5000, and no card" in page
+    assert r"segments.too\_many\_means" in page
 
 
 @pytest.mark.parametrize("use", ["continues", "embedding"])
