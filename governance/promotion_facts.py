@@ -15,6 +15,7 @@ from fedcore.rounds import Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope
 from fedcore.stops import Stop
 from governance.audits import find_deciding, list_waivers
+from governance.bases import withdrawn_bases
 from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.promotion_facts import (
     ApprovalFacts,
@@ -66,6 +67,7 @@ def load_promotion(
     opened = desk.open_each(dict.fromkeys(stopped, Stop))
     plan = lineage.plan
     approvals = promotions.list_approvals(desk.session, name, version)
+    withdrawn = model_decisions.list_withdrawn(desk.session)
     outcomes = model_decisions.list_outcomes(desk.session, name, version)
     return PromotionFacts(
         name=name,
@@ -79,6 +81,7 @@ def load_promotion(
         reach=_reach_of(desk, lineage),
         dpia_state=None if lineage.permit is None else _dpia_state(desk, lineage.permit),
         withdrawn="withdrawn" in outcomes,
+        withdrawn_bases=() if plan is None else withdrawn_bases(plan, withdrawn),
         retrain_due="retrain_due" in outcomes,
         now=desk.now,
         stops=tuple(required(opened, Stop, digest) for digest in stopped),

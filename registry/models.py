@@ -1,6 +1,6 @@
 """Model versions and their artifacts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -54,6 +54,13 @@ def find(session: Session, name: str, version: int) -> StoredModel | None:
     """Return a version of a model, or None."""
     query = select(ModelRow).where(ModelRow.name == name, ModelRow.version == version)
     return _stored(session.exec(query).first())
+
+
+def find_each(session: Session, name: str, versions: Collection[int]) -> tuple[StoredModel, ...]:
+    """Return those of these versions of a model that there are, in order of registration."""
+    query = select(ModelRow).where(ModelRow.name == name, col(ModelRow.version).in_(versions))
+    rows = session.exec(query.order_by(col(ModelRow.id)))
+    return tuple(model for row in rows if (model := _stored(row)) is not None)
 
 
 def find_of_run(session: Session, run_id: str) -> StoredModel | None:

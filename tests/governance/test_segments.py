@@ -14,6 +14,7 @@ from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, Ref
 from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
+from fedcore.record import Realm
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 
@@ -48,6 +49,12 @@ def artifact(counts, ids, middles=(-0.5, 0.5), width=1, units=2):
 def tampered(data, **tensors):
     """The same file with other tensors in it, however unsound."""
     return save({**load(data), **tensors})
+
+
+@pytest.fixture
+def realm():
+    """Nothing of a simulation gets an alias."""
+    return Realm.PRODUCTION
 
 
 @pytest.fixture
@@ -231,27 +238,77 @@ def test_segments_with_more_means_than_anyone_reads_have_none_and_the_card_says_
     assert r"segments.too\_many\_means" in page
 
 
+def resting(data, use):
+    """The model of a plan that rests on the version with these bytes."""
+    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
+    course = a_course(data) if use == "continues" else a_course(embedding=named)
+    return ModelSpec(kind="centres", course=course)
+
+
+def object_to(world):
+    """A customer objects after the models so far were trained."""
+    world.clock.tick(minutes=10)
+    world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+
+
+def decide(world, outcome, role):
+    request = DecisionRequest(unit="north", up_to=1, outcome=outcome, reason="weighed")
+    world.gateway(role).decide_model("segments", 1, request, "*")
+
+
 @pytest.mark.parametrize("use", ["continues", "embedding"])
 def test_no_run_rests_on_a_withdrawn_version_and_one_that_does_ends_at_once(segmenting, use):
     data = artifact((300, 300), (1, 2))
     segmenting.segment(data, "run-1")
-    segmenting.clock.tick(minutes=10)
-    segmenting.gateway().submit_opt_out(segmenting.sign(segmenting.opt_out("north", 1), "north"))
-    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
-    course = a_course(data) if use == "continues" else a_course(embedding=named)
-    plan = a_plan(segmenting, None, model=ModelSpec(kind="centres", course=course))
+    plan = a_plan(segmenting, None, model=resting(data, use))
     alone = a_plan(segmenting, None, title="Alone")
     for one, run_id in ((plan, "run-2"), (alone, "run-3")):
         segmenting.register(one)
         segmenting.permit(run_id, one)
-    decide = segmenting.gateway("compliance").decide_model
-    request = DecisionRequest(unit="north", up_to=1, outcome="withdrawn", reason="weighed")
-    decide("segments", 1, request, "*")
+    object_to(segmenting)
+    decide(segmenting, "withdrawn", "compliance")
     assert segmenting.bulletin("north").revoked_runs == ("run-2",)
     with pytest.raises(RefusedError) as refusal:
         segmenting.permit("run-4", plan)
     assert refusal.value.codes == ("plan.initial_model_withdrawn",)
     assert segmenting.permit("run-5", alone).run_id == "run-5"
-    kept = request.model_copy(update={"outcome": "kept"})
-    segmenting.gateway("dpo").decide_model("segments", 1, kept, "*")
+    decide(segmenting, "kept", "dpo")
     assert segmenting.permit("run-6", plan).run_id == "run-6"
+
+
+@pytest.mark.parametrize("use", ["continues", "embedding"])
+def test_a_version_that_rests_on_a_withdrawn_one_is_marked_and_gets_no_alias(segmenting, use):
+    data = artifact((300, 300), (1, 2), width=1 if use == "continues" else 2)
+    below = artifact((300, 300), (1, 2))
+    segmenting.segment(below, "run-1")
+    segmenting.segment(data, "run-2", model=resting(below, use))
+    segmenting.segment(artifact((600, 300), (1, 2)), "run-3")
+    auditor, approver = segmenting.gateway("auditor"), segmenting.gateway("approver")
+
+    def promote(version):
+        seen = auditor.see_aliases("segments")[1]
+        approver.promote_model(("segments", version), "challenger", "r", seen)
+
+    def challenger():
+        [found, _] = auditor.see_aliases("segments")[0].holders
+        return found.version, found.withdrawn, found.basis_withdrawn
+
+    for version in (3, 2, 1):
+        promote(version)
+    object_to(segmenting)
+    decide(segmenting, "withdrawn", "compliance")
+    assert challenger() == (1, True, False)
+    # The way back passes over what rests on the withdrawn version.
+    approver.roll_back("segments", "challenger", "r", auditor.see_aliases("segments")[1])
+    assert challenger() == (3, False, False)
+    with pytest.raises(RefusedError) as refusal:
+        promote(2)
+    assert refusal.value.codes == ("promotion.basis_withdrawn",)
+    marked = "It rests on segments version 1, which is withdrawn"
+    assert [marked in card(segmenting, version) for version in (1, 2, 3)] == [False, True, False]
+    decide(segmenting, "kept", "dpo")
+    assert marked not in card(segmenting, 2)
+    promote(2)
+    assert challenger() == (2, False, False)
+    decide(segmenting, "withdrawn", "compliance")
+    assert challenger() == (2, False, True)
