@@ -6,14 +6,38 @@ continues the segments of. What those rest on in turn is told of them, not of it
 
 from collections.abc import Mapping, Sequence
 
+from fedcore.contracts import Contract
 from fedcore.models import ModelVersion
 from fedcore.plans import TrainingPlan
 from fedcore.signing import open_known
+from governance.decisions.facts import ContinuedVersion
 from governance.evaluations import models_behind
 from governance.office import Desk, required
+from governance.plans import open_plan
 from registry import documents, models
 from registry.model_decisions import Version
 from registry.models import StoredModel
+
+
+def load_continued(desk: Desk, plan: TrainingPlan) -> tuple[ContinuedVersion, ...]:
+    """Return the registered versions that have the bytes whose segments a plan continues."""
+    course = plan.model.course
+    if course is None or course.continues is None:
+        return ()
+    artifact = course.continues.artifact
+    stored = models.list_of_artifacts(desk.session, [artifact])
+    opened = desk.open_each(dict.fromkeys((each.document for each in stored), ModelVersion))
+    versions = (required(opened, ModelVersion, each.document) for each in stored)
+    return tuple(continued_version(desk, artifact, version.plan) for version in versions)
+
+
+def continued_version(desk: Desk, artifact: str, plan: str) -> ContinuedVersion:
+    """Return a version with its plan, by digest, and that plan's contract.
+
+    Raises: NotFoundError `plan.unknown`, `contract.unknown`.
+    """
+    opened, _ = open_plan(desk, plan)
+    return ContinuedVersion(artifact, opened, desk.open_own(Contract, opened.contract))
 
 
 def withdrawn_bases(plan: TrainingPlan, withdrawn: Mapping[Version, str]) -> tuple[Version, ...]:

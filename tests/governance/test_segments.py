@@ -9,6 +9,7 @@ from safetensors.numpy import load, save
 
 from fedcore import canonical
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
+from fedcore.contracts import Contract
 from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
 from fedcore.model_decisions import DecisionRequest
@@ -71,7 +72,12 @@ def segmenting(world):
         world.register(plan)
         permit, previous, model = world.permit(run_id, plan), None, plan.initial_model
         for number in range(1, plan.rounds + 1):
-            about = {"plan": plan.digest, "event": plan.round_event(), "model_in": model}
+            about = {
+                "plan": plan.digest,
+                "contract": plan.contract,
+                "event": plan.round_event(),
+                "model_in": model,
+            }
             receipts = [world.receipt(permit, unit, number, **about) for unit in ("north", "south")]
             model = canonical.digest(f"placement {number}".encode())
             released = canonical.digest(data) if number == plan.rounds else None
@@ -172,32 +178,62 @@ def test_shares_of_fewer_units_are_told_with_a_warning(segmenting, units):
     assert warned == (units == 1)
 
 
-def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmenting):
+def test_a_plan_continues_only_segments_with_its_inputs_and_the_decision_can_be_replayed(
+    segmenting,
+):
     first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
     segmenting.segment(first, "run-1", features=(Feature(field="tenure", encoding="log"),))
-    segmenting.segment(last, "run-2", before=first)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.segment(last, "run-2", before=first)
+    assert refusal.value.codes == ("plan.other_segments",)
+    unknown = a_plan(segmenting, artifact((300, 300), (2, 1)))
+    segmenting.register(unknown)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.permit("run-2", unknown)
+    assert refusal.value.codes == ("plan.other_segments",)
+    segmenting.segment(first, "run-3")
+    segmenting.segment(last, "run-4", before=first)
+    for run_id in ("run-2", "run-4"):
+        for each in segmenting.get(f"/v1/permits/{run_id}/replays", "auditor")["replays"]:
+            assert each["agrees"]
+
+
+def test_versions_under_another_contract_are_not_compared_though_they_are_continued(segmenting):
+    first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
+    segmenting.segment(first, "run-1")
+    published = segmenting.gateway("author").fetch_contract(segmenting.plan().contract)
+    before = segmenting.open(published, Contract)
+    after = before.model_copy(update={"version": 2, "retention_days": 400})
+    segmenting.gateway("compliance").publish_contract(after)
+    bound = segmenting.dpia().bindings.model_dump()
+    bindings = {**bound, "task": "segmentation", "contract": after.digest, "epsilon_cap": 30.0}
+    segmenting.take_into_force(segmenting.dpia(dpia_id="next", bindings=Bindings(**bindings)))
+    segmenting.segment(last, "run-2", before=first, contract=after.digest)
     assert "This version continues no earlier one" in card(segmenting, 2)
 
 
-@pytest.mark.parametrize(("autoencoder", "compared"), [(b"a", True), (b"another", False)])
-def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, compared):
+def test_versions_in_one_embedding_are_compared_and_one_in_another_is_not_permitted(segmenting):
     first = artifact((300, 300), (1, 2), width=2)
     last = artifact((600, 200), (1, 3), width=2)
-    for data, run_id, of, before in (
-        (first, "run-1", b"a", None),
-        (last, "run-2", autoencoder, first),
-    ):
-        embedding = EmbeddingSpec(artifact=canonical.digest(of), width=2)
+
+    def segment(data, run_id, autoencoder, before=None):
+        embedding = EmbeddingSpec(artifact=canonical.digest(autoencoder), width=2)
         model = ModelSpec(kind="centres", course=a_course(before, embedding))
         segmenting.segment(data, run_id, before, model=model)
+
+    segment(first, "run-1", b"a")
+    with pytest.raises(RefusedError) as refusal:
+        segment(last, "run-2", b"another", first)
+    assert refusal.value.codes == ("plan.other_segments",)
+    segment(last, "run-3", b"a", first)
     page = card(segmenting, 2)
-    assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    assert "| Segment | Version 1 | Version 2 | Change |" in page
     plain = page.replace("\\", "")
     for said in EMBEDDED:
         assert said in plain, said
     [named] = [line for line in plain.splitlines() if "embedding of the autoencoder" in line]
-    assert canonical.digest(autoencoder) in named
-    assert ("This version continues no earlier one" in page) != compared
+    assert canonical.digest(b"a") in named
+    assert "This version continues no earlier one" not in page
 
 
 def test_only_segments_that_the_plan_can_have_found_are_registered(segmenting, model_bytes):
