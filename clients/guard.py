@@ -70,6 +70,7 @@ PUBLIC_CODES = frozenset(
         "policy.sensitive_input",
         "policy.server_version_not_accepted",
         "policy.task_not_allowed",
+        "policy.training_group_not_allowed",
         "signature.invalid",
         "signature.key_retired",
         "signature.wrong_key",

@@ -178,8 +178,9 @@ def test_a_version_that_rests_on_a_withdrawn_one_is_marked_as_well_as_that_one(
     audited.train("run-5", save({"w": np.zeros(2)}))
     world.clock.tick(minutes=10)
     world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+    values = {"unit": "north", "up_to": 1, "reason": "r"}
     for outcome, role in (("withdrawn", "compliance"), ("kept", "dpo")):
-        request = DecisionRequest(unit="north", up_to=1, outcome=outcome, reason="r")
+        request = DecisionRequest.model_validate({**values, "outcome": outcome})
         world.gateway(role).decide_model("churn", 3, request, "*")
         gone = outcome == "withdrawn"
         listed = browser.get("/console/models").text
