@@ -56,7 +56,8 @@ def absent(lower: float, availability: str | None = "may_be_absent") -> Lie:
         named = first.model_copy(update={"absent": said})
         return record.model_copy(update={"features": (named, *others)})
 
-    return edited(contract=contract, plan=plan)
+    found: Lie = edited(contract=contract, plan=plan)
+    return found
 
 
 def with_a_hole(world: Any, documents: Any, evidence: Evidence) -> Evidence:

@@ -112,7 +112,8 @@ def fails(bundle, title, rules, before):
 
 @pytest.mark.slow
 def test_every_rule_has_a_lie_that_no_other_rule_of_its_check_notices(opened):
-    unneeded, defined = [], []
+    unneeded: list[tuple[str, str]] = []
+    defined: list[str] = []
     for title, rules in second.checks():
         failing = [bundle for bundle in opened if fails(bundle, title, rules, defined)]
         for place, rule in enumerate(rules):
