@@ -234,6 +234,11 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged.judged(audit=judged.of_bound(verdict="PASS")),
     ),
     "verdict against its bounds": ("audits", judged.judged(audit=judged.of_found(verdict="PASS"))),
+    "audit at another threshold": ("audits", judged.judged(audit=judged.of_found(threshold=0.4))),
+    "waived by one person": (
+        "promotions",
+        judged.judged(waiver=changed(people=("emil",), joins=None)),
+    ),
     "champion of a simulation": ("promotions", simulated),
     "renewal logged before its permit": (
         "log.order",
