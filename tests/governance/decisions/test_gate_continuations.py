@@ -1,17 +1,27 @@
 """A plan keeps the ids of segments only where their numbers mean the same: refusal beside twin."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from fedcore.canonical import digest
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.plans import Algorithm, Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan
+from fedcore.plans import (
+    Algorithm,
+    Feature,
+    Imputation,
+    ModelSpec,
+    PrivacyTerms,
+    TrainingPlan,
+    UnitTerms,
+)
 from governance.decisions.facts import ContinuedVersion, GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.gate_continuations import CONTINUATION_RULES
 
+NOW = datetime(2025, 6, 1, tzinfo=UTC)
 BYTES = digest(b"segments")
 FIELDS = (
     ContractField(name="age", kind="numeric", unit="year", lower=0, upper=99, missing_value=0),
@@ -51,7 +61,7 @@ def a_plan(of, features=FEATURES, embedding=None, *, keeps=False):
         purpose="segments",
         contract=of.digest,
         features=features,
-        units=({"unit": "north", "public_n": 1536}, {"unit": "south", "public_n": 1536}),
+        units=tuple(UnitTerms(unit=unit, public_n=1536) for unit in ("north", "south")),
         minimum_units=2,
         model=ModelSpec(kind="centres", course=course),
         initial_model=digest(b"m"),
@@ -85,7 +95,7 @@ def refused(*continued, features=FEATURES, embedding=None):
     """
     now = contract()
     plan = a_plan(now, features, embedding, keeps=True)
-    facts = GateFacts(plan, True, now, None, None, {}, None, continued=continued)
+    facts = GateFacts(plan, True, now, None, None, {}, NOW, continued=continued)
     codes = [code for code, _ in decide_permit(facts)]
     return "plan.other_segments" in codes
 
@@ -160,7 +170,7 @@ def test_what_units_that_lack_a_field_do_is_no_part_of_it_but_for_an_input_that_
 
 def test_a_plan_that_continues_nothing_is_held_to_nothing_of_it():
     now = contract()
-    facts = GateFacts(a_plan(now), True, now, None, None, {}, None)
+    facts = GateFacts(a_plan(now), True, now, None, None, {}, NOW)
     assert all(rule.objection(facts) is None for rule in CONTINUATION_RULES)
     # Without its contract, which other rules ask for, nothing can be compared.
     keeping = replace(facts, plan=a_plan(now, keeps=True))
