@@ -88,6 +88,15 @@ def list_after(
     return tuple((row.id or 0, model) for row in rows if (model := _stored(row)) is not None)
 
 
+def list_before(session: Session, before: int, limit: int) -> tuple[tuple[int, StoredModel], ...]:
+    """Return at most `limit` versions whose place is below `before`, the newest first, each with
+    its place in the order in which they were registered.
+    """
+    query = select(ModelRow).where(col(ModelRow.id) < before)
+    rows = session.exec(query.order_by(col(ModelRow.id).desc()).limit(limit))
+    return tuple((row.id or 0, model) for row in rows if (model := _stored(row)) is not None)
+
+
 def list_trained_by(session: Session, unit: str) -> tuple[StoredModel, ...]:
     """Return the versions of all runs in which a unit gave a receipt, in order of registration."""
     runs = select(DocumentRow.run_id).where(

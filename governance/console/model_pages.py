@@ -9,6 +9,7 @@ from governance.audits import list_audits_of, list_waivers
 from governance.bases import map_withdrawn_bases, map_withdrawn_bases_of
 from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
+from governance.console.run_pages import PAGE_SIZE, Before
 from governance.console.seats import Desks, Seated
 from governance.decisions.waivers import tell_waivers
 from governance.evaluation_results import list_outcomes
@@ -31,15 +32,17 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Conso
 
 
 @router.get("/models")
-def list_models(office: Desks, seat: Seated) -> Response:
-    """Show all model versions, the newest first, which of them stand as what, and which are
+def list_models(office: Desks, seat: Seated, before: Before = _LAST) -> Response:
+    """Show the model versions, the newest first, which of them stand as what, and which are
     withdrawn or rest on a withdrawn one.
     """
     with office.reading() as desk:
-        stored = [model for _, model in models.list_after(desk.session, 0, _LAST)]
+        found = models.list_before(desk.session, before, PAGE_SIZE)
+        stored = [model for _, model in found]
         withdrawn = model_decisions.list_withdrawn(desk.session)
         content = {
-            "models": stored[::-1],
+            "models": stored,
+            "older": found[-1][0] if len(found) == PAGE_SIZE else None,
             "held": promotions.list_holders(desk.session),
             "withdrawn": withdrawn,
             "resting": map_withdrawn_bases(desk, stored, withdrawn) if withdrawn else {},
