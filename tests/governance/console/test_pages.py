@@ -351,6 +351,7 @@ def copy_model(world, name, content, runs):
     )
     with office.writing() as desk:
         stored = models.find(desk.session, name, 1)
+        assert stored is not None
         first = desk.open_own(ModelVersion, stored.document)
         for number in runs:
             changes = {"version": number + 1, "run_id": f"run-{number}"}
