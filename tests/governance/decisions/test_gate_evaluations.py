@@ -30,6 +30,7 @@ from fedcore.plans import (
     TrainingPlan,
     UnitTerms,
 )
+from fedcore.segments.groups import SegmentLayout
 from fedcore.stops import Stop
 from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts, run_epsilon
 from governance.decisions.gate import decide_permit
@@ -123,15 +124,18 @@ def training(**changes):
     return TrainingPlan(**{**values, **changes})
 
 
-def of_segments():
+def of_segments(**changes):
     """A training plan like the others, but of centres."""
     course = CourseSpec(segments=SegmentCount(least=2, most=3), spread=6)
-    return training(
-        model=ModelSpec(kind="centres", course=course),
-        algorithm=None,
-        rounds=course.terms.releases,
-        privacy=PrivacyTerms(l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.0, delta=1e-5),
-    )
+    values = {
+        "model": ModelSpec(kind="centres", course=course),
+        "algorithm": None,
+        "rounds": course.terms.releases,
+        "privacy": PrivacyTerms(
+            l2_clip_norm=course.l2_sensitivity, noise_multiplier=8.0, delta=1e-5
+        ),
+    }
+    return training(**{**values, **changes})
 
 
 def certificates():
@@ -242,6 +246,35 @@ def grouped(*attributes, of=None, before=None, epsilon=1.0, **changes):
     return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
 
 
+IDS = (2, 1)
+
+
+def shared(*attributes, of=None, before=None, plan=None, ids=IDS, found=IDS, **changes):
+    """An evaluation that counts these segments by these attributes' groups under DPIA `of`, of a
+    model in which these were found, trained by `plan` under `before`.
+    """
+    of = of or segmented(*attributes)
+    plain = tuple(each.model_copy(update={"special_condition": None}) for each in attributes)
+    layout = SegmentLayout(attributes=plain, segments=ids)
+    values = {"rows": "all", "segments": layout, **changes}
+    facts = replace(facts_of(plan or of_segments(holdout=None), **values), dpia=of)
+    bound_before = bound_audit((before or of).bindings)
+    first = replace(facts.evaluation.models[0], audit_bound=bound_before, segments=found)
+    return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
+
+
+def segment_bound(attribute):
+    return FairnessBound(attribute=attribute, metric="segment_share_difference", largest_gap=0.1)
+
+
+def segmented(*attributes, **changes):
+    """A DPIA of a segmentation that binds an audit of these attributes and lists them."""
+    if not attributes:
+        return dpia(**changes)
+    bounds = tuple(segment_bound(each.name) for each in attributes)
+    return audited(*attributes, **{"fairness": bounds, **changes})
+
+
 def absent_at_south(**changes):
     units = (
         UnitTerms(unit="north", public_n=1536),
@@ -296,6 +329,8 @@ WITH_DAYS = facts_of(training(holdout=None), rows="out_of_time")
 BASED = {"condition": CONSENT}
 UNBOUND = audited(DIET, fairness=None, fairness_audit=None)
 STRICTER = audited(DIET, fairness=(bound("diet").model_copy(update={"largest_gap": 0.05}),))
+TENURE = SensitiveAttribute(name="tenure", groups=("new", "old"), edges=(12.0,))
+WITH_BASIS = shared(origin(CONSENT), of=segmented(origin(CONSENT), **BASED))
 NORTH = (UnitTerms(unit="north", public_n=1536),)
 FAULTS = [
     fault("evaluation.model_unknown", with_model(registered=False)),
@@ -319,6 +354,44 @@ FAULTS = [
         facts_of(absent_at_south(), absent_at_south(title="other")),
     ),
     fault("evaluation.no_scores", facts_of(training(), of_segments())),
+    fault(
+        "evaluation.no_scores",
+        facts_of(of_segments()),
+        shared(rows="holdout", plan=of_segments()),
+    ),
+    fault("evaluation.no_segments", shared(plan=training()), shared()),
+    fault("evaluation.other_segments", shared(DIET, found=(1, 2)), shared(DIET)),
+    fault(
+        "evaluation.other_segments", shared(found=(2, 1, 3)), shared(ids=(2, 1, 3), found=[2, 1, 3])
+    ),
+    fault("evaluation.other_segments", shared(found=None), shared()),
+    fault(
+        "evaluation.not_held_out",
+        shared(rows="holdout"),
+        shared(rows="holdout", plan=of_segments()),
+    ),
+    fault("fairness.not_bound", shared(DIET, of=dpia(inventory=inventory("diet"))), shared(DIET)),
+    fault("fairness.not_bound", shared(DIET, of=audited(DIET)), grouped(DIET)),
+    fault("fairness.not_bound", grouped(DIET, of=segmented(DIET)), shared(DIET)),
+    fault("fairness.not_bound", shared(DIET, ids=(1,), found=(1,)), shared(ids=(1,), found=(1,))),
+    fault(
+        "fairness.not_bound",
+        shared(
+            DIET,
+            of=segmented(
+                DIET, fairness_audit=AuditTerms(attributes=(DIET,), further_edges=(0.25,))
+            ),
+        ),
+    ),
+    fault("fairness.differs_from_dpia", shared(DIET, of=segmented(DIET, AGE)), shared(DIET, AGE)),
+    fault("fairness.bound_later", shared(DIET, before=dpia()), shared(DIET)),
+    fault("fairness.field_is_input", shared(TENURE), shared(AGE)),
+    fault("fairness.no_basis", shared(origin(CONSENT)), WITH_BASIS),
+    fault("fairness.noise_too_wide", shared(DIET, epsilon=2e-5), shared(DIET)),
+    fault(
+        "fairness.noise_too_wide",
+        shared(epsilon=1e-5, ids=tuple(range(1, 100)), found=tuple(range(1, 100))),
+    ),
     fault("evaluation.not_held_out", facts_of(training(holdout=None), training(title="c"))),
     fault("evaluation.not_held_out", facts_of(training(), training(holdout=None))),
     fault("evaluation.not_held_out", facts_of(training(), training(holdout=0.25))),
@@ -388,7 +461,7 @@ FAULTS = [
     ),
     fault(
         "fairness.field_is_input",
-        grouped(SensitiveAttribute(name="tenure", groups=("new", "old"), edges=(12.0,))),
+        grouped(TENURE),
         grouped(AGE),
     ),
     fault("fairness.groups_unfit", grouped(replace_groups(AGE, ("0", "1"))), grouped(AGE)),
@@ -565,5 +638,7 @@ def test_the_digest_of_the_facts_changes_with_each_fact_of_an_evaluation():
         with_model(registered=False),
         with_model(withdrawn=True),
         with_model(audit_bound=FIRST),
+        with_model(segments=(1, 2)),
+        with_model(segments=(2, 1)),
     ]
     assert len({facts.digest for facts in others}) == len(others)
