@@ -73,7 +73,7 @@ def test_the_ledger_shows_what_all_its_runs_have_reserved(world, worlds, run):
     for unit in worlds.PAIR:
         node = world.node(unit)
         total = renyi_epsilon(worlds.reservations(node), world.terms.delta)
-        assert f"epsilon reserved: {total:.4f}" in node.must("ledger", "show").output
+        assert f"epsilon charged: {total:.4f}" in node.must("ledger", "show").output
 
 
 def test_nodes_listen_on_loopback_only(world, run, worlds):
