@@ -261,10 +261,8 @@ class Ledger:
             stays charged; whoever asks for it can do no more than end the run. A run of a lost
             ledger stays as it is: how often it was answered is not known.
         """
-        closed = []
-        for run_id in run_ids:
-            if not self._noted().is_open(run_id):
-                continue
+        noted, closed = self._noted(), list[str]()
+        for run_id in filter(noted.is_open, run_ids):
             with _storage(), transaction(self._connection):
                 if self._noted().is_open(run_id):
                     append(self._connection, close_body(run_id, why, self._noted(), at))
