@@ -149,8 +149,8 @@ def evaluation_table(found: dict[str, Any]) -> Table:
     """Return a report's evaluation as a table: what is signed, and what only a simulator knows."""
     table = Table(
         title=f"Federated evaluation: {found['customers']} customers set aside at "
-        f"{found['units']} units, epsilon {found['table_epsilon']:g} (the last two columns are the "
-        "simulator's own)"
+        f"{found['units']} units, epsilon {found['table_epsilon']:g} (their number and the last "
+        "two columns are the simulator's own)"
     )
     heads = ("value", f"{found['level']:.0%} interval", "exact, same customers", "exact, test part")
     table.add_column("number")

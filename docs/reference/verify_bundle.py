@@ -785,6 +785,12 @@ class Bundle:
             need(key not in chain and ends == sorted(ends), "the hand-overs are in no order")
         return {**chain, key: (None, "")}
 
+def checks() -> Iterator[tuple[str, list[str]]]:
+    """Yield each check of the table with its rules."""
+    for title, lines in re.findall(r"^(\S.*)\n((?:  .*\n)+)", RULES, re.MULTILINE):
+        rules = re.sub(r"\s*\\?\n {6,}", " ", lines).split("\n")
+        yield title, [rule.strip() for rule in rules if rule]
+
 def follow(lines: list[str], names: dict[str, Any]) -> None:
     """Raise at the first rule that does not hold; rules with `:=` name what later ones use."""
     for line in lines:
@@ -801,13 +807,12 @@ def check_bundle(data: bytes, key: str, realm: str = "") -> list[tuple[str, bool
         name, is_named, text = str(error).partition(": ")
         return [(name if is_named else "bundle.members", False, text or name)]
     found, shared = list[tuple[str, bool, str]](), {**globals(), **bundle.names}
-    for title, *lines in re.findall(r"^(\S.*)\n((?:  .*\n)+)", RULES, re.MULTILINE):
-        rules = re.sub(r"\s*\\?\n {6,}", " ", lines[0]).split("\n")
+    for title, rules in checks():
         name, for_each, other = title.partition(" / ")
         for run in bundle.runs if for_each else bundle.runs[:1]:
             check, names = (name if run is bundle.runs[0] else other), {**shared, **run}
             try:
-                follow([rule.strip() for rule in rules if rule], names if for_each else shared)
+                follow(rules, names if for_each else shared)
                 found.append((check, True, ""))
             except BROKEN as error:
                 found.append((check, False, str(error)))

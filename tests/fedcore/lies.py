@@ -294,7 +294,7 @@ def pickled(world: Any, documents: Any, evidence: Evidence) -> Evidence:
     return found
 
 
-def acts(*names: tuple[str, str, Mapping[str, Any]]) -> Lie:
+def acts(*names: tuple[str, str, Mapping[str, Any]], **edits: Any) -> Lie:
     """Return a run under a DPIA on which these acts were done, one a minute."""
 
     def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
@@ -308,7 +308,7 @@ def acts(*names: tuple[str, str, Mapping[str, Any]]) -> Lie:
             )
             return decision.model_copy(update={"acts": done})
 
-        found: Evidence = world.evidence(dpia_decision=edit)
+        found: Evidence = world.evidence(dpia_decision=edit, **edits)
         return found
 
     return lie
