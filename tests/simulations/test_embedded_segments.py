@@ -20,7 +20,7 @@ from fedcore import canonical, wire
 from fedcore.bundle import read_bundle
 from fedcore.clusterings import CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError
+from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
 from fedcore.learning_rules import Momentum
 from fedcore.permits import public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -218,7 +218,9 @@ def test_a_node_tells_places_by_no_other_autoencoder_than_the_plans(world):
             with pytest.raises(MismatchError) as refused:
                 node.train(replace(order, embedding=embedding))
             assert refused.value.code == "order.model_mismatch"
-        assert node.train(order).update
+        with pytest.raises(RefusedError) as ended:
+            node.train(order)  # with the plan's own nothing is wrong but that the run is over
+        assert ended.value.code == "order.run_closed"
 
 
 def test_a_server_starts_no_run_with_an_autoencoder_that_is_none_of_the_plan(world):
