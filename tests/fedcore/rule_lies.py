@@ -16,6 +16,7 @@ from fedcore.dpias import FairnessBound
 from fedcore.evaluations import EvaluatedModel
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
+from fedcore.permits import Revocation
 from fedcore.plans import Imputation
 from fedcore.record import Realm
 
@@ -74,6 +75,42 @@ def with_a_hole(world: Any, documents: Any, evidence: Evidence) -> Evidence:
     data = data[:place] + b"hide" + data[place:]
     other.artifact = len(text).to_bytes(8, "little") + text + data
     found: Evidence = other.evidence()
+    return found
+
+
+def turned_acts(decision: Any) -> Any:
+    """Return a decision whose first two acts were done in the other order than they stand in."""
+    first, second, *others = decision.acts
+    moments = first.acted_at, second.acted_at
+    turned = [
+        act.model_copy(update={"acted_at": moment})
+        for act, moment in zip((first, second), moments[::-1], strict=True)
+    ]
+    return decision.model_copy(update={"acts": (*turned, *others)})
+
+
+def swapped(report: Any) -> Any:
+    """Return a report in which two units' answers of the first round are told of each other."""
+    if report.round != 1:
+        return report
+    first, second, *others = report.answered
+    told_of = (
+        first.model_copy(update={"unit": second.unit}),
+        second.model_copy(update={"unit": first.unit}),
+    )
+    return report.model_copy(update={"answered": (*told_of, *others)})
+
+
+def renewed_when_revoked(world: Any, documents: Any, evidence: Evidence) -> Evidence:
+    """Return a run whose permit was revoked after the model, and renewed after that."""
+    run = told.renewed((105, 110), ends=90)(world, documents, evidence)
+    said = Revocation(
+        run_id="run-1",
+        permit=run.permit.digest,
+        reason="objection",
+        revoked_at=documents.at(101),
+    )
+    found: Evidence = world.reseal(run, revocation=world.sign(said))
     return found
 
 
@@ -161,6 +198,12 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         "dpia.in_force",
         timed("dpia_decision", "valid_until", 29),
     ),
+    "decision on another dpia": ("dpia.in_force", edited(dpia_decision=changed(dpia=NOTHING))),
+    "act after the decision": ("dpia.in_force", timed("dpia_decision", "decided_at", 2)),
+    "acts in another order": ("dpia.in_force", edited(dpia_decision=turned_acts)),
+    "renewed after it was revoked": ("permit.time", renewed_when_revoked),
+    "answers of two units exchanged": ("receipts.terms", edited(report=swapped)),
+    "another digest stated": ("artifact", relabelled(model_version=changed(artifact=NOTHING))),
     "void round changes the model": (
         "reports.chain",
         edited(report=of_round(2, 1, model_out=NOTHING)),
@@ -234,6 +277,11 @@ LIES: Mapping[str, tuple[str, Lie]] = {
         judged.judged(audit=judged.of_bound(verdict="PASS")),
     ),
     "verdict against its bounds": ("audits", judged.judged(audit=judged.of_found(verdict="PASS"))),
+    "audit at another threshold": ("audits", judged.judged(audit=judged.of_found(threshold=0.4))),
+    "waived by one person": (
+        "promotions",
+        judged.judged(waiver=changed(people=("emil",), joins=None)),
+    ),
     "champion of a simulation": ("promotions", simulated),
     "renewal logged before its permit": (
         "log.order",
