@@ -2,18 +2,21 @@
 
 import dataclasses
 import itertools
+import json
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageProto
 
 from clients.segments import assign_segments, open_segments
-from fedcore import canonical, wire
+from fedcore import canonical, cli, wire
 from fedcore.bundle import read_bundle
 from fedcore.errors import RefusedError
-from fedcore.evaluations import NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.fairness_audits import FairnessAudit
 from fedcore.privacy.clustering import Placement, diameter
 from fedcore.record import Realm
@@ -28,6 +31,9 @@ from fedcore.tasks.task import decode_model, first_model, update_shapes
 from fedcore.verify import verify_bundle
 from fedcore.weights import decode_weights, encode_weights
 
+SERVER = cli.RootCommand(
+    {"server": EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)}
+)
 # One count in a hundred million gets any noise.
 NEARLY_EXACT = 20.0
 C = {
@@ -262,10 +268,39 @@ def counted(whole, worlds):
             tables[found.unit] = found.tables
         return reply
 
-    world.federation.grid.tap = tap
+    others, world.federation.grid.tap = world.federation.grid.tap, tap
     evaluation = world.federation.evaluate(plan, "shares")
+    world.federation.grid.tap = others
     audit = world.federation.offices["compliance"].fetch_audit("shares").payload_bytes
     return plan, evaluation, FairnessAudit.from_bytes(audit), tables, before
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_plan_that_counts_segments_is_written_from_the_evidence(whole, tmp_path):
+    """After the one that counts groups, which looks at what was missing before."""
+    world = whole[0]
+    bundle, out = tmp_path / "segments.fedpact", tmp_path / "plan.json"
+    bundle.write_bytes(world.bundle())
+    ids = decode_segments(read_bundle(world.bundle()).artifact).ids
+    asked = ["server", "plan", "evaluate", str(bundle), "--epsilon", "2.0", "--out", str(out)]
+    asked += ["--title", "How well the small model does"]
+    done = CliRunner().invoke(SERVER, asked)
+    assert done.exit_code == 0, done.output
+    assert "1 tables, epsilon 2 for each" in done.output
+    written = EvaluationPlan.from_json(json.loads(out.read_text()))
+    # The training has set customers aside, and so they are counted.
+    assert written == world.evaluation_plan(segments=SegmentLayout(segments=ids))
+    told = CliRunner().invoke(SERVER, [*asked, "--suppose", "200", "0.2", "0.8"])
+    assert (told.exit_code, "evaluation.expectation_invalid" in told.output) == (1, True)
+    found = world.federation.evaluate(written, "sizes")
+    numbers = {each.name: each.value for each in found.models[0].numbers}
+    aside = 0
+    for unit in ("north", "south"):
+        with world.unit(unit).node() as node:
+            aside += node.examples(world.plan, written).customers
+    assert (found.rows, 0 < aside < 40) == ("holdout", True)
+    # Noise of epsilon 2, of two segments at two units.
+    assert abs(numbers["customers"] - aside) < 10
 
 
 def objections(world):
