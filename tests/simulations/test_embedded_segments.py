@@ -257,7 +257,7 @@ def test_segments_in_an_embedding_are_counted_there_by_no_other_autoencoder(worl
             signed = open_segments(node, world.segments, world.autoencoder)
             told = [segment for _, segment in assign_segments(node, signed).segments]
             assert table == tuple(told.count(number) for number in ids)
-            weights = load(order.embedding)
+            weights = load(order.embedding or b"")
             other = encode_weights({name: 2 * array for name, array in weights.items()})
             for embedding in (other, None):
                 with pytest.raises(MismatchError) as refused:
