@@ -30,6 +30,7 @@ from fedcore.trust import (
     verify_renewal,
     verify_segments_counted,
 )
+from fedcore.trust_reports import ends_run
 from fedcore.version import VERSION
 from fedcore.weights import Weights
 from fedcore.wire import EvaluateRequest, RollCallRequest, TrainRequest
@@ -149,6 +150,16 @@ def verify_vouched(site: Site, admitted: Admitted) -> None:
             "permit.key_retired",
             "governance has handed over to another key since: have the permit renewed",
         )
+
+
+def verify_ended(envelope: Envelope, permit: Permit, realm: Realm) -> None:
+    """Refuse to take a report for the last one of a permit's run when it is not.
+
+    Raises: SignatureError; MismatchError `run.not_ended`.
+    """
+    report = open_envelope(envelope, RoundReport, permit.server_key, realm)
+    if (report.run_id, report.realm) != (permit.run_id, realm) or not ends_run(report, permit):
+        raise MismatchError("run.not_ended", "the report is not the last one of the permit's run")
 
 
 def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> AdmittedOrder:

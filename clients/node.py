@@ -22,6 +22,7 @@ from clients.admission import (
     admit_order,
     admit_signed,
     verify_cosignatures,
+    verify_ended,
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
@@ -77,11 +78,15 @@ class Node(Site):
         return self._cosigned(bulletin)
 
     def witness(self, request: RollCallRequest) -> RollCallReply:
-        """Look at governance's log as it is now, and cosign it, also after the permit has expired.
+        """Look at governance's log as it is now, and cosign it, also after the permit has expired;
+        before, close the run when its last report comes along, so that the closing is witnessed.
 
         Raises: FedError.
         """
-        admit_signed(self, request)
+        permit = admit_signed(self, request).permit
+        if request.ended is not None:
+            verify_ended(request.ended, permit, self.settings.realm)
+            self.ledger.close_runs((permit.run_id,), "ended", self.runtime.clock.now())
         return self._cosigned(self.synchronise())
 
     def train(self, request: TrainRequest) -> TrainReply:

@@ -36,6 +36,7 @@ class RollCallRequest:
 
     `renewal` is the newest one of the permit; `server_version` is the server's own, unsigned word.
     For an evaluation, `training` are the plans that its models were trained by, in their order.
+    `ended` is the last report of a run that goes on no more, in the exchange after it.
     """
 
     permit: Envelope
@@ -43,6 +44,7 @@ class RollCallRequest:
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
     training: tuple[Envelope, ...] = ()
+    ended: Envelope | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def roll_call_content(request: RollCallRequest) -> RecordDict:
     }
     documents |= _renewal_of(request.renewal)
     documents |= {"training": request.training} if request.training else {}
+    documents |= {"ended": (request.ended,)} if request.ended else {}
     return _told(_content(documents), request.server_version)
 
 
@@ -131,6 +134,7 @@ def read_roll_call(content: RecordDict) -> RollCallRequest:
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
         training=_many(content, "training", len(_MODELS)),
+        ended=_at_most_one(content, "ended"),
     )
 
 

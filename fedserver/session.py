@@ -13,7 +13,7 @@ from fedcore.permits import Permit, PermitKind
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.segment_facts import read_segments
-from fedcore.segments.artefact import SegmentModel, decode_model
+from fedcore.segments.artefact import SegmentModel
 from fedcore.signing import Envelope, SigningKey, open_envelope
 from fedcore.tasks.task import first_model
 from fedcore.trust import (
@@ -145,16 +145,7 @@ def _known_segments(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> 
     course = plan.model.course
     if course is None or course.continues is None:
         return None
-    data = gateway.fetch_artifact(course.continues.artifact)
-    if canonical.digest(data) != course.continues.artifact:
-        raise MismatchError("order.model_mismatch", "governance has handed out another model")
-    known = decode_model(data)
-    if known.last.placement.shape[1] != course.dimensions(inputs):
-        raise MismatchError(
-            "plan.other_segments",
-            "the model whose segments the plan continues has another number of features",
-        )
-    return known
+    return course.known_segments(gateway.fetch_artifact(course.continues.artifact), inputs)
 
 
 def _embedding(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> bytes | None:

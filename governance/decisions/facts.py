@@ -67,11 +67,21 @@ class EvaluationFacts:
 
 
 @dataclass(frozen=True)
+class ContinuedVersion:
+    """A registered version of segments: its bytes' digest, and the plan and contract it came of."""
+
+    artifact: str
+    plan: TrainingPlan
+    contract: Contract
+
+
+@dataclass(frozen=True)
 class GateFacts:
     """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
     have left, or their keys are revoked; `stops` are those in force; `initial_model_withdrawn` says
-    whether the plan starts from or rests on a model version that was withdrawn. Of an evaluation,
-    `plan` is its first model's.
+    whether the plan starts from or rests on a model version that was withdrawn; `continued` are the
+    registered versions with the bytes whose segments it continues. Of an evaluation, `plan` is its
+    first model's.
     """
 
     plan: TrainingPlan
@@ -86,6 +96,7 @@ class GateFacts:
     stops: tuple[Stop, ...] = ()
     initial_model_withdrawn: bool = False
     evaluation: EvaluationFacts | None = None
+    continued: tuple[ContinuedVersion, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -93,9 +104,11 @@ class GateFacts:
         # Said only when it is so, as before there was such a thing.
         withdrawn = {"initial_model_withdrawn": True} if self.initial_model_withdrawn else {}
         evaluated = {"evaluation": self.evaluation.document} if self.evaluation else {}
+        continued = [[each.artifact, each.plan.digest] for each in self.continued]
         return {
             **withdrawn,
             **evaluated,
+            **({"continued": continued} if continued else {}),
             "plan": self.plan.digest,
             "author_known": self.author_known,
             "contract": self.contract.digest if self.contract else None,

@@ -198,7 +198,7 @@ def test_nothing_about_rows_files_or_keys_is_public():
     subjects = {code.split(".")[0] for code in PUBLIC_CODES}
     documents = {"bulletin", "contract", "order", "permit", "plan", "policy", "weights", "wire"}
     models = {"clustering", "evaluation", "segments"}
-    assert subjects == {*documents, *models, "budget", "log", "signature"}
+    assert subjects == {*documents, *models, "budget", "log", "run", "signature"}
     assert not {"bulletin.corrupt", "ledger.corrupt", UNAVAILABLE} & PUBLIC_CODES
 
 

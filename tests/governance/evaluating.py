@@ -91,10 +91,10 @@ class Evaluating:
         world.register(plan)
         permit, previous = world.permit(run_id, plan), None
         for number in (1, 2):
-            receipts = [
-                world.receipt(permit, unit, number, plan=plan.digest, contract=plan.contract)
-                for unit in UNITS
-            ]
+            about = {"plan": plan.digest, "contract": plan.contract}
+            if number == 1:
+                about["model_in"] = plan.initial_model
+            receipts = [world.receipt(permit, unit, number, **about) for unit in UNITS]
             released = {"released": digest(artifact)} if number == 2 else {}
             previous = world.report(receipts, previous, **released)
             world.submit(previous, receipts)
