@@ -29,8 +29,8 @@ from fedcore.fairness_terms import declared_groups
 from fedcore.noised_rates import Interval, NoisedRate, difference_bounds, rate_bounds
 from fedcore.privacy.clustering import NOWHERE
 
-# Of more segments nobody reads the sizes, and an evaluation does not hold so many numbers.
-MAX_SEGMENTS = 400
+# Of more segments nobody reads the shares, and whoever asks for their intervals would wait.
+MAX_SEGMENTS = 100
 SegmentId = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 

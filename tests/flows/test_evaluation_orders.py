@@ -447,6 +447,10 @@ def test_segments_of_a_model_that_scores_are_refused(open_server):
     assert kinds(server.world) == ["open"]
 
 
+# What is charged, under a fresh key, or over salts and nonces of governance.
+CHARGED_OR_FRESH = {"update", "snapshot", "bulletin", "ledger_hash", "log", "order", "permit"}
+
+
 def test_one_customer_moves_one_entry_of_the_table_by_one_and_an_opted_out_one_none(
     segment_server, worlds
 ):
@@ -454,15 +458,19 @@ def test_one_customer_moves_one_entry_of_the_table_by_one_and_an_opted_out_one_n
     rows = worlds.make_rows("north", 40)
     told = {"customer_id": "C000", "tenure": "3", "charge": "150", "product": "pro"}
     row = pl.DataFrame([{**told, "channel": "web", "churn": "yes"}], schema=rows.schema)
-    table, sent = pl.concat([rows, row]), {}
+    table, sent, receipts = pl.concat([rows, row]), {}, []
     for name, each in (("without", rows), ("with", table), ("opted out", table)):
         server = segment_server(rows={"north": each})
         if name == "opted out":
             server.world.unit("north").opt_out("c000", worlds.PURPOSE)
-        sent[name] = np.array(NoisedTables.from_bytes(counter(server).send().tables).tables[0])
+        reply = counter(server).send()
+        sent[name] = np.array(NoisedTables.from_bytes(reply.tables).tables[0])
+        receipt = Receipt.from_bytes(reply.receipt.payload_bytes).to_json()
+        receipts.append({key: receipt[key] for key in receipt.keys() - CHARGED_OR_FRESH})
     # She is of the web, and nearest to the first centre.
     assert (sent["with"] - sent["without"]).tolist() == [0, 0, 1, 0]
     assert sent["opted out"].tolist() == sent["without"].tolist()
+    assert receipts[0] == receipts[1] == receipts[2]
 
 
 def test_a_model_that_has_seen_all_rows_has_nothing_to_be_evaluated_on(open_server):

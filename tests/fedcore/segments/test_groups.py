@@ -198,10 +198,11 @@ def test_tables_of_another_shape_are_refused(act):
         {"segments": ()},
         {"segments": (0,)},
         {"attributes": (GENDER, GENDER)},
+        {"segments": tuple(range(1, 102))},
         {
-            "segments": tuple(range(1, 1001)),
+            "segments": tuple(range(1, 101)),
             "attributes": tuple(
-                SensitiveAttribute(name=name, groups=("a", "b", "c", "d", "e")) for name in "xy"
+                SensitiveAttribute(name=name, groups=tuple("abcdef")) for name in "xyz"
             ),
         },
     ],
@@ -209,5 +210,6 @@ def test_tables_of_another_shape_are_refused(act):
 def test_a_layout_that_is_no_table_is_refused(changes):
     values: dict[str, Any] = {"attributes": (GENDER,), "segments": IDS}
     SegmentLayout(**values)
+    SegmentLayout(**values | {"segments": tuple(range(1, 101))})
     with pytest.raises(ValidationError):
         SegmentLayout(**{**values, **changes})
