@@ -322,7 +322,8 @@ def test_a_table_is_of_the_very_segments_that_the_unit_is_told_of_its_customers(
         assert tables[unit] == (tuple(expected.values()),)
         assert sum(expected.values()) == 40
         with world.unit(unit).node() as node:
-            reserved = [e.body for e in node.ledger.entries() if e.kind == "reserve"][-1]
+            entries = [e.body for e in node.ledger.entries() if e.kind == "reserve"]
+        (reserved,) = [body for body in entries if body["run_id"] == "shares"]
         assert reserved["event"]["mechanism"] == "discrete_laplace"
         assert reserved["event"]["noise_multiplier"] == 1 / NEARLY_EXACT
 
