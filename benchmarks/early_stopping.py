@@ -3,8 +3,9 @@
 A run under one total epsilon trains all its rounds, or has some epsilon for checks, on a test part
 that stands for the customers set aside. A check is a noised table of scores, as an evaluation's, or
 one noised number: the sum of each customer's loss under the best model before, less that under
-this one, clipped. It improves if it is better by more than noise explains. Nothing of this is in
-the product: ADR 0050 rests on these figures.
+this one, clipped. It improves if it is better by more than noise explains. A run that has ended
+costs what was begun of it, its reservation being closed: for that epsilon all rounds could have
+been planned, under more noise and without a check. ADR 0050 and 0051 rest on these figures.
 
     make bench NAME=early_stopping ARGS=--json
     .venv/bin/python benchmarks/early_stopping.py --json [--sets telco bank_marketing] [--seeds 5]
@@ -88,6 +89,20 @@ class Course:
     seed: int
     epsilon: float | None
     checks: tuple[Check, ...]
+    plan: TrainingPlan | None = None
+
+    def spent(self, place: int) -> float:
+        """Return what a closed ledger counts of a run that has ended with this check.
+
+        Raises: ValueError for a course without its plan.
+        """
+        if self.plan is None:
+            raise ValueError("the course has no plan")
+        one, done = self.plan.round_event(), self.checks[place].round
+        events = [one.model_copy(update={"steps": one.steps * done})]
+        if self.epsilon is not None:
+            events.append(_checks(self.epsilon, place + 1))
+        return renyi_epsilon(events, self.plan.delta)
 
 
 def main() -> None:
@@ -121,7 +136,12 @@ def main() -> None:
 def figures_of(splits: Sequence[Any]) -> dict[str, float]:
     """Return what training with and without checks reaches on one table, over its seeds."""
     figures: dict[str, float] = {}
-    plain = [course_of(split, None).checks for split in splits]
+    exactly = [course_of(split, None) for split in splits]
+    figures["without.spent"] = _mean(course.spent(CHECKS - 1) for course in exactly)
+    figures["without.spent_by_first_half"] = _mean(
+        course.spent(CHECKS // 2 - 1) for course in exactly
+    )
+    plain = [course.checks for course in exactly]
     for metric in METRICS:
         last = [run[-1].exact[metric] for run in plain]
         half = [run[len(run) // 2 - 1].exact[metric] for run in plain]
@@ -133,7 +153,6 @@ def figures_of(splits: Sequence[Any]) -> dict[str, float]:
             max(_gain(metric, one.exact[metric], run[-1].exact[metric]) for one in run)
             for run in plain
         )
-    exactly = [Course(0, None, run) for run in plain]
     places = [_stopped_exactly(run) for run in plain]
     figures |= {
         f"without.log_loss{key}": value
@@ -150,48 +169,55 @@ def figures_of(splits: Sequence[Any]) -> dict[str, float]:
                 for key, value in by_tables(metric, courses).items()
             }
         for clip in CLIPS:
+            ended = by_pairs(courses, clip)
+            for_the_same = [course_of(split, None, ended["_spent"]) for split in splits]
+            ended["_all_rounds_for_the_same"] = _mean(
+                course.checks[-1].exact["log_loss"] for course in for_the_same
+            )
             figures |= {
-                f"{epsilon:g}.paired_{clip:g}.log_loss{key}": value
-                for key, value in by_pairs(courses, clip).items()
+                f"{epsilon:g}.paired_{clip:g}.log_loss{key}": value for key, value in ended.items()
             }
     return figures
 
 
-def course_of(split: Any, epsilon: float | None) -> Course:
+def course_of(split: Any, epsilon: float | None, total: float = EPSILON) -> Course:
     """Train by the default rule, and return what each check finds; without epsilon none is charged,
-    and nothing is shown.
+    and nothing is shown. `total` is what rounds and checks claim together.
     """
-    plan = plan_of(split.scenario, epsilon)
+    plan = plan_of(split.scenario, epsilon, total)
     parts, every = split.parts(plan), plan.rounds // CHECKS
     found = [
         _check(plan, weights, parts, (split.scenario.seed, round_, epsilon))
         for round_, weights in load("utility_runs").models(plan, parts, split.scenario)
         if round_ % every == 0
     ]
-    return Course(split.scenario.seed, epsilon, tuple(found))
+    return Course(split.scenario.seed, epsilon, tuple(found), plan)
 
 
-def plan_of(scenario: Any, epsilon: float | None) -> TrainingPlan:
-    """Return the plan whose rounds and checks together claim `EPSILON`."""
-    plan = make_plan(scenario.model_copy(update={"epsilon": EPSILON}))
+def plan_of(scenario: Any, epsilon: float | None, total: float) -> TrainingPlan:
+    """Return the plan whose rounds and checks together claim `total`."""
+    plan = make_plan(scenario.model_copy(update={"epsilon": total}))
     if epsilon is None:
         return plan
-    checks = PrivacyEvent(
-        mechanism="discrete_laplace",
-        l1_sensitivity=1.0,
-        sampling_rate=1.0,
-        noise_multiplier=1 / epsilon,
-        steps=CHECKS,
-    )
-    low, high = plan.privacy.noise_multiplier, 1e4
-    if renyi_epsilon([_with_noise(plan, high).run_event(), checks], plan.delta) > EPSILON:
+    checks, low, high = _checks(epsilon, CHECKS), plan.privacy.noise_multiplier, 1e4
+    if renyi_epsilon([_with_noise(plan, high).run_event(), checks], plan.delta) > total:
         raise ValueError("the checks alone pass the epsilon of the run")
     while high / low > 1.001:
         middle = math.sqrt(low * high)
         charged = [_with_noise(plan, middle).run_event(), checks]
-        fits = renyi_epsilon(charged, plan.delta) <= EPSILON
+        fits = renyi_epsilon(charged, plan.delta) <= total
         low, high = (low, middle) if fits else (middle, high)
     return _with_noise(plan, high)
+
+
+def _checks(epsilon: float, count: int) -> PrivacyEvent:
+    return PrivacyEvent(
+        mechanism="discrete_laplace",
+        l1_sensitivity=1.0,
+        sampling_rate=1.0,
+        noise_multiplier=1 / epsilon,
+        steps=count,
+    )
 
 
 def _with_noise(plan: TrainingPlan, noise: float) -> TrainingPlan:
@@ -326,7 +352,11 @@ def _ended(metric: str, courses: Sequence[Course], places: Sequence[int]) -> dic
     ends = [course.checks[place] for course, place in zip(courses, places, strict=True)]
     lasts = [course.checks[-1] for course in courses]
     shares = [end.round / last.round for end, last in zip(ends, lasts, strict=True)]
-    return {"_at_stop": _mean(end.exact[metric] for end in ends), "_rounds": _mean(shares)}
+    return {
+        "_at_stop": _mean(end.exact[metric] for end in ends),
+        "_rounds": _mean(shares),
+        "_spent": _mean(course.spent(place) for course, place in zip(courses, places, strict=True)),
+    }
 
 
 def _gain(metric: str, value: float, before: float) -> float:

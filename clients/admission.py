@@ -13,6 +13,8 @@ from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, RoundReport
+from fedcore.segment_facts import read_segments
+from fedcore.segments.artefact import SegmentModel
 from fedcore.segments.embedding import Encoder
 from fedcore.signing import Envelope, open_envelope
 from fedcore.tasks.task import decode_model
@@ -26,7 +28,9 @@ from fedcore.trust import (
     verify_permit_node,
     verify_permit_time,
     verify_renewal,
+    verify_segments_counted,
 )
+from fedcore.trust_reports import ends_run
 from fedcore.version import VERSION
 from fedcore.weights import Weights
 from fedcore.wire import EvaluateRequest, RollCallRequest, TrainRequest
@@ -71,12 +75,14 @@ class Admitted:
 class AdmittedOrder(Admitted):
     """An order after everything signed about it, its models included, was verified.
 
-    `encoder` tells the places where a plan of centres wants them.
+    `encoder` tells the places where a plan of centres wants them. `segments` are those that an
+    evaluation counts, which has no `weights` then.
     """
 
     order: Order
     weights: tuple[Weights, ...]
     encoder: Encoder | None = None
+    segments: SegmentModel | None = None
 
 
 def admit(site: Site, request: Request) -> Admitted:
@@ -146,6 +152,16 @@ def verify_vouched(site: Site, admitted: Admitted) -> None:
         )
 
 
+def verify_ended(envelope: Envelope, permit: Permit, realm: Realm) -> None:
+    """Refuse to take a report for the last one of a permit's run when it is not.
+
+    Raises: SignatureError; MismatchError `run.not_ended`.
+    """
+    report = open_envelope(envelope, RoundReport, permit.server_key, realm)
+    if (report.run_id, report.realm) != (permit.run_id, realm) or not ends_run(report, permit):
+        raise MismatchError("run.not_ended", "the report is not the last one of the permit's run")
+
+
 def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> AdmittedOrder:
     """Return the order with its permit, plans and models, after all of them were verified.
 
@@ -165,12 +181,14 @@ def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> Admitted
     models = (request.model,) if isinstance(request, TrainRequest) else request.models
     _verify_models(models, order, admitted.evaluation)
     verify_cosignatures(site, request.cosignatures, permit)
-    weights = tuple(
-        _weights(site, one, model) for one, model in zip(admitted.training, models, strict=True)
-    )
+    segments = _segments(site, admitted, models[0])
+    scored = [] if segments else list(zip(admitted.training, models, strict=True))
+    weights = tuple(_weights(site, one, model) for one, model in scored)
     of_message = {each.name: getattr(admitted, each.name) for each in fields(admitted)}
     encoder = _encoder(site, admitted.plan, request)
-    return AdmittedOrder(**of_message, order=order, weights=weights, encoder=encoder)
+    return AdmittedOrder(
+        **of_message, order=order, weights=weights, encoder=encoder, segments=segments
+    )
 
 
 def _verify_models(
@@ -187,10 +205,24 @@ def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
     return decode_model(plan, len(input_names(plan.features, site.contract(plan.contract))), model)
 
 
+def _segments(site: Site, admitted: Admitted, model: bytes) -> SegmentModel | None:
+    """Return the segments that an evaluation counts; None where it counts scores.
+
+    Raises: MismatchError `evaluation.other_segments` for other ids than the plan's, or in another
+        order, and as `read_segments`; InvalidRecordError as `decode_model` of segments.
+    """
+    counted = None if admitted.evaluation is None else admitted.evaluation.segments
+    if counted is None:
+        return None
+    found = read_segments(model, admitted.plan, site.contract(admitted.plan.contract))
+    verify_segments_counted(found.ids, counted.segments)
+    return found
+
+
 def _encoder(site: Site, plan: TrainingPlan, request: Request) -> Encoder | None:
     """Return what the plan's autoencoder tells places by; None where the plan names none."""
     course = plan.model.course
-    if course is None or course.embedding is None or not isinstance(request, TrainRequest):
+    if course is None or course.embedding is None or isinstance(request, RollCallRequest):
         return None
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     return course.embedding.encoder(request.embedding or b"", inputs, plan.max_abs_weight)

@@ -11,7 +11,7 @@ Guarantees:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,8 @@ from fedcore.privacy.accounting import decide_within, renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 
 Scope = Literal["history", "purpose", "line", "year"]
+# Who closed a run: the unit itself, the server's last report, governance by its revocation.
+Why = Literal["unit", "ended", "revoked"]
 Reason = tuple[str, str]
 WHOLE = "all"
 CODES: Mapping[Scope, str] = {
@@ -94,6 +96,16 @@ class Reservation:
     update_retention_days: int | None = None
     split: str | None = None
 
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What its entry says of the run, in plain JSON values: a second permit has others."""
+        return {
+            "run_id": self.run_id,
+            "permit": self.permit,
+            "event": self.event.model_dump(mode="json", exclude_none=True),
+            "exchanges": self.exchanges,
+        }
+
 
 @dataclass(frozen=True)
 class Reserved:
@@ -101,13 +113,14 @@ class Reserved:
 
     Attributes:
         run_id: the run.
-        event: what it charges.
+        event: what it charges: all that was reserved or, once it is closed, all that was begun.
         purposes: its purpose and all above; None where the entry does not say: then any.
         line: its model line; None where the entry does not say: then any.
         years: the first and the last year in which it may have been made.
         bounds: those that it was made under.
         rebuilt: whether it stands for a run of a lost ledger.
         split: the check of the key by which customers were set aside; None where they were not.
+        closed: why no order of the run is answered any more; None while it is open.
     """
 
     run_id: str
@@ -118,6 +131,7 @@ class Reserved:
     bounds: tuple[Bound, ...]
     rebuilt: bool
     split: str | None = None
+    closed: Why | None = None
 
 
 class Groups:
@@ -132,9 +146,15 @@ class Groups:
 
     def add(self, one: Reserved) -> None:
         """Count a reservation in."""
-        event = one.event.model_copy(update={"steps": 1})
-        alike = replace(one, run_id="", event=event, split=None)
+        alike = _alike(one)
         self._steps[alike] = self._steps.get(alike, 0) + one.event.steps
+
+    def remove(self, one: Reserved) -> None:
+        """Take out a reservation that was counted in. Raises: KeyError when none like it was."""
+        alike = _alike(one)
+        self._steps[alike] -= one.event.steps
+        if not self._steps[alike]:
+            del self._steps[alike]
 
     def reserved(self) -> list[Reserved]:
         """Return one reservation, of no run, for each group."""
@@ -142,6 +162,11 @@ class Groups:
             replace(alike, event=alike.event.model_copy(update={"steps": steps}))
             for alike, steps in self._steps.items()
         ]
+
+
+def _alike(one: Reserved) -> Reserved:
+    event = one.event.model_copy(update={"steps": 1})
+    return replace(one, run_id="", event=event, split=None, closed=None)
 
 
 def use_of(plan: TrainingPlan | Permit, contract: Contract) -> Use:
@@ -242,6 +267,18 @@ def verify_within(reserved: Sequence[Reserved], wish: Reserved, cap: Cap) -> Non
             reasons[part] = CODES[bound.scope], _sentence(bound)
     if reasons:
         raise BudgetError(list(reasons.values()))
+
+
+def verify_same_cap(reserved: Iterable[Mapping[str, Any]], cap: Cap) -> None:
+    """Refuse a cap or delta that is not the one of the first reservation whose entry says it; those
+    of version 0.1.0 do not.
+
+    Raises: BudgetError `ledger.other_cap`.
+    """
+    fixed = next((body["cap"] for body in reserved if "cap" in body), None)
+    if fixed not in (None, asdict(cap)):
+        text = "the ledger's first reservation fixed cap and delta; they cannot change afterwards"
+        raise BudgetError([("ledger.other_cap", f"{text} (ADR 0003)")])
 
 
 def verify_granted(reservation: Reservation, delta: float) -> None:

@@ -30,7 +30,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ledger = typer.Typer(help="Look at the privacy ledger, or rebuild it.", no_args_is_help=True)
+ledger = typer.Typer(
+    help="Look at the privacy ledger, close a run, or rebuild it.", no_args_is_help=True
+)
 opt_out = typer.Typer(help="Take in customers' objections.", no_args_is_help=True)
 subject = typer.Typer(help="Answer customers who ask.", no_args_is_help=True)
 hold = typer.Typer(help="Keep what a sweep would delete.", no_args_is_help=True)
@@ -71,6 +73,7 @@ subject.command("report")(subjects.report)
 ledger.command("show")(ledgers.show)
 ledger.command("verify")(ledgers.verify)
 ledger.command("export")(ledgers.export)
+ledger.command("close")(ledgers.close)
 ledger.command("rebuild")(ledgers.rebuild)
 group.command("create-key")(groups.create_key)
 group.command("join")(groups.join)

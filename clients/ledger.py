@@ -2,13 +2,14 @@
 
 An append-only chain of entries in SQLite (WAL, full sync): entry i has the hash
 sha256(hash[i-1] || sha256(body[i])). A whole run is reserved as one block before its first row is
-read; each order is written before rows are read, and its reply before it is sent. Nothing is
-refunded.
+read; each order is written before rows are read, and its reply before it is sent. Nothing that was
+begun is refunded; a run that is closed counts as what was begun, and goes on no more.
 
 Guarantees:
     - reserved events never exceed the cap of the Renyi filter, over the whole history; the first
       reservation fixes cap and delta, without which the filter proves nothing (ADR 0003);
     - one answer per order: a repeat gets the stored bytes or a refusal;
+    - a closed run stays closed: no order of it is begun, settled or repeated (ADR 0051);
     - a stored reply goes only together with the entry that says so, and its charge stays;
     - after a crash at any point the ledger charges at least what left the node;
     - an edited, swapped, truncated or rolled-back file is refused (the last together with
@@ -17,7 +18,7 @@ Guarantees:
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from datetime import datetime
@@ -26,12 +27,13 @@ from typing import Any
 
 from clients.budget import (
     Cap,
-    Groups,
     Reservation,
     Reserved,
+    Why,
     read_reserved,
     use_terms,
     verify_granted,
+    verify_same_cap,
     verify_within,
 )
 from clients.durable import (
@@ -42,11 +44,21 @@ from clients.durable import (
     storage_named,
     transaction,
 )
-from clients.ledger_entries import GENESIS, SCHEMA, Entry, append, order_body, read_entry, start_of
+from clients.ledger_entries import (
+    GENESIS,
+    SCHEMA,
+    Entry,
+    append,
+    is_slot_of,
+    order_body,
+    read_entry,
+    start_of,
+    verify_next,
+)
+from clients.reservations import Reservations, close_body
 from fedcore import canonical
 from fedcore.bulletins import HeadClaim, WitnessedHead
 from fedcore.errors import (
-    BudgetError,
     ConflictError,
     MismatchError,
     RollbackError,
@@ -75,8 +87,7 @@ class Ledger:
         self.cap = cap
         self.start = GENESIS
         self._entries: list[Entry] = []
-        self._reserved: list[Reserved] = []
-        self._groups = Groups()
+        self._reservations = Reservations()
         self._read = 0
         with _damage():
             self._connection = connect(path)
@@ -132,15 +143,15 @@ class Ledger:
         return list(self._entries)
 
     def reservations(self) -> list[Reserved]:
-        """Return everything that was ever reserved for the customer base, oldest first.
+        """Return everything that counts for the customer base, oldest first: open runs as they were
+        reserved, closed ones as they were begun.
 
         Raises: TrustError `ledger.corrupt`.
         """
-        self._read_reserved()
-        return list(self._reserved)
+        return self._noted().listed()
 
     def events(self) -> list[PrivacyEvent]:
-        """Return every reserved event, the whole history of the customer base."""
+        """Return every event that counts, the whole history of the customer base."""
         return [one.event for one in self.reservations()]
 
     def claim(self) -> HeadClaim:
@@ -169,11 +180,10 @@ class Ledger:
 
         Raises: ConflictError `order.unanswered` when the order was begun and never answered, as
             after a crash; `order.swept` when its reply was deleted since; `order.replayed` when
-            another order had this run, round and attempt.
+            another order had this run, round and attempt; as `Reservations.verify_open`.
         """
-        begun = [
-            e for e in self.entries() if e.kind == "order" and _slot(e.body) == _slot_of(order)
-        ]
+        self._noted().verify_open(order.run_id)
+        begun = [e for e in self.entries() if e.kind == "order" and is_slot_of(e.body, order)]
         if not begun:
             return None
         if begun[-1].body["order"] != order.digest:
@@ -207,9 +217,10 @@ class Ledger:
             ConflictError `order.old` for a round before one that was begun; MismatchError
             `order.other_permit` when the run was reserved on other terms: a second permit of its
             name is not paid for; `ledger.rebuilt` when it was begun, or may have been, under a
-            ledger that was lost.
+            ledger that was lost; as `Reservations.verify_open`.
         """
         with _storage(), transaction(self._connection):
+            self._noted().verify_open(order.run_id)
             entries = self.entries()
             of_run = [e for e in entries if e.body.get("run_id") == order.run_id]
             reserved = [e.body for e in of_run if e.kind == "reserve"]
@@ -220,15 +231,16 @@ class Ledger:
                 )
             if not reserved:
                 self._reserve(reservation, at)
-            elif reserved[0] != {**reserved[0], **_terms(reservation)}:
+            elif reserved[0] != {**reserved[0], **reservation.terms}:
                 raise MismatchError(
                     "order.other_permit", "the run was reserved under another permit"
                 )
-            self._check_order(order, reservation, [e for e in of_run if e.kind == "order"])
+            begun = [e.body for e in of_run if e.kind == "order"]
+            verify_next(order, begun, reservation.exchanges)
             append(self._connection, order_body(order, at))
 
     def settle(self, order: Order, reply: bytes, snapshot_key: bytes, at: datetime) -> None:
-        """Store the exact reply bytes, before they are sent."""
+        """Store the exact reply bytes, before they are sent. Raises: `Reservations.verify_open`."""
         body = {
             "kind": "reply",
             "order": order.digest,
@@ -236,10 +248,26 @@ class Ledger:
             "at": at.isoformat(),
         }
         with _storage(), transaction(self._connection):
+            self._noted().verify_open(order.run_id)
             self._connection.execute(
                 "INSERT INTO replies VALUES (?, ?, ?)", (order.digest, reply, snapshot_key)
             )
             append(self._connection, body)
+
+    def close_runs(self, run_ids: Iterable[str], why: Why, at: datetime) -> tuple[str, ...]:
+        """Close those of these runs that are open here, and return them.
+
+        Guarantees: from the entry on no order of the run is answered, and what was begun of it
+            stays charged; whoever asks for it can do no more than end the run. A run of a lost
+            ledger stays as it is: how often it was answered is not known.
+        """
+        noted, closed = self._noted(), list[str]()
+        for run_id in filter(noted.is_open, run_ids):
+            with _storage(), transaction(self._connection):
+                if self._noted().is_open(run_id):
+                    append(self._connection, close_body(run_id, why, self._noted(), at))
+                    closed.append(run_id)
+        return tuple(closed)
 
     def sweep(self, decide: Callable[[list[Entry]], Sequence[dict[str, Any]]]) -> None:
         """Delete stored replies for good, and write that down, in one transaction.
@@ -278,55 +306,27 @@ class Ledger:
         return self._newest()
 
     def _reserve(self, reservation: Reservation, at: datetime) -> None:
-        self._verify_cap()
+        verify_same_cap((e.body for e in self.entries() if e.kind == "reserve"), self.cap)
         verify_granted(reservation, self.cap.delta)
         body = {
             "kind": "reserve",
-            **_terms(reservation),
+            **reservation.terms,
             **use_terms(reservation.use, reservation.bounds, reservation.split),
             "cap": asdict(self.cap),
             "at": at.isoformat(),
         }
         if reservation.update_retention_days is not None:
             body["update_retention_days"] = reservation.update_retention_days
-        self._read_reserved()
-        verify_within(self._groups.reserved(), read_reserved(body), self.cap)
+        verify_within(self._noted().groups.reserved(), read_reserved(body), self.cap)
         append(self._connection, body)
 
-    def _read_reserved(self) -> None:
+    def _noted(self) -> Reservations:
         entries = self.entries()
         with _damage():
             for entry in entries[self._read :]:
-                if entry.kind == "reserve":
-                    one = read_reserved(entry.body)
-                    self._reserved.append(one)
-                    self._groups.add(one)
+                self._reservations.note(entry)
                 self._read += 1
-
-    def _verify_cap(self) -> None:
-        # Ledgers of version 0.1.0 do not say under which cap they reserved.
-        reserved = (entry.body for entry in self.entries() if entry.kind == "reserve")
-        fixed = next((body["cap"] for body in reserved if "cap" in body), None)
-        if fixed not in (None, asdict(self.cap)):
-            raise BudgetError(
-                [
-                    (
-                        "ledger.other_cap",
-                        "the ledger's first reservation fixed cap and delta; they cannot change "
-                        "afterwards (ADR 0003)",
-                    )
-                ]
-            )
-
-    def _check_order(self, order: Order, reservation: Reservation, begun: list[Entry]) -> None:
-        if len(begun) >= reservation.exchanges:
-            raise BudgetError(
-                [("budget.exchanges_exceeded", "the run has used all exchanges that it reserved")]
-            )
-        if any((e.body["round"], e.body["attempt"]) >= (order.round, order.attempt) for e in begun):
-            raise ConflictError(
-                "order.old", "a later round or attempt of this run was begun already"
-            )
+        return self._reservations
 
     def _swept(self) -> set[str]:
         return {o for e in self.entries() if e.kind == "swept" for o in e.body["orders"]}
@@ -369,23 +369,6 @@ class Ledger:
         # One reply in memory at a time: together they may be larger than the machine's.
         if {order: canonical.digest(bytes(reply)) for order, reply in rows} != replies:
             raise TrustError("ledger.corrupt", "a stored reply was altered, removed or added")
-
-
-def _terms(reservation: Reservation) -> dict[str, Any]:
-    return {
-        "run_id": reservation.run_id,
-        "permit": reservation.permit,
-        "event": reservation.event.model_dump(mode="json", exclude_none=True),
-        "exchanges": reservation.exchanges,
-    }
-
-
-def _slot(body: dict[str, Any]) -> tuple[str, int, int]:
-    return body["run_id"], body["round"], body["attempt"]
-
-
-def _slot_of(order: Order) -> tuple[str, int, int]:
-    return order.run_id, order.round, order.attempt
 
 
 def _damage() -> AbstractContextManager[None]:

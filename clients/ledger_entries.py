@@ -6,6 +6,7 @@ lost one, which its first entry names, so that nobody can go on with both.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sqlite3 import Connection
@@ -13,7 +14,7 @@ from typing import Any
 
 from fedcore import canonical
 from fedcore.bulletins import WitnessedHead
-from fedcore.errors import InvalidRecordError, TrustError
+from fedcore.errors import BudgetError, ConflictError, InvalidRecordError, TrustError
 from fedcore.rounds import Order
 
 GENESIS = WitnessedHead(sequence=0, hash=bytes(32).hex())
@@ -34,13 +35,14 @@ _FIELDS = {
     "reserve": {"run_id", "permit", "event", "exchanges", "at"},
     "order": {"run_id", "round", "attempt", "order"},
     "reply": {"order", "reply"},
+    "close": {"run_id", "exchanges", "why", "at"},
     "swept": {"run_id", "orders", "days", "holds", "at"},
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger: kind `open`, `reserve`, `order`, `reply` or `swept`."""
+    """One line of the ledger: kind `open`, `reserve`, `order`, `reply`, `close` or `swept`."""
 
     sequence: int
     hash: str
@@ -105,3 +107,25 @@ def order_body(order: Order, at: datetime) -> dict[str, Any]:
         "needed_until": order.deadline_at.isoformat(),
         "at": at.isoformat(),
     }
+
+
+def is_slot_of(body: Mapping[str, Any], order: Order) -> bool:
+    """Return whether an order's entry has the run, round and attempt of an order."""
+    return (body["run_id"], body["round"], body["attempt"]) == (
+        order.run_id,
+        order.round,
+        order.attempt,
+    )
+
+
+def verify_next(order: Order, begun: Sequence[Mapping[str, Any]], exchanges: int) -> None:
+    """Hold an order against the entries of those that its run has begun, and what it reserved.
+
+    Raises: BudgetError `budget.exchanges_exceeded`; ConflictError `order.old`.
+    """
+    if len(begun) >= exchanges:
+        raise BudgetError(
+            [("budget.exchanges_exceeded", "the run has used all exchanges that it reserved")]
+        )
+    if any((body["round"], body["attempt"]) >= (order.round, order.attempt) for body in begun):
+        raise ConflictError("order.old", "a later round or attempt of this run was begun already")

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clients.budget import Cap, Reserved, read_reserved
+from clients.budget import Cap, Reserved
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry, chain, read_entry
+from clients.reservations import Reservations
 from fedcore import canonical
 from fedcore.bulletins import WitnessedHead
 from fedcore.errors import FedError, TrustError
@@ -66,18 +67,19 @@ def _read(value: dict[str, Any]) -> Export:
     if value["schema"] != SCHEMA or set(value) != _NAMES:
         raise ValueError("another schema")
     start = WitnessedHead.model_validate(value["start"])
-    newest, entries = start, list[Entry]()
+    newest, entries, reservations = start, list[Entry](), Reservations()
     for body in value["entries"]:
         data = canonical.encode(body)
         found = chain(newest.hash, data)
         entries.append(read_entry(newest, newest.sequence + 1, data, found))
+        reservations.note(entries[-1])
         newest = WitnessedHead(sequence=newest.sequence + 1, hash=found)
     first = entries[0].body
     if newest != WitnessedHead.model_validate(value["head"]):
         raise ValueError("the entries do not lead to the head")
     if (value["unit"], value["namespace"]) != (first["unit"], first["namespace"]):
         raise ValueError("the file and its first entry name two customer bases")
-    reserved = tuple(read_reserved(entry.body) for entry in entries if entry.kind == "reserve")
+    reserved = tuple(reservations.listed())
     cap = Cap(**value["cap"])
     return Export(value["unit"], value["namespace"], cap, newest, tuple(entries), reserved)
 

@@ -67,7 +67,7 @@ def verify_evaluation_policy(
     reasons = [
         *(reason for one in training for reason in _contract_reasons(one, contract)),
         *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
-        *_group_reasons(plan.fairness.attributes if plan.fairness else (), (), contract),
+        *_group_reasons(plan.groups.attributes if plan.groups else (), (), contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]

@@ -216,7 +216,8 @@ class Site:
         self._histories = draft.histories or self._histories
 
     def synchronise(self) -> Bulletin:
-        """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin.
+        """Hand pending opt-outs to governance, have the ledger's head witnessed, take its bulletin,
+        and close the runs that it revokes.
 
         Guarantees: heads reach governance in the order of the ledger, whichever of the node's
             processes claims them: an overtaken claim would look like an older ledger; meanwhile
@@ -236,6 +237,7 @@ class Site:
             with exclusive(self.state.lock):
                 self.opt_outs.apply(bulletin, asked)
                 self.ledger.mark_witnessed(bulletin.witnessed)
+                self.ledger.close_runs(bulletin.revoked_runs, "revoked", self.runtime.clock.now())
         return bulletin
 
     def _take_group(self, bulletin: Bulletin, before: GroupPart | None) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import httpx
 
-from clients.budget import Cap
+from clients.budget import Cap, Why, read_reserved
 from clients.bulletin import BulletinStore
 from clients.clock import Clock
 from clients.doctor.lines import shake_hands, superlink_line
@@ -34,7 +34,9 @@ class RunSpent:
         begun: exchanges that were begun; they stay charged.
         answered: of these.
         last_round: the latest that was begun; 0 for none.
-        epsilon: of the whole reservation by itself.
+        epsilon: of all that counts of it, by itself.
+        closed: why it goes on no more, which makes what was begun count instead of what was
+            reserved; None while it is open.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class RunSpent:
     answered: int
     last_round: int
     epsilon: float
+    closed: Why | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Spending:
 
     Attributes:
         runs: in the order in which they were reserved.
-        epsilon: that is claimed for everything ever reserved.
+        epsilon: that is claimed for everything that counts.
         epsilon_cap: the most that may ever be.
         delta: of both.
         another_fits: whether one more run like the last one would; None before the first.
@@ -136,7 +139,7 @@ def load_spending(settings: NodeSettings) -> Spending:
     cap = Cap(epsilon=settings.epsilon_cap, delta=settings.delta)
     path = StateDir(settings.state_dir).ledger
     with closing(Ledger(path, settings.unit, settings.subject_namespace, cap)) as ledger:
-        entries, events = ledger.entries(), ledger.events()
+        entries, counted = ledger.entries(), ledger.reservations()
     orders = [entry.body for entry in entries if entry.kind == "order"]
     replied = {entry.body["order"] for entry in entries if entry.kind == "reply"}
     begun = Counter(order["run_id"] for order in orders)
@@ -150,9 +153,12 @@ def load_spending(settings: NodeSettings) -> Spending:
             begun=begun[body["run_id"]],
             answered=answered[body["run_id"]],
             last_round=rounds.get(body["run_id"], 0),
-            epsilon=renyi_epsilon([event], cap.delta),
+            epsilon=renyi_epsilon([one.event], cap.delta),
+            closed=one.closed,
         )
-        for body, event in zip(reserved, events, strict=True)
+        for body, one in zip(reserved, counted, strict=True)
     )
-    fits = decide_within(events, events[-1:], cap.epsilon, cap.delta) if events else None
+    events = [one.event for one in counted]
+    another = [read_reserved(body).event for body in reserved[-1:]]
+    fits = decide_within(events, another, cap.epsilon, cap.delta) if events else None
     return Spending(runs, renyi_epsilon(events, cap.delta), cap.epsilon, cap.delta, fits)

@@ -12,6 +12,11 @@ from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import MAX_CLOCK_SKEW
 
 
+def ends_run(report: RoundReport, permit: Permit) -> bool:
+    """Return whether a report is the last one of its run: nothing more can follow."""
+    return report.round == permit.rounds and report.status == "accepted"
+
+
 def verify_report_chain(report: RoundReport, previous: RoundReport | None, initial: str) -> None:
     """Hold a report against its predecessor (rule 5).
 

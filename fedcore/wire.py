@@ -36,6 +36,7 @@ class RollCallRequest:
 
     `renewal` is the newest one of the permit; `server_version` is the server's own, unsigned word.
     For an evaluation, `training` are the plans that its models were trained by, in their order.
+    `ended` is the last report of a run that goes on no more, in the exchange after it.
     """
 
     permit: Envelope
@@ -43,6 +44,7 @@ class RollCallRequest:
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
     training: tuple[Envelope, ...] = ()
+    ended: Envelope | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """Count these models' scores, in the order of the evaluation plan; the rest is as in
-    `TrainRequest` and `RollCallRequest`.
+    """Count these models' scores, in the order of the evaluation plan, or the one model's segments;
+    the rest is as in `TrainRequest` and `RollCallRequest`.
     """
 
     order: Envelope
@@ -94,6 +96,7 @@ class EvaluateRequest:
     models: tuple[bytes, ...]
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
+    embedding: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def roll_call_content(request: RollCallRequest) -> RecordDict:
     }
     documents |= _renewal_of(request.renewal)
     documents |= {"training": request.training} if request.training else {}
+    documents |= {"ended": (request.ended,)} if request.ended else {}
     return _told(_content(documents), request.server_version)
 
 
@@ -130,6 +134,7 @@ def read_roll_call(content: RecordDict) -> RollCallRequest:
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
         training=_many(content, "training", len(_MODELS)),
+        ended=_at_most_one(content, "ended"),
     )
 
 
@@ -150,9 +155,7 @@ def read_roll_call_reply(content: RecordDict) -> RollCallReply:
 
 def train_content(request: TrainRequest) -> RecordDict:
     """Return the Flower content of a train order."""
-    content = _content(_documents_of(request), request.model)
-    if request.embedding is not None:
-        content[_EMBEDDING] = _arrays(_EMBEDDING, request.embedding)
+    content = _embedded(_content(_documents_of(request), request.model), request.embedding)
     return _told(content, request.server_version)
 
 
@@ -167,7 +170,7 @@ def read_train(content: RecordDict) -> TrainRequest:
         model=_model(content),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
-        embedding=_model(content, _EMBEDDING) if _EMBEDDING in content else None,
+        embedding=_embedding(content),
     )
 
 
@@ -184,7 +187,8 @@ def read_train_reply(content: RecordDict) -> TrainReply:
 def evaluate_content(request: EvaluateRequest) -> RecordDict:
     """Return the Flower content of an order to evaluate."""
     documents = _documents_of(request) | {"training": request.training}
-    return _told(_content(documents, *request.models), request.server_version)
+    content = _embedded(_content(documents, *request.models), request.embedding)
+    return _told(content, request.server_version)
 
 
 def read_evaluate(content: RecordDict) -> EvaluateRequest:
@@ -202,6 +206,7 @@ def read_evaluate(content: RecordDict) -> EvaluateRequest:
         models=tuple(_model(content, key) for key in _MODELS[: len(training)]),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
+        embedding=_embedding(content),
     )
 
 
@@ -257,6 +262,16 @@ def _content(documents: dict[str, tuple[Envelope, ...]], *models: bytes) -> Reco
 def _arrays(key: str, model: bytes) -> ArrayRecord:
     array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
     return ArrayRecord({key: array})
+
+
+def _embedded(content: RecordDict, embedding: bytes | None) -> RecordDict:
+    if embedding is not None:
+        content[_EMBEDDING] = _arrays(_EMBEDDING, embedding)
+    return content
+
+
+def _embedding(content: RecordDict) -> bytes | None:
+    return _model(content, _EMBEDDING) if _EMBEDDING in content else None
 
 
 def _renewal_of(renewal: Envelope | None) -> dict[str, tuple[Envelope, ...]]:

@@ -128,13 +128,15 @@ class Cohort:
         """Return what `act` returns, tried again while another party does not answer."""
         return patiently(act, self._around.runtime, self._around.settings.patience_s)
 
-    def collect_cosignatures(self) -> None:
-        """Ask the nodes once more, so that they cosign a log that holds the run's outcome."""
-        roll = self._call_roll(wire.WITNESS)
+    def collect_cosignatures(self, ended: Envelope) -> None:
+        """Ask the nodes once more, so that they cosign a log that holds the run's outcome, and
+        close the run, whose last report this is: what it reserved and did not begin is free again.
+        """
+        roll = self._call_roll(wire.WITNESS, ended)
         views = tuple(roll.cosignatures.values())
         self.patiently(lambda: self._around.gateway.submit_cosignatures(views))
 
-    def _call_roll(self, kind: str = wire.ROLL_CALL) -> Roll:
+    def _call_roll(self, kind: str = wire.ROLL_CALL, ended: Envelope | None = None) -> Roll:
         session, around = self._session, self._around
         request = wire.RollCallRequest(
             permit=session.permit_envelope,
@@ -142,6 +144,7 @@ class Cohort:
             renewal=self.window.renewal,
             server_version=VERSION,
             training=session.training_envelopes,
+            ended=ended,
         )
         deadline_s = min(ROLL_CALL_DEADLINE_S, float(session.deadline_s))
         limits = (deadline_s, around.settings.poll_interval_s)

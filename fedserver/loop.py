@@ -65,7 +65,7 @@ class Run(ABC, Generic[S, A]):
         while place.round <= self._session.permit.rounds:
             place = self._attempt(place)
         outcome = self._conclude(place)
-        self._cohort.collect_cosignatures()
+        self._cohort.collect_cosignatures(present(place.report))
         return outcome
 
     def _attempt(self, place: Checkpoint) -> Checkpoint:

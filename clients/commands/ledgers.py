@@ -37,7 +37,7 @@ def show(settings: SettingsOption) -> None:
     console.print("What is left is a share of each cap's filter: shares add up, epsilon does not.")
     whole = parts[0]
     console.print(
-        f"lifetime epsilon reserved: {whole.claim:.4f} (the filter's bound) of at most "
+        f"lifetime epsilon charged: {whole.claim:.4f} (the filter's bound) of at most "
         f"{cap.epsilon:g} at delta {cap.delta:g}"
     )
     console.print(f"by PLD, if plans did not depend on outputs: {whole.pld:.4f}")
@@ -65,6 +65,7 @@ def verify(
         loaded = NodeSettings.load(settings)
         with closing(_opened(loaded)) as opened:
             head, count = opened.head(), len(opened.entries())
+            opened.reservations()
         typer.echo(f"ledger of {loaded.unit}: {count} entries, unbroken, head {head.hash}")
         typer.echo("an older copy of the whole directory shows at the next synchronisation only")
 
@@ -86,7 +87,7 @@ def _verify_file(file: Path) -> None:
     typer.echo(f"ledger of {found.unit}: {count} entries, unbroken, head {head.hash}")
     typer.echo(f"entry {head.sequence} is the newest: hold its hash against what governance has")
     typer.echo(
-        f"lifetime epsilon reserved: {claim:.4f} (the filter's bound) of at most "
+        f"lifetime epsilon charged: {claim:.4f} (the filter's bound) of at most "
         f"{found.cap.epsilon:g} at delta {found.cap.delta:g}"
     )
     for line in _of_lost(found.reserved):
@@ -107,6 +108,31 @@ def export(
     typer.echo(f"{out}: up to entry {head.sequence}, head {head.hash}")
 
 
+def close(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    settings: SettingsOption,
+) -> None:
+    """End a run at this unit, for good: no order of it is answered any more, and what it reserved
+    and did not begin is free again. What was begun stays charged.
+    """
+    from fedcore.errors import MismatchError, NotFoundError
+
+    loaded = NodeSettings.load(settings)
+    now = runtime.SEAM.current(loaded.realm).clock.now()
+    with closing(_opened(loaded)) as ledger:
+        before = _whole(ledger)
+        run = next((one for one in ledger.reservations() if one.run_id == run_id), None)
+        if run is None:
+            raise NotFoundError("ledger.run_unknown", f"the ledger has no run {run_id}")
+        if run.rebuilt:
+            text = "the run is of a lost ledger: how often it was answered is not known"
+            raise MismatchError("ledger.rebuilt", text)
+        closed, after = ledger.close_runs((run_id,), "unit", now), _whole(ledger)
+    typer.echo(f"{run_id}: {'closed' if closed else 'closed before'}; no order of it is answered")
+    typer.echo(f"lifetime epsilon charged: {before:.4f} before, {after:.4f} now")
+    typer.echo("run `fedpact node sync` to have the closing witnessed")
+
+
 def rebuild(settings: SettingsOption) -> None:
     """Write a lost ledger anew, from all that governance has ever permitted this unit.
 
@@ -119,7 +145,7 @@ def rebuild(settings: SettingsOption) -> None:
     runs = write_anew(loaded, runtime.SEAM.current(loaded.realm).clock.now())
     with closing(_opened(loaded)) as ledger:
         whole = _whole(ledger)
-    typer.echo(f"rebuilt from {runs} permits: lifetime epsilon {whole:.4f} counts as reserved")
+    typer.echo(f"rebuilt from {runs} permits: lifetime epsilon {whole:.4f} counts as charged")
     typer.echo("this is at least what was spent: each permitted run counts whole, begun or not")
     typer.echo("none of these runs goes on; run `fedpact node sync` to have the ledger witnessed")
 
@@ -165,7 +191,7 @@ def _added_up(parts: Iterable["Part"]) -> Table:
 def _cells(body: dict[str, object]) -> list[str]:
     event = body.get("event")
     told = [body.get(name) for name in ("at", "kind", "run_id", "round", "attempt", "exchanges")]
-    text = _event_text(event) if isinstance(event, dict) else ""
+    text = _event_text(event) if isinstance(event, dict) else str(body.get("why", ""))
     return ["" if value is None else str(value) for value in told] + [text]
 
 

@@ -101,7 +101,8 @@ def _print(facts: dict[str, Any]) -> None:
     console.print(table)
     if facts["budget"].get("runs"):
         console.print(_runs(facts["budget"]["runs"]))
-        console.print("A run's epsilon is that of its whole reservation by itself.")
+        console.print("A run's epsilon is by itself: of all that an open one has reserved, and of")
+        console.print("what was begun of a closed one.")
 
 
 def _plain(value: Any, absent: str) -> str:
@@ -124,7 +125,7 @@ def _bulletin_line(value: Any) -> str:
 def _budget_line(value: dict[str, Any]) -> str:
     if "problem" in value:
         return _plain(value, "")
-    text = f"epsilon {value['epsilon']:.4f} of at most {value['epsilon_cap']:g} is reserved"
+    text = f"epsilon {value['epsilon']:.4f} of at most {value['epsilon_cap']:g} is charged"
     if value["another_fits"] is None:
         return text
     return (
@@ -135,8 +136,9 @@ def _budget_line(value: dict[str, Any]) -> str:
 def _runs(runs: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table("run", "exchanges", "begun", "answered", "last round", "epsilon")
+    table = Table("run", "exchanges", "begun", "answered", "last round", "epsilon", "closed")
     for run in runs:
         names = ("run_id", "exchanges", "begun", "answered", "last_round")
-        table.add_row(*(str(run[name]) for name in names), f"{run['epsilon']:.4f}")
+        told = (str(run[name]) for name in names)
+        table.add_row(*told, f"{run['epsilon']:.4f}", run["closed"] or "")
     return table

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 
-from clients.budget import Cap
+from clients.budget import Cap, read_reserved
 from clients.doctor.findings import Circumstances, Finding, ok, passing, refused, warning
 from clients.ledger import Ledger
 from clients.ledger_entries import Entry
@@ -18,6 +18,7 @@ def check_ledger(found: Circumstances) -> Iterator[Finding]:
     try:
         with closing(_opened(found)) as ledger:
             entries = len(ledger.entries())
+            ledger.reservations()
         yield ok(f"the ledger is unbroken, {entries} entries")
     except FedError as error:
         yield refused(error)
@@ -41,8 +42,9 @@ def check_budget(found: Circumstances) -> Iterator[Finding]:
             entries, events = ledger.entries(), ledger.events()
     except FedError:
         return  # told by the check of the ledger
+    bodies = [entry.body for entry in entries if entry.kind == "reserve"]
     cap, delta = found.settings.epsilon_cap, found.settings.delta
-    fixed = next((e.body["cap"] for e in entries if "cap" in e.body), None)
+    fixed = next((body["cap"] for body in bodies if "cap" in body), None)
     if fixed is not None and fixed != {"epsilon": cap, "delta": delta}:
         yield passing(
             "ledger.other_cap",
@@ -50,13 +52,12 @@ def check_budget(found: Circumstances) -> Iterator[Finding]:
             "put `epsilon_cap` and `delta` back to these; they cannot change afterwards",
         )
         return
-    spent = f"epsilon {renyi_epsilon(events, delta):.4f} of at most {cap:g} is reserved"
+    spent = f"epsilon {renyi_epsilon(events, delta):.4f} of at most {cap:g} is charged"
     if not events:
         yield ok(spent)
         return
-    run, unused = _last_run(entries)
-    rest = f"the last run, {run}, has {unused} exchanges left"
-    if decide_within(events, [events[-1]], cap, delta):
+    rest = _last_run(entries)
+    if decide_within(events, [read_reserved(bodies[-1]).event], cap, delta):
         yield ok(f"{spent}; {rest}; another like it would fit")
     else:
         yield warning(
@@ -71,7 +72,10 @@ def _opened(found: Circumstances) -> Ledger:
     return Ledger(found.state.ledger, settings.unit, settings.subject_namespace, cap)
 
 
-def _last_run(entries: list[Entry]) -> tuple[str, int]:
+def _last_run(entries: list[Entry]) -> str:
     last = [entry.body for entry in entries if entry.kind == "reserve"][-1]
-    begun = [e for e in entries if e.kind == "order" and e.body["run_id"] == last["run_id"]]
-    return str(last["run_id"]), int(last["exchanges"]) - len(begun)
+    of_run = [e.kind for e in entries if e.body.get("run_id") == last["run_id"]]
+    if "close" in of_run:
+        return f"the last run, {last['run_id']}, is closed"
+    unused = last["exchanges"] - of_run.count("order")
+    return f"the last run, {last['run_id']}, has {unused} exchanges left"

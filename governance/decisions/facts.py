@@ -1,7 +1,7 @@
 """What the gate looks at: everything that counts for one plan at one moment, as it was stored."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ class EvaluatedModel:
     """A model that is to be evaluated and the plan that it was trained by; `registered` says
     whether a version of these bytes was trained by it, `withdrawn` whether one is withdrawn.
     `audit_bound` is the digest of what the DPIA of its training bound about fairness, if anything.
+    `segments` are the ids of a segmentation, in the order of its centres, where a plan counts them.
     """
 
     artifact: str
@@ -32,6 +33,21 @@ class EvaluatedModel:
     registered: bool
     withdrawn: bool
     audit_bound: str | None = None
+    segments: Sequence[int] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The facts as plain JSON."""
+        # Said only where it is known, as before there was such a thing.
+        segments = {} if self.segments is None else {"segments": list(self.segments)}
+        return {
+            "artifact": self.artifact,
+            "plan": self.plan.digest,
+            "registered": self.registered,
+            "withdrawn": self.withdrawn,
+            "audit_bound": self.audit_bound,
+            **segments,
+        }
 
 
 @dataclass(frozen=True)
@@ -46,16 +62,7 @@ class EvaluationFacts:
         """The facts as plain JSON."""
         return {
             "plan": self.plan.digest,
-            "models": [
-                {
-                    "artifact": model.artifact,
-                    "plan": model.plan.digest,
-                    "registered": model.registered,
-                    "withdrawn": model.withdrawn,
-                    "audit_bound": model.audit_bound,
-                }
-                for model in self.models
-            ],
+            "models": [model.document for model in self.models],
         }
 
 

@@ -7,6 +7,7 @@ from fedcore.permits import Permit
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import (
+    ends_run,
     verify_report_chain,
     verify_report_status,
     verify_report_times,
@@ -49,7 +50,7 @@ def verify_round(
 
 def is_finished(reports: Sequence[RoundReport], permit: Permit) -> bool:
     """Return whether the last of a run's reports ends it: nothing more can follow."""
-    return bool(reports) and _is_last(reports[-1], permit)
+    return bool(reports) and ends_run(reports[-1], permit)
 
 
 def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
@@ -71,12 +72,8 @@ def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
         raise MismatchError("receipt.surplus", "a receipt belongs to no answer of this report")
 
 
-def _is_last(report: RoundReport, permit: Permit) -> bool:
-    return report.round == permit.rounds and report.status == "accepted"
-
-
 def _releases(report: RoundReport, permit: Permit) -> bool:
-    return permit.kind == "train" and _is_last(report, permit)
+    return permit.kind == "train" and ends_run(report, permit)
 
 
 def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: int) -> None:

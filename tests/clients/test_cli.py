@@ -384,7 +384,7 @@ def test_the_ledger_is_shown_with_claim_pld_and_cap(node, settings):
     assert [word in output for word in ("open", "reserve", "order", "run-7")] == [True] * 4
     claim = renyi_epsilon([EVENT], 1e-5)
     assert (
-        f"epsilon reserved: {claim:.4f} (the filter's bound) of at most 4 at delta 1e-05" in output
+        f"epsilon charged: {claim:.4f} (the filter's bound) of at most 4 at delta 1e-05" in output
     )
     (pld,) = map(float, re.findall(r"did not depend on outputs: ([\d.]+)", output))
     assert 0 < pld < claim
@@ -399,7 +399,7 @@ def test_an_exported_ledger_is_verified_by_the_file_alone(node, settings, tmp_pa
     told, text = fedpact("ledger", "verify", out)
     assert (told, output.rpartition(" ")[2].strip() in text) == (0, True)
     claim = renyi_epsilon([EVENT], 1e-5)
-    assert f"epsilon reserved: {claim:.4f} (the filter's bound) of at most 4 at delta 1e-05" in text
+    assert f"epsilon charged: {claim:.4f} (the filter's bound) of at most 4 at delta 1e-05" in text
     sound = out.read_bytes()
     for place in range(0, len(sound), 41):
         out.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
@@ -480,7 +480,7 @@ def plan_command(*arguments):
 
 def test_an_empty_ledger_has_reserved_nothing(node, settings):
     _, output = fedpact("ledger", "show", "-s", settings)
-    assert "lifetime epsilon reserved: 0.0000 (the filter's bound) of at most 4" in output
+    assert "lifetime epsilon charged: 0.0000 (the filter's bound) of at most 4" in output
 
 
 def test_an_altered_ledger_does_not_verify(node, settings):

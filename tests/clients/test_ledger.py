@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from clients import ledger as ledgers
 from clients.budget import Cap, Reservation
 from clients.ledger import Ledger
 from clients.ledger_entries import GENESIS, append
@@ -173,7 +172,7 @@ def test_before_the_first_reservation_the_cap_may_still_change(path, order_of, s
 
 def test_a_ledger_whose_reservations_name_no_cap_goes_on_and_fixes_it_then(path, order_of, start):
     with opened(path) as ledger:
-        old = {**ledgers._terms(reservation()), "kind": "reserve", "at": start.isoformat()}
+        old = {**reservation().terms, "kind": "reserve", "at": start.isoformat()}
         append(ledger._connection, old)
         ledger.begin(order_of(1), reservation(), start)
         ledger.begin(order_of(1, run_id="run-2"), reservation(run_id="run-2"), start)

@@ -67,13 +67,15 @@ def test_what_was_spent_is_what_the_ledgers_say_and_no_more_than_planned(
         claim = renyi_epsilon(spent, plan.privacy.delta)
         assert claim == renyi_epsilon([reserved], plan.privacy.delta) <= 3.0
         assert worlds.orders(node, "first") == [(1, 1, True), (2, 1, True)]
+        (closed,) = [e.body for e in node.ledger() if e.body.get("run_id") == "first"][-1:]
+        assert (closed["kind"], closed["why"], closed["exchanges"]) == ("close", "ended", 2)
 
 
-def test_the_ledger_shows_what_all_its_runs_have_reserved(world, worlds, run):
+def test_the_ledger_shows_what_all_its_runs_are_charged(world, worlds, run):
     for unit in worlds.PAIR:
         node = world.node(unit)
         total = renyi_epsilon(worlds.reservations(node), world.terms.delta)
-        assert f"epsilon reserved: {total:.4f}" in node.must("ledger", "show").output
+        assert f"epsilon charged: {total:.4f}" in node.must("ledger", "show").output
 
 
 def test_nodes_listen_on_loopback_only(world, run, worlds):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clients.reservations import Reservations
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.rounds import Receipt, RoundReport
@@ -161,9 +162,8 @@ def orders(node: NodeSite, run_id: str) -> list[tuple[int, int, bool]]:
 
 
 def reservations(node: NodeSite, run_id: str | None = None) -> list[PrivacyEvent]:
-    """Return what a ledger has reserved, for one run or for all."""
-    return [
-        PrivacyEvent.model_validate(entry.body["event"])
-        for entry in node.ledger()
-        if entry.kind == "reserve" and run_id in (None, entry.body["run_id"])
-    ]
+    """Return what a ledger counts, for one run or for all."""
+    noted = Reservations()
+    for entry in node.ledger():
+        noted.note(entry)
+    return [one.event for one in noted.listed() if run_id in (None, one.run_id)]

@@ -88,6 +88,8 @@ def test_a_roll_call_survives_the_wire(envelopes, renewed):
     assert wire.read_roll_call(sent(wire.roll_call_content(request))) == request
     of_two = dataclasses.replace(request, training=tuple(envelopes[:2]))
     assert wire.read_roll_call(sent(wire.roll_call_content(of_two))) == of_two
+    ended = dataclasses.replace(request, ended=envelopes[1])
+    assert wire.read_roll_call(sent(wire.roll_call_content(ended))) == ended
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2**53 - 1])

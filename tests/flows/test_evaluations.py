@@ -112,7 +112,7 @@ def test_what_governance_signs_is_derived_from_those_whom_no_round_has_read(trai
     assert prevalence.value == pytest.approx(positives / rows)
     auc = number(evaluation, "roc_auc")
     assert auc.low <= auc.value <= auc.high
-    assert kinds(trained, "north") == ["open", *["reserve", "order", "reply"] * 2]
+    assert kinds(trained, "north") == ["open", *["reserve", "order", "reply", "close"] * 2]
 
 
 def test_scores_are_those_of_the_registered_model(trained):
@@ -196,7 +196,8 @@ def test_too_few_answers_make_a_void_attempt_and_a_spare_one_is_charged_again(tr
         trained.federation.register(plan), "e-1", lambda report, _: statuses.append(report.status)
     )
     assert statuses == ["void", "accepted"]
-    assert kinds(trained, "south")[-5:] == ["reserve", "order", "reply", "order", "reply"]
+    told = ["reserve", "order", "reply", "order", "reply", "close"]
+    assert kinds(trained, "south")[-6:] == told
     evaluation = trained.federation.offices["operator"].fetch_evaluation("e-1")
     claims = Evaluation.from_bytes(evaluation.payload_bytes).epsilon
     assert {claim.unit for claim in claims} == set(UNITS)
@@ -218,7 +219,7 @@ def test_a_run_that_ends_after_its_answers_goes_on_with_the_same_ones(trained, m
     assert sorted(place.tables) == list(UNITS)
     before = kinds(trained, "north")
     federation.run(digest, "e-1")
-    assert kinds(trained, "north") == before
+    assert kinds(trained, "north") == [*before, "close"]
     evaluation = Evaluation.from_bytes(
         federation.offices["operator"].fetch_evaluation("e-1").payload_bytes
     )
@@ -249,7 +250,7 @@ def test_orders_that_were_sent_are_sent_again_and_answered_with_the_same_bytes(t
     federation.grid.tap = lambda _node, request, reply: _noted(again, request, reply)
     federation.run(digest, "e-1")
     assert again == sent
-    assert kinds(trained, "north") == before
+    assert kinds(trained, "north") == [*before, "close"]
 
 
 def _order_of(request):

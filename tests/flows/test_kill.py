@@ -10,8 +10,9 @@ import pytest
 
 WALK = Path(__file__).with_name("walk.py")
 KNOWN = Path(__file__).parents[1] / "reference" / "write_points.json"
-# After the last of each of these the fast suite kills: an order is charged; an answer is kept.
+# After these the fast suite kills: an order is charged; a run is closed; an answer is kept.
 SAMPLE = (
+    "first ledger.db: commit of INSERT entries",
     "ledger.db: commit of INSERT entries",
     "ledger.db: commit of INSERT replies, INSERT entries",
 )

@@ -210,7 +210,9 @@ def test_a_history_that_lacks_what_it_speaks_of_is_refused(build, pair, monkeypa
 def test_a_bound_of_the_policy_stops_a_second_run(build, worlds, pair, setting, code):
     world = build(pair)
     unit = world.unit("north")
-    both = renyi_epsilon([pair.run_event()] * 2, 1e-5)
+    # The first run will have ended without its spare round, which is then free again.
+    first = pair.run_event().model_copy(update={"steps": pair.rounds})
+    both = renyi_epsilon([first, pair.run_event()], 1e-5)
     written = unit.settings.read_text()
     said = setting.format(cap=both * 0.999, parent=worlds.PARENT)
     unit.settings.write_text(f"{written}\n{said}\n")

@@ -177,6 +177,7 @@ def test_runs_are_told_as_the_ledger_has_charged_them(
             "answered": 1,
             "last_round": 2,
             "epsilon": once,
+            "closed": None,
         }
     ]
     assert (budget["epsilon"], budget["another_fits"]) == (once, True)

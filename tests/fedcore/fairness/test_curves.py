@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness import GapBounds, decide_fairness
+from fedcore.fairness import decide_fairness, gap_in
 from fedcore.fairness_bindings import GroupMerge, SensitiveAttribute
 from fedcore.fairness_curves import group_threshold_curve, threshold_curve
 from fedcore.fairness_tables import GroupTable, TableLayout, count_outcomes
@@ -257,7 +257,7 @@ class Boundary:
         chosen = np.arange(self.layout.bands) > np.array(choice)[:, None]
         table = self.table(counts)
         compared = comparisons_of(self.layout, self.terms, chosen)
-        return all(GapBounds(table, each).is_within(rate) for each in compared)
+        return all(gap_in(table, each).is_within(rate) for each in compared)
 
     def found(self, tables, rate):
         """Return in which draws some choice passes at this rate. Only where the noised gap is well
