@@ -13,6 +13,8 @@ from fedcore.permits import Permit, PermitRenewal
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
 from fedcore.rounds import Cosignature, Order, RoundReport
+from fedcore.segment_facts import read_segments
+from fedcore.segments.artefact import SegmentModel
 from fedcore.segments.embedding import Encoder
 from fedcore.signing import Envelope, open_envelope
 from fedcore.tasks.task import decode_model
@@ -26,6 +28,7 @@ from fedcore.trust import (
     verify_permit_node,
     verify_permit_time,
     verify_renewal,
+    verify_segments_counted,
 )
 from fedcore.trust_reports import ends_run
 from fedcore.version import VERSION
@@ -72,12 +75,14 @@ class Admitted:
 class AdmittedOrder(Admitted):
     """An order after everything signed about it, its models included, was verified.
 
-    `encoder` tells the places where a plan of centres wants them.
+    `encoder` tells the places where a plan of centres wants them. `segments` are those that an
+    evaluation counts, which has no `weights` then.
     """
 
     order: Order
     weights: tuple[Weights, ...]
     encoder: Encoder | None = None
+    segments: SegmentModel | None = None
 
 
 def admit(site: Site, request: Request) -> Admitted:
@@ -176,12 +181,14 @@ def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> Admitted
     models = (request.model,) if isinstance(request, TrainRequest) else request.models
     _verify_models(models, order, admitted.evaluation)
     verify_cosignatures(site, request.cosignatures, permit)
-    weights = tuple(
-        _weights(site, one, model) for one, model in zip(admitted.training, models, strict=True)
-    )
+    segments = _segments(site, admitted, models[0])
+    scored = [] if segments else list(zip(admitted.training, models, strict=True))
+    weights = tuple(_weights(site, one, model) for one, model in scored)
     of_message = {each.name: getattr(admitted, each.name) for each in fields(admitted)}
     encoder = _encoder(site, admitted.plan, request)
-    return AdmittedOrder(**of_message, order=order, weights=weights, encoder=encoder)
+    return AdmittedOrder(
+        **of_message, order=order, weights=weights, encoder=encoder, segments=segments
+    )
 
 
 def _verify_models(
@@ -198,10 +205,24 @@ def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
     return decode_model(plan, len(input_names(plan.features, site.contract(plan.contract))), model)
 
 
+def _segments(site: Site, admitted: Admitted, model: bytes) -> SegmentModel | None:
+    """Return the segments that an evaluation counts; None where it counts scores.
+
+    Raises: MismatchError `evaluation.other_segments` for other ids than the plan's, or in another
+        order, and as `read_segments`; InvalidRecordError as `decode_model` of segments.
+    """
+    counted = None if admitted.evaluation is None else admitted.evaluation.segments
+    if counted is None:
+        return None
+    found = read_segments(model, admitted.plan, site.contract(admitted.plan.contract))
+    verify_segments_counted(found.ids, counted.segments)
+    return found
+
+
 def _encoder(site: Site, plan: TrainingPlan, request: Request) -> Encoder | None:
     """Return what the plan's autoencoder tells places by; None where the plan names none."""
     course = plan.model.course
-    if course is None or course.embedding is None or not isinstance(request, TrainRequest):
+    if course is None or course.embedding is None or isinstance(request, RollCallRequest):
         return None
     inputs = len(input_names(plan.features, site.contract(plan.contract)))
     return course.embedding.encoder(request.embedding or b"", inputs, plan.max_abs_weight)

@@ -47,11 +47,17 @@ def evaluate_locally(
     Raises: InvalidRecordError `privacy.examples_mixed` on a machine that rounds a row by its place
         in a batch.
     """
-    tables = tables_of(plan, models, examples)
+    return noised(plan, tables_of(plan, models, examples), stream)
+
+
+def noised(
+    plan: EvaluationPlan, tables: Sequence[Counts], stream: KeyStream
+) -> tuple[tuple[int, ...], ...]:
+    """Return the plan's tables with discrete Laplace noise, each with its part of epsilon."""
     # An epsilon is read as it is written: no table gets more than its exact part.
     epsilon = Fraction(repr(plan.epsilon)) / plan.tables
-    noised = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
-    return tuple(tuple(table.tolist()) for table in noised)
+    found = (table + discrete_laplace(len(table), epsilon, stream) for table in tables)
+    return tuple(tuple(table.tolist()) for table in found)
 
 
 def tables_of(plan: EvaluationPlan, models: Sequence[Model], examples: Examples) -> list[Counts]:

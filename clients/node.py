@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from clients import policy
@@ -25,9 +26,9 @@ from clients.admission import (
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
-from clients.clustering import release_locally
+from clients.clustering import count_locally, release_locally
 from clients.data import Examples, Inputs
-from clients.evaluating import evaluate_locally
+from clients.evaluating import evaluate_locally, noised
 from clients.examples import read_examples
 from clients.readings import Customers, keep_run, note_reading
 from clients.replies import decode_reply, encode_reply
@@ -41,6 +42,7 @@ from fedcore.errors import FedError
 from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.mitigation import group_fields
 from fedcore.plans import TrainingPlan
+from fedcore.privacy.noise import KeyStream
 from fedcore.rounds import Cosignature, Receipt
 from fedcore.signing import sign_record
 from fedcore.tasks.task import load_task
@@ -206,8 +208,7 @@ class Node(Site):
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
         if evaluation is not None:
-            models = list(zip(admitted.training, admitted.weights, strict=True))
-            tables = evaluate_locally(evaluation, models, examples, noise)
+            tables = self._tables(evaluation, admitted, examples, noise)
             return NoisedTables(run_id=order.run_id, unit=order.unit, tables=tables).to_bytes()
         if plan.release_terms is not None:
             told = release_locally(
@@ -225,6 +226,20 @@ class Node(Site):
                 (noise, sampling),
             )
         )
+
+    def _tables(
+        self,
+        plan: EvaluationPlan,
+        admitted: AdmittedOrder,
+        examples: Examples,
+        noise: KeyStream,
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return the noised tables of an evaluation: of scores, or of segments."""
+        if plan.segments is not None and admitted.segments is not None:
+            counted = count_locally(plan.segments, admitted.segments, examples, admitted.encoder)
+            return noised(plan, [np.array(counted, dtype=np.int64)], noise)
+        models = list(zip(admitted.training, admitted.weights, strict=True))
+        return evaluate_locally(plan, models, examples, noise)
 
     def _receipt(
         self, admitted: AdmittedOrder, bulletin: AnyBulletin, snapshot: str, update: str

@@ -35,13 +35,15 @@ def verify_policy(
         `plan.absence_unsaid`, `plan.absence_unfit`, `plan.undated`, `policy.purpose_not_allowed`,
         `policy.task_not_allowed`, `policy.cohort_too_small`, `policy.delta_differs`,
         `policy.public_n_differs`, `policy.sensitive_input`, `policy.epsilon_too_large`,
-        `policy.group_not_allowed`, `policy.server_version_not_accepted`, `policy.maintenance`.
+        `policy.group_not_allowed`, `policy.training_group_not_allowed`,
+        `policy.server_version_not_accepted`, `policy.maintenance`.
     """
     _refuse(
         [
             *_contract_reasons(plan, contract),
             *_purpose_reasons(settings, plan, contract),
             *_group_reasons(_mitigated(plan), plan.features, contract),
+            *_training_group_reasons(settings, plan),
             *_run_reasons(settings, permit, plan),
             *_server_reasons(settings, now, server_version),
         ]
@@ -65,7 +67,7 @@ def verify_evaluation_policy(
     reasons = [
         *(reason for one in training for reason in _contract_reasons(one, contract)),
         *(reason for one in training for reason in _purpose_reasons(settings, one, contract)),
-        *_group_reasons(plan.fairness.attributes if plan.fairness else (), (), contract),
+        *_group_reasons(plan.groups.attributes if plan.groups else (), (), contract),
         *_run_reasons(settings, permit, plan),
         *_server_reasons(settings, now, server_version),
     ]
@@ -134,6 +136,14 @@ def _group_reasons(
 
 def _mitigated(plan: TrainingPlan) -> tuple[SensitiveAttribute, ...]:
     return () if plan.mitigation is None else (plan.mitigation.attribute,)
+
+
+def _training_group_reasons(settings: NodeSettings, plan: TrainingPlan) -> Iterator[Reason]:
+    if any(attribute.name not in settings.training_groups for attribute in _mitigated(plan)):
+        yield (
+            "policy.training_group_not_allowed",
+            "the unit does not have its customers weighed or penalised by these groups in training",
+        )
 
 
 def _run_reasons(

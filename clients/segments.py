@@ -9,7 +9,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.clustering import customers_of
+from clients.clustering import places_of
 from clients.data import Inputs
 from clients.examples import read_examples
 from clients.policy import verify_not_revoked, verify_use_policy
@@ -23,7 +23,7 @@ from fedcore.errors import InvalidRecordError, MismatchError, RefusedError
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit, Revocation
 from fedcore.plans import TrainingPlan
-from fedcore.privacy.clustering import NOWHERE, nearest
+from fedcore.privacy.clustering import NOWHERE
 from fedcore.segment_facts import read_segments
 from fedcore.segments.artefact import SegmentModel
 from fedcore.segments.embedding import Encoder
@@ -106,9 +106,7 @@ def assign_segments(site: Site, signed: SignedSegments) -> Assignment:
     # The group's opt-outs come with it.
     verify_not_revoked(site.bulletin_in_force(), signed.permit)
     examples = read_examples(site, plan, inputs)
-    rows = customers_of(examples)
-    places = rows if signed.encoder is None else signed.encoder.places(rows)
-    found = nearest(places, signed.model.last.placement.centres)
+    found = places_of(signed.model, examples, signed.encoder)
     pairs = zip(examples.identifiers, found.tolist(), strict=True)
     segments = tuple((one, signed.model.ids[at]) for one, at in pairs if at != NOWHERE)
     return Assignment(site.contract(plan.contract).subject.column, segments)

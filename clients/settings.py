@@ -116,6 +116,9 @@ class NodeSettings(BaseSettings):
         health_port: the loopback port on which a running node says whether it is well.
         runtime_port: the loopback port between the node's own processes.
         tasks: the tasks that this unit takes part in; None for all that are installed.
+        training_groups: the fields of the contract by whose groups a plan may weigh or penalise
+            this unit's customers in training; none unless the unit names some. (Audits, which only
+            count, do not ask for it.)
         run_epsilon_cap: the most epsilon that one run may be granted for this unit; None for no
             limit besides `epsilon_cap`.
         purpose_epsilon_caps: the most epsilon over all runs of a purpose and of those below it.
@@ -155,6 +158,7 @@ class NodeSettings(BaseSettings):
     health_port: Port = 8340
     runtime_port: Port = 8341
     tasks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    training_groups: tuple[Text, ...] = ()
     run_epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)] | None = None
     purpose_epsilon_caps: dict[Name, Annotated[Positive, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict

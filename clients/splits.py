@@ -95,6 +95,8 @@ def extent_of_evaluation(
     plan: EvaluationPlan, training: TrainingPlan, split: Split | None
 ) -> Extent:
     """Return what an evaluation reads: what the training of its models has set aside."""
+    if plan.rows == "all":
+        return EVERYTHING
     if plan.rows == "out_of_time":
         return Extent(days=Days(since=training.train_until))
     return Extent(split, training.holdout or 0.0, takes_set_aside=True)

@@ -1,6 +1,7 @@
 """A fairness audit with all that it was derived from, so that more can be derived offline."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar
 
@@ -8,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from fedcore.contracts import Contract
 from fedcore.dpia_record import AnyDpia
+from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.fairness_audits import AuditFindings, FairnessAudit, audited_table, derive_audit
@@ -15,6 +17,7 @@ from fedcore.fairness_tables import GroupTable
 from fedcore.fairness_terms import FairnessTerms
 from fedcore.plans import TrainingPlan
 from fedcore.record import Part, Record, first_problem
+from fedcore.segments.comparing import segment_audit_of
 from fedcore.signing import Envelope
 
 R = TypeVar("R", bound=Record)
@@ -27,17 +30,27 @@ class OpenedBasis:
     """What an audit rests on.
 
     Attributes:
-        table: the sum of the units' noised tables.
+        outcomes: the sum of the units' noised tables of outcomes by group; None of segments.
         terms: what the DPIA binds about it.
         training: the plan of the audited model.
     """
 
     audit: FairnessAudit
-    table: GroupTable
+    outcomes: GroupTable | None
     terms: FairnessTerms
     dpia: AnyDpia
     contract: Contract
     training: TrainingPlan
+
+    @property
+    def table(self) -> GroupTable:
+        """The table of outcomes. Raises: InvalidRecordError `audit.of_segments`."""
+        if self.outcomes is None:
+            raise InvalidRecordError(
+                "audit.of_segments",
+                "segments score nobody: there is no threshold, weight or penalty to be told",
+            )
+        return self.outcomes
 
 
 class AuditBasis(Part):
@@ -74,19 +87,27 @@ class AuditBasis(Part):
         plan = _named(self.plan, EvaluationPlan, audit.plan)
         pairs = zip(self.tables, audit.tables, strict=True)
         tables = [_named(envelope, NoisedTables, digest) for envelope, digest in pairs]
-        table, terms = audited_table(plan, tables, self.dpia.bindings)
         if not _is_alike(_told(audit.found), _told(derive_audit(plan, tables, self.dpia.bindings))):
             raise MismatchError(
                 "audit.not_derived", "what the audit says does not follow from its own tables"
             )
+        outcomes, terms = _counted(plan, tables, self.dpia.bindings)
         return OpenedBasis(
             audit=audit,
-            table=table,
+            outcomes=outcomes,
             terms=terms,
             dpia=self.dpia,
             contract=_named(self.contract, Contract, audit.contract),
             training=_named(self.training, TrainingPlan, plan.models[0].plan),
         )
+
+
+def _counted(
+    plan: EvaluationPlan, tables: Sequence[NoisedTables], bindings: Bindings
+) -> tuple[GroupTable | None, FairnessTerms]:
+    if plan.segments is None:
+        return audited_table(plan, tables, bindings)
+    return None, segment_audit_of(bindings, plan.segments.segments)[1]
 
 
 def _named(envelope: Envelope, kind: type[R], digest: str) -> R:

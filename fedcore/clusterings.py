@@ -9,6 +9,7 @@ from fedcore import canonical
 from fedcore.errors import MismatchError
 from fedcore.privacy.clustering import MAX_CENTRES, ReleaseTerms
 from fedcore.record import Digest, Part
+from fedcore.segments.artefact import SegmentModel, decode_model
 from fedcore.segments.course import CourseTerms
 from fedcore.segments.embedding import Encoder, encoder_of
 from fedcore.segments.merging import Bounds
@@ -109,6 +110,26 @@ class CourseSpec(Part):
     def dimensions(self, inputs: int) -> int:
         """Return how many numbers a centre has, where there are so many inputs."""
         return inputs if self.embedding is None else self.embedding.width
+
+    def known_segments(self, data: bytes, inputs: int) -> SegmentModel | None:
+        """Return the segments whose ids are kept, after their bytes were held against the plan;
+        None without `continues`. (That their inputs mean the same, governance has seen to.)
+
+        Raises: MismatchError `order.model_mismatch` for bytes of another digest,
+            `plan.other_segments` for another number of features; InvalidRecordError as
+            `decode_model`.
+        """
+        if self.continues is None:
+            return None
+        if canonical.digest(data) != self.continues.artifact:
+            raise MismatchError("order.model_mismatch", "governance has handed out another model")
+        known = decode_model(data)
+        if known.last.placement.shape[1] != self.dimensions(inputs):
+            raise MismatchError(
+                "plan.other_segments",
+                "the model whose segments the plan continues has another number of features",
+            )
+        return known
 
     @property
     def l2_sensitivity(self) -> float:

@@ -4,22 +4,29 @@ Whoever has the plan and the tables derives the same numbers again.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedcore.evaluations import EvaluationPlan, NoisedTables
+from fedcore.evaluations import EvaluationPlan, NoisedTables, Rows
 from fedcore.intervals import CONFIDENCE, Estimate, ScoreSum, quantile
 from fedcore.metrics import measures, noised_sum
 from fedcore.models import EpsilonClaim, OptOutEpoch
 from fedcore.record import At, Digest, Name, Part, Positive, Realm, Record
 from fedcore.score_tables import BINS
+from fedcore.segments.counted import CUSTOMERS, segment_measures
+from fedcore.segments.groups import SegmentLayout, SegmentTable, sum_segment_tables
 
 NotNegative = Annotated[float, Field(ge=0)]
 # Where a model says yes or no in the counts of right and wrong; a plan of fairness adds its own.
 THRESHOLD = 0.5
+_ROWS: dict[Rows, str] = {
+    "holdout": "customers set aside in training",
+    "out_of_time": "rows of later days than training read",
+    "all": "all customers",
+}
 DIFFERENCE = "roc_auc_difference"
 
 
@@ -80,7 +87,7 @@ class Evaluation(Record):
     round_report: Digest
     receipts: Annotated[tuple[Digest, ...], Field(min_length=1)]
     tables: Annotated[tuple[Digest, ...], Field(min_length=1)]
-    rows: Literal["holdout", "out_of_time"]
+    rows: Rows
     units: Annotated[int, Field(ge=1)]
     table_epsilon: Positive
     level: Annotated[float, Field(gt=0, lt=1)]
@@ -91,6 +98,16 @@ class Evaluation(Record):
     delta: Annotated[float, Field(gt=0, lt=1)]
     evaluated_at: At
 
+    @property
+    def of_segments(self) -> bool:
+        """Whether the numbers are sizes of segments, and not what scores are worth."""
+        return any(model.number(CUSTOMERS) is not None for model in self.models)
+
+    @property
+    def rows_told(self) -> str:
+        """Which rows were counted, in words."""
+        return _ROWS[self.rows]
+
 
 def derive_outcomes(
     plan: EvaluationPlan, tables: Sequence[NoisedTables], versions: Sequence[tuple[str, int]]
@@ -98,11 +115,12 @@ def derive_outcomes(
     """Return what the units' tables say of each model of a plan.
 
     Args: `versions` are the models' names and versions, in the plan's order.
-    Raises: InvalidRecordError `evaluation.table_unfit` for a table of another size.
+    Raises: InvalidRecordError `evaluation.table_unfit`, of segments `fairness.table_invalid`, for a
+        table of another size.
     """
     outcomes = []
     for place, (model, version) in enumerate(zip(plan.models, versions, strict=True)):
-        found = measures(sum_of(plan, tables, place), _thresholds(plan), CONFIDENCE)
+        found = _found(plan, tables, place)
         numbers = {name: number for name, each in found.items() if (number := _said(name, each))}
         outcomes.append(
             ModelOutcome(
@@ -115,6 +133,25 @@ def derive_outcomes(
             )
         )
     return tuple(outcomes)
+
+
+def _found(
+    plan: EvaluationPlan, tables: Sequence[NoisedTables], place: int
+) -> Mapping[str, Estimate | None]:
+    if plan.segments is not None:
+        return segment_measures(segments_of(plan.segments, plan, tables), CONFIDENCE)
+    return measures(sum_of(plan, tables, place), _thresholds(plan), CONFIDENCE)
+
+
+def segments_of(
+    layout: SegmentLayout, plan: EvaluationPlan, tables: Sequence[NoisedTables]
+) -> SegmentTable:
+    """Return the sum of the units' tables of segments.
+
+    Raises: InvalidRecordError `fairness.table_invalid` for a table of another size.
+    """
+    counted = [each.tables[0] for each in tables]
+    return sum_segment_tables(layout, counted, float(table_epsilon(plan)))
 
 
 def derive_difference(plan: EvaluationPlan, outcomes: Sequence[ModelOutcome]) -> Measured | None:

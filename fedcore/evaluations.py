@@ -9,11 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedcore.fairness_tables import TableLayout
+from fedcore.fairness_tables import CrossedGroups, TableLayout
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Digest, Name, Part, Record, Text
+from fedcore.segments.groups import SegmentLayout
 
 Count = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+Rows = Literal["holdout", "out_of_time", "all"]
 # By their name in `fedcore.score_tables`.
 Bins = Literal["probability/1"]
 
@@ -38,12 +40,16 @@ class EvaluationPlan(Record):
     charged, and may be repeated `spare_exchanges` times. `fairness` is one more table, of the
     first model's outcomes by group: the very one that the DPIA binds, at the score from which on
     the model says yes. What the models must reach is in their training plans.
+    With `segments` the one model is a segmentation, which scores nobody: the one table is of the
+    groups that the DPIA binds, or of everybody, by the segments' ids in the order of the model's
+    centres. It may be over `all` rows: no label was learnt from them, and whoever reads them is
+    charged for it all the same.
     """
 
     schema_name: Literal["evaluation-plan/1"] = Field(default="evaluation-plan/1", alias="schema")
     title: Text
     models: Annotated[tuple[EvaluatedModel, ...], Field(min_length=1, max_length=2)]
-    rows: Literal["holdout", "out_of_time"]
+    rows: Rows
     bins: Bins = "probability/1"
     epsilon: Annotated[float, Field(ge=1e-5, le=100)]
     delta: Annotated[float, Field(gt=0, le=1e-3)]
@@ -51,11 +57,22 @@ class EvaluationPlan(Record):
     fairness: TableLayout | None = None
     spare_exchanges: Annotated[int, Field(ge=0, le=10)] = 0
     deadline_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    segments: SegmentLayout | None = None
 
     @model_validator(mode="after")
     def _two_models(self) -> Self:
         if len({model.artifact for model in self.models}) != len(self.models):
             raise ValueError("models: a model is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_or_segments(self) -> Self:
+        if self.segments is None:
+            if self.rows == "all":
+                raise ValueError("rows: all is of segments; scores are told by rows set aside")
+            return self
+        if len(self.models) != 1 or self.fairness is not None:
+            raise ValueError("segments: of one model, and its groups are in the same table")
         return self
 
     @property
@@ -64,9 +81,16 @@ class EvaluationPlan(Record):
         return len(self.models) + (self.fairness is not None)
 
     @property
+    def groups(self) -> CrossedGroups | None:
+        """The table that counts groups, of outcomes or of segments; None where none does."""
+        if self.segments is not None:
+            return self.segments if self.segments.attributes else None
+        return self.fairness
+
+    @property
     def group_fields(self) -> tuple[str, ...]:
         """The fields that groups are told apart by, held at the unit only and never inputs."""
-        return tuple(each.name for each in self.fairness.attributes) if self.fairness else ()
+        return tuple(each.name for each in self.groups.attributes) if self.groups else ()
 
     @property
     def rounds(self) -> int:
@@ -108,7 +132,8 @@ class EvaluationPlan(Record):
 
 class NoisedTables(Record):
     """A unit's tables with the noise in them, in the order of the plan: of each model's scores, and
-    of groups. The receipt names their digest, so that nobody can put others in their place.
+    of groups; or of a model's segments. The receipt names their digest, so that nobody can put
+    others in their place.
     """
 
     schema_name: Literal["noised-tables/1"] = Field(default="noised-tables/1", alias="schema")

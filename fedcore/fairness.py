@@ -102,20 +102,30 @@ class FairnessResult:
     largest: tuple[LargestGap, ...]
 
 
+@dataclass(frozen=True)
 class GapBounds:
-    """The gap of one comparison in a table, and its bounds at any level."""
+    """The gap of one comparison in a table, and its bounds at any level.
 
-    def __init__(self, table: GroupTable, comparison: Comparison) -> None:
-        self.comparison = comparison
-        self._epsilon = table.epsilon
-        self._group = _noised(table, comparison.cells, comparison.rate)
-        self._rest = _noised(table, ~comparison.cells, comparison.rate)
-        self._is_ratio = comparison.bound.metric == "demographic_parity_ratio"
+    Attributes:
+        bound: of the DPIA, that the comparison is made for.
+        group: which group is compared.
+        name: which rate of it.
+        rates: the group's, and that of whom it is compared with.
+        sizes: how many people are on each side, all of which must be enough.
+        epsilon: of the noise in each entry of each unit's table.
+    """
+
+    bound: FairnessBound
+    group: str
+    name: str
+    rates: tuple[NoisedRate, NoisedRate]
+    sizes: tuple[NoisedCount, ...]
+    epsilon: float | None
 
     @property
     def gap(self) -> float | None:
         """The gap between the noised rates."""
-        one, other = self._group.value, self._rest.value
+        one, other = (rate.value for rate in self.rates)
         if one is None or other is None:
             return None
         if not self._is_ratio:
@@ -127,19 +137,43 @@ class GapBounds:
     def bounds(self, tail: float) -> Interval:
         """Return bounds of the gap, each wrong with probability at most `tail`."""
         if not self._is_ratio:
-            return difference_bounds(self._group, self._rest, self._epsilon, tail)
-        found = ratio_bounds(self._group, self._rest, self._epsilon, tail)
+            return difference_bounds(*self.rates, self.epsilon, tail)
+        found = ratio_bounds(*self.rates, self.epsilon, tail)
         return Interval(_shortfall(found.low), _shortfall(found.high))
 
     def is_outside(self, tail: float) -> bool:
         """Return whether the whole interval lies outside the threshold."""
-        found, most = self.bounds(tail), self.comparison.bound.largest_gap
+        found, most = self.bounds(tail), self.bound.largest_gap
         return found.low > most or found.high < -most
 
     def is_within(self, tail: float) -> bool:
         """Return whether the whole interval lies inside the threshold."""
-        found, most = self.bounds(tail), self.comparison.bound.largest_gap
+        found, most = self.bounds(tail), self.bound.largest_gap
         return -most < found.low and found.high < most
+
+    def is_of_enough(self, terms: FairnessTerms) -> bool:
+        """Return whether each side has surely the least number of people, by noised counts."""
+        return all(
+            count_bounds(size, self.epsilon, terms.alpha).low >= terms.minimum_size
+            for size in self.sizes
+        )
+
+    @property
+    def _is_ratio(self) -> bool:
+        return self.bound.metric == "demographic_parity_ratio"
+
+
+def gap_in(table: GroupTable, comparison: Comparison) -> GapBounds:
+    """Return what a table of outcomes by group says of one comparison."""
+    cells, rate = comparison.cells, comparison.rate
+    return GapBounds(
+        bound=comparison.bound,
+        group=comparison.group,
+        name=rate.name,
+        rates=(_noised(table, cells, rate), _noised(table, ~cells, rate)),
+        sizes=sizes_of(table, comparison),
+        epsilon=table.epsilon,
+    )
 
 
 def decide_fairness(
@@ -156,8 +190,15 @@ def decide_fairness(
         have.
     """
     comparisons = comparisons_of(table.layout, terms, selected)
-    tested = [GapBounds(table, comparison) for comparison in comparisons]
-    enough = [_enough(table, comparison, terms) for comparison in comparisons]
+    return decide([gap_in(table, comparison) for comparison in comparisons], terms)
+
+
+def decide(tested: Sequence[GapBounds], terms: FairnessTerms) -> FairnessResult:
+    """Return the verdict over comparisons, of whatever kind of table.
+
+    Guarantees: as `decide_fairness`.
+    """
+    enough = [one.is_of_enough(terms) for one in tested]
     outside = _outside_by_holm(tested, enough, terms.alpha)
     findings = tuple(
         _finding(one, (enough[at], at in outside), terms.alpha, len(tested))
@@ -239,25 +280,16 @@ def _finding(one: GapBounds, shown: tuple[bool, bool], alpha: float, count: int)
         outcome = "outside"
     elif one.is_within(alpha):
         outcome = "within"
-    bound = one.comparison.bound
     return Finding(
-        attribute=bound.attribute,
-        metric=bound.metric,
-        largest_gap=bound.largest_gap,
-        group=one.comparison.group,
-        rate=one.comparison.rate.name,
+        attribute=one.bound.attribute,
+        metric=one.bound.metric,
+        largest_gap=one.bound.largest_gap,
+        group=one.group,
+        rate=one.name,
         gap=one.gap,
         interval=one.bounds(alpha),
         simultaneous=one.bounds(alpha / (2 * count)),
         outcome=outcome,
-    )
-
-
-def _enough(table: GroupTable, comparison: Comparison, terms: FairnessTerms) -> bool:
-    """Return whether both sides have surely the least number of people, by the noised counts."""
-    return all(
-        count_bounds(size, table.epsilon, terms.alpha).low >= terms.minimum_size
-        for size in sizes_of(table, comparison)
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from fedcore.audit_lists import BoundOutcome, Compared, WidestGap
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.evaluation_outcomes import table_epsilon
+from fedcore.evaluation_outcomes import segments_of, table_epsilon
 from fedcore.evaluations import Count, EvaluationPlan, NoisedTables
 from fedcore.fairness import (
     MEANINGS,
@@ -26,8 +26,17 @@ from fedcore.fairness import (
 from fedcore.fairness_tables import GroupTable, Mask, TableLayout, sum_tables
 from fedcore.fairness_terms import FairnessTerms, audit_of, declared_groups
 from fedcore.record import At, Digest, Name, Part, Positive, Realm, Record, Text
+from fedcore.segments.comparing import compare_segments, segment_audit_of
+from fedcore.segments.groups import (
+    GroupTerms,
+    SegmentId,
+    SegmentLayout,
+    SegmentTable,
+    share_groups,
+)
 
 _Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GroupCount(Part):
@@ -42,16 +51,49 @@ class GroupCount(Part):
     selected: Count | None = None
 
 
-class AuditFindings(Part):
-    """What the tables say under the terms of the DPIA: whole, and bound by bound."""
+class SegmentShare(Part):
+    """A group's share of a segment's people, and its interval in the population: those of all
+    shares hold together at confidence 1 - alpha. Where fewer than the DPIA's minimum seem to be in
+    the group's part of the segment, or in the rest of it, nothing is shown.
+    """
 
-    threshold: Annotated[float, Field(gt=0, lt=1)]
+    attribute: Text
+    group: Text
+    segment: SegmentId
+    people: Count | None = None
+    share: Share | None = None
+    low: Share | None = None
+    high: Share | None = None
+
+    @property
+    def lies_in_its_interval(self) -> bool:
+        """Whether all of it is told, the share between the ends of its interval, or nothing is."""
+        told = (self.low, self.share, self.high)
+        if self.people is None:
+            return told == (None, None, None)
+        known = [each for each in told if each is not None]
+        return len(known) == 3 and known == sorted(known)
+
+
+class AuditFindings(Part):
+    """What the tables say under the terms of the DPIA: whole, and bound by bound. `threshold` is of
+    a model that scores; of segments there are `shares`.
+    """
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     alpha: Annotated[float, Field(gt=0, lt=1)]
     minimum_size: _Number
     groups: tuple[GroupCount, ...]
     bounds: Annotated[tuple[BoundOutcome, ...], Field(min_length=1)]
     verdict: Verdict
     meaning: Text
+    shares: Annotated[tuple[SegmentShare, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_scores_or_segments(self) -> Self:
+        if (self.threshold is None) != (self.shares is not None):
+            raise ValueError("threshold: of scores; shares: of segments; and one of both")
+        return self
 
 
 class FairnessAudit(Record):
@@ -124,17 +166,70 @@ def derive_audit(
     Raises: InvalidRecordError `fairness.not_bound`, `fairness.unknown_group`,
         `fairness.table_invalid`, `fairness.noise_too_wide`.
     """
+    if plan.segments is not None:
+        return _derive_of_segments(plan, plan.segments, tables, bindings)
     table, terms = audited_table(plan, tables, bindings)
     result = decide_fairness(table, terms)
+    between = [between_groups(table, terms, bound) for bound in terms.bounds]
     return AuditFindings(
         threshold=table.layout.threshold,
         alpha=terms.alpha,
         minimum_size=terms.minimum_size,
         groups=_groups(table, terms),
-        bounds=tuple(_bound(table, terms, bound, result) for bound in terms.bounds),
+        bounds=tuple(_bound(*about, result) for about in zip(terms.bounds, between, strict=True)),
         verdict=result.verdict,
         meaning=MEANINGS[result.verdict],
     )
+
+
+def _derive_of_segments(
+    plan: EvaluationPlan, counted: SegmentLayout, tables: Sequence[NoisedTables], bindings: Bindings
+) -> AuditFindings:
+    layout, terms = segment_audit_of(bindings, counted.segments)
+    table = segments_of(layout, plan, tables)
+    result = compare_segments(table, terms)
+    return AuditFindings(
+        alpha=terms.alpha,
+        minimum_size=terms.minimum_size,
+        groups=_people(table, terms),
+        bounds=tuple(_bound(bound, None, result) for bound in terms.bounds),
+        verdict=result.verdict,
+        meaning=MEANINGS[result.verdict],
+        shares=_shares(table, terms),
+    )
+
+
+def _people(table: SegmentTable, terms: FairnessTerms) -> tuple[GroupCount, ...]:
+    """Return every group that is compared with its people in all segments together."""
+    layout = table.layout
+    anywhere = layout.only(0) | ~layout.only(0)
+    found = []
+    for attribute in _attributes(terms):
+        for group, cells in declared_groups(layout, terms.merges, attribute).items():
+            people = table.count(cells, anywhere).value
+            shown = people if people >= terms.minimum_size else None
+            found.append(GroupCount(attribute=attribute, group=group, people=shown))
+    return tuple(found)
+
+
+def _shares(table: SegmentTable, terms: FairnessTerms) -> tuple[SegmentShare, ...]:
+    told = GroupTerms(_attributes(terms), terms.alpha, terms.minimum_size, terms.merges)
+    return tuple(
+        SegmentShare(
+            attribute=one.attribute,
+            group=one.group,
+            segment=one.segment,
+            people=one.count,
+            share=one.share,
+            low=None if one.interval is None else one.interval.low,
+            high=None if one.interval is None else one.interval.high,
+        )
+        for one in share_groups(table, told)
+    )
+
+
+def _attributes(terms: FairnessTerms) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(bound.attribute for bound in terms.bounds))
 
 
 def audited_table(
@@ -167,7 +262,7 @@ def _groups(table: GroupTable, terms: FairnessTerms) -> tuple[GroupCount, ...]:
             positive=shown(cells, positive),
             selected=shown(cells, selected),
         )
-        for attribute in dict.fromkeys(bound.attribute for bound in terms.bounds)
+        for attribute in _attributes(terms)
         for group, cells in declared_groups(table.layout, terms.merges, attribute).items()
     )
 
@@ -182,9 +277,7 @@ def _outcomes(layout: TableLayout) -> tuple[Mask, Mask, Mask]:
     )
 
 
-def _bound(
-    table: GroupTable, terms: FairnessTerms, bound: FairnessBound, result: FairnessResult
-) -> BoundOutcome:
+def _bound(bound: FairnessBound, between: float | None, result: FairnessResult) -> BoundOutcome:
     about = (bound.attribute, bound.metric)
     findings = [each for each in result.findings if (each.attribute, each.metric) == about]
     widest = next(each for each in result.largest if (each.attribute, each.metric) == about)
@@ -199,7 +292,7 @@ def _bound(
             low=widest.interval.low,
             high=widest.interval.high,
         ),
-        between=between_groups(table, terms, bound),
+        between=between,
         compared=tuple(_compared(each) for each in findings),
     )
 

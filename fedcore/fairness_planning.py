@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness import GapBounds, sizes_of
+from fedcore.fairness import gap_in, sizes_of
 from fedcore.fairness_tables import GroupTable, TableLayout
 from fedcore.fairness_terms import Comparison, FairnessTerms, comparisons_of
 from fedcore.noised_rates import count_bounds
@@ -107,7 +107,7 @@ def rows_to_settle(
     found = []
     for bound in terms.bounds:
         own = [comparison for comparison in comparisons if comparison.bound == bound]
-        gaps = [GapBounds(planned.at(MAX_ROWS), comparison).gap for comparison in own]
+        gaps = [gap_in(planned.at(MAX_ROWS), comparison).gap for comparison in own]
         passes = all(gap is not None and abs(gap) < bound.largest_gap for gap in gaps)
         question = _Question(planned, terms, own, passes, 1 - power, len(comparisons))
         found.append(
@@ -163,7 +163,7 @@ class _Question:
         """A gap comes out further off than its bound at level `miss` with that probability; the
         verdict's bound then lies as much further.
         """
-        tested = GapBounds(table, comparison)
+        tested = gap_in(table, comparison)
         if tested.gap is None or not self._is_large_enough(table, comparison):
             return False
         most = comparison.bound.largest_gap

@@ -3,7 +3,7 @@
 Reference: names of the metrics as in Hardt, Price and Srebro (2016), Chouldechova (2017).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Self, get_args
 
@@ -20,6 +20,7 @@ from fedcore.fairness_bindings import (
     DEFAULT_MINIMUM_SIZE,
     UNKNOWN,
     Alpha,
+    AuditTerms,
     GroupMerge,
     MinimumSize,
     SensitiveAttribute,
@@ -36,6 +37,8 @@ Metric = Literal[
     "calibration_difference",
 ]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+# Of segments, which have no scores: a DPIA of a segmentation binds it.
+SEGMENT_METRIC = "segment_share_difference"
 
 
 class FairnessTerms(Part):
@@ -56,9 +59,9 @@ class FairnessTerms(Part):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        unknown = {bound.metric for bound in self.bounds} - set(METRICS)
+        unknown = {bound.metric for bound in self.bounds} - {*METRICS, SEGMENT_METRIC}
         if unknown:
-            raise ValueError(f"bounds: a metric is one of {', '.join(METRICS)}")
+            raise ValueError(f"bounds: a metric is one of {', '.join((*METRICS, SEGMENT_METRIC))}")
         crossed = [bound.attribute.split(CROSSED) for bound in self.bounds]
         if any(len(set(names)) < len(names) for names in crossed):
             raise ValueError("bounds: an intersection crosses each attribute once")
@@ -100,15 +103,29 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
     Raises: InvalidRecordError `fairness.not_bound` when the DPIA has no bounds, does not say how an
         audit is made, or has bounds or edges that break a rule; `fairness.unknown_group`.
     """
-    audit = bindings.fairness_audit
-    if audit is None or not bindings.fairness:
-        raise _not_bound("fairness bounds, and how they are audited")
+    audit, terms = terms_of(bindings, METRICS)
     try:
         layout = TableLayout(
             attributes=audit.attributes,
             threshold=threshold,
             further_edges=audit.further_edges or (),
         )
+    except ValidationError as error:
+        raise not_bound(first_problem(error)) from error
+    comparisons_of(layout, terms)
+    return layout, terms
+
+
+def terms_of(bindings: Bindings, metrics: Collection[str]) -> tuple[AuditTerms, FairnessTerms]:
+    """Return how an audit is made and what may differ, by a DPIA that binds these metrics.
+
+    Raises: InvalidRecordError `fairness.not_bound` when it binds no audit, breaks a rule, or binds
+        another metric: a bound that no audit of the model can test would stay open for ever.
+    """
+    audit = bindings.fairness_audit
+    if audit is None or not bindings.fairness:
+        raise not_bound("fairness bounds, and how they are audited")
+    try:
         terms = FairnessTerms(
             bounds=bindings.fairness,
             alpha=audit.alpha or DEFAULT_ALPHA,
@@ -116,9 +133,10 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
             merges=audit.merges or (),
         )
     except ValidationError as error:
-        raise _not_bound(first_problem(error)) from error
-    comparisons_of(layout, terms)
-    return layout, terms
+        raise not_bound(first_problem(error)) from error
+    if not {bound.metric for bound in terms.bounds} <= set(metrics):
+        raise not_bound(f"bounds: of such a model a metric is one of {', '.join(metrics)}")
+    return audit, terms
 
 
 def bound_audit(bindings: Bindings) -> str | None:
@@ -236,5 +254,6 @@ def _merged(layout: CrossedGroups, merges: Sequence[GroupMerge], name: str) -> d
     return {into: layout.cells_where({name: groups}) for into, groups in members.items()}
 
 
-def _not_bound(lack: str) -> InvalidRecordError:
+def not_bound(lack: str) -> InvalidRecordError:
+    """Return the refusal of a DPIA that binds no audit that can be made."""
     return InvalidRecordError("fairness.not_bound", f"the DPIA must bind an audit: {lack}")

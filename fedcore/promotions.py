@@ -129,11 +129,14 @@ class MoveView(Part):
 
 
 class Holder(Part):
-    """The version that has an alias, None for nobody, and whether a decision withdrew it since."""
+    """The version that has an alias, None for nobody, and whether a decision withdrew it since, or
+    a model that it rests on.
+    """
 
     alias: Alias
     version: _Number | None
     withdrawn: bool
+    basis_withdrawn: bool = False
 
 
 class AliasHistory(Part):

@@ -88,9 +88,9 @@ def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> 
     """Hold the training plans of the models against the evaluation plan that names them.
 
     Raises: MismatchError `evaluation.other_training`, `evaluation.terms_differ`,
-        `evaluation.no_scores` for segments, which score nobody, `evaluation.not_held_out` when the
-        plans do not all set the same rows aside: a model would be told by rows that it was trained
-        on.
+        `evaluation.no_scores` for segments, which score nobody, `evaluation.no_segments` for a
+        model without them, `evaluation.not_held_out` when the plans do not all set the same rows
+        aside: a model would be told by rows that it was trained on.
     """
     if [one.digest for one in training] != [model.plan for model in plan.models]:
         raise MismatchError(
@@ -102,16 +102,41 @@ def verify_evaluated(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> 
             "evaluation.terms_differ",
             "the models were trained under another contract, purpose or task",
         )
-    if not all(one.model.is_scoring for one in training):
-        raise MismatchError(
-            "evaluation.no_scores", "segments score nobody: evaluate a model with a label"
-        )
+    _verify_countable(plan, training)
+    if plan.rows == "all":
+        return
     aside = {one.holdout if plan.rows == "holdout" else one.train_until for one in training}
     if len(aside) != 1 or None in aside:
         raise MismatchError(
             "evaluation.not_held_out",
             "the models' training plans do not all set the same rows aside: train with `holdout`, "
             "or with `train_until` for an evaluation out of time",
+        )
+
+
+def verify_segments_counted(ids: Sequence[int], counted: Sequence[int]) -> None:
+    """Hold the segments that a plan counts against those of the model that it names.
+
+    Raises: MismatchError `evaluation.other_segments`.
+    """
+    if tuple(ids) != tuple(counted):
+        raise MismatchError(
+            "evaluation.other_segments",
+            "the plan counts other segments than the model has, or in another order",
+        )
+
+
+def _verify_countable(plan: EvaluationPlan, training: Sequence[TrainingPlan]) -> None:
+    """Hold what is counted against what the models are: scores, or segments."""
+    if plan.segments is None and not all(one.model.is_scoring for one in training):
+        raise MismatchError(
+            "evaluation.no_scores",
+            "segments score nobody: count them by a plan with `segments`, or evaluate a model with "
+            "a label",
+        )
+    if plan.segments is not None and training[0].model.course is None:
+        raise MismatchError(
+            "evaluation.no_segments", "the plan counts segments, and its model has none"
         )
 
 

@@ -4,6 +4,8 @@ from fedcore.errors import MismatchError
 from fedcore.evaluation_outcomes import ModelOutcome, table_epsilon
 from fedcore.models import ModelVersion
 from fedcore.record import Realm
+from fedcore.segments.artefact import decode_model
+from fedcore.trust import verify_segments_counted
 from fedcore.verify_documents import Documents
 from fedcore.verify_permits import verify_dpia_in_force, verify_renewals, verify_within
 from fedcore.verify_rounds import (
@@ -43,7 +45,9 @@ def verify_evaluations_fit(documents: Documents) -> None:
     """Hold each evaluation, its plan, permit and DPIA against each other and against the model.
 
     Raises: MismatchError `evaluation.differs`, `evaluation.other_model`, `permit.terms_differ`,
-        `evaluation.not_held_out`, `evaluation.repeated`, `dpia.exceeded`.
+        `evaluation.not_held_out`, `evaluation.repeated`, `evaluation.no_scores`,
+        `evaluation.no_segments`, `evaluation.other_segments`, `dpia.exceeded`; InvalidRecordError
+        for an artifact that holds no segments.
     """
     runs = documents.evaluations
     if len({run.permit.run_id for run in (documents, *runs)}) != len(runs) + 1:
@@ -150,11 +154,24 @@ def _verify_permitted(run: EvaluationDocuments, documents: Documents) -> None:
         "units": {grant.unit for grant in permit.cohort} <= units,
     }
     _require(terms, run, "permit.terms_differ", "was not permitted so")
+    _verify_counted(run, documents)
     aside = training.holdout if plan.rows == "holdout" else training.train_until
-    if aside is None:
+    if plan.rows != "all" and aside is None:
         raise MismatchError(
             "evaluation.not_held_out", "the model was trained on the rows that evaluate it"
         )
+
+
+def _verify_counted(run: EvaluationDocuments, documents: Documents) -> None:
+    """Hold what a plan counts against the model: scores, or the very segments that it has."""
+    counted, model = run.plan.segments, documents.plan.model
+    if counted is None:
+        if not model.is_scoring:
+            raise MismatchError("evaluation.no_scores", "the model scores nobody")
+        return
+    if model.course is None:
+        raise MismatchError("evaluation.no_segments", "the model has no segments")
+    verify_segments_counted(decode_model(documents.evidence.artifact).ids, counted.segments)
 
 
 def _verify_answers(run: EvaluationDocuments) -> None:

@@ -1,18 +1,28 @@
 """Checks of a bundle: what audits and people said of the version, and how it got its aliases."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from fedcore import canonical
 from fedcore.audit_lists import BoundOutcome, Compared
+from fedcore.dpias import Bindings
 from fedcore.errors import MismatchError
+from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness import verdict_of
 from fedcore.fairness_audits import FairnessAudit, Waiver
-from fedcore.fairness_tables import TableLayout
-from fedcore.fairness_terms import audit_of, bound_audit, comparisons_of
+from fedcore.fairness_tables import CrossedGroups, TableLayout
+from fedcore.fairness_terms import (
+    FairnessTerms,
+    audit_of,
+    bound_audit,
+    comparisons_of,
+    declared_groups,
+)
 from fedcore.intervals import CONFIDENCE
 from fedcore.models import ModelVersion
 from fedcore.promotions import Alias, ModelApproval, Promotion
+from fedcore.segments.comparing import segment_audit_of, segment_comparisons
 from fedcore.verify_documents import Documents
 from fedcore.verify_evaluations import outcome_of
 from fedcore.verify_runs import EvaluationDocuments
@@ -237,7 +247,7 @@ def _approved_by(move: Promotion, approvals: Sequence[ModelApproval]) -> set[str
 
 def _counts_groups(run: EvaluationDocuments, model: ModelVersion) -> bool:
     first = run.plan.models[0]
-    return run.plan.fairness is not None and first.artifact == model.artifact
+    return run.plan.groups is not None and first.artifact == model.artifact
 
 
 def _verify_derived(audit: FairnessAudit, run: EvaluationDocuments) -> None:
@@ -254,27 +264,65 @@ def _verify_derived(audit: FairnessAudit, run: EvaluationDocuments) -> None:
 def _verify_terms(audit: FairnessAudit, run: EvaluationDocuments, documents: Documents) -> None:
     """Hold what was compared against what both DPIAs bind."""
     plan, found, bindings = run.plan, audit.found, run.dpia.bindings
-    if plan.fairness is None or bound_audit(bindings) != bound_audit(documents.dpia.bindings):
+    if plan.groups is None or bound_audit(bindings) != bound_audit(documents.dpia.bindings):
         raise _terms(audit, "the DPIA of the training did not bind this audit")
-    layout, terms = audit_of(bindings, plan.fairness.threshold)
-    if _table_of(layout) != _table_of(plan.fairness) or found.threshold != layout.threshold:
+    bound = _bound(plan, bindings)
+    if _table_of(bound.layout) != _table_of(plan.groups) or found.threshold != bound.threshold:
         raise _terms(audit, "other groups were counted than the DPIA binds")
-    if (found.alpha, found.minimum_size) != (terms.alpha, terms.minimum_size):
+    if (found.alpha, found.minimum_size) != (bound.terms.alpha, bound.terms.minimum_size):
         raise _terms(audit, "alpha or the minimum size is not the DPIA's")
-    wanted = [
-        (one.bound.attribute, one.bound.metric, one.bound.largest_gap, one.group, one.rate.name)
-        for one in comparisons_of(layout, terms)
-    ]
-    if wanted != [
+    shares = [(one.attribute, one.group, one.segment) for one in found.shares or ()]
+    if shares != list(bound.shares):
+        raise _terms(audit, "other shares are told than the DPIA binds")
+    if list(bound.comparisons) != [
         (bound.attribute, bound.metric, bound.largest_gap, one.group, one.rate)
         for bound, one in _compared(audit)
     ]:
         raise _terms(audit, "other comparisons were made than the DPIA binds")
 
 
-def _table_of(layout: TableLayout) -> object:
+@dataclass(frozen=True)
+class _Bound:
+    """What a DPIA binds about an audit: what is counted, compared, and told."""
+
+    layout: CrossedGroups
+    terms: FairnessTerms
+    threshold: float | None
+    comparisons: tuple[tuple[str, str, float, str, str], ...]
+    shares: tuple[tuple[str, str, int], ...] = ()
+
+
+def _bound(plan: EvaluationPlan, bindings: Bindings) -> _Bound:
+    if plan.segments is not None:
+        return _bound_of_segments(plan.segments.segments, bindings)
+    threshold = plan.fairness.threshold if plan.fairness is not None else 0.0
+    layout, terms = audit_of(bindings, threshold)
+    compared = tuple(
+        (one.bound.attribute, one.bound.metric, one.bound.largest_gap, one.group, one.rate.name)
+        for one in comparisons_of(layout, terms)
+    )
+    return _Bound(layout, terms, layout.threshold, compared)
+
+
+def _bound_of_segments(segments: Sequence[int], bindings: Bindings) -> _Bound:
+    layout, terms = segment_audit_of(bindings, segments)
+    compared = tuple(
+        (one.bound.attribute, one.bound.metric, one.bound.largest_gap, one.group, one.name)
+        for one in segment_comparisons(layout, terms)
+    )
+    shares = tuple(
+        (attribute, group, segment)
+        for attribute in dict.fromkeys(bound.attribute for bound in terms.bounds)
+        for group in declared_groups(layout, terms.merges, attribute)
+        for segment in layout.segments
+    )
+    return _Bound(layout, terms, None, compared, shares)
+
+
+def _table_of(layout: CrossedGroups) -> object:
     """Return what is counted: a plan need not repeat why it may be."""
-    return [(each.name, each.groups, each.edges) for each in layout.attributes], layout.edges
+    edges = layout.edges if isinstance(layout, TableLayout) else None
+    return [(each.name, each.groups, each.edges) for each in layout.attributes], edges
 
 
 def _verify_verdict(audit: FairnessAudit) -> None:
@@ -290,6 +338,9 @@ def _verify_verdict(audit: FairnessAudit) -> None:
         fits = {"within": inside, "outside": beyond, "open": not inside, "too_few": True}
         if not fits[one.outcome]:
             raise _verdict(audit, f"{one.group} is not {one.outcome} by its interval")
+    outside = [one for one in audit.found.shares or () if not one.lies_in_its_interval]
+    if outside:
+        raise _verdict(audit, f"the share of {outside[0].group} is not in its interval")
     told = [(bound.verdict, bound.compared) for bound in audit.found.bounds]
     told.append((audit.found.verdict, tuple(one for _, one in _compared(audit))))
     if any(said != verdict_of({one.outcome for one in those}) for said, those in told):

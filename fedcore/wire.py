@@ -83,8 +83,8 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """Count these models' scores, in the order of the evaluation plan; the rest is as in
-    `TrainRequest` and `RollCallRequest`.
+    """Count these models' scores, in the order of the evaluation plan, or the one model's segments;
+    the rest is as in `TrainRequest` and `RollCallRequest`.
     """
 
     order: Envelope
@@ -96,6 +96,7 @@ class EvaluateRequest:
     models: tuple[bytes, ...]
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
+    embedding: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,7 @@ def read_roll_call_reply(content: RecordDict) -> RollCallReply:
 
 def train_content(request: TrainRequest) -> RecordDict:
     """Return the Flower content of a train order."""
-    content = _content(_documents_of(request), request.model)
-    if request.embedding is not None:
-        content[_EMBEDDING] = _arrays(_EMBEDDING, request.embedding)
+    content = _embedded(_content(_documents_of(request), request.model), request.embedding)
     return _told(content, request.server_version)
 
 
@@ -171,7 +170,7 @@ def read_train(content: RecordDict) -> TrainRequest:
         model=_model(content),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
-        embedding=_model(content, _EMBEDDING) if _EMBEDDING in content else None,
+        embedding=_embedding(content),
     )
 
 
@@ -188,7 +187,8 @@ def read_train_reply(content: RecordDict) -> TrainReply:
 def evaluate_content(request: EvaluateRequest) -> RecordDict:
     """Return the Flower content of an order to evaluate."""
     documents = _documents_of(request) | {"training": request.training}
-    return _told(_content(documents, *request.models), request.server_version)
+    content = _embedded(_content(documents, *request.models), request.embedding)
+    return _told(content, request.server_version)
 
 
 def read_evaluate(content: RecordDict) -> EvaluateRequest:
@@ -206,6 +206,7 @@ def read_evaluate(content: RecordDict) -> EvaluateRequest:
         models=tuple(_model(content, key) for key in _MODELS[: len(training)]),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
+        embedding=_embedding(content),
     )
 
 
@@ -261,6 +262,16 @@ def _content(documents: dict[str, tuple[Envelope, ...]], *models: bytes) -> Reco
 def _arrays(key: str, model: bytes) -> ArrayRecord:
     array = Array(dtype="uint8", shape=(len(model),), stype="safetensors", data=model)
     return ArrayRecord({key: array})
+
+
+def _embedded(content: RecordDict, embedding: bytes | None) -> RecordDict:
+    if embedding is not None:
+        content[_EMBEDDING] = _arrays(_EMBEDDING, embedding)
+    return content
+
+
+def _embedding(content: RecordDict) -> bytes | None:
+    return _model(content, _EMBEDDING) if _EMBEDDING in content else None
 
 
 def _renewal_of(renewal: Envelope | None) -> dict[str, tuple[Envelope, ...]]:

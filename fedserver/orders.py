@@ -113,6 +113,7 @@ def evaluate_request(
         models=session.models,
         renewal=renewal,
         server_version=VERSION,
+        embedding=session.embedding,
     )
 
 

@@ -12,10 +12,16 @@ from fedcore.handovers import GovernanceKeys
 from fedcore.permits import Permit, PermitKind
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm
-from fedcore.segments.artefact import SegmentModel, decode_model
+from fedcore.segment_facts import read_segments
+from fedcore.segments.artefact import SegmentModel
 from fedcore.signing import Envelope, SigningKey, open_envelope
 from fedcore.tasks.task import first_model
-from fedcore.trust import verify_evaluated, verify_evaluation_permit, verify_permit
+from fedcore.trust import (
+    verify_evaluated,
+    verify_evaluation_permit,
+    verify_permit,
+    verify_segments_counted,
+)
 from fedcore.weights import Weights, encode_weights
 from fedserver.keys import fetch_keys
 
@@ -65,6 +71,7 @@ class EvaluationSession(Mandate):
     plan: EvaluationPlan
     training: tuple[Envelope, ...]
     models: tuple[bytes, ...]
+    embedding: bytes | None = None
 
     @property
     def deadline_s(self) -> int:
@@ -138,16 +145,7 @@ def _known_segments(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> 
     course = plan.model.course
     if course is None or course.continues is None:
         return None
-    data = gateway.fetch_artifact(course.continues.artifact)
-    if canonical.digest(data) != course.continues.artifact:
-        raise MismatchError("order.model_mismatch", "governance has handed out another model")
-    known = decode_model(data)
-    if known.last.placement.shape[1] != course.dimensions(inputs):
-        raise MismatchError(
-            "plan.other_segments",
-            "the model whose segments the plan continues has another number of features",
-        )
-    return known
+    return course.known_segments(gateway.fetch_artifact(course.continues.artifact), inputs)
 
 
 def _embedding(gateway: ServerGateway, plan: TrainingPlan, inputs: int) -> bytes | None:
@@ -174,4 +172,27 @@ def _evaluation(
     models = tuple(gateway.fetch_artifact(model.artifact) for model in plan.models)
     if [canonical.digest(model) for model in models] != [m.artifact for m in plan.models]:
         raise MismatchError("order.model_mismatch", "governance has handed out another model")
-    return EvaluationSession(**vars(mandate), plan=plan, training=training, models=models)
+    embedding = _embedding_counted_in(gateway, mandate, opened[0], (plan, models[0]))
+    return EvaluationSession(
+        **vars(mandate), plan=plan, training=training, models=models, embedding=embedding
+    )
+
+
+def _embedding_counted_in(
+    gateway: ServerGateway,
+    mandate: Mandate,
+    training: TrainingPlan,
+    counted: tuple[EvaluationPlan, bytes],
+) -> bytes | None:
+    """Return the autoencoder that counted segments lie in the embedding of, if in any, after the
+    model was held against its plans as nodes hold it.
+    """
+    plan, model = counted
+    if plan.segments is None:
+        return None
+    contract = mandate.keys.open(
+        gateway.fetch_contract(training.contract), Contract, mandate.permit.realm
+    )
+    found = read_segments(model, training, contract)
+    verify_segments_counted(found.ids, plan.segments.segments)
+    return _embedding(gateway, training, len(input_names(training.features, contract)))

@@ -58,7 +58,7 @@ def list_statuses(desk: Desk, unit: str, found: Sequence[StoredEvent]) -> tuple[
         history=_history(desk, unit),
         models=enforcement.find_models(desk.session, unit),
         decided=view_in_force(desk, unit),
-        withdrawn=model_decisions.list_withdrawn(desk.session),
+        withdrawn=frozenset(model_decisions.list_withdrawn(desk.session)),
         sla=opt_out_sla(desk.settings),
     )
     return tuple(_status(desk, stored, standing) for stored in found)

@@ -65,7 +65,7 @@ def submit_tables(
     evaluation = _evaluation_of(desk, permit, plan, reports, opened)
     signed = desk.issue(evaluation, run_id=run_id)
     evaluations.append(desk.session, evaluation)
-    if plan.fairness is not None:
+    if plan.groups is not None:
         in_order = sorted(opened, key=lambda each: each.unit)
         file_audit(desk, plan, evaluation, in_order)
     return signed

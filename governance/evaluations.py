@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from fedcore.errors import NotFoundError, RefusedError
+from fedcore.errors import InvalidRecordError, NotFoundError, RefusedError
 from fedcore.evaluations import EvaluatedModel as NamedModel
 from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_terms import bound_audit
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.plans import TrainingPlan
+from fedcore.segments.artefact import decode_model
 from fedcore.signing import Envelope, open_known
 from governance.decisions.facts import AnyPlan, EvaluatedModel, EvaluationFacts
 from governance.office import Desk, required
@@ -131,6 +132,7 @@ def _load_facts(desk: Desk, plan: EvaluationPlan) -> EvaluationFacts:
                 registered=_is_registered(model, versions),
                 withdrawn=model_decisions.is_artifact_withdrawn(desk.session, model.artifact),
                 audit_bound=_audit_bound(desk, model, versions),
+                segments=_segment_ids(desk, model, versions) if plan.segments else None,
             )
             for model in plan.models
         ),
@@ -152,6 +154,18 @@ def _audit_bound(desk: Desk, model: NamedModel, versions: tuple[ModelVersion, ..
             stored = dpias.find(desk.session, known.dpia)
             return None if stored is None else bound_audit(stored.record.bindings)
     return None
+
+
+def _segment_ids(
+    desk: Desk, model: NamedModel, versions: tuple[ModelVersion, ...]
+) -> tuple[int, ...] | None:
+    """Return the ids of a registered segmentation, in the order of its centres."""
+    if not _is_registered(model, versions):
+        return None
+    try:
+        return decode_model(models.load_artifact(desk.session, model.artifact)).ids
+    except InvalidRecordError:
+        return None  # a model that scores, or an autoencoder
 
 
 def _is_registered(model: NamedModel, versions: tuple[ModelVersion, ...]) -> bool:

@@ -3,15 +3,18 @@
 import safetensors
 
 from fedcore import canonical
+from fedcore.contracts import Contract
 from fedcore.errors import ConflictError, InvalidRecordError, NotFoundError, RefusedError
 from fedcore.models import EpsilonClaim, ModelVersion, OptOutEpoch
 from fedcore.permits import Permit
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Receipt, RoundReport
+from fedcore.segment_facts import read_segments
 from fedcore.signing import Envelope, open_envelope
 from governance.office import Desk
 from governance.permits import find_permit
+from governance.plans import open_plan
 from governance.rounds import load_reports
 from registry import documents, models
 from registry.accounts import Account
@@ -27,11 +30,13 @@ def register_model(
 
     Guarantees: the caller's key is the one of the permit, which is not revoked; every round was
         accepted, and the bytes are those that the last report released; epsilon is recomputed from
-        the receipts' events. A model that was registered before a revocation is still returned.
+        the receipts' events; of a plan of segments the bytes are segments that this plan can have
+        found. A model that was registered before a revocation is still returned.
     Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
         `permit.other_server`, `permit.revoked`, `model.not_trained`, `model.run_incomplete`,
         `model.artifact_differs`;
-        InvalidRecordError `model.artifact_unreadable`.
+        InvalidRecordError `model.artifact_unreadable`; InvalidRecordError and MismatchError as
+        `read_segments`.
     """
     stored = find_permit(desk, run_id)
     permit = desk.open_own(Permit, stored.permit)
@@ -52,6 +57,7 @@ def register_model(
         raise RefusedError(
             [("permit.revoked", "the permit of this run is revoked: its model is not registered")]
         )
+    _verify_segments(desk, artifact, permit)
     version = models.next_version(desk.session, name)
     model = _model_of(desk, permit, reports, (name, version), artifact)
     envelope = desk.issue(model, run_id=run_id)
@@ -145,3 +151,12 @@ def _verify_artifact(artifact: bytes, last: RoundReport) -> None:
         raise InvalidRecordError(
             "model.artifact_unreadable", "the model is no file of tensors (safetensors)", str(error)
         ) from error
+
+
+def _verify_segments(desk: Desk, artifact: bytes, permit: Permit) -> None:
+    """Hold the model of a plan of centres against plan and contract; any other one is weights,
+    which mean something only to who trains.
+    """
+    plan, _ = open_plan(desk, permit.plan)
+    if plan.model.course is not None:
+        read_segments(artifact, plan, desk.open_own(Contract, permit.contract))

@@ -21,6 +21,7 @@ from fedcore.record import Record
 from fedcore.signing import Envelope
 from fedcore.stops import Stop
 from fedcore.trust import MAX_CLOCK_SKEW
+from governance.bases import load_continued
 from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, decide_permit
@@ -110,6 +111,7 @@ def load_facts(
             for artifact in models_behind(plan)
         ),
         evaluation=asked.evaluation,
+        continued=load_continued(desk, plan),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
@@ -15,6 +16,7 @@ from fedcore.rounds import Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope
 from fedcore.stops import Stop
 from governance.audits import find_deciding, list_waivers
+from governance.bases import withdrawn_bases
 from governance.decisions.dpia_standing import standing_of, state_at
 from governance.decisions.promotion_facts import (
     ApprovalFacts,
@@ -35,7 +37,6 @@ from governance.models import find_model
 from governance.office import Desk, required
 from governance.permits import find_permit
 from governance.plans import open_plan
-from governance.rounds import load_reports
 from registry import accounts, documents, dpias, log, model_decisions, promotions, stops
 from registry.accounts import Account
 from registry.models import StoredModel
@@ -66,6 +67,7 @@ def load_promotion(
     opened = desk.open_each(dict.fromkeys(stopped, Stop))
     plan = lineage.plan
     approvals = promotions.list_approvals(desk.session, name, version)
+    withdrawn = model_decisions.list_withdrawn(desk.session)
     outcomes = model_decisions.list_outcomes(desk.session, name, version)
     return PromotionFacts(
         name=name,
@@ -79,6 +81,7 @@ def load_promotion(
         reach=_reach_of(desk, lineage),
         dpia_state=None if lineage.permit is None else _dpia_state(desk, lineage.permit),
         withdrawn="withdrawn" in outcomes,
+        withdrawn_bases=() if plan is None else withdrawn_bases(plan, withdrawn),
         retrain_due="retrain_due" in outcomes,
         now=desk.now,
         stops=tuple(required(opened, Stop, digest) for digest in stopped),
@@ -160,23 +163,41 @@ def _load_evidence(desk: Desk, lineage: Lineage) -> EvidenceFacts:
         unlogged={kinds[digest] for digest in kinds if digest not in logged},
         permit_revoked=_was_revoked(desk, model),
     )
-    reports = () if permit is None else load_reports(desk, permit)
-    here = [report for report in reports if report.digest in model.round_reports]
-    return evidence_of(model, permit, here, _receipts_of(desk, lineage), papers)
+    if permit is None:
+        return evidence_of(model, None, (), {}, papers)
+    reports = [found[digest] for digest in model.round_reports if digest in found]
+    receipts = [found[digest] for digest in model.receipts if digest in found]
+    return evidence_of(
+        model, permit, *_open_papers(permit, tuple(reports), tuple(receipts)), papers
+    )
 
 
-def _receipts_of(desk: Desk, lineage: Lineage) -> dict[str, Receipt]:
-    """Return the receipts that the node of the permit has signed, by digest."""
-    opened: dict[str, Receipt] = {}
-    for digest in lineage.model.receipts if lineage.permit else ():
-        envelope = lineage.found.get(digest)
-        if envelope is None:
-            continue
-        receipt = open_envelope(envelope, Receipt, envelope.signer, desk.realm)
-        grant = lineage.permit.grant(receipt.unit) if lineage.permit else None
-        if grant is not None and grant.node_key == envelope.signer:
-            opened[digest] = receipt
-    return opened
+@lru_cache(maxsize=4)
+def _open_papers(
+    permit: Permit, reports: tuple[Envelope, ...], receipts: tuple[Envelope, ...]
+) -> tuple[tuple[RoundReport, ...], Mapping[str, Receipt]]:
+    """Return the reports of a run, and the receipts that the nodes of its permit have signed, by
+    digest. There may be thousands of them, and people look at a gate again and again.
+
+    Guarantees: what was verified is remembered by each byte of it, so that whatever is altered is
+        verified anew; refusals are not remembered.
+    Raises: SignatureError.
+    """
+    opened = [
+        (envelope, open_envelope(envelope, Receipt, envelope.signer, permit.realm))
+        for envelope in receipts
+    ]
+    keys = {grant.unit: grant.node_key for grant in permit.cohort}
+    return (
+        tuple(
+            open_envelope(each, RoundReport, permit.server_key, permit.realm) for each in reports
+        ),
+        {
+            receipt.digest: receipt
+            for envelope, receipt in opened
+            if keys.get(receipt.unit) == envelope.signer
+        },
+    )
 
 
 def _was_revoked(desk: Desk, model: ModelVersion) -> bool:

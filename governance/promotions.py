@@ -18,6 +18,7 @@ from fedcore.promotions import (
     Step,
 )
 from fedcore.signing import Envelope
+from governance.bases import map_withdrawn_bases_of
 from governance.decisions.gate_rule import Refusal
 from governance.decisions.promotion import RULE_VERSION, decide_promotion, weigh
 from governance.decisions.promotion_facts import PromotionFacts
@@ -134,7 +135,8 @@ def roll_back(desk: Desk, name: str, alias: Alias, reason: str, account: Account
     way back is open whenever it is needed.
 
     Guarantees: what was rolled back does not come again by another rollback; a version that is
-        withdrawn is passed over; when nobody is left, nobody has the alias.
+        withdrawn, or rests on one that is, is passed over; when nobody is left, nobody has the
+        alias.
     Raises: NotFoundError `model.unknown`; RefusedError `promotion.nothing_to_roll_back`.
     """
     verify_named(desk, name)
@@ -143,8 +145,9 @@ def roll_back(desk: Desk, name: str, alias: Alias, reason: str, account: Account
         sentence = f"No version of {name} is {alias}: there is nothing to roll back."
         raise RefusedError([("promotion.nothing_to_roll_back", sentence)])
     withdrawn = model_decisions.list_withdrawn(desk.session)
-    of_name = {version for known, version in withdrawn if known == name}
-    target = decide_target([(move.step, move.to_version) for move in moves], of_name)
+    resting = map_withdrawn_bases_of(desk, name, [m.to_version for m in moves], withdrawn)
+    gone = {version for known, version in [*withdrawn, *resting] if known == name}
+    target = decide_target([(move.step, move.to_version) for move in moves], gone)
     return _move(desk, name, _Move(alias, "rolled_back", target, reason), account.name)
 
 
@@ -160,9 +163,15 @@ def view_aliases(desk: Desk, name: str, moves: Sequence[StoredMove]) -> AliasHis
     withdrawn = model_decisions.list_withdrawn(desk.session)
     found = documents.find_named(desk.session, Promotion, [move.document for move in moves])
     versions = {alias: newest[alias].to_version if alias in newest else None for alias in ALIASES}
+    resting = map_withdrawn_bases_of(desk, name, list(versions.values()), withdrawn)
     return AliasHistory(
         holders=tuple(
-            Holder(alias=alias, version=version, withdrawn=(name, version) in withdrawn)
+            Holder(
+                alias=alias,
+                version=version,
+                withdrawn=(name, version) in withdrawn,
+                basis_withdrawn=(name, version) in resting,
+            )
             for alias, version in versions.items()
         ),
         moves=tuple(

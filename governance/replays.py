@@ -9,6 +9,7 @@ from fedcore.contracts import Contract
 from fedcore.permits import UnitCertificate
 from fedcore.record import Record
 from fedcore.stops import Stop
+from governance.bases import continued_version
 from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_renewal
@@ -74,6 +75,10 @@ def _facts_of(desk: Desk, document: dict[str, Any]) -> GateFacts | None:
         stops=tuple(required(opened, Stop, digest) for digest in document["stops"]),
         initial_model_withdrawn=document.get("initial_model_withdrawn", False),
         evaluation=_evaluation_of(desk, document.get("evaluation")),
+        continued=tuple(
+            continued_version(desk, artifact, digest)
+            for artifact, digest in document.get("continued", ())
+        ),
     )
 
 

@@ -29,8 +29,8 @@ def load_story(
     """Return what is told of a version's segments, and of their shares over the versions before.
 
     Guarantees: of the versions before it those are told that it continues, from one to the next, as
-        long as they have the same inputs under the same contract, and lie in the same embedding if
-        in any: only their ids mean the same.
+        long as they are of the same model under the same contract. (That their inputs and embedding
+        are the same, the gate has seen to: only then do their ids mean the same.)
     Raises: InvalidRecordError and MismatchError as `tell_segments`.
     """
     artifact = models.load_artifact(desk.session, model.artifact)
@@ -60,14 +60,8 @@ def _continued(desk: Desk, one: _Version, of: ModelVersion, contract: Contract) 
         if stored.name != of.name or stored.version >= one.number:
             continue
         model = desk.open_own(ModelVersion, stored.document)
-        plan, _ = open_plan(desk, model.plan)
-        if (model.contract, _space_of(plan)) == (of.contract, _space_of(one.plan)):
+        if model.contract == of.contract:
+            plan, _ = open_plan(desk, model.plan)
             found = read_segments(models.load_artifact(desk.session, artifact), plan, contract)
             return _Version(stored.version, found, plan)
     return None
-
-
-def _space_of(plan: TrainingPlan) -> tuple[object, ...]:
-    """Return what decides what the numbers of a centre mean."""
-    course = plan.model.course
-    return plan.features, course.embedding if course else None

@@ -14,6 +14,12 @@ from registry.tables.trainings import ModelDecisionRow
 
 Version = tuple[str, int]
 
+_OF_ITS_MODEL = and_(
+    col(ModelRow.name) == col(ModelDecisionRow.name),
+    col(ModelRow.version) == col(ModelDecisionRow.version),
+)
+_IS_WITHDRAWN = col(ModelDecisionRow.outcome) == "withdrawn"
+
 
 @dataclass(frozen=True)
 class StoredDecision:
@@ -93,10 +99,19 @@ def list_due(session: Session, now: datetime) -> Sequence[StoredDecision]:
     return [_stored(row, in_force=True) for row in session.exec(query.order_by(*order))]
 
 
-def list_withdrawn(session: Session) -> frozenset[Version]:
-    """Return the versions that a decision in force of any unit has withdrawn."""
-    rows = session.exec(_withdrawn())
-    return frozenset((row.name, row.version) for row in rows)
+def list_withdrawn(session: Session) -> Mapping[Version, str]:
+    """Return the versions that a decision in force of any unit has withdrawn, in order of
+    registration, each with the digest of its bytes.
+    """
+    newest = _newest()
+    query = (
+        select(ModelRow.name, ModelRow.version, ModelRow.artifact)
+        .join(ModelDecisionRow, _OF_ITS_MODEL)
+        .join(newest, _of_its_unit(newest))
+        .where(col(ModelDecisionRow.number) == newest.c.number, _IS_WITHDRAWN)
+        .order_by(col(ModelRow.id))
+    )
+    return {(name, version): artifact for name, version, artifact in session.exec(query)}
 
 
 def is_withdrawn(session: Session, name: str, version: int) -> bool:
@@ -112,13 +127,7 @@ def list_outcomes(session: Session, name: str, version: int) -> frozenset[str]:
 
 def is_artifact_withdrawn(session: Session, artifact: str) -> bool:
     """Return whether a version with these bytes is withdrawn."""
-    query = _withdrawn().join(
-        ModelRow,
-        and_(
-            col(ModelRow.name) == col(ModelDecisionRow.name),
-            col(ModelRow.version) == col(ModelDecisionRow.version),
-        ),
-    )
+    query = _withdrawn().join(ModelRow, _OF_ITS_MODEL)
     return session.exec(query.where(ModelRow.artifact == artifact)).first() is not None
 
 
@@ -157,7 +166,7 @@ def _in_force() -> SelectOfScalar[ModelDecisionRow]:
 
 
 def _withdrawn() -> SelectOfScalar[ModelDecisionRow]:
-    return _in_force().where(ModelDecisionRow.outcome == "withdrawn")
+    return _in_force().where(_IS_WITHDRAWN)
 
 
 def _stored(row: ModelDecisionRow, *, in_force: bool) -> StoredDecision:

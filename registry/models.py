@@ -1,6 +1,6 @@
 """Model versions and their artifacts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -56,6 +56,13 @@ def find(session: Session, name: str, version: int) -> StoredModel | None:
     return _stored(session.exec(query).first())
 
 
+def find_each(session: Session, name: str, versions: Collection[int]) -> tuple[StoredModel, ...]:
+    """Return those of these versions of a model that there are, in order of registration."""
+    query = select(ModelRow).where(ModelRow.name == name, col(ModelRow.version).in_(versions))
+    rows = session.exec(query.order_by(col(ModelRow.id)))
+    return tuple(model for row in rows if (model := _stored(row)) is not None)
+
+
 def find_of_run(session: Session, run_id: str) -> StoredModel | None:
     """Return the version that came from a run, or None."""
     return _stored(session.exec(select(ModelRow).where(ModelRow.run_id == run_id)).first())
@@ -78,6 +85,15 @@ def list_after(
         runs = select(PermitUnitRow.run_id).where(PermitUnitRow.unit == of_unit)
         query = query.where(col(ModelRow.run_id).in_(runs))
     rows = session.exec(query.order_by(col(ModelRow.id)).limit(limit))
+    return tuple((row.id or 0, model) for row in rows if (model := _stored(row)) is not None)
+
+
+def list_before(session: Session, before: int, limit: int) -> tuple[tuple[int, StoredModel], ...]:
+    """Return at most `limit` versions whose place is below `before`, the newest first, each with
+    its place in the order in which they were registered.
+    """
+    query = select(ModelRow).where(col(ModelRow.id) < before)
+    rows = session.exec(query.order_by(col(ModelRow.id).desc()).limit(limit))
     return tuple((row.id or 0, model) for row in rows if (model := _stored(row)) is not None)
 
 

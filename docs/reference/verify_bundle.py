@@ -162,7 +162,9 @@ evaluations.terms
   all([r.result.rows, r.result.purpose] == [r.plan.rows, r.permit.purpose] for r in evaluations)
   all(math.isclose(r.result.table_epsilon, 1 / event_of(r.plan)["noise_multiplier"])
       for r in evaluations)
-  all(("holdout" if r.plan.rows == "holdout" else "train_until") in trained for r in evaluations)
+  all(r.plan.rows == "all" or ("holdout" if r.plan.rows == "holdout" else "train_until") in trained
+      for r in evaluations)
+  all(counts_as_model(r.plan, trained.model, artifact) for r in evaluations)
   len({r.permit.run_id for r in runs}) == len(runs)
 evaluations.receipts
   last := [(r, sorted(r.reports[-1].answered, key=lambda item: item.unit)) for r in evaluations]
@@ -203,31 +205,38 @@ audits
                "units", "table_epsilon"]
   all(o[name] == of[o.evaluation].result[name] for o in audits for name in repeated)
   rests := [(o.found, of[o.evaluation]) for o in audits]
-  about := [(found, run.plan.fairness, run.dpia.bindings) for found, run in rests]
+  about := [(found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
+            for found, run in rests]
   all(dpia.bindings.get(name) == bound[name] for _, _, bound in about
       for name in ("fairness", "fairness_audit"))
   all([[o.name, o.groups, o.get("edges")] for o in plan.attributes]
       == [[o.name, o.groups, o.get("edges")] for o in bound.fairness_audit.attributes]
       for _, plan, bound in about)
-  all({plan.threshold, *plan.get("further_edges", [])}
-      == {plan.threshold, *bound.fairness_audit.get("further_edges", [])}
+  all({plan.get("threshold"), *plan.get("further_edges", [])}
+      == {plan.get("threshold"), *bound.fairness_audit.get("further_edges", [])}
       for _, plan, bound in about)
-  all([found.threshold, found.alpha, found.minimum_size] == [plan.threshold,
+  all([found.get("threshold"), found.alpha, found.minimum_size] == [plan.get("threshold"),
       bound.fairness_audit.get("alpha", 0.05), bound.fairness_audit.get("minimum_size", 30)]
       for found, plan, bound in about)
-  bands := [f"positives_in_band_{n}" for n in range(1, 100)]
   all([(o.attribute, o.metric, o.largest_gap, one.group, one.rate)
       for o in found.bounds for one in o.compared]
       == [(o.attribute, o.metric, o.largest_gap, group, rate) for o in bound.fairness
-          for group in groups_of(bound.fairness_audit, o.attribute)
-          for rate in RATES.get(o.metric, bands[:2 + len(plan.get("further_edges", []))])]
+          for group in but_other(groups_of(bound.fairness_audit, o.attribute))
+          for rate in rates_of(o.metric, plan)]
       for found, plan, bound in about)
+  all([(o.attribute, o.group, o.segment) for o in found.get("shares", [])]
+      == [(name, group, n) for name in dict.fromkeys(o.attribute for o in bound.fairness)
+          for group in groups_of(bound.fairness_audit, name) for n in plan.get("segments", [])]
+      for found, plan, bound in about)
+  all(o.low <= o.share <= o.high if "people" in o else not {"low", "share", "high"} & {*o}
+      for found, _, _ in about for o in found.get("shares", []))
   all(fits(o, one) for found, _, _ in about for o in found.bounds for one in o.compared)
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
   all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
       for found, _, _ in about)
-  [o.evaluation for o in audits] == [r.result.ref for r in evaluations if "fairness" in r.plan
-                                     and r.plan.models[0].artifact == model.artifact]
+  [o.evaluation for o in audits] == [
+      r.result.ref for r in evaluations if r.plan.models[0].artifact == model.artifact
+      and ("fairness" in r.plan or r.plan.get("segments", {}).get("attributes"))]
 waivers
   all([o.name, o.version, o.number] == [model.name, model.version, n]
       and [o.audit, len({*o.people})] == [audits[0].ref, 1 + ("joins" in o)]
@@ -581,7 +590,7 @@ def outcome(result: Any, model: Any) -> Any:
     return found
 
 def groups_of(terms: Any, attribute: str) -> list[str]:
-    """Return the groups of an attribute that are compared with the rest."""
+    """Return the groups of an attribute, or of several that are crossed."""
     found = [""]
     for name in attribute.split(" & "):
         [groups] = [item.groups for item in terms.attributes if item.name == name]
@@ -589,7 +598,31 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
                 if merge.attribute == name for group in merge.groups}
         parts = dict.fromkeys(into.get(group, group) for group in groups)
         found = [f"{one} & {part}".removeprefix(" & ") for one in found for part in parts]
-    return found[:1] if len(found) == 2 else found
+    return found
+
+def but_other(names: list[Any]) -> list[Any]:
+    """Return what is compared: of two, one is all that the other is not."""
+    return names[:1] if len(names) == 2 else names
+
+def rates_of(metric: str, table: Any) -> list[str]:
+    """Return the rates that a metric compares."""
+    if "segments" in table:
+        found = [f"share_of_segment_{number}" for number in but_other(table.segments)]
+        return {"segment_share_difference": found}[metric]
+    count = 2 + len(table.get("further_edges", []))
+    bands = [f"positives_in_band_{number}" for number in range(1, 1 + count)]
+    return {**RATES, "calibration_difference": bands}[metric]
+
+def counts_as_model(plan: Any, model: Any, file: bytes) -> bool:
+    """Return whether what a plan counts is what the model tells: scores, or its very segments."""
+    if "segments" not in plan:
+        return model.kind in {"logistic", "mlp"} and plan.rows != "all"
+    start = 8 + int.from_bytes(file[:8], "little")
+    first, end = json.loads(file[8:start])["ids"]["data_offsets"]
+    places = range(start + first, start + end, 8)
+    ids = [int.from_bytes(file[place : place + 8], "little") for place in places]
+    whole = [len(plan.models), "fairness" in plan, model.kind] == [1, False, "centres"]
+    return whole and bool(plan.segments.segments == ids)
 
 def covers(dpia: Any, contract: Any, plan: Any, way: Any) -> bool:
     """Return whether a DPIA allows a plan's way of weighing or penalising by groups."""

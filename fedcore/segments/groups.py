@@ -18,12 +18,19 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness_bindings import DEFAULT_ALPHA, DEFAULT_MINIMUM_SIZE, GroupMerge
+from fedcore.fairness_bindings import (
+    DEFAULT_ALPHA,
+    DEFAULT_MINIMUM_SIZE,
+    GroupMerge,
+    SensitiveAttribute,
+)
 from fedcore.fairness_tables import MAX_ENTRIES, CrossedGroups, Mask, NoisedCount
 from fedcore.fairness_terms import declared_groups
 from fedcore.noised_rates import Interval, NoisedRate, difference_bounds, rate_bounds
 from fedcore.privacy.clustering import NOWHERE
 
+# Of more segments nobody reads the sizes, and an evaluation does not hold so many numbers.
+MAX_SEGMENTS = 400
 SegmentId = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
@@ -31,10 +38,12 @@ class SegmentLayout(CrossedGroups):
     """The public shape of a table of groups by segments, fixed before anybody counts.
 
     The wire holds, for each cell, the customers in each segment, in the order of `segments`: the
-    stable ids in the order of the model's centres.
+    stable ids in the order of the model's centres. Without attributes there is one cell, which is
+    everybody: the table then tells sizes alone.
     """
 
-    segments: Annotated[tuple[SegmentId, ...], Field(min_length=1, max_length=1024)]
+    attributes: Annotated[tuple[SensitiveAttribute, ...], Field(max_length=10)] = ()
+    segments: Annotated[tuple[SegmentId, ...], Field(min_length=1, max_length=MAX_SEGMENTS)]
 
     @model_validator(mode="after")
     def _is_one_table(self) -> Self:
@@ -43,6 +52,16 @@ class SegmentLayout(CrossedGroups):
         if self.length > MAX_ENTRIES:
             raise ValueError(f"attributes: the table would have more than {MAX_ENTRIES} entries")
         return self
+
+    @property
+    def everybody(self) -> Mask:
+        """All cells."""
+        return np.ones(self.cell_count, dtype=np.bool_)
+
+    def only(self, place: int) -> Mask:
+        """Return which segments are the one at this place."""
+        found: Mask = np.arange(len(self.segments)) == place
+        return found
 
     @property
     def length(self) -> int:
@@ -130,7 +149,7 @@ def count_segments(
     lengths = {len(places), *(len(column) for column in groups)}
     if len(lengths) != 1 or len(groups) != len(layout.attributes):
         raise _invalid("groups and segments must have one length")
-    cells = layout.places_of(groups)
+    cells = layout.places_of(groups) if groups else np.zeros(len(places), dtype=np.int64)
     counted = (cells >= 0) & (places != NOWHERE)
     entries = cells[counted] * len(layout.segments) + places[counted]
     return tuple(int(count) for count in np.bincount(entries, minlength=layout.length))
@@ -178,19 +197,21 @@ def _share(
 ) -> GroupShare:
     attribute, group, cells = of
     tail, least = limits
-    here = np.arange(len(table.layout.segments)) == place
+    here = table.layout.only(place)
     inside = NoisedRate(table.count(cells, here), table.count(~cells, here))
     told = GroupShare(attribute, group, table.layout.segments[place])
     if min(inside.hits.value, inside.misses.value) < least:
         return told
     outside = NoisedRate(table.count(cells, ~here), table.count(~cells, ~here))
+    share, within = inside.value or 0.0, rate_bounds(inside, table.epsilon, tail)
     return GroupShare(
         attribute=attribute,
         group=group,
         segment=told.segment,
         count=inside.hits.value,
-        share=inside.value,
-        interval=rate_bounds(inside, table.epsilon, tail),
+        share=share,
+        # The noised share may be beyond what is likely, where noise is much.
+        interval=Interval(min(within.low, share), max(within.high, share)),
         gap=None if here.all() else difference_bounds(inside, outside, table.epsilon, tail),
     )
 

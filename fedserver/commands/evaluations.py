@@ -10,6 +10,7 @@ import typer
 from fedcore.errors import InvalidRecordError
 
 if TYPE_CHECKING:
+    from fedcore.bundle import Evidence
     from fedcore.evaluations import EvaluatedModel, EvaluationPlan
     from fedcore.plans import TrainingPlan
 
@@ -44,15 +45,20 @@ def write_evaluation(
     """Write the plan of an evaluation of registered models, and say what it charges.
 
     It is over the customers whom the first model's training has set aside, or without such over
-    the rows of later days.
+    the rows of later days. Of a segmentation it counts how many are in which segment: of those who
+    are set aside, or without such of everybody.
 
     Nothing is verified of the bundles but that they belong together: `fedpact verify` does that.
     Exit codes: 0 written; 1 the models cannot be evaluated so.
     """
     from fedcore.privacy.accounting import renyi_epsilon
 
-    opened = [_open(path) for path in bundles]
-    found = make_plan(opened, {"title": title, "epsilon": epsilon, "spare_exchanges": spare})
+    evidence = [_read(path) for path in bundles]
+    opened = [_named(one) for one in evidence]
+    terms: dict[str, object] = {"title": title, "epsilon": epsilon, "spare_exchanges": spare}
+    if opened[0][1].model.course is not None:
+        terms |= segment_terms(evidence[0].artifact, opened[0][1])
+    found = make_plan(opened, terms)
     try:
         out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -77,6 +83,10 @@ def expected(plan: "EvaluationPlan", units: int, supposed: tuple[int, float, flo
     from fedcore.evaluation_outcomes import table_epsilon
     from fedcore.widths import Expected, forecast
 
+    if plan.segments is not None:
+        raise InvalidRecordError(
+            "evaluation.expectation_invalid", "segments have no area under a ROC curve"
+        )
     rows, prevalence, roc_auc = supposed
     told = Expected(rows, prevalence, roc_auc, units, table_epsilon(plan))
     found = forecast(told)["roc_auc"]
@@ -114,19 +124,35 @@ def make_plan(
     return found
 
 
-def _open(path: Path) -> "tuple[EvaluatedModel, TrainingPlan]":
-    """Return a bundle's model as an evaluation names it, and the plan that it was trained by."""
+def segment_terms(artifact: bytes, plan: "TrainingPlan") -> dict[str, object]:
+    """Return what a plan says besides that counts the segments of a model: which, and of whom.
+
+    Raises: InvalidRecordError as `decode_model`.
+    """
+    from fedcore.segments.artefact import decode_model
+
+    ids = decode_model(artifact).ids
+    rows = "all" if plan.holdout is None else "holdout"
+    return {"rows": rows, "segments": {"segments": list(ids)}}
+
+
+def _read(path: Path) -> "Evidence":
     from fedcore.bundle import read_bundle
-    from fedcore.evaluations import EvaluatedModel
-    from fedcore.models import ModelVersion
-    from fedcore.plans import TrainingPlan
 
     try:
-        evidence = read_bundle(path.read_bytes())
+        return read_bundle(path.read_bytes())
     except OSError as error:
         raise InvalidRecordError(
             "bundle.not_a_bundle", f"{path.name} cannot be read", str(error)
         ) from error
+
+
+def _named(evidence: "Evidence") -> "tuple[EvaluatedModel, TrainingPlan]":
+    """Return a bundle's model as an evaluation names it, and the plan that it was trained by."""
+    from fedcore.evaluations import EvaluatedModel
+    from fedcore.models import ModelVersion
+    from fedcore.plans import TrainingPlan
+
     version = ModelVersion.from_bytes(evidence.model_version.payload_bytes)
     plan = TrainingPlan.from_bytes(evidence.plan.payload_bytes)
     return EvaluatedModel(artifact=version.artifact, plan=version.plan), plan

@@ -19,10 +19,13 @@ from governance.commands.options import (
 
 if TYPE_CHECKING:
     from fedcore.audit_lists import AuditSummary, BoundOutcome
-    from fedcore.fairness_audits import FairnessAudit
+    from fedcore.dpias import Bindings
+    from fedcore.evaluations import EvaluationPlan
+    from fedcore.fairness_audits import FairnessAudit, GroupCount
+    from fedcore.fairness_bindings import SensitiveAttribute
     from fedcore.fairness_curves import ThresholdCurve
     from fedcore.fairness_planning import PlannedTable
-    from fedcore.fairness_tables import TableLayout
+    from fedcore.fairness_tables import CrossedGroups, TableLayout
     from fedcore.fairness_terms import FairnessTerms
     from fedcore.gateway_http import HttpGateway
     from fedcore.signing import Envelope
@@ -33,7 +36,6 @@ audits = typer.Typer(
 )
 Audited = Annotated[str, typer.Argument(metavar="RUN", help="The run of the audit.")]
 Assessed = Annotated[Path, typer.Argument(metavar="DPIA.json", help="The DPIA, or its draft.")]
-Threshold = Annotated[float, typer.Option(help="From which score on one is selected.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all numbers.")]
 
 
@@ -134,11 +136,14 @@ def plan_audit(
     ],
     dpia: Assessed,
     out: Annotated[Path, typer.Option(help="Where the plan with the audit is written.")],
-    threshold: Threshold = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="From which score on one is selected; 0.5 if not said.")
+    ] = None,
 ) -> None:
     """Write an evaluation plan again with the table of groups that a DPIA binds.
 
-    Says what each table then gets of epsilon: one table more shares the same.
+    Says what each table then gets of epsilon: one table more shares the same. A plan of segments
+    has the groups in its one table, and no threshold.
     """
     import json
 
@@ -146,12 +151,10 @@ def plan_audit(
     from fedcore.evaluations import EvaluationPlan
 
     verify_absent(out)
-    layout, _ = _bound_in(dpia, threshold)
-    # Why it may be counted is said in the DPIA, and nowhere else.
-    plain = [each.model_copy(update={"special_condition": None}) for each in layout.attributes]
-    counted = layout.model_copy(update={"attributes": tuple(plain)})
     plan = EvaluationPlan.from_json(parse_file(evaluation))
-    audited = plan.model_copy(update={"fairness": counted})
+    if plan.segments is not None and threshold is not None:
+        raise typer.BadParameter("--threshold is of scores, and segments have none")
+    audited = plan.model_copy(update=_counted_by(dpia, plan, threshold))
     write_atomically(out, (json.dumps(audited.to_json(), indent=2) + "\n").encode())
     each = audited.epsilon / audited.tables
     typer.echo(f"{audited.tables} tables, epsilon {each:g} for each: {out}")
@@ -183,11 +186,34 @@ def forecast(
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
 
 
+def _counted_by(dpia: Path, plan: "EvaluationPlan", threshold: float | None) -> dict[str, object]:
+    """Return the table of groups that a DPIA binds, as the plan's own field.
+
+    Why it may be counted is said in the DPIA, and nowhere else.
+    """
+    from fedcore.segments.comparing import segment_audit_of
+
+    if plan.segments is not None:
+        layout, _ = segment_audit_of(_bindings_in(dpia), plan.segments.segments)
+        return {"segments": layout.model_copy(update={"attributes": _plain(layout)})}
+    table, _ = _bound_in(dpia, 0.5 if threshold is None else threshold)
+    return {"fairness": table.model_copy(update={"attributes": _plain(table)})}
+
+
+def _plain(layout: "CrossedGroups") -> "tuple[SensitiveAttribute, ...]":
+    return tuple(each.model_copy(update={"special_condition": None}) for each in layout.attributes)
+
+
 def _bound_in(dpia: Path, threshold: float) -> "tuple[TableLayout, FairnessTerms]":
-    from fedcore.dpia_record import Dpia
     from fedcore.fairness_terms import audit_of
 
-    return audit_of(Dpia.from_json(parse_file(dpia)).bindings, threshold)
+    return audit_of(_bindings_in(dpia), threshold)
+
+
+def _bindings_in(dpia: Path) -> "Bindings":
+    from fedcore.dpia_record import Dpia
+
+    return Dpia.from_json(parse_file(dpia)).bindings
 
 
 def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -> "PlannedTable":
@@ -256,13 +282,22 @@ def _print(found: "FairnessAudit") -> None:
                 f"{one.outcome}"
             )
     for group in found.found.groups:
-        counts = (group.people, group.positive, group.selected)
-        told = ["not shown" if count is None else str(count) for count in counts]
-        typer.echo(
-            f"  {group.attribute}, {group.group}: {told[0]} people, {told[1]} with the label, "
-            f"{told[2]} selected, with noise"
-        )
+        typer.echo(f"  {group.attribute}, {group.group}: {_counts(found, group)}, with noise")
+    for share in found.found.shares or ():
+        told = f"too few people to be shown, below {found.found.minimum_size}"
+        if share.share is not None and share.low is not None and share.high is not None:
+            told = f"{share.share:.3f} of its people, {share.low:.3f} to {share.high:.3f}"
+        typer.echo(f"  segment {share.segment}, {share.group}: {told}")
     typer.echo(f"DPIA {found.dpia}, alpha {found.found.alpha:g}; this audit {found.digest}")
+
+
+def _counts(found: "FairnessAudit", group: "GroupCount") -> str:
+    counts = {"people": group.people}
+    if found.found.shares is None:
+        counts |= {"with the label": group.positive, "selected": group.selected}
+    return ", ".join(
+        f"{'not shown' if count is None else count} {name}" for name, count in counts.items()
+    )
 
 
 def _print_summary(each: "AuditSummary") -> None:

@@ -122,24 +122,33 @@ def _open(gateway: "HttpGateway", envelope: "Envelope") -> "Evaluation":
 
 
 def _print(found: "Evaluation") -> None:
-    rows = "customers set aside" if found.rows == "holdout" else "rows of later days"
     simulated = ", SIMULATION" if found.simulation else ""
     typer.echo(f"run {found.run_id}, evaluated {found.evaluated_at:%Y-%m-%d %H:%M} UTC{simulated}")
-    typer.echo(f"{found.task} for {found.purpose}: {rows} at {found.units} units")
+    typer.echo(f"{found.task} for {found.purpose}: {found.rows_told} at {found.units} units")
     for model in found.models:
         _print_model(model, found.level)
     if found.difference is not None:
         typer.echo("first model without the second")
         typer.echo(_line(found.difference))
-    typer.echo(
-        f"An interval contains the number of the customers' population in {found.level:.0%} of "
-        "evaluations: it has in it which customers happened to be set aside, the noise that "
-        f"protects them (epsilon {found.table_epsilon:.4g} for each table of a unit), and that "
-        "scores are known by their bins only. Of counts it has the noise alone: they are of these "
-        "customers."
-    )
+    typer.echo(_reading(found))
     for claim in found.epsilon:
         typer.echo(f"charged to {claim.unit}: epsilon {claim.claim:.4g} at delta {found.delta:g}")
+
+
+def _reading(found: "Evaluation") -> str:
+    """Return what an interval contains, in words."""
+    noise = f"the noise that protects them (epsilon {found.table_epsilon:.4g} for each table of a "
+    which = "which customers happened to be counted, and " + noise + "unit)"
+    if not found.of_segments:
+        which = (
+            f"which customers happened to be set aside, {noise}unit), and that scores are known by "
+            "their bins only"
+        )
+    return (
+        f"An interval contains the number of the customers' population in {found.level:.0%} of "
+        f"evaluations: it has in it {which}. Of counts it has the noise alone: they are of these "
+        "customers."
+    )
 
 
 def _print_model(model: "ModelOutcome", level: float) -> None:
@@ -152,14 +161,17 @@ def _print_model(model: "ModelOutcome", level: float) -> None:
     if hidden:
         typer.echo(f"  hidden by the noise: {', '.join(hidden)}")
     others = len(model.numbers) - len(shown)
-    typer.echo(f"  {others} more numbers, by share and by group of scores, with --json")
+    if others:
+        typer.echo(f"  {others} more numbers, by share and by group of scores, with --json")
 
 
 def _line(number: "Measured") -> str:
-    digits = 1 if number.name.startswith(_COUNTS) else 4
+    digits = 1 if number.name.startswith(_COUNTS) or number.name.endswith("customers") else 4
     value, low, high = (f"{each:.{digits}f}" for each in (number.value, number.low, number.high))
     return f"  {number.name:<30}{value:>10}  {low} to {high}"
 
 
 def _is_shown(name: str) -> bool:
-    return name in {*_SHOWN, *_SHARES} or name.partition("_at_")[0] in {*_COUNTS, *_RATES}
+    known = {*_SHOWN, *_SHARES, "customers"}
+    is_known = name in known or name.partition("_at_")[0] in {*_COUNTS, *_RATES}
+    return is_known or name.startswith("segment_")

@@ -170,6 +170,8 @@ def _print_holders(found: AliasHistory) -> None:
     for holder in found.holders:
         who = "nobody" if holder.version is None else f"version {holder.version}"
         gone = ", which is WITHDRAWN" if holder.withdrawn else ""
+        if holder.basis_withdrawn:
+            gone += ", which rests on a WITHDRAWN version"
         typer.echo(f"{holder.alias}: {who}{gone}")
 
 

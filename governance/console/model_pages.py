@@ -6,8 +6,10 @@ from fedcore.models import ModelVersion
 from fedcore.promotions import ModelApproval, Promotion
 from fedcore.record import Name
 from governance.audits import list_audits_of, list_waivers
+from governance.bases import map_withdrawn_bases, map_withdrawn_bases_of
 from governance.console.rendering import HEADERS
 from governance.console.rim import ConsoleRoute, show_page
+from governance.console.run_pages import PAGE_SIZE, Before
 from governance.console.seats import Desks, Seated
 from governance.decisions.waivers import tell_waivers
 from governance.evaluation_results import list_outcomes
@@ -20,7 +22,7 @@ from governance.office import Desk, required
 from governance.promotions import ALIASES, check_promotion
 from governance.roles import PROMOTER_ROLES
 from governance.routes.runs import Version
-from registry import models, promotions
+from registry import model_decisions, models, promotions
 
 _LAST = 2**31 - 1
 # So many moves are shown; the API lists all of them.
@@ -30,12 +32,21 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Conso
 
 
 @router.get("/models")
-def list_models(office: Desks, seat: Seated) -> Response:
-    """Show all model versions, the newest first, and which of them stand as what."""
+def list_models(office: Desks, seat: Seated, before: Before = _LAST) -> Response:
+    """Show the model versions, the newest first, which of them stand as what, and which are
+    withdrawn or rest on a withdrawn one.
+    """
     with office.reading() as desk:
-        stored = [model for _, model in models.list_after(desk.session, 0, _LAST)]
-        held = promotions.list_holders(desk.session)
-    content = {"models": stored[::-1], "held": held}
+        found = models.list_before(desk.session, before, PAGE_SIZE)
+        stored = [model for _, model in found]
+        withdrawn = model_decisions.list_withdrawn(desk.session)
+        content = {
+            "models": stored,
+            "older": found[-1][0] if len(found) == PAGE_SIZE else None,
+            "held": promotions.list_holders(desk.session),
+            "withdrawn": withdrawn,
+            "resting": map_withdrawn_bases(desk, stored, withdrawn) if withdrawn else {},
+        }
     return show_page("models.html", seat, _PAGE, content)
 
 
@@ -47,6 +58,7 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
     with office.reading() as desk:
         stored = find_model(desk, name, version)
         audits = list_audits_of(desk, name, version)
+        withdrawn = model_decisions.list_withdrawn(desk.session)
         waivers = list_waivers(desk, name, version)
         content = {
             "model": desk.open_own(ModelVersion, stored.document),
@@ -58,6 +70,8 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
             "audits": audits,
             "waivers": tell_waivers(waivers, audits[0].digest if audits else "", desk.now),
             "stands_as": _aliases(desk, name, version),
+            "withdrawn": (name, version) in withdrawn,
+            "bases": map_withdrawn_bases_of(desk, name, [version], withdrawn),
             "moves": _moves(desk, name),
         }
     return show_page("model.html", seat, _PAGE, content)

@@ -10,6 +10,8 @@ from fedcore.score_tables import BINS
 
 def sizes_of(plan: EvaluationPlan) -> tuple[int, ...]:
     """Return how many counts each table of an answer has."""
+    if plan.segments is not None:
+        return (plan.segments.length,)
     scores = (BINS[plan.bins].size,) * len(plan.models)
     if plan.fairness is None:
         return scores

@@ -1,7 +1,7 @@
 """What the gate looks at: everything that counts for one plan at one moment, as it was stored."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ class EvaluatedModel:
     """A model that is to be evaluated and the plan that it was trained by; `registered` says
     whether a version of these bytes was trained by it, `withdrawn` whether one is withdrawn.
     `audit_bound` is the digest of what the DPIA of its training bound about fairness, if anything.
+    `segments` are the ids of a segmentation, in the order of its centres, where a plan counts them.
     """
 
     artifact: str
@@ -32,6 +33,21 @@ class EvaluatedModel:
     registered: bool
     withdrawn: bool
     audit_bound: str | None = None
+    segments: Sequence[int] | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The facts as plain JSON."""
+        # Said only where it is known, as before there was such a thing.
+        segments = {} if self.segments is None else {"segments": list(self.segments)}
+        return {
+            "artifact": self.artifact,
+            "plan": self.plan.digest,
+            "registered": self.registered,
+            "withdrawn": self.withdrawn,
+            "audit_bound": self.audit_bound,
+            **segments,
+        }
 
 
 @dataclass(frozen=True)
@@ -46,25 +62,26 @@ class EvaluationFacts:
         """The facts as plain JSON."""
         return {
             "plan": self.plan.digest,
-            "models": [
-                {
-                    "artifact": model.artifact,
-                    "plan": model.plan.digest,
-                    "registered": model.registered,
-                    "withdrawn": model.withdrawn,
-                    "audit_bound": model.audit_bound,
-                }
-                for model in self.models
-            ],
+            "models": [model.document for model in self.models],
         }
+
+
+@dataclass(frozen=True)
+class ContinuedVersion:
+    """A registered version of segments: its bytes' digest, and the plan and contract it came of."""
+
+    artifact: str
+    plan: TrainingPlan
+    contract: Contract
 
 
 @dataclass(frozen=True)
 class GateFacts:
     """All that the gate looks at. `dpia_state` is the state that counts at `now`; `revoked_units`
     have left, or their keys are revoked; `stops` are those in force; `initial_model_withdrawn` says
-    whether the plan starts from or rests on a model version that was withdrawn. Of an evaluation,
-    `plan` is its first model's.
+    whether the plan starts from or rests on a model version that was withdrawn; `continued` are the
+    registered versions with the bytes whose segments it continues. Of an evaluation, `plan` is its
+    first model's.
     """
 
     plan: TrainingPlan
@@ -79,6 +96,7 @@ class GateFacts:
     stops: tuple[Stop, ...] = ()
     initial_model_withdrawn: bool = False
     evaluation: EvaluationFacts | None = None
+    continued: tuple[ContinuedVersion, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -86,9 +104,11 @@ class GateFacts:
         # Said only when it is so, as before there was such a thing.
         withdrawn = {"initial_model_withdrawn": True} if self.initial_model_withdrawn else {}
         evaluated = {"evaluation": self.evaluation.document} if self.evaluation else {}
+        continued = [[each.artifact, each.plan.digest] for each in self.continued]
         return {
             **withdrawn,
             **evaluated,
+            **({"continued": continued} if continued else {}),
             "plan": self.plan.digest,
             "author_known": self.author_known,
             "contract": self.contract.digest if self.contract else None,

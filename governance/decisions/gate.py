@@ -11,6 +11,7 @@ from fedcore.encodings import unfit_absences, unsaid_absences
 from fedcore.permits import public_n_of
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.gate_continuations import CONTINUATION_RULES
 from governance.decisions.gate_evaluations import EVALUATION_RULES
 from governance.decisions.gate_fairness import FAIRNESS_RULES
 from governance.decisions.gate_mitigation import MITIGATION_RULES
@@ -381,6 +382,7 @@ RULES: tuple[Rule, ...] = (
     _unit_not_enrolled,
     _unit_revoked,
     _unit_public_n_differs,
+    *CONTINUATION_RULES,
     *EVALUATION_RULES,
     *MITIGATION_RULES,
     *FAIRNESS_RULES,

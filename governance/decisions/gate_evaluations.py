@@ -74,23 +74,51 @@ def _units_differ(facts: GateFacts) -> str | None:
 
 @make_rule(
     "evaluation.no_scores",
-    "Every model to be evaluated scores customers; segments do not.",
+    "Every model of whose scores a plan counts scores customers; segments do not.",
     "Art. 5(1)(c) GDPR; internal control",
 )
 def _no_scores(facts: GateFacts) -> str | None:
-    models = () if facts.evaluation is None else facts.evaluation.models
-    if all(model.plan.model.is_scoring for model in models):
+    if facts.evaluation is None or facts.evaluation.plan.segments is not None:
         return None
-    return "Segments score nobody, and nothing would be released: evaluate a trained model."
+    if all(model.plan.model.is_scoring for model in facts.evaluation.models):
+        return None
+    return "Segments score nobody: count them by a plan with `segments`, or evaluate another model."
+
+
+@make_rule(
+    "evaluation.no_segments",
+    "A plan that counts segments is of a segmentation.",
+    "Art. 5(1)(c) GDPR; internal control",
+)
+def _no_segments(facts: GateFacts) -> str | None:
+    if facts.evaluation is None or facts.evaluation.plan.segments is None:
+        return None
+    if all(model.plan.model.course is not None for model in facts.evaluation.models):
+        return None
+    return "The plan counts segments, and its model has none: name a segmentation."
+
+
+@make_rule(
+    "evaluation.other_segments",
+    "A plan counts the very segments that its model has, in the order of its centres.",
+    "Art. 5(1)(d) GDPR; internal control",
+)
+def _other_segments(facts: GateFacts) -> str | None:
+    if facts.evaluation is None or facts.evaluation.plan.segments is None:
+        return None
+    counted = facts.evaluation.plan.segments.segments
+    if all(counted == tuple(model.segments or ()) for model in facts.evaluation.models):
+        return None
+    return "The plan's segments are not the model's: write the plan from the version's evidence."
 
 
 @make_rule(
     "evaluation.not_held_out",
-    "The rows of an evaluation were set aside when each of its models was trained.",
+    "The rows that tell scores were set aside when each of the models was trained.",
     "Art. 5(1)(d), 35(7)(d) GDPR",
 )
 def _not_held_out(facts: GateFacts) -> str | None:
-    if facts.evaluation is None:
+    if facts.evaluation is None or facts.evaluation.plan.rows == "all":
         return None
     if facts.evaluation.plan.rows == "holdout":
         same = facts.plan.holdout is not None and _agree(facts, lambda plan: plan.holdout)
@@ -150,6 +178,8 @@ EVALUATION_RULES: tuple[Rule, ...] = (
     _terms_differ,
     _units_differ,
     _no_scores,
+    _no_segments,
+    _other_segments,
     _not_held_out,
     _too_few_units,
     _delta_too_large,

@@ -11,7 +11,7 @@ from fedcore.contracts import ContractField
 from fedcore.dpia_record import Dpia
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import SensitiveAttribute, special_point_of
-from fedcore.fairness_tables import TableLayout
+from fedcore.fairness_tables import CrossedGroups, TableLayout
 from fedcore.fairness_terms import audit_of, bound_audit, fits_field
 from fedcore.fairness_uses import (
     no_basis_sentence,
@@ -19,6 +19,7 @@ from fedcore.fairness_uses import (
     unfounded,
 )
 from fedcore.noised_rates import is_noise_followed
+from fedcore.segments.comparing import segment_audit_of
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate_rule import Rule, make_rule
 
@@ -29,11 +30,8 @@ from governance.decisions.gate_rule import Rule, make_rule
     "Art. 35(7)(c), 35(7)(d) GDPR",
 )
 def _not_bound(facts: GateFacts) -> str | None:
-    layout = _layout(facts)
-    if layout is None or facts.dpia is None:
-        return None
     try:
-        audit_of(facts.dpia.bindings, layout.threshold)
+        _bound_layout(facts)
     except InvalidRecordError as error:
         return f"The DPIA binds no audit that can be made: {error.public}."
     return None
@@ -45,7 +43,7 @@ def _not_bound(facts: GateFacts) -> str | None:
     "Art. 35(7)(d) GDPR",
 )
 def _differs_from_dpia(facts: GateFacts) -> str | None:
-    counted, bound = _layout(facts), _bound_layout(facts)
+    counted, bound = _counted(facts), _known_layout(facts)
     if counted is None or bound is None or _table_of(counted) == _table_of(bound):
         return None
     return (
@@ -60,7 +58,7 @@ def _differs_from_dpia(facts: GateFacts) -> str | None:
     "Art. 5(1)(a), 35(1) GDPR",
 )
 def _bound_later(facts: GateFacts) -> str | None:
-    if facts.evaluation is None or facts.dpia is None or _bound_layout(facts) is None:
+    if facts.evaluation is None or facts.dpia is None or _known_layout(facts) is None:
         return None
     before = facts.evaluation.models[0].audit_bound
     if before is not None and before == bound_audit(facts.dpia.bindings):
@@ -161,34 +159,48 @@ def _no_basis(facts: GateFacts) -> str | None:
     "Art. 5(1)(d) GDPR; internal control",
 )
 def _noise_too_wide(facts: GateFacts) -> str | None:
-    layout = _layout(facts)
-    if layout is None or facts.evaluation is None:
+    if facts.evaluation is None:
         return None
     plan = facts.evaluation.plan
+    layout = plan.segments or plan.fairness
+    if layout is None:
+        return None
     noises = layout.length * len(facts.plan.units)
     if is_noise_followed(plan.epsilon / plan.tables, noises):
         return None
     return "The noise would reach beyond any table of groups: take a larger epsilon."
 
 
-def _layout(facts: GateFacts) -> TableLayout | None:
-    return None if facts.evaluation is None else facts.evaluation.plan.fairness
+def _counted(facts: GateFacts) -> CrossedGroups | None:
+    """Return the table that counts groups; None where none does."""
+    return None if facts.evaluation is None else facts.evaluation.plan.groups
 
 
-def _bound_layout(facts: GateFacts) -> TableLayout | None:
-    """Return the table that the DPIA binds, at the plan's threshold; None when it binds none."""
-    layout = _layout(facts)
-    if layout is None or facts.dpia is None:
+def _bound_layout(facts: GateFacts) -> CrossedGroups | None:
+    """Return the table that the DPIA binds, at the plan's threshold or of its segments; None where
+    no groups are counted. Raises: InvalidRecordError `fairness.not_bound`,
+    `fairness.unknown_group`.
+    """
+    if facts.evaluation is None or facts.dpia is None or _counted(facts) is None:
         return None
+    plan, bindings = facts.evaluation.plan, facts.dpia.bindings
+    if plan.segments is not None:
+        return segment_audit_of(bindings, plan.segments.segments)[0]
+    return None if plan.fairness is None else audit_of(bindings, plan.fairness.threshold)[0]
+
+
+def _known_layout(facts: GateFacts) -> CrossedGroups | None:
+    """Return the same, and None as well when the DPIA binds none."""
     try:
-        return audit_of(facts.dpia.bindings, layout.threshold)[0]
+        return _bound_layout(facts)
     except InvalidRecordError:
         return None
 
 
-def _table_of(layout: TableLayout) -> object:
+def _table_of(layout: CrossedGroups) -> object:
     """Return what is counted."""
-    return [group_terms(each) for each in layout.attributes], layout.edges
+    edges = layout.edges if isinstance(layout, TableLayout) else None
+    return [group_terms(each) for each in layout.attributes], edges
 
 
 def group_terms(attribute: SensitiveAttribute) -> object:
@@ -204,7 +216,7 @@ def mitigated_attribute(facts: GateFacts) -> SensitiveAttribute | None:
 
 def _attributes(facts: GateFacts) -> tuple[SensitiveAttribute, ...]:
     """Return what the run tells groups apart by: to count them, or to train by them."""
-    layout, mitigated = _layout(facts), mitigated_attribute(facts)
+    layout, mitigated = _counted(facts), mitigated_attribute(facts)
     if mitigated is not None:
         return (mitigated,)
     return () if layout is None else layout.attributes

@@ -103,6 +103,8 @@ def _warnings(facts: CardFacts) -> Iterable[str]:
         yield "A simulation: it was trained on no real customers and counts for nothing outside."
     if facts.promotion.withdrawn:
         yield "Withdrawn: a decision in force says that this version is not to be used."
+    for name, version in facts.promotion.withdrawn_bases:
+        yield f"It rests on {name} version {version}, which is withdrawn: it gets no alias."
     if facts.promotion.retrain_due:
         yield "A decision in force says that this version is to be trained anew."
 

@@ -84,6 +84,18 @@ def _withdrawn(facts: PromotionFacts) -> str | None:
 
 
 @_rule(
+    "promotion.basis_withdrawn",
+    "No model that the version starts from or rests on is withdrawn.",
+    "Art. 5(1)(a), 17(1)(c) GDPR; internal control",
+)
+def _basis_withdrawn(facts: PromotionFacts) -> str | None:
+    if not facts.withdrawn_bases:
+        return None
+    named = _listed(f"{name} {version}" for name, version in facts.withdrawn_bases)
+    return f"It rests on what was withdrawn: {named}; train it anew on another one."
+
+
+@_rule(
     "promotion.retrain_due",
     "No unit's decision in force says that the version is to be trained anew.",
     "Art. 5(1)(a), 21(3) GDPR; internal control",
@@ -318,6 +330,7 @@ def _listed(names: Iterable[str]) -> str:
 RULES: tuple[PromotionRule, ...] = (
     _simulation,
     _withdrawn,
+    _basis_withdrawn,
     _retrain_due,
     _stopped,
     _evidence_missing,

@@ -117,6 +117,7 @@ class PromotionFacts:
         stops: those in force.
         dpia_state: the state that counts now of the permit's DPIA, or of its successor.
         withdrawn, retrain_due: what a decision in force of any unit says.
+        withdrawn_bases: name and version of each withdrawn model that the version rests on.
         floors: the least that the plan asks of each metric; None when there is no plan.
     """
 
@@ -133,6 +134,7 @@ class PromotionFacts:
     withdrawn: bool
     retrain_due: bool
     now: datetime
+    withdrawn_bases: tuple[tuple[str, int], ...] = ()
     stops: tuple[Stop, ...] = ()
     floors: Mapping[str, float] | None = field(default_factory=dict)
     approvals: tuple[ApprovalFacts, ...] = ()
@@ -178,6 +180,7 @@ class PromotionFacts:
             "evidence": None if self.evidence is None else self.evidence.document,
             "dpia_state": self.dpia_state,
             "withdrawn": self.withdrawn,
+            "withdrawn_bases": [list(basis) for basis in self.withdrawn_bases],
             "retrain_due": self.retrain_due,
             "stops": [stop.digest for stop in self.stopped_by],
             "floors": None if self.floors is None else dict(self.floors),

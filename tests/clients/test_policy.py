@@ -262,14 +262,20 @@ def test_the_settings_caps_stand_for_each_part_before_a_run_names_it(node_settin
     assert standing_bounds(node_settings(), 2026, ["churn/customers"]) == ()
 
 
+def trained_by(plan, attribute, features):
+    """The plan, but weighing the first group of an attribute, with these inputs."""
+    weight = GroupWeight(group=attribute.groups[0], positive=True, weight=2.0)
+    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=(weight,))
+    return plan.model_copy(update={"mitigation": mitigation, "features": features})
+
+
 def test_groups_to_train_by_are_those_of_a_field_that_is_no_input(
     node_settings, permit, plan, contract
 ):
+    settings = node_settings(training_groups=("nothing", "gender", "plan"))
+
     def codes(attribute, features=plan.features[:1]):
-        weight = GroupWeight(group=attribute.groups[0], positive=True, weight=2.0)
-        mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=(weight,))
-        changes = {"mitigation": mitigation, "features": features}
-        return refusals(node_settings(), permit, plan.model_copy(update=changes), contract)
+        return refusals(settings, permit, trained_by(plan, attribute, features), contract)
 
     gender = SensitiveAttribute(name="gender", groups=("female", "male"))
     plans = SensitiveAttribute(name="plan", groups=contract.field_by_name["plan"].categories)
@@ -281,3 +287,15 @@ def test_groups_to_train_by_are_those_of_a_field_that_is_no_input(
         assert codes(bad) == ("policy.group_not_allowed",)
     assert codes(plans, plan.features) == ("policy.group_not_allowed",)
     assert codes(gender) == codes(plans) == ()
+
+
+@pytest.mark.parametrize("named", [(), ("plan",), ("gender",), ("plan", "gender")])
+def test_a_plan_trains_only_by_groups_that_the_unit_has_named_and_by_default_by_none(
+    node_settings, permit, plan, contract, named
+):
+    gender = SensitiveAttribute(name="gender", groups=("female", "male"))
+    weighed = trained_by(plan, gender, plan.features[:1])
+    settings = node_settings(**({"training_groups": named} if named else {}))
+    codes = () if "gender" in named else ("policy.training_group_not_allowed",)
+    assert refusals(settings, permit, weighed, contract) == codes
+    assert refusals(settings, permit, plan, contract) == ()

@@ -70,6 +70,7 @@ class World:
         self.author = key_of("author")
         self.server = key_of("server")
         self.nodes = {unit: key_of(unit) for unit in UNITS}
+        self.tries: Any = ROUNDS
         self.artifact = save({"bias": np.zeros(1, np.float32), "weight": np.ones(3, np.float32)})
 
     def sign(self, record: Record, key: SigningKey | None = None) -> Envelope:
@@ -201,12 +202,12 @@ class _Run:
         receipts: list[Receipt] = []
         reports: list[RoundReport] = []
         model = plan.initial_model
-        for step, (round_, attempt, units) in enumerate(ROUNDS):
+        for step, (round_, attempt, units) in enumerate(self.world.tries):
             answered = [
                 self.edited("receipt", self.receipt(permit, plan, unit, step, model))
                 for unit in units
             ]
-            last = step == len(ROUNDS) - 1
+            last = step == len(self.world.tries) - 1
             accepted = len(units) >= 2
             report = RoundReport(
                 run_id=permit.run_id,
@@ -234,7 +235,7 @@ class _Run:
     def receipt(
         self, permit: Permit, plan: TrainingPlan, unit: str, step: int, model: str
     ) -> Receipt:
-        round_, attempt, _ = ROUNDS[step]
+        round_, attempt, _ = self.world.tries[step]
         return Receipt(
             run_id=permit.run_id,
             realm=permit.realm,

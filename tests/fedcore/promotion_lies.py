@@ -301,7 +301,26 @@ def twice(move: Any) -> Any:
     return move.model_copy(update={"approvals": (move.approvals[0],) * 2})
 
 
-SMALL = EpsilonCaps(history=1.6)
+SMALL, SMALLER = EpsilonCaps(history=1.6), EpsilonCaps(history=1.2)
+
+
+def capped(training: EpsilonCaps | None, evaluation: EpsilonCaps | None) -> Lie:
+    """Return a champion trained and evaluated under other caps on whole ledgers, by two versions of
+    the DPIA.
+    """
+
+    def later(dpia: Any) -> Any:
+        bound: Any = of_bindings(ledger_caps=evaluation)(dpia)
+        return bound.model_copy(update={"version": 2})
+
+    return judged(
+        dpia=of_bindings(ledger_caps=training),
+        permit=changed(ledger_caps=training),
+        evaluation_dpia=later,
+        evaluation_permit=changed(ledger_caps=evaluation),
+    )
+
+
 WIDER = of_bindings(fairness_audit=None)
 BACK = {"step": "rolled_back", "to_version": 7, "model": NOTHING}
 
@@ -374,6 +393,10 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     "more epsilon in all than a ledger may hold": (
         "evaluations.epsilon",
         judged(dpia=of_bindings(ledger_caps=SMALL), permit=changed(ledger_caps=SMALL)),
+    ),
+    "more epsilon in all than the larger of two caps": (
+        "evaluations.epsilon",
+        capped(SMALLER, SMALL),
     ),
     "a verdict against its intervals": (
         "audits",
@@ -529,6 +552,11 @@ TWINS: Mapping[str, Lie] = {
     "waiver until just after": timed("first_waiver", expires_at=111),
     "answered just in time": timed("evaluation_permit", expires_at=105),
     "evaluated under the next dpia": judged(evaluation_dpia=changed(version=2)),
+    "less epsilon in all than the larger of two caps": capped(SMALL, EpsilonCaps(history=4.0)),
+    "more epsilon in all than a cap that not every run had": capped(SMALL, None),
+    "more epsilon in all than a later cap, reserved before it": capped(
+        EpsilonCaps(history=4.0), SMALL
+    ),
     "champion that fails and is waived": judged(audit=found(0.2, 0.4, "outside", "FAIL")),
     "too few people in a group": judged(audit=found(-0.05, 0.05, "too_few", "INSUFFICIENT")),
 }

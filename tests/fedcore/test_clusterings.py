@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from fedcore import canonical
 from fedcore.clusterings import (
     MAX_CELLS,
     Continuation,
@@ -11,7 +12,7 @@ from fedcore.clusterings import (
     EmbeddingSpec,
     SegmentCount,
 )
-from fedcore.errors import InvalidRecordError
+from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.plans import (
     Algorithm,
     Feature,
@@ -192,3 +193,25 @@ def test_the_terms_of_a_course_are_those_that_it_states():
     assert (course.terms.segments.least, course.terms.segments.most) == (3, 4)
     assert (course.terms.spread, course.terms.searches, course.terms.refinements) == (9, 2, 1)
     assert course.release_terms(2.0).noise_scale == 2.0 * course.l2_sensitivity
+
+
+def test_the_segments_that_a_plan_continues_are_the_named_ones_and_have_its_dimensions():
+    placement = Placement(np.array([[-0.5, 0.0], [0.5, 0.0]]), 1.0)
+    sums = NoisedSums(placement, COURSE.release_terms(1.0), 2, np.zeros((2, 5)))
+    data = encode_model(SegmentModel(sums, (4, 2), 7))
+    named = Continuation(artifact=canonical.digest(data), farthest=0.5)
+    keeping = COURSE.model_copy(update={"continues": named})
+    found = keeping.known_segments(data, inputs=2)
+    assert found is not None
+    assert (found.ids, found.newest) == ((4, 2), 7)
+    embedding = EmbeddingSpec(artifact=FROM.artifact, width=2)
+    within = keeping.model_copy(update={"embedding": embedding})
+    assert within.known_segments(data, inputs=9) is not None
+    assert COURSE.known_segments(data, inputs=2) is None
+    for course, inputs, code in (
+        (keeping, 3, "plan.other_segments"),
+        (COURSE.model_copy(update={"continues": FROM}), 2, "order.model_mismatch"),
+    ):
+        with pytest.raises(MismatchError) as refused:
+            course.known_segments(data, inputs)
+        assert refused.value.code == code

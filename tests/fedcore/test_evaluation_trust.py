@@ -1,16 +1,21 @@
 """A permit to evaluate, and the training plans of its models: each rule both ways."""
 
 import pytest
+from pydantic import ValidationError
 
 from fedcore import trust
 from fedcore.errors import MismatchError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
+from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness_tables import TableLayout
 from fedcore.permits import Permit
 from fedcore.plans import ModelSpec, TrainingPlan
 from fedcore.privacy.accounting import pld_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
+from fedcore.segments.groups import SegmentLayout
 
+GENDER = SensitiveAttribute(name="gender", groups=("female", "male"))
 HELD_OUT = {"holdout": 0.2}
 DATED = {"train_until": "2026-01-01"}
 
@@ -99,6 +104,52 @@ def test_models_that_differ_in_what_they_were_trained_for_or_on_are_refused(
     assert code_of(trust.verify_evaluated, plan_of(*plans, rows=rows), plans) == code
     same = TrainingPlan.from_json({**one.to_json(), "title": "B"})
     assert code_of(trust.verify_evaluated, plan_of(one, same, rows=rows), [one, same]) is None
+
+
+LAYOUT = SegmentLayout(segments=(2, 1))
+
+
+def test_a_plan_counts_scores_of_models_or_the_segments_of_one(trained):
+    """All rows for segments alone, and groups in the one table."""
+    one, other = trained(), trained(title="B")
+    by_score = TableLayout(attributes=(GENDER,), threshold=0.5)
+    by_segment = SegmentLayout(attributes=(GENDER,), segments=(2, 1))
+    sizes, grouped = plan_of(one, segments=LAYOUT), plan_of(one, segments=by_segment, rows="all")
+    assert (sizes.groups, sizes.group_fields, sizes.tables) == (None, (), 1)
+    assert (grouped.groups, grouped.group_fields, grouped.tables) == (by_segment, ("gender",), 1)
+    assert plan_of(one, fairness=by_score).groups == by_score
+    assert sizes.exchange_event() == plan_of(one).exchange_event()
+    for plans, changes in (
+        ((one,), {"rows": "all"}),
+        ((one, other), {"segments": LAYOUT}),
+        ((one,), {"segments": LAYOUT, "fairness": by_score}),
+    ):
+        with pytest.raises(ValidationError):
+            plan_of(*plans, **changes)
+
+
+def test_what_is_counted_is_what_the_models_have(trained, documents):
+    scoring = trained()
+    plain = documents.segmentation_plan_of(documents.contract_of())
+    aside = TrainingPlan.from_json({**plain.to_json(), "holdout": 0.2})
+    for plan, rows, code in (
+        (aside, "holdout", None),
+        (aside, "all", None),
+        (plain, "all", None),
+        (plain, "holdout", "evaluation.not_held_out"),
+        (scoring, "all", "evaluation.no_segments"),
+        (scoring, "holdout", "evaluation.no_segments"),
+    ):
+        asked = plan_of(plan, segments=LAYOUT, rows=rows)
+        assert code_of(trust.verify_evaluated, asked, [plan]) == code
+    assert code_of(trust.verify_evaluated, plan_of(aside), [aside]) == "evaluation.no_scores"
+    assert code_of(trust.verify_evaluated, plan_of(scoring), [scoring]) is None
+    for ids, code in (
+        ((2, 1), None),
+        ((1, 2), "evaluation.other_segments"),
+        ((2,), "evaluation.other_segments"),
+    ):
+        assert code_of(trust.verify_segments_counted, ids, LAYOUT.segments) == code
 
 
 def test_a_model_alone_that_has_seen_everybody_is_refused(trained):

@@ -1,9 +1,11 @@
 """A node and orders to evaluate: what it answers, what it refuses, and the twin that succeeds."""
 
+import functools
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
 from clients.sent import journal_path, load_departures
@@ -11,9 +13,14 @@ from fedcore import canonical, wire
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
+from fedcore.privacy.clustering import Placement, ReleaseTerms
 from fedcore.record import Realm
 from fedcore.rounds import Order, Receipt
 from fedcore.score_tables import DEFAULT_BINS
+from fedcore.segments.artefact import SegmentModel
+from fedcore.segments.artefact import encode_model as encode_segments
+from fedcore.segments.groups import SegmentLayout
+from fedcore.segments.noised import NoisedSums
 from fedcore.signing import SigningKey, open_envelope, sign_record
 from fedcore.tasks.task import load_task, shapes_of
 from fedcore.trust import verify_receipt
@@ -37,9 +44,8 @@ class Evaluator:
 
     def __init__(self, server, **changes):
         self.server, self.world, self.training = server, server.world, (server.world.plan,)
-        self.models = (trained(server),)
         self.training = tuple(changes.pop("training", self.training))
-        self.models = tuple(changes.pop("models", self.models))
+        self.models = tuple(changes.pop("models", ())) or (trained(server),)
         named = zip(self.models, self.training, strict=True)
         values = {
             "title": "How well the small model does",
@@ -336,6 +342,127 @@ def test_groups_that_the_contract_does_not_have_are_refused_before_anything_is_c
     assert kinds(server.world) == ["open"]
     tables = NoisedTables.from_bytes(straight.send().tables).tables
     assert [len(table) for table in tables] == [DEFAULT_BINS.size, 2 * 4]
+
+
+CENTRES = np.array([[-0.5, 0.0], [0.5, 0.0]])
+IDS = (2, 1)
+
+
+def segments_of(plan, centres=CENTRES, **changes):
+    """The bytes of a segmentation of two segments, as a run of the plan could release it."""
+    sums = NoisedSums(Placement(centres, 0.5), plan.release_terms, 2, np.full((2, 5), 20.0))
+    return encode_segments(SegmentModel(replace(sums, **changes), IDS, newest=2))
+
+
+@pytest.fixture
+def segment_server(build, worlds):
+    def make(**changes):
+        world = build(worlds.make_segment_plan(), **changes)
+        return worlds.Server(worlds.allow_segments(world))
+
+    return make
+
+
+def counter(server, **changes):
+    """A server that has segments counted by channel; parts can be replaced."""
+    layout = SegmentLayout(attributes=(attribute("channel", "shop", "web"),), segments=IDS)
+    model = changes.pop("model", None) or segments_of(server.world.plan)
+    values = {"models": (model,), "rows": "all", "segments": layout, "epsilon": 4.0}
+    return Evaluator(server, **{**values, **changes})
+
+
+def with_layout(**changes):
+    layout = {"attributes": (attribute("channel", "shop", "web"),), "segments": IDS, **changes}
+    return lambda server: counter(server, segments=SegmentLayout(**layout))
+
+
+def with_model(**changes):
+    return lambda server: counter(server, model=segments_of(server.world.plan, **changes))
+
+
+def around_other_centres(server):
+    """The plan's segmentation, and the bytes of another one in its place."""
+    evaluator = counter(server)
+    evaluator.models = (segments_of(server.world.plan, centres=CENTRES[::-1]),)
+    order = {"model": evaluator.plan.models[0].artifact}
+    evaluator.request = functools.partial(evaluator.request, order=order)
+    return evaluator
+
+
+BENT = {
+    "other centres": (around_other_centres, "order.model_mismatch"),
+    "other segments": (with_layout(segments=(1, 3)), "evaluation.other_segments"),
+    "segments in another order": (with_layout(segments=(1, 2)), "evaluation.other_segments"),
+    "one segment left out": (with_layout(segments=(2,)), "evaluation.other_segments"),
+    "groups that the contract does not have": (
+        with_layout(attributes=(attribute("gender", "f", "m"),)),
+        "policy.group_not_allowed",
+    ),
+    "groups of an input": (
+        with_layout(attributes=(attribute("tenure", "new", "old"),)),
+        "policy.group_not_allowed",
+    ),
+    "no model of segments": (
+        lambda server: counter(server, model=b"no model"),
+        "segments.model_unreadable",
+    ),
+    "sums of more units than there are": (with_model(units=3), "segments.other_terms"),
+    "less noise than the plan's": (
+        with_model(terms=ReleaseTerms(0.1)),
+        "segments.other_terms",
+    ),
+    "another number of inputs": (
+        lambda server: counter(
+            server,
+            model=segments_of(
+                server.world.plan, centres=np.zeros((2, 1)), blocks=np.full((2, 3), 20.0)
+            ),
+        ),
+        "segments.other_features",
+    ),
+    "scores of segments": (
+        lambda server: Evaluator(server, models=(segments_of(server.world.plan),)),
+        "evaluation.no_scores",
+    ),
+}
+
+
+def test_bent_orders_to_count_segments_are_refused_uncharged_and_the_straight_one_is_not(
+    segment_server,
+):
+    server = segment_server()
+    found = {name: bend(server).send() for name, (bend, _) in BENT.items()}
+    assert found == {name: code for name, (_, code) in BENT.items()}
+    assert kinds(server.world) == ["open"]
+    straight = counter(server)
+    (table,) = NoisedTables.from_bytes(straight.send().tables).tables
+    assert len(table) == 2 * 2
+    assert kinds(server.world) == ["open", "reserve", "order", "reply"]
+
+
+def test_segments_of_a_model_that_scores_are_refused(open_server):
+    server = open_server()
+    evaluator = counter(server, model=trained(server))
+    assert evaluator.send() == evaluator.call_roll() == "evaluation.no_segments"
+    assert kinds(server.world) == ["open"]
+
+
+def test_one_customer_moves_one_entry_of_the_table_by_one_and_an_opted_out_one_none(
+    segment_server, worlds
+):
+    """From the row in the file to the bytes on the wire; all worlds draw the same noise."""
+    rows = worlds.make_rows("north", 40)
+    told = {"customer_id": "C000", "tenure": "3", "charge": "150", "product": "pro"}
+    row = pl.DataFrame([{**told, "channel": "web", "churn": "yes"}], schema=rows.schema)
+    table, sent = pl.concat([rows, row]), {}
+    for name, each in (("without", rows), ("with", table), ("opted out", table)):
+        server = segment_server(rows={"north": each})
+        if name == "opted out":
+            server.world.unit("north").opt_out("c000", worlds.PURPOSE)
+        sent[name] = np.array(NoisedTables.from_bytes(counter(server).send().tables).tables[0])
+    # She is of the web, and nearest to the first centre.
+    assert (sent["with"] - sent["without"]).tolist() == [0, 0, 1, 0]
+    assert sent["opted out"].tolist() == sent["without"].tolist()
 
 
 def test_a_model_that_has_seen_all_rows_has_nothing_to_be_evaluated_on(open_server):

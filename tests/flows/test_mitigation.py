@@ -64,11 +64,19 @@ def allow(world, version, *uses):
     )
 
 
+def agree(world, *units, groups='["channel"]'):
+    """Have these units name the attributes that they may be trained by."""
+    for unit in units:
+        path = world.unit(unit).settings
+        path.write_text(f"{path.read_text()}training_groups = {groups}\n")
+
+
 def test_a_group_that_is_no_input_changes_the_updates_and_not_the_charge(build, plan_of):
     found = {}
     for name, mitigation in (("none", None), ("weighed", WEIGHED), ("penalised", PENALISED)):
         world = build(plan_of(mitigation))
         allow(world, 2, "training")
+        agree(world, *UNITS)
         world.run()
         with world.unit("north").node() as node:
             examples, events = node.examples(world.plan), node.ledger.events()
@@ -88,6 +96,7 @@ def test_a_dpia_that_does_not_name_training_gets_no_permit_and_its_next_version_
     build, plan_of
 ):
     world = build(plan_of(PENALISED))
+    agree(world, *UNITS)
     for version, uses in ((2, ()), (3, ("decision",))):
         allow(world, version, *uses)
         with pytest.raises(RefusedError) as refused:
@@ -95,4 +104,21 @@ def test_a_dpia_that_does_not_name_training_gets_no_permit_and_its_next_version_
         assert refused.value.codes == ("fairness.use_not_bound",)
     allow(world, 4, "training", "decision")
     world.run("run-4")
+    assert world.model()
+
+
+def test_a_unit_is_trained_by_no_group_that_it_has_not_named_and_charged_nothing(build, plan_of):
+    world = build(plan_of(WEIGHED))
+    allow(world, 2, "training")
+    agree(world, "north")
+    agree(world, "south", groups='["age"]')
+    with pytest.raises(RefusedError) as refused:
+        world.run("run-2")
+    assert refused.value.codes == ("policy.training_group_not_allowed", "run.too_few_units")
+    for unit in UNITS:
+        with world.unit(unit).node() as node:
+            assert node.ledger.events() == []
+    path = world.unit("south").settings
+    path.write_text(path.read_text().replace('["age"]', '["age", "channel"]'))
+    world.run("run-3")
     assert world.model()

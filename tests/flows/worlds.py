@@ -26,9 +26,11 @@ from fedcore.bulletins import LogPosition
 from fedcore.bundle import read_bundle
 from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.dpias import FairnessBound
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
+from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit, public_n_of
 from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -150,10 +152,27 @@ def make_segment_plan(units: tuple[str, ...] = UNITS[:2], **changes: Any) -> Tra
     return make_plan(units, **{**values, **changes})
 
 
+SEGMENT_GROUPS = (
+    SensitiveAttribute(name="channel", groups=("shop", "web")),
+    SensitiveAttribute(name="product", groups=("basic", "plus", "pro")),
+)
+
+
 def allow_segments(world: "World") -> "World":
-    """Put a DPIA in force that is about segments, beside that of churn."""
+    """Put a DPIA in force that is about segments, beside that of churn; it binds an audit by
+    channel and by product.
+    """
     dpia = make_dpia(world.plan, world.federation.contract, 50.0, START)
-    world.federation.put_in_force(dpia.model_copy(update={"dpia_id": "segments"}))
+    metric = "segment_share_difference"
+    bound = {
+        "fairness": tuple(
+            FairnessBound(attribute=each.name, metric=metric, largest_gap=0.9)
+            for each in SEGMENT_GROUPS
+        ),
+        "fairness_audit": AuditTerms(attributes=SEGMENT_GROUPS, minimum_size=1),
+    }
+    changes = {"dpia_id": "segments", "bindings": dpia.bindings.model_copy(update=bound)}
+    world.federation.put_in_force(dpia.model_copy(update=changes))
     return world
 
 

@@ -40,6 +40,8 @@ class Evaluating:
     name: str = "churn"
     groups: str = "alike"
     layout: TableLayout = LAYOUT
+    # By group, and of each group by segment.
+    segment_counts: tuple[int, ...] = ()
 
     def audited_dpia(self, version: int, condition: str | None = CONSENT) -> Dpia:
         """A DPIA that binds an audit by religion, and why it may be made."""
@@ -89,10 +91,10 @@ class Evaluating:
         world.register(plan)
         permit, previous = world.permit(run_id, plan), None
         for number in (1, 2):
-            receipts = [
-                world.receipt(permit, unit, number, plan=plan.digest, contract=plan.contract)
-                for unit in UNITS
-            ]
+            about = {"plan": plan.digest, "contract": plan.contract}
+            if number == 1:
+                about["model_in"] = plan.initial_model
+            receipts = [world.receipt(permit, unit, number, **about) for unit in UNITS]
             released = {"released": digest(artifact)} if number == 2 else {}
             previous = world.report(receipts, previous, **released)
             world.submit(previous, receipts)
@@ -135,8 +137,8 @@ class Evaluating:
         """What a unit of 6000 customers counts, the better model first, with a little noise."""
         seed = int.from_bytes(hashlib.sha256(f"{unit} {run_id}".encode()).digest()[:4], "big")
         draw = np.random.default_rng(seed)
-        tables = []
-        for place in range(len(plan.models)):
+        tables = [] if plan.segments is None else [self.segment_counts]
+        for place in range(len(plan.models) if plan.segments is None else 0):
             labels = draw.random(6000) < 0.2
             scores = 1 / (1 + np.exp(1.0 - (2.0 - place) * labels - draw.normal(size=6000)))
             counts = np.zeros(DEFAULT_BINS.size, dtype=np.int64)

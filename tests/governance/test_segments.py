@@ -5,14 +5,17 @@ import re
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from fedcore import canonical
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
+from fedcore.contracts import Contract
 from fedcore.dpias import Bindings
-from fedcore.errors import RefusedError
+from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
 from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
+from fedcore.record import Realm
 from fedcore.segments.artefact import SegmentModel, encode_model
 from fedcore.segments.noised import NoisedSums
 
@@ -41,30 +44,51 @@ def artifact(counts, ids, middles=(-0.5, 0.5), width=1, units=2):
     terms = a_course().release_terms(NOISE)
     centres = np.repeat(np.array(middles)[:, None], width, axis=1)
     last = NoisedSums(Placement(centres, 1.0), terms, units, np.array(sums))
-    return encode_model(SegmentModel(last, ids, 3))
+    return encode_model(SegmentModel(last, ids, max(3, *ids)))
+
+
+def tampered(data, **tensors):
+    """The same file with other tensors in it, however unsound."""
+    return save({**load(data), **tensors})
+
+
+@pytest.fixture
+def realm():
+    """Nothing of a simulation gets an alias."""
+    return Realm.PRODUCTION
 
 
 @pytest.fixture
 def segmenting(world):
-    """A world whose DPIA lets it look for segments; registers a version of these bytes."""
+    """A world whose DPIA lets it look for segments, run it (`train`), and register what a run has
+    found (`segment`).
+    """
     given = world.dpia().bindings.model_dump()
     bindings = Bindings(**{**given, "task": "segmentation", "epsilon_cap": 30.0})
     world.take_into_force(world.dpia(dpia_id="segments-dpia", bindings=bindings))
 
-    def register(data, run_id, before=None, **changes):
+    def train(data, run_id, before=None, **changes):
         plan = a_plan(world, before, **changes)
         world.register(plan)
         permit, previous, model = world.permit(run_id, plan), None, plan.initial_model
         for number in range(1, plan.rounds + 1):
-            about = {"plan": plan.digest, "event": plan.round_event(), "model_in": model}
+            about = {
+                "plan": plan.digest,
+                "contract": plan.contract,
+                "event": plan.round_event(),
+                "model_in": model,
+            }
             receipts = [world.receipt(permit, unit, number, **about) for unit in ("north", "south")]
             model = canonical.digest(f"placement {number}".encode())
             released = canonical.digest(data) if number == plan.rounds else None
             previous = world.report(receipts, previous, model_out=model, released=released)
             world.submit(previous, receipts)
+
+    def register(data, run_id, before=None, **changes):
+        train(data, run_id, before, **changes)
         world.gateway("operator").register_model(run_id, "segments", data)
 
-    world.segment = register
+    world.train, world.segment = train, register
     return world
 
 
@@ -154,62 +178,173 @@ def test_shares_of_fewer_units_are_told_with_a_warning(segmenting, units):
     assert warned == (units == 1)
 
 
-def test_a_version_of_other_inputs_is_not_compared_though_it_is_continued(segmenting):
+def test_a_plan_continues_only_segments_with_its_inputs_and_the_decision_can_be_replayed(
+    segmenting,
+):
     first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
     segmenting.segment(first, "run-1", features=(Feature(field="tenure", encoding="log"),))
-    segmenting.segment(last, "run-2", before=first)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.segment(last, "run-2", before=first)
+    assert refusal.value.codes == ("plan.other_segments",)
+    unknown = a_plan(segmenting, artifact((300, 300), (2, 1)))
+    segmenting.register(unknown)
+    with pytest.raises(RefusedError) as refusal:
+        segmenting.permit("run-2", unknown)
+    assert refusal.value.codes == ("plan.other_segments",)
+    segmenting.segment(first, "run-3")
+    segmenting.segment(last, "run-4", before=first)
+    for run_id in ("run-2", "run-4"):
+        for each in segmenting.get(f"/v1/permits/{run_id}/replays", "auditor")["replays"]:
+            assert each["agrees"]
+
+
+def test_versions_under_another_contract_are_not_compared_though_they_are_continued(segmenting):
+    first, last = artifact((300, 300), (1, 2)), artifact((600, 200), (1, 3))
+    segmenting.segment(first, "run-1")
+    published = segmenting.gateway("author").fetch_contract(segmenting.plan().contract)
+    before = segmenting.open(published, Contract)
+    after = before.model_copy(update={"version": 2, "retention_days": 400})
+    segmenting.gateway("compliance").publish_contract(after)
+    bound = segmenting.dpia().bindings.model_dump()
+    bindings = {**bound, "task": "segmentation", "contract": after.digest, "epsilon_cap": 30.0}
+    segmenting.take_into_force(segmenting.dpia(dpia_id="next", bindings=Bindings(**bindings)))
+    segmenting.segment(last, "run-2", before=first, contract=after.digest)
     assert "This version continues no earlier one" in card(segmenting, 2)
 
 
-@pytest.mark.parametrize(("autoencoder", "compared"), [(b"a", True), (b"another", False)])
-def test_only_versions_in_one_embedding_are_compared(segmenting, autoencoder, compared):
+def test_versions_in_one_embedding_are_compared_and_one_in_another_is_not_permitted(segmenting):
     first = artifact((300, 300), (1, 2), width=2)
     last = artifact((600, 200), (1, 3), width=2)
-    for data, run_id, of, before in (
-        (first, "run-1", b"a", None),
-        (last, "run-2", autoencoder, first),
-    ):
-        embedding = EmbeddingSpec(artifact=canonical.digest(of), width=2)
+
+    def segment(data, run_id, autoencoder, before=None):
+        embedding = EmbeddingSpec(artifact=canonical.digest(autoencoder), width=2)
         model = ModelSpec(kind="centres", course=a_course(before, embedding))
         segmenting.segment(data, run_id, before, model=model)
+
+    segment(first, "run-1", b"a")
+    with pytest.raises(RefusedError) as refusal:
+        segment(last, "run-2", b"another", first)
+    assert refusal.value.codes == ("plan.other_segments",)
+    segment(last, "run-3", b"a", first)
     page = card(segmenting, 2)
-    assert ("| Segment | Version 1 | Version 2 | Change |" in page) == compared
+    assert "| Segment | Version 1 | Version 2 | Change |" in page
     plain = page.replace("\\", "")
     for said in EMBEDDED:
         assert said in plain, said
     [named] = [line for line in plain.splitlines() if "embedding of the autoencoder" in line]
-    assert canonical.digest(autoencoder) in named
-    assert ("This version continues no earlier one" in page) != compared
+    assert canonical.digest(b"a") in named
+    assert "This version continues no earlier one" not in page
 
 
-def test_bytes_that_are_no_segments_have_none_and_the_card_says_why(segmenting, model_bytes):
-    segmenting.segment(model_bytes, "run-1")
+def test_only_segments_that_the_plan_can_have_found_are_registered(segmenting, model_bytes):
+    sound = artifact((300, 300), (1, 2))
+    beyond = np.array([[-0.5], [1.5]])
+    for number, (data, error, code) in enumerate(
+        [
+            (model_bytes, InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, ids=np.array([1, 1])), InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, ids=np.array([1, 9])), InvalidRecordError, "segments.model_invalid"),
+            (tampered(sound, centres=beyond), InvalidRecordError, "segments.model_invalid"),
+            (artifact((300, 300), (1, 2), width=2), MismatchError, "segments.other_features"),
+            (artifact((300, 300), (1, 2), units=3), MismatchError, "segments.other_terms"),
+        ]
+    ):
+        run_id = f"run-{number}"
+        segmenting.train(data, run_id)
+        logged = segmenting.gateway("operator").fetch_checkpoint()
+        with pytest.raises(error) as refusal:
+            segmenting.gateway("operator").register_model(run_id, "segments", data)
+        assert refusal.value.code == code
+        assert segmenting.gateway("operator").fetch_checkpoint() == logged
+        with pytest.raises(NotFoundError, match=r"model\.unknown"):
+            card(segmenting, 1)
+    segmenting.segment(sound, "run-sound")
+    assert "## Segments\n" in card(segmenting, 1)
+
+
+def test_segments_with_more_means_than_anyone_reads_have_none_and_the_card_says_why(segmenting):
+    middles = tuple(np.linspace(-1, 1, 79))
+    data = artifact((100,) * 79, tuple(range(1, 80)), middles, width=64)
+    embedding = EmbeddingSpec(artifact=canonical.digest(b"a"), width=64)
+    wide = SegmentCount(least=2, most=79)
+    course = a_course(embedding=embedding).model_copy(update={"segments": wide, "spread": 80})
+    segmenting.segment(data, "run-1", model=ModelSpec(kind="centres", course=course))
     page = card(segmenting, 1)
-    assert r"Not told: tensor 'w': no model of segments has such a tensor" in page
-    assert r"segments.model\_invalid" in page
+    assert r"Not told: 5056 means are more than 5000, and no card" in page
+    assert r"segments.too\_many\_means" in page
+
+
+def resting(data, use):
+    """The model of a plan that rests on the version with these bytes."""
+    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
+    course = a_course(data) if use == "continues" else a_course(embedding=named)
+    return ModelSpec(kind="centres", course=course)
+
+
+def object_to(world):
+    """A customer objects after the models so far were trained."""
+    world.clock.tick(minutes=10)
+    world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+
+
+def decide(world, outcome, role):
+    request = DecisionRequest(unit="north", up_to=1, outcome=outcome, reason="weighed")
+    world.gateway(role).decide_model("segments", 1, request, "*")
 
 
 @pytest.mark.parametrize("use", ["continues", "embedding"])
 def test_no_run_rests_on_a_withdrawn_version_and_one_that_does_ends_at_once(segmenting, use):
     data = artifact((300, 300), (1, 2))
     segmenting.segment(data, "run-1")
-    segmenting.clock.tick(minutes=10)
-    segmenting.gateway().submit_opt_out(segmenting.sign(segmenting.opt_out("north", 1), "north"))
-    named = EmbeddingSpec(artifact=canonical.digest(data), width=2)
-    course = a_course(data) if use == "continues" else a_course(embedding=named)
-    plan = a_plan(segmenting, None, model=ModelSpec(kind="centres", course=course))
+    plan = a_plan(segmenting, None, model=resting(data, use))
     alone = a_plan(segmenting, None, title="Alone")
     for one, run_id in ((plan, "run-2"), (alone, "run-3")):
         segmenting.register(one)
         segmenting.permit(run_id, one)
-    decide = segmenting.gateway("compliance").decide_model
-    request = DecisionRequest(unit="north", up_to=1, outcome="withdrawn", reason="weighed")
-    decide("segments", 1, request, "*")
+    object_to(segmenting)
+    decide(segmenting, "withdrawn", "compliance")
     assert segmenting.bulletin("north").revoked_runs == ("run-2",)
     with pytest.raises(RefusedError) as refusal:
         segmenting.permit("run-4", plan)
     assert refusal.value.codes == ("plan.initial_model_withdrawn",)
     assert segmenting.permit("run-5", alone).run_id == "run-5"
-    kept = request.model_copy(update={"outcome": "kept"})
-    segmenting.gateway("dpo").decide_model("segments", 1, kept, "*")
+    decide(segmenting, "kept", "dpo")
     assert segmenting.permit("run-6", plan).run_id == "run-6"
+
+
+@pytest.mark.parametrize("use", ["continues", "embedding"])
+def test_a_version_that_rests_on_a_withdrawn_one_is_marked_and_gets_no_alias(segmenting, use):
+    data = artifact((300, 300), (1, 2), width=1 if use == "continues" else 2)
+    below = artifact((300, 300), (1, 2))
+    segmenting.segment(below, "run-1")
+    segmenting.segment(data, "run-2", model=resting(below, use))
+    segmenting.segment(artifact((600, 300), (1, 2)), "run-3")
+    auditor, approver = segmenting.gateway("auditor"), segmenting.gateway("approver")
+
+    def promote(version):
+        seen = auditor.see_aliases("segments")[1]
+        approver.promote_model(("segments", version), "challenger", "r", seen)
+
+    def challenger():
+        [found, _] = auditor.see_aliases("segments")[0].holders
+        return found.version, found.withdrawn, found.basis_withdrawn
+
+    for version in (3, 2, 1):
+        promote(version)
+    object_to(segmenting)
+    decide(segmenting, "withdrawn", "compliance")
+    assert challenger() == (1, True, False)
+    # The way back passes over what rests on the withdrawn version.
+    approver.roll_back("segments", "challenger", "r", auditor.see_aliases("segments")[1])
+    assert challenger() == (3, False, False)
+    with pytest.raises(RefusedError) as refusal:
+        promote(2)
+    assert refusal.value.codes == ("promotion.basis_withdrawn",)
+    marked = "It rests on segments version 1, which is withdrawn"
+    assert [marked in card(segmenting, version) for version in (1, 2, 3)] == [False, True, False]
+    decide(segmenting, "kept", "dpo")
+    assert marked not in card(segmenting, 2)
+    promote(2)
+    assert challenger() == (2, False, False)
+    decide(segmenting, "withdrawn", "compliance")
+    assert challenger() == (2, False, True)

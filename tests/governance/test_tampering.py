@@ -50,3 +50,20 @@ def test_a_document_that_was_altered_after_it_was_used_is_refused_and_restored_s
     assert caught.value.code == "signature.invalid"
     replace(world, kind, lambda _: before)
     assert world.permit("run-3").run_id == "run-3"
+
+
+@pytest.mark.parametrize("change", [with_other_payload, with_other_signature])
+def test_a_paper_of_a_model_that_was_altered_after_its_gate_was_looked_at_is_noticed(
+    world, model_bytes, change
+):
+    world.run("run-1")
+    world.gateway("operator").register_model("run-1", "churn", model_bytes)
+    look = world.gateway("auditor").check_promotion
+    seen = look("churn", 1, "champion")
+    for kind in ("receipt", "round-report"):
+        before = replace(world, kind, change)
+        with pytest.raises(SignatureError) as caught:
+            look("churn", 1, "champion")
+        assert caught.value.code == "signature.invalid"
+        replace(world, kind, lambda _, before=before: before)
+        assert look("churn", 1, "champion") == seen

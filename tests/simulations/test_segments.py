@@ -16,7 +16,7 @@ from fedcore import canonical
 from fedcore.bundle import read_bundle
 from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.errors import MismatchError, NotFoundError, RefusedError
+from fedcore.errors import RefusedError
 from fedcore.models import ModelVersion
 from fedcore.permits import public_n_of
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
@@ -176,14 +176,14 @@ def test_a_version_says_what_each_unit_was_charged_for_all_releases(federation, 
 def test_what_a_plan_continues_must_be_there_and_have_its_features(federation, models):
     missing = Continuation(artifact="sha256:" + "0" * 64, farthest=0.5)
     unknown = federation.register(make_plan(continues=missing))
-    with pytest.raises(NotFoundError) as error:
+    with pytest.raises(RefusedError) as error:
         federation.run(unknown, "run-3")
-    assert error.value.code == "model.unknown"
+    assert error.value.codes == ("plan.other_segments",)
     known = Continuation(artifact=models[0][0].artifact, farthest=0.5)
     narrow = federation.register(make_plan(fields=FIELDS[:2], continues=known))
-    with pytest.raises(MismatchError) as other:
+    with pytest.raises(RefusedError) as other:
         federation.run(narrow, "run-4")
-    assert other.value.code == "plan.other_segments"
+    assert other.value.codes == ("plan.other_segments",)
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -4,14 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.special import ndtri
 
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness import decide_fairness
+from fedcore.fairness import decide_fairness, gap_in
 from fedcore.fairness_bindings import GroupMerge, SensitiveAttribute
 from fedcore.fairness_curves import group_threshold_curve, threshold_curve
 from fedcore.fairness_tables import GroupTable, TableLayout, count_outcomes
-from fedcore.fairness_terms import FairnessTerms
+from fedcore.fairness_terms import FairnessTerms, comparisons_of
 
 SEX = SensitiveAttribute(name="sex", groups=("f", "m"))
 AREA = SensitiveAttribute(name="area", groups=("n", "s", "w"))
@@ -205,3 +207,102 @@ def test_every_way_to_select_by_band_counts_each_customer_once():
         selected = people.scores >= np.array(EDGES)[np.array(places)[people.sex]]
         assert table.count(everybody, mask).value == selected.sum()
         assert table.count(everybody, mask).value + table.count(everybody, ~mask).value == 300
+
+
+class Boundary:
+    """People of two groups for whom no choice of thresholds keeps the bound, and most just miss it:
+    any PASS is wrong, and comes as often as it can. Everything is drawn at once.
+
+    Args: `shares` of each group that score above each edge.
+    """
+
+    LARGEST, ROWS, EPSILON, UNITS = 0.15, 900, 0.5, 3
+
+    def __init__(self, shares, by_group):
+        edges = (0.3, 0.5, 0.7)[: len(shares["f"])]
+        self.layout = TableLayout(attributes=(SEX,), threshold=edges[0], further_edges=edges[1:])
+        self.terms = terms(bound(largest_gap=self.LARGEST), minimum_size=1)
+        bands = [-np.diff([1.0, *shares[group], 0.0]) for group in SEX.groups]
+        # Half of them women, and four in ten with the label, whatever the score.
+        self.cells = np.stack(bands)[:, :, None] * np.array([0.6, 0.4]) / 2
+        count = len(edges)
+        every = itertools.product(range(count), repeat=2)
+        self.choices = list(every) if by_group else [(at, at) for at in range(count)]
+
+    def draw(self, draws, seed):
+        """Return noised tables, shape (draws, groups, bands, labels)."""
+        rng, keep = np.random.default_rng(seed), 1 - np.exp(-self.EPSILON)
+        drawn = rng.multinomial(self.ROWS, self.cells.ravel(), size=draws)
+        sides = rng.geometric(keep, size=(2, self.UNITS, *drawn.shape)).sum(axis=1)
+        return (drawn + sides[0] - sides[1]).reshape(draws, *self.cells.shape)
+
+    def table(self, counts):
+        return GroupTable(self.layout, tuple(counts.ravel().tolist()), self.UNITS, self.EPSILON)
+
+    def distances(self, tables):
+        """Return how many standard errors each choice's noised gap is within the bound."""
+        people, bands = tables.sum(axis=3), tables.shape[2]
+        above = people[:, :, ::-1].cumsum(axis=2)[:, :, ::-1][:, :, 1:]
+        total = people.sum(axis=2)[:, :, None]
+        rates = above / total
+        keep = np.exp(-self.EPSILON)
+        noise = self.UNITS * 2 * keep / (1 - keep) ** 2 * 2 * bands / 4
+        spread = rates * (1 - rates) / total + noise / total**2
+        first, second = np.array(self.choices).T
+        gaps = np.abs(rates[:, 0, first] - rates[:, 1, second])
+        return (self.LARGEST - gaps) / np.sqrt(spread[:, 0, first] + spread[:, 1, second])
+
+    def passes(self, counts, choice, rate):
+        """Return whether the audit's arithmetic finds a choice within the bound, at this rate."""
+        chosen = np.arange(self.layout.bands) > np.array(choice)[:, None]
+        table = self.table(counts)
+        compared = comparisons_of(self.layout, self.terms, chosen)
+        return all(gap_in(table, each).is_within(rate) for each in compared)
+
+    def found(self, tables, rate):
+        """Return in which draws some choice passes at this rate. Only where the noised gap is well
+        within the bound it can, which is tried out on the nearest of the others.
+        """
+        distances, needed = self.distances(tables), 0.85 * ndtri(1 - rate)
+        near = distances > needed
+        found = np.zeros(len(tables), dtype=bool)
+        for draw, at in np.argwhere(near):
+            found[draw] = found[draw] or self.passes(tables[draw], self.choices[at], rate)
+        nearest = np.where(near, -np.inf, distances)
+        for place in np.argsort(nearest, axis=None)[-10:]:
+            draw, at = np.unravel_index(place, nearest.shape)
+            assert not self.passes(tables[draw], self.choices[at], rate)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("shares", "by_group"),
+    [
+        # Each edge as everybody's threshold is at the bound.
+        ({"f": (0.75, 0.5, 0.25), "m": (0.9, 0.65, 0.4)}, False),
+        # Three of four choices by group are at the bound, the last one is beyond it.
+        ({"f": (0.5, 0.2), "m": (0.35, 0.05)}, True),
+    ],
+)
+def test_where_no_choice_keeps_the_bound_any_passes_at_most_at_alpha_however_it_is_picked(
+    shares, by_group
+):
+    world, draws = Boundary(shares, by_group), 2000
+
+    def curve(counts):
+        make = group_threshold_curve if by_group else threshold_curve
+        return make(world.table(counts), world.terms, *(("sex",) if by_group else ()))
+
+    tables = world.draw(draws, seed=7)
+    rate = curve(tables[0]).rate
+    assert rate == world.terms.alpha / len(world.choices)
+    passed = world.found(tables, rate)
+    # At a rate of alpha there are more than this once in ten thousand times.
+    assert passed.mean() <= stats.binom.ppf(1 - 1e-4, draws, world.terms.alpha) / draws
+    # The curve says PASS only there; each of its points by the same arithmetic.
+    for draw in [*np.flatnonzero(passed)[:3], *np.flatnonzero(~passed)[:3]]:
+        assert passed[draw] or curve(tables[draw]).verdict != "PASS"
+    assert any(curve(tables[draw]).verdict == "PASS" for draw in np.flatnonzero(passed)[:3])
+    # Without the correction it would be wrong far more often.
+    uncorrected = world.found(tables[:800], world.terms.alpha)
+    assert uncorrected.mean() > stats.binom.ppf(1 - 1e-4, 800, world.terms.alpha) / 800

@@ -1,82 +1,34 @@
 """`fedpact server plan autoencoder` and `embed`: segments in an embedding, from other plans."""
 
 import json
-from importlib.metadata import EntryPoint
 
 import pytest
-from click.testing import CliRunner
 
-from fedcore import canonical, cli
+from fedcore import canonical
 from fedcore.clusterings import EmbeddingSpec
-from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.fairness_bindings import SensitiveAttribute
-from fedcore.mitigation import GroupWeight, Reweighing
+from fedcore.contracts import ContractField
 from fedcore.plans import (
-    Algorithm,
     Feature,
-    MetricFloor,
     ModelSpec,
-    PrivacyTerms,
     TrainingPlan,
-    UnitTerms,
 )
 from fedcore.privacy.accounting import renyi_epsilon
 
 ARTIFACT = canonical.digest(b"a trained autoencoder")
 
 
-def fedpact(*arguments):
-    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
-    root = cli.RootCommand({"server": entry})
-    result = CliRunner().invoke(root, ["server", "plan", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
-
-
-def make_contract():
-    return Contract(
-        contract_id="customers",
-        version=1,
-        title="Customers",
-        source="The public price list.",
-        subject=SubjectRule(column="id", namespace="customer", normaliser="trim-upper/1"),
-        fields=(
-            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
-            ContractField(name="tariff", kind="categorical", categories=("basic", "plus")),
-        ),
-        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
-        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
-        retention_days=365,
-    )
-
-
-def make_plan(contract):
-    return TrainingPlan(
-        title="Churn",
-        task="churn",
-        purpose="retention",
-        contract=contract.digest,
-        features=(
-            Feature(field="tenure", encoding="scale"),
-            Feature(field="tariff", encoding="onehot"),
-        ),
-        units=(UnitTerms(unit="north", public_n=384), UnitTerms(unit="south", public_n=384)),
-        minimum_units=2,
-        model=ModelSpec(kind="logistic"),
-        initial_model=contract.digest,
-        algorithm=Algorithm(local_learning_rate=0.5),
-        rounds=3,
-        spare_rounds=1,
-        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
-        holdout=0.2,
-    )
-
-
 @pytest.fixture
-def files(tmp_path):
+def files(contract_of, plan_of, tmp_path):
     """A folder with contract and plan, of a number and a category."""
-    contract = make_contract()
-    plan = make_plan(contract)
+    contract = contract_of(
+        ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+        ContractField(name="tariff", kind="categorical", categories=("basic", "plus")),
+    )
+    features = (
+        Feature(field="tenure", encoding="scale"),
+        Feature(field="tariff", encoding="onehot"),
+    )
+    plan = plan_of(contract, features, holdout=0.2)
     for name, record in (("contract", contract), ("plan", plan)):
         (tmp_path / f"{name}.json").write_text(json.dumps(record.to_json()))
     return tmp_path
@@ -86,14 +38,20 @@ def read(path):
     return TrainingPlan.from_json(json.loads(path.read_text()))
 
 
-def make(files, *more):
-    common = ("--contract", files / "contract.json", "--epsilon", 2)
-    out = files / "autoencoder.json"
-    return fedpact("autoencoder", files / "plan.json", *common, "--out", out, *more)
+@pytest.fixture
+def make(fedpact, files):
+    """Runs `autoencoder` on the plan, with more options."""
+
+    def make(*more):
+        common = ("--contract", files / "contract.json", "--epsilon", 2)
+        out = files / "autoencoder.json"
+        return fedpact("autoencoder", files / "plan.json", *common, "--out", out, *more)
+
+    return make
 
 
-def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(files):
-    code, output = make(files, "--hidden", "8,4", "--embedding", 2)
+def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(fedpact, make, files):
+    code, output = make("--hidden", "8,4", "--embedding", 2)
     assert code == 0, output
     found, before = read(files / "autoencoder.json"), read(files / "plan.json")
     assert found.model == ModelSpec(kind="autoencoder", hidden=(8, 4), embedding=2)
@@ -105,26 +63,17 @@ def test_a_plan_becomes_one_of_an_autoencoder_of_its_features(files):
     assert checked[0] == 0, checked[1]
 
 
-def mitigating(plan):
-    """The same plan, which also does something with a sensitive attribute."""
-    weights = (GroupWeight(group="plus", positive=True, weight=2.0),)
-    attribute = SensitiveAttribute(name="tariff", groups=("basic", "plus"))
-    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
-    floors = (MetricFloor(metric="auc", floor=0.5),)
-    return plan.model_copy(update={"mitigation": mitigation, "metric_floors": floors})
-
-
-def test_what_is_of_models_that_score_is_left_behind(files):
-    plan = mitigating(read(files / "plan.json"))
+def test_what_is_of_models_that_score_is_left_behind(make, of_scores, files):
+    plan = of_scores(read(files / "plan.json"))
     (files / "plan.json").write_text(json.dumps(plan.to_json()))
-    code, output = make(files)
+    code, output = make()
     assert code == 0, output
     found = read(files / "autoencoder.json")
     assert (found.mitigation, found.metric_floors) == (None, None)
 
 
-def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
-    make(files)
+def test_segments_move_into_the_embedding_at_the_price_that_they_have(fedpact, make, files):
+    make()
     given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
     code, output = fedpact("segments", *given, "--out", files / "segments.json")
     assert code == 0, output
@@ -140,8 +89,8 @@ def test_segments_move_into_the_embedding_at_the_price_that_they_have(files):
     assert checked[0] == 0, checked[1]
 
 
-def test_segments_that_move_elsewhere_continue_no_version_from_before(files):
-    make(files)
+def test_segments_that_move_elsewhere_continue_no_version_from_before(fedpact, make, files):
+    make()
     given = (files / "plan.json", "--contract", files / "contract.json", "--epsilon", 1)
     fedpact("segments", *given, "--out", files / "segments.json", "--continues", ARTIFACT)
     before = read(files / "segments.json").model.course
@@ -164,8 +113,8 @@ def test_segments_that_move_elsewhere_continue_no_version_from_before(files):
         assert course.continues == kept
 
 
-def test_other_plans_digests_and_widths_are_refused_by_name(files):
-    make(files)
+def test_other_plans_digests_and_widths_are_refused_by_name(fedpact, make, files):
+    make()
     moved = (files / "plan.json", "--autoencoder", files / "autoencoder.json")
     code, output = fedpact("embed", *moved, "--artifact", ARTIFACT, "--out", files / "e.json")
     assert (code, "plan.no_embedding" in output) == (1, True)
@@ -176,5 +125,5 @@ def test_other_plans_digests_and_widths_are_refused_by_name(files):
     assert (code, "plan.no_embedding" in output) == (1, True)
     assert not (files / "e.json").exists()
     for more in (("--hidden", "wide"), ("--hidden", "0"), ("--embedding", "1")):
-        code, output = make(files, *more)
+        code, output = make(*more)
         assert (code, "plan.model_invalid" in output) == (1, True)

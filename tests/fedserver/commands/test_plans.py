@@ -1,17 +1,13 @@
 import json
-from importlib.metadata import EntryPoint
 
 import pytest
-from click.testing import CliRunner
 
-from fedcore import canonical, cli
-from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore import canonical
+from fedcore.contracts import ContractField
 from fedcore.plans import (
-    Algorithm,
     Feature,
     Imputation,
     ModelSpec,
-    PrivacyTerms,
     TrainingPlan,
     UnitTerms,
 )
@@ -22,55 +18,25 @@ from fedcore.tasks.task import initial_weights, load_task
 from fedcore.weights import encode_weights
 
 
-def fedpact(*arguments):
-    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
-    root = cli.RootCommand({"server": entry})
-    result = CliRunner().invoke(root, ["server", "plan", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
-
-
 @pytest.fixture
-def contract():
-    return Contract(
-        contract_id="customers",
-        version=1,
-        title="Customers",
-        source="The public price list.",
-        subject=SubjectRule(
-            column="customer_id", namespace="customer-number", normaliser="trim-upper/1"
-        ),
-        fields=(
-            ContractField(name="tenure", kind="numeric", lower=0, upper=72),
-            ContractField(name="age", kind="numeric", lower=0, upper=120, sensitivity="sensitive"),
-            ContractField(
-                name="calls", kind="numeric", lower=0, upper=9, availability="may_be_absent"
-            ),
-        ),
-        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
-        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
-        retention_days=365,
+def contract(contract_of):
+    return contract_of(
+        ContractField(name="tenure", kind="numeric", lower=0, upper=72),
+        ContractField(name="age", kind="numeric", lower=0, upper=120, sensitivity="sensitive"),
+        ContractField(name="calls", kind="numeric", lower=0, upper=9, availability="may_be_absent"),
     )
 
 
 @pytest.fixture
-def plan(contract):
-    model = ModelSpec(kind="logistic")
-    first = encode_weights(initial_weights(load_task("churn"), model, 1))
-    return TrainingPlan(
+def plan(contract, plan_of):
+    first = encode_weights(initial_weights(load_task("churn"), ModelSpec(kind="logistic"), 1))
+    return plan_of(
+        contract,
+        (Feature(field="tenure", encoding="scale"),),
         title="Churn [red]over[/red] two units",
-        task="churn",
-        purpose="retention",
-        contract=contract.digest,
-        features=(Feature(field="tenure", encoding="scale"),),
         units=(UnitTerms(unit="north", public_n=1536), UnitTerms(unit="south", public_n=768)),
-        minimum_units=2,
-        model=model,
         initial_model=canonical.digest(first),
-        algorithm=Algorithm(local_learning_rate=0.5),
         rounds=5,
-        spare_rounds=1,
-        privacy=PrivacyTerms(l2_clip_norm=1.0, noise_multiplier=8.0, delta=1e-5),
     )
 
 
@@ -84,7 +50,7 @@ def write(tmp_path):
     return write
 
 
-def test_a_plan_laid_out_for_reading_is_checked_and_named_by_its_digest(plan, write):
+def test_a_plan_laid_out_for_reading_is_checked_and_named_by_its_digest(fedpact, plan, write):
     code, output = fedpact("check", write("plan.json", plan.to_json()))
     assert code == 0, output
     assert f"plan {plan.digest}" in output
@@ -92,7 +58,7 @@ def test_a_plan_laid_out_for_reading_is_checked_and_named_by_its_digest(plan, wr
     assert "2 units, at least 2 answers a round; each reserves 6 exchanges of 1 steps" in output
 
 
-def test_the_claim_counts_spare_rounds_and_customers_of_both_units(plan, write):
+def test_the_claim_counts_spare_rounds_and_customers_of_both_units(fedpact, plan, write):
     _, output = fedpact("check", write("plan.json", plan.to_json()))
     event = plan.round_event().model_copy(update={"steps": 6})
     for units, name in ((1, "1 unit "), (2, "2 units")):
@@ -111,14 +77,14 @@ def test_the_claim_counts_spare_rounds_and_customers_of_both_units(plan, write):
         ("minimum_units", 3, "minimum_units: more than there are units"),
     ],
 )
-def test_a_wrong_field_is_named(plan, write, field, value, told):
+def test_a_wrong_field_is_named(fedpact, plan, write, field, value, told):
     code, output = fedpact("check", write("plan.json", {**plan.to_json(), field: value}))
     assert code == 1
     assert told in output
     assert "record.invalid" in output
 
 
-def test_what_is_no_plan_is_named_by_its_file(tmp_path, write):
+def test_what_is_no_plan_is_named_by_its_file(fedpact, tmp_path, write):
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     for path, told in (
         (tmp_path / "rows.csv", "rows.csv: the document is not valid JSON"),
@@ -129,7 +95,7 @@ def test_what_is_no_plan_is_named_by_its_file(tmp_path, write):
         assert (code, told in output) == (1, True), output
 
 
-def test_a_plan_is_held_against_its_contract_signed_or_plain(plan, contract, write):
+def test_a_plan_is_held_against_its_contract_signed_or_plain(fedpact, plan, contract, write):
     signed = sign_record(contract, SigningKey.generate(), Realm.PRODUCTION)
     for value in (contract.to_json(), json.loads(signed.to_bytes())):
         code, output = fedpact(
@@ -165,7 +131,7 @@ def test_a_plan_is_held_against_its_contract_signed_or_plain(plan, contract, wri
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused_with_the_reason(
-    plan, contract, write, changes, reason
+    fedpact, plan, contract, write, changes, reason
 ):
     other = write("plan.json", plan.model_copy(update=changes).to_json())
     code, output = fedpact("check", other, "-c", write("contract.json", contract.to_json()))
@@ -176,7 +142,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_reason(
     ("rule", "inputs"), [("leave_out", 1), (Imputation(impute=9, indicator=True), 2)], ids=str
 )
 def test_a_plan_that_says_what_happens_where_a_field_is_absent_fits(
-    plan, contract, write, rule, inputs
+    fedpact, plan, contract, write, rule, inputs
 ):
     first = encode_weights(initial_weights(load_task("churn"), plan.model, inputs))
     changes = {
@@ -188,7 +154,7 @@ def test_a_plan_that_says_what_happens_where_a_field_is_absent_fits(
     assert (code, f"fits its contract: {inputs} inputs" in output) == (0, True), output
 
 
-def test_a_signed_plan_opens_under_the_author_key_in_its_realm_only(plan, write, tmp_path):
+def test_a_signed_plan_opens_under_the_author_key_in_its_realm_only(fedpact, plan, write, tmp_path):
     key = SigningKey.generate()
     key.save(tmp_path / "author.pem")
     out = tmp_path / "signed.json"
@@ -204,7 +170,7 @@ def test_a_signed_plan_opens_under_the_author_key_in_its_realm_only(plan, write,
     assert "production" not in envelope.payload_type
 
 
-def test_an_invalid_plan_is_not_signed(plan, write, tmp_path):
+def test_an_invalid_plan_is_not_signed(fedpact, plan, write, tmp_path):
     SigningKey.generate().save(tmp_path / "author.pem")
     bad = write("plan.json", {**plan.to_json(), "rounds": 0})
     out = tmp_path / "signed.json"
@@ -223,7 +189,7 @@ def test_an_invalid_plan_is_not_signed(plan, write, tmp_path):
 
 @pytest.mark.parametrize(("option", "measure"), [((), renyi_epsilon), (("--pld",), pld_epsilon)])
 def test_a_plan_gets_the_least_noise_for_an_epsilon_and_nothing_else_changes(
-    plan, write, tmp_path, option, measure
+    fedpact, plan, write, tmp_path, option, measure
 ):
     out = tmp_path / "calibrated.json"
     path = write("plan.json", plan.to_json())
@@ -237,7 +203,9 @@ def test_a_plan_gets_the_least_noise_for_an_epsilon_and_nothing_else_changes(
     assert found.model_copy(update={"privacy": same}) == plan
 
 
-def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(plan, write, tmp_path):
+def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(
+    fedpact, plan, write, tmp_path
+):
     path = write("plan.json", plan.to_json())
     code, output = fedpact("calibrate", path, "--epsilon", 1e9, "--out", tmp_path / "no.json")
     assert code == 1
@@ -250,7 +218,7 @@ def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(plan
 
 @pytest.mark.parametrize("option", [(), ("--keep-features",)])
 def test_a_plan_gets_what_the_rule_picks_with_reasons_and_keeps_the_rest(
-    contract, plan, write, tmp_path, option
+    fedpact, contract, plan, write, tmp_path, option
 ):
     out, path = tmp_path / "suggested.json", write("plan.json", plan.to_json())
     terms = ("--contract", write("contract.json", contract.to_json()))
@@ -267,7 +235,9 @@ def test_a_plan_gets_what_the_rule_picks_with_reasons_and_keeps_the_rest(
     assert fedpact("check", out, *terms)[0] == 0
 
 
-def test_the_rule_gives_nothing_to_a_plan_that_it_is_not_for(contract, plan, write, tmp_path):
+def test_the_rule_gives_nothing_to_a_plan_that_it_is_not_for(
+    fedpact, contract, plan, write, tmp_path
+):
     terms = ("--contract", write("contract.json", contract.to_json()))
     deep = plan.model_copy(update={"model": ModelSpec(kind="mlp", hidden=(4,))})
     many = plan.privacy.model_copy(update={"local_steps": 2})

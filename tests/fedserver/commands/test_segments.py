@@ -1,21 +1,13 @@
 """`fedpact server plan segments`: from a plan to train to one that finds segments."""
 
 import json
-from importlib.metadata import EntryPoint
 
 import pytest
-from click.testing import CliRunner
 
-from fedcore import cli
-from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.fairness_bindings import SensitiveAttribute
-from fedcore.mitigation import GroupWeight, Reweighing
+from fedcore.contracts import ContractField
 from fedcore.plans import (
-    Algorithm,
     Feature,
     Imputation,
-    MetricFloor,
-    ModelSpec,
     PrivacyTerms,
     TrainingPlan,
     UnitTerms,
@@ -25,16 +17,8 @@ from fedcore.privacy.accounting import renyi_epsilon
 ARTIFACT = "sha256:" + "ab" * 32
 
 
-def fedpact(*arguments):
-    entry = EntryPoint("server", "fedserver.cli:app [server]", cli.COMMANDS_GROUP)
-    root = cli.RootCommand({"server": entry})
-    result = CliRunner().invoke(root, ["server", "plan", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
-
-
 @pytest.fixture
-def contract():
+def contract(contract_of):
     fields = (
         ContractField(name="tenure", kind="numeric", lower=0, upper=72),
         ContractField(name="spend", kind="numeric", lower=0, upper=9000),
@@ -44,50 +28,24 @@ def contract():
         ),
         ContractField(name="tariff", kind="categorical", categories=("basic", "plus")),
     )
-    return Contract(
-        contract_id="customers",
-        version=1,
-        title="Customers",
-        source="The public price list.",
-        subject=SubjectRule(
-            column="customer_id", namespace="customer-number", normaliser="trim-upper/1"
-        ),
-        fields=fields,
-        label=Label(name="churn", positive="Yes", negative="No", horizon_days=30),
-        purposes=(Purpose(id="retention", text="Keep customers", basis="legitimate_interests"),),
-        retention_days=365,
-    )
+    return contract_of(*fields)
 
 
 @pytest.fixture
-def plan(contract):
-    return TrainingPlan(
-        title="Churn",
-        task="churn",
-        purpose="retention",
-        contract=contract.digest,
-        features=(
-            Feature(field="tenure", encoding="edges", edges=(0, 12, 72)),
-            Feature(field="spend", encoding="log"),
-            Feature(field="tariff", encoding="onehot"),
-            Feature(field="calls", encoding="scale", absent=Imputation(impute=0.0, indicator=True)),
-            Feature(field="visits", encoding="scale", absent="leave_out"),
-        ),
-        units=(
-            UnitTerms(unit="north", public_n=384, absent=("calls",)),
-            UnitTerms(unit="south", public_n=384),
-        ),
-        minimum_units=2,
-        model=ModelSpec(kind="logistic"),
-        initial_model=contract.digest,
-        algorithm=Algorithm(local_learning_rate=0.5),
-        rounds=3,
-        spare_rounds=1,
-        privacy=PrivacyTerms(
-            l2_clip_norm=1.0, noise_multiplier=8.0, sampling_rate=0.5, local_steps=3, delta=1e-5
-        ),
-        holdout=0.2,
+def plan(contract, plan_of):
+    features = (
+        Feature(field="tenure", encoding="edges", edges=(0, 12, 72)),
+        Feature(field="spend", encoding="log"),
+        Feature(field="tariff", encoding="onehot"),
+        Feature(field="calls", encoding="scale", absent=Imputation(impute=0.0, indicator=True)),
+        Feature(field="visits", encoding="scale", absent="leave_out"),
     )
+    north, south = UnitTerms(unit="north", public_n=384), UnitTerms(unit="south", public_n=384)
+    privacy = PrivacyTerms(
+        l2_clip_norm=1.0, noise_multiplier=8.0, sampling_rate=0.5, local_steps=3, delta=1e-5
+    )
+    units = (north.model_copy(update={"absent": ("calls",)}), south)
+    return plan_of(contract, features, units=units, privacy=privacy, holdout=0.2)
 
 
 @pytest.fixture
@@ -99,7 +57,9 @@ def files(contract, plan, tmp_path):
     return (paths[0], "--contract", paths[1])
 
 
-def test_a_plan_to_train_becomes_one_that_finds_segments_and_keeps_its_units(plan, files, tmp_path):
+def test_a_plan_to_train_becomes_one_that_finds_segments_and_keeps_its_units(
+    fedpact, plan, files, tmp_path
+):
     out = tmp_path / "segments.json"
     code, output = fedpact("segments", *files, "--epsilon", 1, "--out", out)
     assert code == 0, output
@@ -122,17 +82,8 @@ def test_a_plan_to_train_becomes_one_that_finds_segments_and_keeps_its_units(pla
     assert "centres, 7 rounds" in output
 
 
-def mitigating(plan):
-    """The same plan, which also does something with a sensitive attribute."""
-    weights = (GroupWeight(group="plus", positive=True, weight=2.0),)
-    attribute = SensitiveAttribute(name="tariff", groups=("basic", "plus"))
-    mitigation = Reweighing(kind="reweighing", attribute=attribute, weights=weights)
-    floors = (MetricFloor(metric="auc", floor=0.5),)
-    return plan.model_copy(update={"mitigation": mitigation, "metric_floors": floors})
-
-
-def test_what_is_of_models_that_score_is_left_behind(plan, files, tmp_path):
-    files[0].write_text(json.dumps(mitigating(plan).to_json()))
+def test_what_is_of_models_that_score_is_left_behind(fedpact, of_scores, plan, files, tmp_path):
+    files[0].write_text(json.dumps(of_scores(plan).to_json()))
     out = tmp_path / "segments.json"
     code, output = fedpact("segments", *files, "--epsilon", 1, "--out", out)
     assert code == 0, output
@@ -140,7 +91,7 @@ def test_what_is_of_models_that_score_is_left_behind(plan, files, tmp_path):
     assert (found.mitigation, found.metric_floors) == (None, None)
 
 
-def test_its_noise_is_calibrated_like_that_of_any_other_plan(files, tmp_path):
+def test_its_noise_is_calibrated_like_that_of_any_other_plan(fedpact, files, tmp_path):
     out, other = tmp_path / "segments.json", tmp_path / "other.json"
     assert fedpact("segments", *files, "--epsilon", 1, "--out", out)[0] == 0
     code, output = fedpact("calibrate", out, "--epsilon", 3, "--out", other)
@@ -152,19 +103,17 @@ def test_its_noise_is_calibrated_like_that_of_any_other_plan(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "least", "most", "spread"),
-    [("5", 5, 5, 24), ("2-10", 2, 10, 24), ("3-40", 3, 40, 80)],
+    ("given", "found"),
+    [("5", (5, 5, 24)), ("2-10", (2, 10, 24)), ("3-40", (3, 40, 80))],
 )
-def test_the_number_of_segments_is_declared_or_found_within_bounds(
-    files, tmp_path, given, least, most, spread
-):
-    out = tmp_path / "segments.json"
+def test_the_number_of_segments_is_declared_or_found_within_bounds(fedpact, files, given, found):
+    out = files[0].with_name("segments.json")
     more = ("--segments", given, "--continues", ARTIFACT)
     code, output = fedpact("segments", *files, "--epsilon", 1, "--out", out, *more)
     assert code == 0, output
     course = json.loads(out.read_text())["model"]["course"]
-    assert course["segments"] == {"least": least, "most": most}
-    assert (course["spread"], course["continues"]["artifact"]) == (spread, ARTIFACT)
+    told = (course["segments"]["least"], course["segments"]["most"], course["spread"])
+    assert (told, course["continues"]["artifact"]) == (found, ARTIFACT)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +126,9 @@ def test_the_number_of_segments_is_declared_or_found_within_bounds(
         (("--epsilon", "1e9"), "privacy.unreachable_epsilon"),
     ],
 )
-def test_what_cannot_be_planned_is_told_and_nothing_is_written(files, tmp_path, more, code):
+def test_what_cannot_be_planned_is_told_and_nothing_is_written(
+    fedpact, files, tmp_path, more, code
+):
     out = tmp_path / "segments.json"
     status, output = fedpact("segments", *files, "--epsilon", 1, "--out", out, *more)
     assert status == 1
@@ -185,7 +136,9 @@ def test_what_cannot_be_planned_is_told_and_nothing_is_written(files, tmp_path, 
     assert not out.exists()
 
 
-def test_a_plan_without_a_number_and_a_file_that_cannot_be_written_are_told(plan, files, tmp_path):
+def test_a_plan_without_a_number_and_a_file_that_cannot_be_written_are_told(
+    fedpact, plan, files, tmp_path
+):
     code, output = fedpact("segments", *files, "--epsilon", 1, "--out", tmp_path)
     assert (code, "plan.unwritable" in output) == (1, True)
     only = plan.model_copy(update={"features": plan.features[2:4]})

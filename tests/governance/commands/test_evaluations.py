@@ -94,7 +94,7 @@ def test_an_evaluation_is_shown_with_intervals_and_what_they_contain(evaluated, 
     ]
     for words in (
         "run eval-1, evaluated 2025-06-01 12:00 UTC, SIMULATION",
-        "churn for churn_prediction: customers set aside at 2 units",
+        "churn for churn_prediction: customers set aside in training at 2 units",
         "churn version 1, sha256:",
         "churn version 2, sha256:",
         "95% interval",

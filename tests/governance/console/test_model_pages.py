@@ -3,10 +3,14 @@
 import re
 from datetime import timedelta
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fedcore.audit_lists import WaiverRequest
+from fedcore.canonical import digest
 from fedcore.fairness_audits import Waiver
+from fedcore.model_decisions import DecisionRequest
 from fedcore.record import Realm
 from governance.roles import HOUSE_ROLES, ROLES
 
@@ -164,3 +168,24 @@ def test_an_audits_page_is_for_the_house_and_runs_nothing(audited, browser_of):
     text = browser_of("auditor").get(AUDIT).text.lower()
     assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:|https?://", text)
     assert browser_of("auditor").get("/console/audits/run-3").status_code == 404
+
+
+def test_a_version_that_rests_on_a_withdrawn_one_is_marked_as_well_as_that_one(
+    audited, browser_of, model_bytes
+):
+    world, browser = audited.world, browser_of("auditor")
+    audited.train("run-4", save({"w": np.ones(2)}), initial_model=digest(model_bytes))
+    audited.train("run-5", save({"w": np.zeros(2)}))
+    world.clock.tick(minutes=10)
+    world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+    values = {"unit": "north", "up_to": 1, "reason": "r"}
+    for outcome, role in (("withdrawn", "compliance"), ("kept", "dpo")):
+        request = DecisionRequest.model_validate({**values, "outcome": outcome})
+        world.gateway(role).decide_model("churn", 3, request, "*")
+        gone = outcome == "withdrawn"
+        listed = browser.get("/console/models").text
+        assert listed.count("<strong>withdrawn</strong>") == gone
+        assert listed.count("<strong>rests on a withdrawn model</strong>") == gone
+        pages = [browser.get(f"/console/models/churn/{version}").text for version in (3, 4, 5)]
+        assert ["Withdrawn: a decision" in page for page in pages] == [gone, False, False]
+        assert ["It rests on" in page for page in pages] == [False, gone, False]

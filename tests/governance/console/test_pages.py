@@ -13,8 +13,16 @@ from fedcore.evaluation_outcomes import Evaluation
 from fedcore.group_opt_outs import GroupOptOut
 from fedcore.incidents import IncidentFacts, IncidentOpening, StopTarget
 from fedcore.model_decisions import DecisionRequest
+from fedcore.models import ModelVersion
+from fedcore.signing import SigningKey
 from governance.console.seats import OVERSEERS
+from governance.office import Office
 from governance.roles import HOUSE_ROLES, ROLES
+from registry import models
+from registry.database import Database
+
+# Statements of a page with a list: the session's own, and the list.
+MOST = 10
 
 # A new page fails here until it is written down with the roles that it is for.
 PAGES = {
@@ -333,10 +341,46 @@ def test_what_is_not_there_is_said_on_a_page(lived, browser_of, path):
     assert "<main" in answer.text
 
 
-def test_long_lists_go_on_on_the_next_page(world, browser_of):
-    for number in range(52):
-        world.permit(f"run-{number}")
+def copy_model(world, name, content, runs):
+    """Register a version like the first one for each of these runs, which nobody has trained."""
+    office = Office(
+        world.settings,
+        Database(world.settings.database_url),
+        SigningKey.load(world.settings.signing_key),
+        world.clock,
+    )
+    with office.writing() as desk:
+        stored = models.find(desk.session, name, 1)
+        assert stored is not None
+        first = desk.open_own(ModelVersion, stored.document)
+        for number in runs:
+            changes = {"version": number + 1, "run_id": f"run-{number}"}
+            model = first.model_copy(update=changes)
+            desk.issue(model, run_id=model.run_id)
+            models.append(desk.session, model, content)
+    office.close()
+
+
+def test_long_lists_go_on_on_the_next_page_and_cost_no_more_statements(
+    world, browser_of, counted, model_bytes
+):
     browser = browser_of("auditor")
+    world.run("run-0")
+    world.gateway("operator").register_model("run-0", "churn", model_bytes)
+    with counted() as few:
+        alone = browser.get("/console/models").text
+    assert (alone.count("</tr>"), "before=" in alone) == (2, False)
+    for number in range(1, 52):
+        world.permit(f"run-{number}")
+    copy_model(world, "churn", model_bytes, range(1, 52))
+    with counted() as many:
+        newest = browser.get("/console/models").text
+    assert len(many) == len(few) <= MOST, many
+    [older] = re.findall(r'href="(/console/models\?before=\d+)"', newest)
+    shown = [newest, browser.get(older).text]
+    found = [re.findall(r'href="/console/models/churn/(\d+)"', page) for page in shown]
+    assert found == [[str(number) for number in range(52, 2, -1)], ["2", "1"]]
+    assert "before=" not in shown[1]
     first = browser.get("/console/runs").text
     assert "run-51<" in first
     assert "run-1<" not in first

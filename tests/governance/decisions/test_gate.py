@@ -26,6 +26,7 @@ from fedcore.stops import Stop
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon
 from governance.decisions.gate import RULE_VERSION, RULES, decide_permit
+from governance.decisions.gate_continuations import CONTINUATION_RULES
 from governance.decisions.gate_evaluations import EVALUATION_RULES
 from governance.decisions.gate_fairness import FAIRNESS_RULES
 from governance.decisions.gate_mitigation import MITIGATION_RULES
@@ -254,8 +255,9 @@ def test_a_field_that_may_be_absent_is_an_input_once_the_plan_says_what_happens(
 
 def test_every_rule_but_one_has_a_fault_that_trips_it():
     tripped = {code for fault in FAULTS for code in codes_of(fault.facts)}
-    # Those of evaluations, audits and training by groups have files of their own.
-    elsewhere = {rule.code for rule in (*EVALUATION_RULES, *FAIRNESS_RULES, *MITIGATION_RULES)}
+    # Those of continuations, evaluations, audits and training by groups have files of their own.
+    others = (*CONTINUATION_RULES, *EVALUATION_RULES, *FAIRNESS_RULES, *MITIGATION_RULES)
+    elsewhere = {rule.code for rule in others}
     rules = {rule.code for rule in RULES} - elsewhere
     # There is one privacy mode only, so that no valid DPIA can leave it out.
     assert rules - tripped == {"dpia.privacy_mode_not_covered"}

@@ -103,6 +103,7 @@ class Fault:
 FAULTS = [
     Fault(("promotion.simulation",), good(simulation=True)),
     Fault(("promotion.withdrawn",), good(withdrawn=True)),
+    Fault(("promotion.basis_withdrawn",), good(withdrawn_bases=(("places", 1),))),
     Fault(("promotion.retrain_due",), good(retrain_due=True)),
     Fault(("promotion.stopped",), good(stops=(stop(),))),
     Fault(("promotion.stopped",), good(stops=(stop("unit", "north"),))),
