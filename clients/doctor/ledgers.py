@@ -62,7 +62,8 @@ def check_budget(found: Circumstances) -> Iterator[Finding]:
     else:
         yield warning(
             f"{spent}; {rest}; another like it would pass the cap",
-            "ask the next plan's author for more noise or fewer rounds; the cap cannot be raised",
+            "close runs that go on no more (`fedpact node ledger close RUN`), or ask the next "
+            "plan's author for more noise or fewer rounds; the cap cannot be raised",
         )
 
 
