@@ -82,6 +82,7 @@ def test_the_closure_is_what_is_installed_and_needed_and_nothing_else():
     assert set(pins_of(Requirement("fedpact"))) < set(pins)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_what_install_txt_says_installs_the_bundle_without_a_network(bundle, tmp_path):
     check, make, install, doctor = commands_of(bundle.out)
@@ -97,6 +98,7 @@ def test_what_install_txt_says_installs_the_bundle_without_a_network(bundle, tmp
     assert doctor.startswith("fedpact/bin/fedpact node doctor")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_another_file_of_the_same_name_is_refused_twice(shelf, tmp_path):
     options = ("--no-index", "--find-links", str(shelf))

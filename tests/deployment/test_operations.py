@@ -150,7 +150,7 @@ def test_every_command_of_the_operations_pages_works_in_its_place(machines):
     )
     assert "churn" in machines.shown[500]
     assert "finished" in machines.shown[510]
-    assert "customers set aside at 2 units" in machines.shown[550]
+    assert "customers set aside in training at 2 units" in machines.shown[550]
     assert machines.shown[550].count("charged to unit-") == len(UNITS)
     assert "unit-b" in machines.shown[900]
     assert "churn" in machines.shown[920]

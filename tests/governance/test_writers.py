@@ -13,7 +13,10 @@ pytestmark = pytest.mark.databases
 
 
 # On SQLite all wait for one lock of a file, and most of them in vain: fewer show the same.
-WRITERS = [("sqlite", 12), pytest.param("postgresql", 50, marks=pytest.mark.postgres)]
+WRITERS = [
+    ("sqlite", 12),
+    pytest.param("postgresql", 50, marks=[pytest.mark.postgres, pytest.mark.slow]),
+]
 
 
 @pytest.mark.parametrize(("backend", "count"), WRITERS)
