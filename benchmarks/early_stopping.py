@@ -98,7 +98,8 @@ class Course:
         """
         if self.plan is None:
             raise ValueError("the course has no plan")
-        one, done = self.plan.round_event(), self.checks[place].round
+        # A closed ledger counts one exchange more than were begun.
+        one, done = self.plan.round_event(), min(self.checks[place].round + 1, self.plan.exchanges)
         events = [one.model_copy(update={"steps": one.steps * done})]
         if self.epsilon is not None:
             events.append(_checks(self.epsilon, place + 1))

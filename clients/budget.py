@@ -113,7 +113,7 @@ class Reserved:
 
     Attributes:
         run_id: the run.
-        event: what it charges: all that was reserved or, once it is closed, all that was begun.
+        event: what it charges: all that was reserved or, once it is closed, what counts of it then.
         purposes: its purpose and all above; None where the entry does not say: then any.
         line: its model line; None where the entry does not say: then any.
         years: the first and the last year in which it may have been made.

@@ -3,7 +3,8 @@
 An append-only chain of entries in SQLite (WAL, full sync): entry i has the hash
 sha256(hash[i-1] || sha256(body[i])). A whole run is reserved as one block before its first row is
 read; each order is written before rows are read, and its reply before it is sent. Nothing that was
-begun is refunded; a run that is closed counts as what was begun, and goes on no more.
+begun is refunded; a run that is closed counts as what was begun and one exchange more, which an
+older disk might not know of, and goes on no more.
 
 Guarantees:
     - reserved events never exceed the cap of the Renyi filter, over the whole history; the first
@@ -144,7 +145,7 @@ class Ledger:
 
     def reservations(self) -> list[Reserved]:
         """Return everything that counts for the customer base, oldest first: open runs as they were
-        reserved, closed ones as they were begun.
+        reserved, closed ones as `Reservations` counts them.
 
         Raises: TrustError `ledger.corrupt`.
         """
@@ -153,6 +154,10 @@ class Ledger:
     def events(self) -> list[PrivacyEvent]:
         """Return every event that counts, the whole history of the customer base."""
         return [one.event for one in self.reservations()]
+
+    def verify_open(self, run_id: str) -> None:
+        """Raises: as `Reservations.verify_open`."""
+        self._noted().verify_open(run_id)
 
     def claim(self) -> HeadClaim:
         """Return the head, and the digests that lead to it from the last witnessed one."""

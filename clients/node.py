@@ -67,9 +67,10 @@ class Node(Site):
     def roll_call(self, request: RollCallRequest) -> RollCallReply:
         """Say that this unit is there, which log it has seen, and how fresh its opt-outs are.
 
-        Raises: FedError of permit, policy, check or bulletin.
+        Raises: FedError of permit, policy, ledger, check or bulletin.
         """
         admitted = admit(self, request)
+        self.ledger.verify_open(admitted.permit.run_id)  # else the others' round would be void
         self._require_checked(admitted)
         self._inputs(admitted)  # whoever has lost what customers are set aside by is not there
         bulletin = self.bulletin_in_force()
@@ -110,6 +111,7 @@ class Node(Site):
         stored = self.ledger.stored_reply(order)
         if stored is not None:
             policy.verify_not_revoked(self.witnessed_bulletin(), admitted.permit)
+            self.ledger.verify_open(order.run_id)  # it may have been closed meanwhile
             return decode_reply(stored)
         self._require_checked(admitted)
         training = request.training if isinstance(request, EvaluateRequest) else ()

@@ -4,6 +4,9 @@ Guarantees:
     - a run counts as less than it reserved only after the entry that closes it, and never as less
       than its orders that were begun: each of them is an event that was chosen, and charged,
       before a row was read (ADR 0051);
+    - a closed run counts one exchange more than the ledger has orders, as far as it had reserved
+      one: a disk from before the newest order, which may have been ahead of the witness, knows
+      nothing of it;
     - an order of a closed run is no part of a sound ledger, whoever wrote it.
 """
 
@@ -15,6 +18,9 @@ from typing import Any
 from clients.budget import Groups, Reserved, Why, read_reserved
 from clients.ledger_entries import Entry
 from fedcore.errors import RefusedError
+
+# So many orders may be answered ahead of the last witnessed head, and be lost with the disk.
+UNSEEN = 1
 
 
 class Reservations:
@@ -92,11 +98,10 @@ class Reservations:
         place = self._places[entry.body["run_id"]]
         whole, exchanges = self._reserved[place], self._exchanges[entry.body["run_id"]]
         begun = self._begun[whole.run_id]
-        each, rest = divmod(whole.event.steps, exchanges)
-        is_sound = begun == entry.body["exchanges"] and 0 < begun <= exchanges and not rest
-        if whole.closed or whole.rebuilt or not is_sound:
+        if whole.closed or whole.rebuilt or begun != entry.body["exchanges"]:
             raise ValueError("a run is closed that was not open, or as another one")
-        event = whole.event.model_copy(update={"steps": each * begun})
+        steps = whole.event.steps // exchanges * min(begun + UNSEEN, exchanges)
+        event = whole.event.model_copy(update={"steps": steps})
         self._reserved[place] = replace(whole, event=event, closed=entry.body["why"])
         self.groups.remove(whole)
         self.groups.add(self._reserved[place])

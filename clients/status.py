@@ -35,8 +35,8 @@ class RunSpent:
         answered: of these.
         last_round: the latest that was begun; 0 for none.
         epsilon: of all that counts of it, by itself.
-        closed: why it goes on no more, which makes what was begun count instead of what was
-            reserved; None while it is open.
+        closed: why it goes on no more, which makes what was begun, and one exchange, count
+            instead of what was reserved; None while it is open.
     """
 
     run_id: str

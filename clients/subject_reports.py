@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from clients.budget import Cap, Reserved
+from clients.budget import Cap
 from clients.bulletin import BulletinStore
 from clients.data import RowFound, find_row
 from clients.groups import GroupStore, part_of, reading_with
@@ -96,9 +96,10 @@ class Exchange:
 class RunReport:
     """One run of this unit; `about` is empty where permit and plan were not kept.
 
-    `epsilon` is of the whole run, as it was reserved or, once it is closed, as it was begun: it
-    bounds what all of its updates together can reveal of one customer. A `rebuilt` one stands in
-    the ledger because it was permitted: whether it ever ran here was lost.
+    `epsilon` is of the whole run, as it was reserved, also of one that was closed since, whose end
+    may have depended on outputs (ADR 0051): it bounds what all of its updates together can reveal
+    of one customer. A `rebuilt` one stands in the ledger because it was permitted:
+    whether it ever ran here was lost.
     """
 
     run_id: str
@@ -137,7 +138,7 @@ def make_report(settings: NodeSettings, identifier: str, now: datetime) -> Subje
     events, others, confirmed = _events(settings, state, contracts.values(), identifier)
     cap = Cap(epsilon=settings.epsilon_cap, delta=settings.delta)
     with closing(Ledger(state.ledger, settings.unit, settings.subject_namespace, cap)) as ledger:
-        entries, counted = ledger.entries(), ledger.reservations()
+        entries = ledger.entries()
     asked = _Asked(settings, state.readings, identifier, contracts, events, others)
     return SubjectReport(
         unit=settings.unit,
@@ -151,7 +152,7 @@ def make_report(settings: NodeSettings, identifier: str, now: datetime) -> Subje
             GroupWord(e.unit, e.sequence, e.received_at, e.purpose, e.ground, e.act, e.channel)
             for e in others
         ),
-        runs=tuple(asked.runs(entries, counted)),
+        runs=tuple(asked.runs(entries)),
     )
 
 
@@ -166,13 +167,9 @@ class _Asked:
     events: tuple[OptOutEvent, ...]
     others: tuple[GroupOptOut, ...]
 
-    def runs(self, entries: list[Entry], counted: list[Reserved]) -> Iterable[RunReport]:
+    def runs(self, entries: list[Entry]) -> Iterable[RunReport]:
         kept = {run.permit.digest: run for run in load_runs(self.readings)}
-        bodies = (entry.body for entry in entries if entry.kind == "reserve")
-        reserved = {
-            body["permit"]: {**body, "event": one.event}
-            for body, one in zip(bodies, counted, strict=True)
-        }
+        reserved = {e.body["permit"]: e.body for e in entries if e.kind == "reserve"}
         read = [permit for permit, run in kept.items() if run.readings]
         keys = KeyStore(self.settings).load()
         for permit in dict.fromkeys((*reserved, *read)):
@@ -188,7 +185,7 @@ class _Asked:
         keys, entries = known
         papers = None if kept is None else open_papers(kept, keys, self.settings.realm)
         run_id = papers.permit.run_id if papers else (reserved or {})["run_id"]
-        event: PrivacyEvent | None = reserved["event"] if reserved else None
+        event = PrivacyEvent.model_validate(reserved["event"]) if reserved else None
         found: dict[int, bool] = {}
         if kept and kept.readings and papers:
             rule = self._contract(papers.plan).subject

@@ -102,7 +102,7 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["budget"].get("runs"):
         console.print(_runs(facts["budget"]["runs"]))
         console.print("A run's epsilon is by itself: of all that an open one has reserved, and of")
-        console.print("what was begun of a closed one.")
+        console.print("what was begun of a closed one, and one exchange (ADR 0051).")
 
 
 def _plain(value: Any, absent: str) -> str:

@@ -67,16 +67,19 @@ def begun(ledger, order_of, start, count=2, run_id="run-1"):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_closed_run_counts_as_what_was_begun_answered_or_not(path, order_of, start, count):
+def test_a_closed_run_counts_as_what_was_begun_and_one_exchange_of_those_it_has_reserved(
+    path, order_of, start, count
+):
+    counted = event_of(2 * min(count + 1, 4))
     with opened(path) as ledger:
         begun(ledger, order_of, start, count)
         assert ledger.events() == [EVENT]
         assert ledger.close_runs(["run-1"], "unit", start) == ("run-1",)
-        assert ledger.events() == [event_of(2 * count)]
+        assert ledger.events() == [counted]
     with opened(path) as again:
-        assert again.events() == [event_of(2 * count)]
+        assert again.events() == [counted]
         copy = read_export(export_ledger(again))
-    assert [one.event for one in copy.reserved] == [event_of(2 * count)]
+    assert [one.event for one in copy.reserved] == [counted]
     assert [one.closed for one in copy.reserved] == ["unit"]
 
 
@@ -93,6 +96,7 @@ def test_no_order_of_a_closed_run_is_begun_settled_or_repeated(path, order_of, s
             lambda: ledger.stored_reply(order_of(3)),
             lambda: ledger.begin(order_of(3), reservation(), start),
             lambda: ledger.settle(second, b"too late", bytes(32), start),
+            lambda: ledger.verify_open("run-1"),
         ):
             with pytest.raises(RefusedError) as error:
                 act()
@@ -110,7 +114,7 @@ def test_an_order_that_was_begun_before_another_process_closed_its_run_is_not_an
         with pytest.raises(RefusedError) as error:
             computing.settle(order, b"too late", bytes(32), start)
         assert error.value.codes == ("order.run_closed",)
-        assert computing.events() == operator.events() == [event_of(2)]
+        assert computing.events() == operator.events() == [event_of(4)]
 
 
 def test_a_run_that_a_revocation_has_closed_is_refused_as_revoked(path, order_of, start):
@@ -123,7 +127,7 @@ def test_a_run_that_a_revocation_has_closed_is_refused_as_revoked(path, order_of
 
 
 def test_what_a_closed_run_has_not_begun_is_free_for_another_one(path, order_of, start):
-    both = renyi_epsilon([event_of(2), EVENT], DELTA)
+    both = renyi_epsilon([event_of(4), EVENT], DELTA)
     with opened(path, both) as ledger:
         begun(ledger, order_of, start, 1)
         with pytest.raises(BudgetError) as error:
@@ -131,7 +135,7 @@ def test_what_a_closed_run_has_not_begun_is_free_for_another_one(path, order_of,
         assert error.value.codes == ("budget.exceeded",)
         ledger.close_runs(["run-1"], "ended", start)
         ledger.begin(order_of(1, run_id="run-2"), reservation("run-2"), start)
-        assert ledger.events() == [event_of(2), EVENT]
+        assert ledger.events() == [event_of(4), EVENT]
     with opened(path, both) as ledger, pytest.raises(BudgetError):
         ledger.begin(order_of(1, run_id="run-3"), reservation("run-3"), start)
 
@@ -147,6 +151,19 @@ def test_only_what_is_open_here_is_closed_and_only_once(path, order_of, start):
         assert entries[-1].body["why"] == "ended"
 
 
+def test_two_who_close_one_run_at_once_write_one_closing(path, order_of, start):
+    with opened(path) as ledger, opened(path) as other:
+        begun(ledger, order_of, start)
+
+        def named():  # by when it is named, this one has looked, and the other closes it
+            other.close_runs(["run-1"], "ended", start)
+            yield "run-1"
+
+        assert ledger.close_runs(named(), "unit", start) == ()
+        assert [entry.kind for entry in ledger.entries()].count("close") == 1
+        assert ledger.reservations()[0].closed == "ended"
+
+
 def test_a_run_of_a_lost_ledger_is_never_closed(tmp_path, start):
     at = start.isoformat()
     body = {"kind": "reserve", **reservation().terms, "at": at}
@@ -156,6 +173,10 @@ def test_a_run_of_a_lost_ledger_is_never_closed(tmp_path, start):
     with opened(path) as ledger:
         assert ledger.close_runs(["run-1"], "unit", start) == ()
         assert ledger.events() == [EVENT]
+        append(ledger._connection, closing_entry(exchanges=0))
+        with pytest.raises(TrustError) as error:
+            ledger.reservations()
+        assert error.value.code == "ledger.corrupt"
 
 
 def closing_entry(**changes):

@@ -5,8 +5,9 @@ from importlib.metadata import EntryPoint
 import pytest
 from click.testing import CliRunner
 
+from clients.site import Site
 from fedcore import cli, wire
-from fedcore.errors import RefusedError
+from fedcore.errors import RefusedError, UnreachableError
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
@@ -20,7 +21,8 @@ FEDPACT = cli.RootCommand(
 
 
 def counted(world, unit):
-    """What a unit's ledger counts: by run how many rounds, and why it was closed."""
+    """What a unit's ledger counts: by run how many rounds, and why it was closed: then one round
+    more than it has orders."""
     with world.unit(unit).node() as node:
         steps = world.plan.round_event().steps
         return {o.run_id: (o.event.steps // steps, o.closed) for o in node.ledger.reservations()}
@@ -36,11 +38,13 @@ def close(world, unit, run_id="run-1"):
     return fedpact(world, unit, "node", "ledger", "close", run_id)
 
 
-def test_a_run_that_ended_counts_as_its_rounds_and_governance_has_witnessed_that(build, worlds):
+def test_a_run_that_ended_counts_as_its_rounds_and_one_which_governance_has_witnessed(
+    build, worlds
+):
     world = build(worlds.make_plan(spare_rounds=2))
     world.run()
     for unit in worlds.UNITS:
-        assert counted(world, unit) == {"run-1": (3, "ended")}
+        assert counted(world, unit) == {"run-1": (4, "ended")}
         with world.unit(unit).node() as node:
             assert node.ledger.claim().body_digests == ()  # nothing since the witnessed head
     assert worlds.Server(world).train("north") == "order.run_closed"
@@ -56,10 +60,10 @@ def test_a_unit_that_is_away_at_the_end_keeps_its_reservation_until_it_closes_it
 
     world.run(watch=leave)
     federation.grid.down = set()
-    assert counted(world, "north") == {"run-1": (3, "ended")}
+    assert counted(world, "north") == {"run-1": (4, "ended")}
     assert counted(world, "west") == {"run-1": (4, None)}
     assert close(world, "west")[0] == 0
-    assert counted(world, "west") == {"run-1": (2, "unit")}
+    assert counted(world, "west") == {"run-1": (3, "unit")}
 
 
 def test_a_unit_that_closes_a_run_takes_no_further_part_and_the_others_go_on(build, worlds):
@@ -71,16 +75,61 @@ def test_a_unit_that_closes_a_run_takes_no_further_part_and_the_others_go_on(bui
 
     world.run(watch=leave)
     assert [report.unavailable for report in world.reports] == [(), ("west",), ("west",)]
-    assert counted(world, "west") == {"run-1": (1, "unit")}
-    assert counted(world, "north") == {"run-1": (3, "ended")}
+    assert counted(world, "west") == {"run-1": (2, "unit")}
+    assert counted(world, "north") == {"run-1": (4, "ended")}
 
 
-def test_a_run_that_too_many_units_have_closed_has_ended(build, pair):
+def test_a_run_that_too_many_units_have_closed_has_ended_and_costs_the_others_nothing(build, pair):
     world = build(pair)
     with pytest.raises(RefusedError) as error:
         world.run(watch=lambda _report: close(world, "north"))
     assert "order.run_closed" in error.value.codes
-    assert [report.status for report in world.reports] == ["accepted", "void", "void"]
+    assert [report.status for report in world.reports] == ["accepted"]
+    with world.unit("south").node() as node:
+        orders = [e.body for e in node.ledger.entries() if e.kind == "order"]
+    assert [(order["round"], order["attempt"]) for order in orders] == [(1, 1)]
+
+
+def test_bytes_that_are_stored_are_not_sent_when_the_run_is_closed_meanwhile(build, pair, worlds):
+    server = worlds.Server(build(pair))
+    request = server.request(server.order("north"))
+    assert not isinstance(server.train("north", request), str)
+    unit = server.world.unit("north")
+    with unit.node() as node, unit.node() as operator:
+
+        def closed_meanwhile():
+            found = type(node).witnessed_bulletin(node)
+            operator.ledger.close_runs(("run-1",), "unit", node.runtime.clock.now())
+            return found
+
+        node.witnessed_bulletin = closed_meanwhile
+        with pytest.raises(RefusedError) as error:
+            node.train(request)
+        assert error.value.codes == ("order.run_closed",)
+
+
+def test_an_answer_that_an_older_disk_does_not_know_of_is_charged_after_the_closing(
+    build, pair, worlds, monkeypatch
+):
+    server = worlds.Server(build(pair))
+    assert not isinstance(server.train("north"), str)
+    unit = server.world.unit("north")
+    with unit.node() as node:
+        node.synchronise()
+    before = (unit.state_dir / "ledger.db").read_bytes()
+    with monkeypatch.context() as away:
+        away.setattr(Site, "_fetch_bulletin", unreachable)
+        sent = server.request(server.order("north", attempt=2))
+        assert not isinstance(server.train("north", sent), str)
+    (unit.state_dir / "ledger.db").write_bytes(before)
+    assert close(server.world, "north")[0] == 0
+    with unit.node() as node:
+        node.synchronise()  # governance has seen nothing newer
+    assert counted(server.world, "north") == {"run-1": (2, "unit")}
+
+
+def unreachable(_site):
+    raise UnreachableError("governance.unreachable", "governance cannot be reached")
 
 
 def test_a_revocation_closes_the_run_with_the_next_bulletin(build, worlds):
@@ -91,7 +140,7 @@ def test_a_revocation_closes_the_run_with_the_next_bulletin(build, worlds):
     assert counted(world, "north") == {"run-1": (4, None)}
     with world.unit("north").node() as node:
         node.synchronise()
-    assert counted(world, "north") == {"run-1": (1, "revoked")}
+    assert counted(world, "north") == {"run-1": (2, "revoked")}
     for sent in (request, server.request(server.order("north", attempt=2))):
         assert server.train("north", sent) == "permit.revoked"
 
@@ -99,7 +148,8 @@ def test_a_revocation_closes_the_run_with_the_next_bulletin(build, worlds):
 def test_what_a_closing_frees_is_afforded_told_and_spent(build, worlds, tmp_path):
     plan = worlds.make_plan(("north", "south"), rounds=3)
     whole, one = plan.run_event(), plan.round_event()
-    cap = renyi_epsilon([whole, one], plan.delta)
+    two = one.model_copy(update={"steps": 2 * one.steps})
+    cap = renyi_epsilon([whole, two], plan.delta)
     server = worlds.Server(build(plan, epsilon_cap=cap))
     world, plan_file = server.world, tmp_path / "plan.json"
     plan_file.write_bytes(server.plan.to_bytes())
@@ -108,7 +158,7 @@ def test_what_a_closing_frees_is_afforded_told_and_spent(build, worlds, tmp_path
     assert fedpact(world, "north", "plan", "afford", str(plan_file))[0] == 1
     assert second.train("north") == "budget.exceeded"
     code, output = close(world, "north")
-    spent = renyi_epsilon([one], plan.delta)
+    spent = renyi_epsilon([two], plan.delta)
     assert (code, f"{spent:.4f} now" in output) == (0, True)
     assert fedpact(world, "north", "plan", "afford", str(plan_file))[0] == 0
     assert "run-1, is closed" in fedpact(world, "north", "node", "doctor")[1]
@@ -164,7 +214,7 @@ def test_only_the_last_report_by_the_permits_server_closes_a_run(build, pair, wo
     assert witness(server, None) == "cosigned"
     assert counted(server.world, "north") == {"run-1": (3, None)}
     assert witness(server, ending(server)) == "cosigned"
-    assert counted(server.world, "north") == {"run-1": (1, "ended")}
+    assert counted(server.world, "north") == {"run-1": (2, "ended")}
 
 
 def test_a_server_that_claims_the_end_early_has_ended_the_run_and_no_more(build, pair, worlds):
@@ -175,7 +225,7 @@ def test_a_server_that_claims_the_end_early_has_ended_the_run_and_no_more(build,
     assert witness(server, ending(server)) == "cosigned"
     for sent in (request, server.request(server.order("north", attempt=2))):
         assert server.train("north", sent) == "order.run_closed"
-    assert counted(server.world, "north") == {"run-1": (1, "ended")}
+    assert counted(server.world, "north") == {"run-1": (2, "ended")}
 
 
 def test_a_disk_from_before_the_closing_is_refused(build, pair, worlds, tmp_path):

@@ -79,7 +79,7 @@ def test_each_round_is_told_by_who_was_in_its_data_whatever_the_source_holds_now
     assert told(report_on(world, "N999")) == [ABSENT, ABSENT]
 
 
-def test_the_run_is_told_with_its_papers_and_the_epsilon_of_what_was_begun(build, worlds, pair):
+def test_the_run_is_told_with_its_papers_and_the_epsilon_of_what_was_reserved(build, worlds, pair):
     world = build(pair)
     world.unit("north").opt_out("N020", worlds.PURPOSE)
     world.run()
@@ -91,7 +91,7 @@ def test_the_run_is_told_with_its_papers_and_the_epsilon_of_what_was_begun(build
         worlds.PURPOSE,
     )
     assert run.about["dpia"].startswith("sha256:")
-    assert run.event == pair.run_event().model_copy(update={"steps": pair.rounds})
+    assert run.event == pair.run_event()
     assert run.epsilon > 0
     assert all(one.answered for one in run.exchanges)
     assert (word.sequence, word.ground, word.state, word.told) == (1, "art21_2", "excluded", True)

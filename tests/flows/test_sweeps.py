@@ -75,7 +75,7 @@ def test_an_answer_goes_when_its_days_are_over_and_the_ledger_says_so(world, pai
     with world.unit("north").node() as node:
         last, copy = node.ledger.entries()[-1], read_export(export_ledger(node.ledger))
         replied = [e.body["order"] for e in node.ledger.entries() if e.kind == "reply"]
-        assert [one.steps for one in node.ledger.events()] == [pair.rounds]  # stays charged
+        assert [one.steps for one in node.ledger.events()] == [pair.exchanges]  # stays charged
         node.synchronise()  # governance witnesses it
     assert (last.kind, last.body["run_id"], last.body["days"]) == ("swept", "run-1", 2)
     assert last.body["orders"] == replied
