@@ -22,6 +22,8 @@ from fedcore.record import Part
 
 # A table of more entries would be noise: each entry has its own.
 MAX_ENTRIES = 20_000
+# Above all people and all noise, and so far below 2**63 that the sum of all entries fits.
+LARGEST_COUNT = 2**48
 
 Mask = NDArray[np.bool_]
 
@@ -219,13 +221,24 @@ def sum_tables(
 ) -> GroupTable:
     """Return the sum of the tables of several units, each with noise of the same `epsilon`.
 
-    Raises: InvalidRecordError `fairness.table_invalid` when there is none, or one has another
-        shape.
+    Raises: InvalidRecordError `fairness.table_invalid` as `add_counts`.
     """
-    if not tables or any(len(table) != layout.length for table in tables):
-        raise _invalid(f"each unit's table must have {layout.length} entries")
+    return GroupTable(layout, add_counts(layout.length, tables), len(tables), epsilon)
+
+
+def add_counts(length: int, tables: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the sums of the entries of several units' tables of one length.
+
+    Guarantees: parts of a table can be added in 64 bits without turning into another number.
+    Raises: InvalidRecordError `fairness.table_invalid` when there is no table, one has another
+        shape, or a sum is beyond `LARGEST_COUNT` either way.
+    """
+    if not tables or any(len(table) != length for table in tables):
+        raise _invalid(f"each unit's table must have {length} entries")
     counts = tuple(sum(entries) for entries in zip(*tables, strict=True))
-    return GroupTable(layout, counts, len(tables), epsilon)
+    if any(abs(count) > LARGEST_COUNT for count in counts):
+        raise _invalid(f"what is counted must be within -{LARGEST_COUNT} and {LARGEST_COUNT}")
+    return counts
 
 
 def shown_counts(table: GroupTable, least: int) -> tuple[int | None, ...]:

@@ -112,13 +112,15 @@ def models_behind(plan: TrainingPlan) -> tuple[str, ...]:
     return (plan.initial_model, *(course.earlier if course is not None else ()))
 
 
-def uses_model(plan: AnyPlan, artifact: str) -> bool:
-    """Return whether a run of a plan starts from or rests on a model with these bytes, or
-    evaluates it.
+def uses_model(desk: Desk, permit: Permit, artifact: str) -> bool:
+    """Return whether a permitted run starts from or rests on a model with these bytes, or evaluates
+    it or a model that does: those for which the gate would give no permit if it were withdrawn.
     """
-    if isinstance(plan, EvaluationPlan):
-        return any(model.artifact == artifact for model in plan.models)
-    return artifact in models_behind(plan)
+    plan = open_charged(desk, permit)
+    if not isinstance(plan, EvaluationPlan):
+        return artifact in models_behind(plan)
+    first = open_plan(desk, plan.models[0].plan)[0]
+    return artifact in {*models_behind(first), *(model.artifact for model in plan.models)}
 
 
 def _load_facts(desk: Desk, plan: EvaluationPlan) -> EvaluationFacts:

@@ -9,7 +9,7 @@ from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.signing import Envelope
 from governance.decisions.model_decisions import DecisionFacts, decide_decision, is_overdue
-from governance.evaluations import open_charged, uses_model
+from governance.evaluations import uses_model
 from governance.models import UNKNOWN, find_model
 from governance.office import Desk
 from governance.permits import revoke
@@ -37,8 +37,9 @@ def decide(
     """Decide what becomes of a model version, and return the signed decision.
 
     Guarantees: in one transaction with a withdrawal, every open permit whose plan starts from the
-        model, rests on it or evaluates it is revoked, and from then on the gate gives none for it,
-        and the model is handed out to nobody but those who oversee. Decisions before stay.
+        model, rests on it, or evaluates it or what rests on it, is revoked, and from then on the
+        gate gives none for it, and the model is handed out to nobody but those who oversee.
+        Decisions before stay.
     Raises: NotFoundError `model.unknown`, `opt_out.unknown`; RefusedError as `decide_decision`.
     """
     stored = find_model(desk, name, version)
@@ -159,6 +160,5 @@ def _facts(desk: Desk, stored: StoredModel, unit: str, account: Account) -> Deci
 
 def _revoke_runs_from(desk: Desk, stored: StoredModel) -> None:
     for each in permits.list_open(desk.session):
-        plan = open_charged(desk, desk.open_own(Permit, each.permit))
-        if uses_model(plan, stored.artifact):
+        if uses_model(desk, desk.open_own(Permit, each.permit), stored.artifact):
             revoke(desk, each.run_id, f"uses {stored.name} {stored.version}: withdrawn")

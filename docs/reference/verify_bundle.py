@@ -601,7 +601,8 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
     return found
 
 def but_other(names: list[Any]) -> list[Any]:
-    """Return what is compared: of two, one is all that the other is not."""
+    """Return what is compared: of two, one is all that the other is not; of one, nothing."""
+    need(len(names) > 1, "there is nothing to compare with")
     return names[:1] if len(names) == 2 else names
 
 def rates_of(metric: str, table: Any) -> list[str]:

@@ -24,7 +24,7 @@ from fedcore.fairness_bindings import (
     GroupMerge,
     SensitiveAttribute,
 )
-from fedcore.fairness_tables import MAX_ENTRIES, CrossedGroups, Mask, NoisedCount
+from fedcore.fairness_tables import MAX_ENTRIES, CrossedGroups, Mask, NoisedCount, add_counts
 from fedcore.fairness_terms import declared_groups
 from fedcore.noised_rates import Interval, NoisedRate, difference_bounds, rate_bounds
 from fedcore.privacy.clustering import NOWHERE
@@ -160,14 +160,12 @@ def sum_segment_tables(
 ) -> SegmentTable:
     """Return the sum of the tables of several units, each with noise of the same `epsilon`.
 
-    Raises: InvalidRecordError `fairness.table_invalid` when there is none, or one has another
-        shape, or epsilon is not positive.
+    Raises: InvalidRecordError `fairness.table_invalid` as `add_counts`, or when epsilon is not
+        positive.
     """
-    if not tables or any(len(table) != layout.length for table in tables):
-        raise _invalid(f"each unit's table must have {layout.length} entries")
+    counts = add_counts(layout.length, tables)
     if epsilon is not None and not 0 < epsilon < float("inf"):
         raise _invalid("epsilon must be a positive number")
-    counts = tuple(sum(entries) for entries in zip(*tables, strict=True))
     return SegmentTable(layout, counts, len(tables), epsilon)
 
 

@@ -59,6 +59,7 @@ def write_evaluation(
     if opened[0][1].model.course is not None:
         terms |= segment_terms(evidence[0].artifact, opened[0][1])
     found = make_plan(opened, terms)
+    told = None if supposed is None else expected(found, len(opened[0][1].units), supposed)
     try:
         out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -70,8 +71,8 @@ def write_evaluation(
         f"{found.tables} tables, epsilon {epsilon / found.tables:g} for each; a run charges each "
         f"unit at most {claim:.4f} at delta {found.delta:g}: {out}"
     )
-    if supposed is not None:
-        typer.echo(expected(found, len(opened[0][1].units), supposed))
+    if told is not None:
+        typer.echo(told)
 
 
 def expected(plan: "EvaluationPlan", units: int, supposed: tuple[int, float, float]) -> str:

@@ -12,7 +12,7 @@ from fedcore.dpias import FairnessBound
 from fedcore.evaluation_outcomes import Measured
 from fedcore.fairness import MEANINGS
 from fedcore.fairness_audits import AuditFindings, SegmentShare
-from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
+from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
 from fedcore.plans import Feature, ModelSpec
 from fedcore.privacy.clustering import Placement
 from fedcore.segments.artefact import SegmentModel, encode_model
@@ -194,6 +194,19 @@ def scored(world: Any, documents: Any, evidence: Evidence) -> Evidence:
     return found
 
 
+def one_group_of(found: Any) -> Any:
+    """Return what would be found of groups that are merged into one."""
+    bound = found.bounds[0]
+    compared = tuple(changed(group="all")(one) for one in bound.compared)
+    whole = changed(compared=compared, widest=changed(group="all")(bound.widest))(bound)
+    shares = tuple(changed(group="all")(one) for one in found.shares[: len(IDS)])
+    return changed(bounds=(whole,), shares=shares)(found)
+
+
+MERGED = AuditTerms(
+    attributes=(GENDER,),
+    merges=(GroupMerge(attribute="gender", groups=GENDER.groups, merged="all"),),
+)
 HIDDEN = {"people": None, "share": None, "low": None, "high": None}
 ORDERED = tuple(sorted(IDS))
 LIES: dict[str, tuple[str, Lie]] = {
@@ -229,6 +242,10 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a segment that was not compared": (
         "audits",
         counted(audit=of_found(lambda f: first_of("bounds", compared=f.bounds[0].compared[1:])(f))),
+    ),
+    "a group that is everybody, compared with nobody": (
+        "audits",
+        counted(dpia=of_bindings(fairness_audit=MERGED), audit=of_found(one_group_of)),
     ),
     "segments audited of another version": ("audits", counted(audit=changed(version=2))),
     "segments audited by other tables": (

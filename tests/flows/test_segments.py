@@ -290,8 +290,10 @@ def test_a_plan_that_counts_segments_is_written_from_the_evidence(whole, tmp_pat
     written = EvaluationPlan.from_json(json.loads(out.read_text()))
     # The training has set customers aside, and so they are counted.
     assert written == world.evaluation_plan(segments=SegmentLayout(segments=ids))
+    out.unlink()
     told = CliRunner().invoke(SERVER, [*asked, "--suppose", "200", "0.2", "0.8"])
     assert (told.exit_code, "evaluation.expectation_invalid" in told.output) == (1, True)
+    assert not out.exists()
     found = world.federation.evaluate(written, "sizes")
     numbers = {each.name: each.value for each in found.models[0].numbers}
     aside = 0

@@ -12,11 +12,13 @@ from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, Segment
 from fedcore.contracts import Contract
 from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
+from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.model_decisions import DecisionRequest
 from fedcore.plans import Feature, ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
 from fedcore.record import Realm
 from fedcore.segments.artefact import SegmentModel, encode_model
+from fedcore.segments.groups import SegmentLayout
 from fedcore.segments.noised import NoisedSums
 
 HOSTILE = "Segments <script>alert(1)</script> | *two*"
@@ -312,13 +314,31 @@ def test_no_run_rests_on_a_withdrawn_version_and_one_that_does_ends_at_once(segm
     assert segmenting.permit("run-6", plan).run_id == "run-6"
 
 
+def permit_counting(world, **versions):
+    """Permits to count the segments of versions: by run, the version's bytes and its plan."""
+    for run_id, (data, training) in versions.items():
+        plan = EvaluationPlan(
+            title="Sizes",
+            models=(EvaluatedModel(artifact=canonical.digest(data), plan=training.digest),),
+            rows="all",
+            epsilon=0.1,
+            delta=1e-5,
+            minimum_units=2,
+            segments=SegmentLayout(segments=(1, 2)),
+        )
+        world.gateway("author").register_evaluation_plan(world.sign(plan, "author"))
+        world.gateway("operator").request_permit(plan.digest, run_id, "evaluate")
+
+
+BELOW, ALONE = artifact((300, 300), (1, 2)), artifact((600, 300), (1, 2))
+
+
 @pytest.mark.parametrize("use", ["continues", "embedding"])
 def test_a_version_that_rests_on_a_withdrawn_one_is_marked_and_gets_no_alias(segmenting, use):
     data = artifact((300, 300), (1, 2), width=1 if use == "continues" else 2)
-    below = artifact((300, 300), (1, 2))
-    segmenting.segment(below, "run-1")
-    segmenting.segment(data, "run-2", model=resting(below, use))
-    segmenting.segment(artifact((600, 300), (1, 2)), "run-3")
+    segmenting.segment(BELOW, "run-1")
+    segmenting.segment(data, "run-2", model=resting(BELOW, use))
+    segmenting.segment(ALONE, "run-3")
     auditor, approver = segmenting.gateway("auditor"), segmenting.gateway("approver")
 
     def promote(version):
@@ -331,8 +351,11 @@ def test_a_version_that_rests_on_a_withdrawn_one_is_marked_and_gets_no_alias(seg
 
     for version in (3, 2, 1):
         promote(version)
+    above = (data, a_plan(segmenting, None, model=resting(BELOW, use)))
+    permit_counting(segmenting, above=above, apart=(ALONE, a_plan(segmenting, None)))
     object_to(segmenting)
     decide(segmenting, "withdrawn", "compliance")
+    assert segmenting.bulletin("north").revoked_runs == ("above",)
     assert challenger() == (1, True, False)
     # The way back passes over what rests on the withdrawn version.
     approver.roll_back("segments", "challenger", "r", auditor.see_aliases("segments")[1])

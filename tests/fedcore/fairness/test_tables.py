@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import (
+    LARGEST_COUNT,
     GroupTable,
     TableLayout,
     count_outcomes,
@@ -133,7 +134,13 @@ def test_a_sum_has_as_many_noises_as_units_and_entries():
 def test_a_table_of_another_shape_is_refused():
     right = (0,) * LAYOUT.length
     assert sum_tables(LAYOUT, [right, right], 1.0).units == 2
-    for tables in ([], [right, right[1:]], [(*right, 0)]):
+    huge = [(*right[1:], sign * (LARGEST_COUNT + 1)) for sign in (1, -1)]
+    most = (LARGEST_COUNT // 2,) * LAYOUT.length
+    everybody = LAYOUT.cells_where({})
+    whole = np.ones((LAYOUT.bands, 2), dtype=np.bool_)
+    counted = sum_tables(LAYOUT, [most, most], 1.0).count(everybody, whole)
+    assert counted[0] == LARGEST_COUNT * LAYOUT.length
+    for tables in ([], [right, right[1:]], [(*right, 0)], *([right, each] for each in huge)):
         with pytest.raises(InvalidRecordError) as refused:
             sum_tables(LAYOUT, tables, 1.0)
         assert refused.value.code == "fairness.table_invalid"

@@ -179,6 +179,7 @@ def test_all_intervals_hold_together_at_their_rate():
     [
         lambda: sum_segment_tables(BY_GENDER, [], 1.0),
         lambda: sum_segment_tables(BY_GENDER, [(1, 2, 3)], 1.0),
+        lambda: sum_segment_tables(BY_GENDER, [(1, 2, 3, 2**62)] * 2, 1.0),
         lambda: sum_segment_tables(BY_GENDER, [(1, 2, 3, 4)], 0.0),
         lambda: count_segments(BY_GENDER, [["female"]], np.zeros(2, dtype=np.intp)),
         lambda: count_segments(BY_GENDER, [["female"], ["old"]], np.zeros(1, dtype=np.intp)),
