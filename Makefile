@@ -8,7 +8,7 @@
 #   make install        the development environment in .venv
 #   make clean          remove all that make has made, .venv as well
 #
-# SCRATCH=<folder> is where `make test` writes; by default in memory where there is room.
+# SCRATCH=<folder> is where tests write; by default in memory where there is room.
 # TORCH_INDEX=<url> adds a package index, for example one with CPU builds of torch.
 
 PYTHON ?= python3
@@ -70,7 +70,8 @@ test: install
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal --basetemp="$$scratch/t" $(ARGS)
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup $(ARGS)
+	@scratch=$$(mktemp -d "$(SCRATCH)/fedpact-tests.XXXXXX") && trap 'rm -rf "$$scratch"' EXIT && \
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup --basetemp="$$scratch/t" $(ARGS)
 
 bench: install
 	@test -n "$(NAME)" || { echo 'usage: make bench NAME=demo [ARGS=--json]' >&2; exit 2; }
