@@ -62,16 +62,18 @@ SCRATCH ?= $(shell memory=$$(awk '/^MemAvailable/ {print $$2}' /proc/meminfo 2>/
 	! grep -q ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts; then echo /dev/shm; \
 	else echo "$${TMPDIR:-/tmp}"; fi)
 
+# $(call tests,which,how they are shared out): in a folder of their own, which goes when they end.
+tests = scratch=$$(mktemp -d "$(SCRATCH)/fedpact-tests.XXXXXX") && trap 'rm -rf "$$scratch"' EXIT && \
+	$(BIN)/python -m pytest -q -m "$(1)" -n 2 --dist $(2) --basetemp="$$scratch/t" $(ARGS)
+
 # Types and the other checks use a core each; so do the tests, and neighbours stay on one worker,
 # which makes what they share once.
 test: install
 	@$(MAKE) --no-print-directory --jobs 2 types lint
-	@scratch=$$(mktemp -d "$(SCRATCH)/fedpact-tests.XXXXXX") && trap 'rm -rf "$$scratch"' EXIT && \
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal --basetemp="$$scratch/t" $(ARGS)
+	@$(call tests,not slow,worksteal)
 
 test-slow: install
-	@scratch=$$(mktemp -d "$(SCRATCH)/fedpact-tests.XXXXXX") && trap 'rm -rf "$$scratch"' EXIT && \
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup --basetemp="$$scratch/t" $(ARGS)
+	@$(call tests,slow,loadgroup)
 
 bench: install
 	@test -n "$(NAME)" || { echo 'usage: make bench NAME=demo [ARGS=--json]' >&2; exit 2; }

@@ -30,6 +30,13 @@ class OpenedPlan:
     author_key: str
     evaluation: EvaluationFacts | None = None
 
+    @property
+    def trained(self) -> tuple[TrainingPlan, ...]:
+        """The plan to train by, or those by which the models to be evaluated were trained."""
+        if self.evaluation is None:
+            return (self.plan,)
+        return tuple(model.plan for model in self.evaluation.models)
+
 
 def register_evaluation_plan(desk: Desk, envelope: Envelope, author: Account) -> str:
     """Store an evaluation plan that its author signed with the key of their account, and return its
@@ -106,10 +113,11 @@ def versions_of(desk: Desk, plan: EvaluationPlan) -> tuple[tuple[str, int], ...]
     return tuple(known[each] for each in named)
 
 
-def models_behind(plan: TrainingPlan) -> tuple[str, ...]:
-    """Return the digests of the models that a run of a plan starts from or rests on."""
-    course = plan.model.course
-    return (plan.initial_model, *(course.earlier if course is not None else ()))
+def models_behind(*plans: TrainingPlan) -> frozenset[str]:
+    """Return the digests of the models that runs of plans start from or rest on."""
+    courses = (plan.model.course for plan in plans)
+    earlier = (digest for course in courses if course is not None for digest in course.earlier)
+    return frozenset({*(plan.initial_model for plan in plans), *earlier})
 
 
 def uses_model(desk: Desk, permit: Permit, artifact: str) -> bool:
@@ -119,8 +127,8 @@ def uses_model(desk: Desk, permit: Permit, artifact: str) -> bool:
     plan = open_charged(desk, permit)
     if not isinstance(plan, EvaluationPlan):
         return artifact in models_behind(plan)
-    first = open_plan(desk, plan.models[0].plan)[0]
-    return artifact in {*models_behind(first), *(model.artifact for model in plan.models)}
+    behind = models_behind(*(open_plan(desk, model.plan)[0] for model in plan.models))
+    return artifact in {*behind, *(model.artifact for model in plan.models)}
 
 
 def _load_facts(desk: Desk, plan: EvaluationPlan) -> EvaluationFacts:

@@ -108,7 +108,7 @@ def load_facts(
         stops=tuple(required(opened, Stop, digest) for digest in stopped),
         initial_model_withdrawn=any(
             model_decisions.is_artifact_withdrawn(desk.session, artifact)
-            for artifact in models_behind(plan)
+            for artifact in models_behind(*asked.trained)
         ),
         evaluation=asked.evaluation,
         continued=load_continued(desk, plan),

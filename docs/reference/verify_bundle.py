@@ -620,8 +620,7 @@ def counts_as_model(plan: Any, model: Any, file: bytes) -> bool:
         return model.kind in {"logistic", "mlp"} and plan.rows != "all"
     start = 8 + int.from_bytes(file[:8], "little")
     first, end = json.loads(file[8:start])["ids"]["data_offsets"]
-    places = range(start + first, start + end, 8)
-    ids = [int.from_bytes(file[place : place + 8], "little") for place in places]
+    ids = [int.from_bytes(file[n : n + 8], "little") for n in range(start + first, start + end, 8)]
     whole = [len(plan.models), "fairness" in plan, model.kind] == [1, False, "centres"]
     return whole and bool(plan.segments.segments == ids)
 

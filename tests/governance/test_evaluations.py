@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fedcore.canonical import digest
 from fedcore.errors import (
@@ -169,6 +171,21 @@ def test_withdrawing_a_model_ends_its_evaluations_and_lets_none_begin(evaluating
         evaluating.permit(plan, "eval-3")
     assert caught.value.codes == ("evaluation.model_withdrawn",)
     assert evaluating.permit(other, "eval-4").kind == "evaluate"
+
+
+def test_withdrawing_what_either_model_rests_on_ends_an_evaluation(evaluating):
+    world, below = evaluating.world, evaluating.trained["run-1"].artifact
+    evaluating.train("run-3", save({"w": np.full(2, 3.0)}), initial_model=below)
+    world.gateway().submit_opt_out(world.sign(world.opt_out("north", 1), "north"))
+    both, alone = evaluating.plan("run-2", "run-3"), evaluating.plan("run-2")
+    for plan, run_id in ((both, "eval-1"), (alone, "eval-2")):
+        evaluating.register(plan)
+        evaluating.permit(plan, run_id)
+    decision = DecisionRequest(unit="north", up_to=1, outcome="withdrawn", reason="r")
+    world.gateway("dpo").decide_model("churn", 1, decision, "*")
+    assert world.bulletin("south").revoked_runs == ("eval-1",)
+    assert refused(evaluating.permit, both, "eval-3") == ("plan.initial_model_withdrawn",)
+    assert evaluating.permit(alone, "eval-4").kind == "evaluate"
 
 
 def test_a_stop_of_the_task_ends_an_evaluation(evaluating):
