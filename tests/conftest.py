@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 # Before torch, numpy or flwr is imported: they read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,19 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose what runs on PostgreSQL; keep on one worker what shares a world: all deployments,
-    otherwise the tests of one file.
-
-    `make test-slow` distributes by these groups; `make test` does not ask for them.
-    """
+    """Choose what runs on PostgreSQL."""
     if not config.getoption("--every-database"):
         chosen = {item: _is_worth_its_database(item) for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
         items[:] = [item for item in items if chosen[item]]
-    for item in items:
-        folder = item.path.parent
-        together = folder if folder.name == "deployment" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together)))
+
+
+class SharedWorlds(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Keeps on one worker what shares a world: all tests of the one deployment, otherwise those of
+    one file.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder.endswith("/deployment") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Distribute `make test-slow` by shared worlds; `make test` asks for single tests."""
+    by_scope = config.getoption("dist") == "loadscope"
+    return SharedWorlds(config, log) if by_scope else None
 
 
 def _is_worth_its_database(item: pytest.Item) -> bool:

@@ -28,7 +28,7 @@ CODE = re.compile(r"code[^\n]*?:\s+(\S+)\s*$", re.MULTILINE)
 
 
 def load(name):
-    spec: Any = importlib.util.spec_from_file_location(f"deployment_{name}", HERE / f"{name}.py")
+    spec: Any = importlib.util.spec_from_file_location(f"operations_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
