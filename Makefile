@@ -73,7 +73,7 @@ test: install
 	@$(call tests,not slow,worksteal)
 
 test-slow: install
-	@$(call tests,slow,loadscope)
+	@$(call tests,slow,loadscope --no-loadscope-reorder)
 
 bench: install
 	@test -n "$(NAME)" || { echo 'usage: make bench NAME=demo [ARGS=--json]' >&2; exit 2; }

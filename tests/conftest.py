@@ -37,11 +37,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose what runs on PostgreSQL."""
+    """Choose what runs on PostgreSQL; begin with what may take longest, so that no worker is left
+    alone with it in the end.
+    """
     if not config.getoption("--every-database"):
         chosen = {item: _is_worth_its_database(item) for item in items}
         config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
         items[:] = [item for item in items if chosen[item]]
+    items.sort(key=_most_seconds, reverse=True)
+
+
+def _most_seconds(item: pytest.Item) -> float:
+    """Return how long a test may take by its own mark, 0 without one."""
+    mark = item.get_closest_marker("timeout")
+    return 0.0 if mark is None else float(mark.args[0])
 
 
 class SharedWorlds(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
