@@ -25,8 +25,9 @@ from clients.data import Examples
 from clients.training import train_locally
 from fedcore import canonical, wire
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import public_n_of
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.noise import KeyStream, RandomSource
 from fedcore.rounds import Receipt

@@ -76,13 +76,15 @@ class AdmittedOrder(Admitted):
     """An order after everything signed about it, its models included, was verified.
 
     `encoder` tells the places where a plan of centres wants them. `segments` are those that an
-    evaluation counts, which has no `weights` then.
+    evaluation counts, which has no `weights` then. `compared` is the model that a check compares
+    with.
     """
 
     order: Order
     weights: tuple[Weights, ...]
     encoder: Encoder | None = None
     segments: SegmentModel | None = None
+    compared: Weights | None = None
 
 
 def admit(site: Site, request: Request) -> Admitted:
@@ -185,9 +187,13 @@ def admit_order(site: Site, request: TrainRequest | EvaluateRequest) -> Admitted
     scored = [] if segments else list(zip(admitted.training, models, strict=True))
     weights = tuple(_weights(site, one, model) for one, model in scored)
     of_message = {each.name: getattr(admitted, each.name) for each in fields(admitted)}
-    encoder = _encoder(site, admitted.plan, request)
     return AdmittedOrder(
-        **of_message, order=order, weights=weights, encoder=encoder, segments=segments
+        **of_message,
+        order=order,
+        weights=weights,
+        encoder=_encoder(site, admitted.plan, request),
+        segments=segments,
+        compared=_compared(site, admitted, order, request),
     )
 
 
@@ -203,6 +209,25 @@ def _verify_models(
 
 def _weights(site: Site, plan: TrainingPlan, model: bytes) -> Weights:
     return decode_model(plan, len(input_names(plan.features, site.contract(plan.contract))), model)
+
+
+def _compared(
+    site: Site, admitted: Admitted, order: Order, request: TrainRequest | EvaluateRequest
+) -> Weights | None:
+    """Return the model that a check compares with; None in any other exchange.
+
+    Which one it ought to be depends on all reports, which governance holds against the rule.
+    Raises: MismatchError `order.compared_mismatch`; InvalidRecordError as `decode_model`.
+    """
+    sent = request.compared if isinstance(request, TrainRequest) else None
+    is_check = admitted.evaluation is None and admitted.plan.is_check(order.round)
+    named = None if sent is None else canonical.digest(sent)
+    if (sent is not None) != is_check or order.compared != named:
+        raise MismatchError(
+            "order.compared_mismatch",
+            "a check, and no other order, comes with the model that it names to compare with",
+        )
+    return None if sent is None else _weights(site, admitted.plan, sent)
 
 
 def _segments(site: Site, admitted: Admitted, model: bytes) -> SegmentModel | None:

@@ -47,15 +47,19 @@ class RunPapers:
             return sorted(read.union(group_fields(self.plan.mitigation)))
         return sorted(read.union(self.evaluation.group_fields))
 
-    def extent(self, state: StateDir, contract: Contract) -> Extent:
-        """Return what was read of the source; everything, when the key that tells it is gone."""
+    def is_check(self, round_: int) -> bool:
+        """Return whether a round was a check of early stopping."""
+        return self.evaluation is None and self.plan.is_check(round_)
+
+    def extent(self, state: StateDir, contract: Contract, round_: int) -> Extent:
+        """Return what a round read; everything, when the key that tells it is gone."""
         split = None
         if self.plan.holdout is not None:
             if not state.split_key.exists():
                 return EVERYTHING
             split = Split(load_key(state.split_key), contract.contract_id)
         if self.evaluation is None:
-            return extent_of_training(self.plan, split)
+            return extent_of_training(self.plan, split, is_check=self.is_check(round_))
         return extent_of_evaluation(self.evaluation, self.plan, split)
 
 

@@ -26,6 +26,7 @@ from clients.admission import (
     verify_vouched,
 )
 from clients.budget import Reservation, use_of
+from clients.checking import check_locally
 from clients.clustering import count_locally, release_locally
 from clients.data import Examples, Inputs
 from clients.evaluating import evaluate_locally, noised
@@ -43,7 +44,7 @@ from fedcore.evaluations import EvaluationPlan, NoisedTables
 from fedcore.mitigation import group_fields
 from fedcore.plans import TrainingPlan
 from fedcore.privacy.noise import KeyStream
-from fedcore.rounds import Cosignature, Receipt
+from fedcore.rounds import Cosignature, NoisedGain, Order, Receipt
 from fedcore.signing import sign_record
 from fedcore.tasks.task import load_task
 from fedcore.trust import verify_permit_time
@@ -116,7 +117,8 @@ class Node(Site):
         self._require_checked(admitted)
         training = request.training if isinstance(request, EvaluateRequest) else ()
         keep_run(self.state.readings, request.permit, request.plan, training)
-        now, inputs = self.runtime.clock.now(), self._inputs(admitted)
+        now = self.runtime.clock.now()
+        inputs = self._inputs(admitted, is_check=admitted.compared is not None)
         self.ledger.begin(order, self._reservation(admitted, inputs, now), now)
         bulletin = self.witnessed_bulletin()
         verify_vouched(self, admitted)
@@ -180,14 +182,14 @@ class Node(Site):
         inputs = Inputs(plan.features, absent, extent)
         return read_examples(self, plan, replace(inputs, groups=group_fields(plan.mitigation)))
 
-    def _inputs(self, admitted: Admitted) -> Inputs:
+    def _inputs(self, admitted: Admitted, *, is_check: bool = False) -> Inputs:
         """Return what is read for an order; what customers are set aside by is made, if need be."""
         plan, evaluation, unit = admitted.plan, admitted.evaluation, self.settings.unit
         is_split = plan.holdout and (evaluation is None or evaluation.rows == "holdout")
         split = self.split(self.contract(plan.contract)) if is_split else None
         first, *others = (Inputs(p.features, p.absent_at(unit)) for p in admitted.training)
         if evaluation is None:
-            extent = extent_of_training(plan, split)
+            extent = extent_of_training(plan, split, is_check=is_check)
             return replace(first, extent=extent, groups=admitted.group_fields)
         return replace(
             first,
@@ -205,7 +207,7 @@ class Node(Site):
         return examples
 
     def _update(self, admitted: AdmittedOrder, examples: Examples) -> bytes:
-        """Return what an order releases: an update of weights, or noised tables or sums."""
+        """Return what an order releases: an update of weights, a gain, or noised tables or sums."""
         order, plan, evaluation = admitted.order, admitted.plan, admitted.evaluation
         exchange = f"{order.run_id}/{order.round}/{order.attempt}"
         noise = self.runtime.noise.stream(order.unit, exchange, "noise")
@@ -217,17 +219,14 @@ class Node(Site):
                 plan.release_terms, admitted.weights[0], examples, noise, admitted.encoder
             )
             return encode_weights(told)
-        sampling = self.runtime.noise.stream(order.unit, exchange, "sampling")
-        return encode_weights(
-            train_locally(
-                load_task(plan.task),
-                plan,
-                plan.public_n(order.unit),
-                admitted.weights[0],
-                examples,
-                (noise, sampling),
-            )
-        )
+        streams = (noise, self.runtime.noise.stream(order.unit, exchange, "sampling"))
+        task, weights = load_task(plan.task), admitted.weights[0]
+        if admitted.compared is not None:
+            models = (admitted.compared, weights)
+            gain = check_locally(task, plan, models, examples, streams)
+            return _record_of(order, gain)
+        update = train_locally(task, plan, plan.public_n(order.unit), weights, examples, streams)
+        return encode_weights(update)
 
     def _tables(
         self,
@@ -266,6 +265,7 @@ class Node(Site):
             ledger_hash=head.hash,
             log=bulletin.log,
             model_in=order.model,
+            compared=order.compared,
             update=update,
             software=VERSION,
             answered_at=self.runtime.clock.now(),
@@ -274,6 +274,18 @@ class Node(Site):
     def _verify_release(self, admitted: AdmittedOrder) -> None:
         verify_permit_time(admitted.permit, self.runtime.clock.now(), admitted.renewals)
         policy.verify_not_revoked(self.bulletin_in_force(), admitted.permit)
+
+
+def _record_of(order: Order, gain: int) -> bytes:
+    """Return the record of a gain, which the receipt names."""
+    found = NoisedGain(
+        run_id=order.run_id,
+        unit=order.unit,
+        round=order.round,
+        attempt=order.attempt,
+        gain=gain,
+    )
+    return found.to_bytes()
 
 
 def open_node(settings_path: Path) -> Node:

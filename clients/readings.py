@@ -241,18 +241,19 @@ def find_customer(path: Path, permit: str, identifier: str, rule: SubjectRule) -
 
 
 def _mark(connection: Any, permit: str, customers: Customers) -> int:
-    """Return the version of a run's marks with just these customers, made if it is not the last."""
+    """Return a version of a run's marks with just these customers, made if there is none."""
     row = connection.execute("SELECT key FROM runs WHERE permit = ?", (permit,)).fetchone()
     if row is None:
         raise TrustError("readings.corrupt", "the readings lack a run that the node works for")
     key = bytes(row[0] or os.urandom(KEY_BYTES))
     list_mac = hmac.digest(key, json.dumps(list(customers.identifiers)).encode(), hashlib.sha256)
-    last = connection.execute(
-        "SELECT version, list_mac FROM marks WHERE permit = ? ORDER BY version DESC LIMIT 1",
-        (permit,),
+    # Not the last ones only: a run with checks reads two lists by turns.
+    known = connection.execute(
+        "SELECT version FROM marks WHERE permit = ? AND list_mac = ? ORDER BY version DESC LIMIT 1",
+        (permit, list_mac),
     ).fetchone()
-    if last is not None and bytes(last[1]) == list_mac:
-        return int(last[0])
+    if known is not None:
+        return int(known[0])
     before = _present(connection, permit)
     present = np.unique(_marks_of(key, customers.contract.subject, customers.identifiers))
     added, removed = (

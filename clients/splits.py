@@ -83,12 +83,16 @@ class Extent:
 EVERYTHING = Extent()
 
 
-def extent_of_training(plan: TrainingPlan, split: Split | None) -> Extent:
-    """Return what a round reads: nobody who is set aside, no row from `train_until` on."""
+def extent_of_training(
+    plan: TrainingPlan, split: Split | None, *, is_check: bool = False
+) -> Extent:
+    """Return what a round reads: nobody who is set aside, or in a check those only; no row from
+    `train_until` on.
+    """
     days = Days(until=plan.train_until)
     if plan.holdout is None:
         return Extent(days=days)
-    return Extent(split, plan.holdout, takes_set_aside=False, days=days)
+    return Extent(split, plan.holdout, takes_set_aside=is_check, days=days)
 
 
 def extent_of_evaluation(

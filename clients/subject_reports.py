@@ -81,6 +81,8 @@ class Exchange:
             customer is set aside and the run reads the others, or the reverse.
         objection: the number of the event since which the customer was left out.
         answered: whether an update was made for the server; None when the ledger does not say.
+        check: whether the round was one that reads the customers set aside, and in which units say
+            whether the model is better than before.
     """
 
     round: int
@@ -90,6 +92,7 @@ class Exchange:
     why: Why | None
     objection: int | None
     answered: bool | None
+    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,12 +255,14 @@ class _Asked:
             )
             answered = orders[reading.order][1] if reading.order in orders else None
             place = (reading.round, reading.attempt, reading.at.isoformat())
-            made.append(Exchange(*place, customer, why, objection, answered))
+            is_check = papers is not None and papers.is_check(reading.round)
+            made.append(Exchange(*place, customer, why, objection, answered, is_check))
         read = {reading.order for reading in readings}
         for order, (body, answered) in orders.items():
             if order not in read:
                 place = (body["round"], body["attempt"], body["at"])
-                made.append(Exchange(*place, "not_recorded", None, None, answered))
+                is_check = papers is not None and papers.is_check(body["round"])
+                made.append(Exchange(*place, "not_recorded", None, None, answered, is_check))
         return tuple(sorted(made, key=lambda one: (one.round, one.attempt)))
 
     def _why(self, papers: RunPapers, reading: Reading) -> tuple[Why, int | None]:
@@ -282,7 +287,7 @@ class _Asked:
         before = (event.purpose for event in self.others if event.received_at <= reading.at)
         if any(purpose in line or purpose not in known for purpose in before):
             return "group_objection", None
-        extent = papers.extent(StateDir(self.settings.state_dir), contract)
+        extent = papers.extent(StateDir(self.settings.state_dir), contract, reading.round)
         if not extent.takes([self.identifier])[0]:
             return "other_side", None
         return "no_usable_row", None

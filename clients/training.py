@@ -79,7 +79,10 @@ def train_locally(
     require_separate_examples(partial(task.build, plan.model, inputs), one, rows)
     if isinstance(engine, PerExample):
         log.warning("training.slow", reason="a layer of the model is of no kind with a fast engine")
-    losses, data = _losses(task, plan, examples), _by_customer(_targeted(plan, examples))
+    losses = losses_of_rows(task, plan)
+    if examples.counts is not None:
+        losses = mean_of_rows(losses)
+    data = _by_customer(replace(examples, labels=targets_of(plan, examples)))
     for _ in range(plan.privacy.local_steps):
         picked = poisson_sample(examples.customers, plan.privacy.sampling_rate, sampling)
         take_step(engine, losses, data, picked, rows)
@@ -124,11 +127,13 @@ def _as_seen(task: Task, examples: Examples) -> Examples:
     return Examples(points, points)
 
 
-def _targeted(plan: TrainingPlan, examples: Examples) -> Examples:
-    """Return the examples with what their losses take beside labels, where the plan asks for it."""
+def targets_of(plan: TrainingPlan, examples: Examples) -> NDArray[np.float64]:
+    """Return what `losses_of_rows` takes of each row: its label, shape (rows,), or with a
+    mitigation what that makes of it, shape (rows, 3).
+    """
     if plan.mitigation is None:
-        return examples
-    return replace(examples, labels=mitigated_labels(examples, plan.mitigation))
+        return examples.labels
+    return mitigated_labels(examples, plan.mitigation)
 
 
 def _by_customer(examples: Examples) -> tuple[ByCustomer, ByCustomer]:
@@ -152,12 +157,10 @@ def batch_rows(expected: float, most: int) -> int:
     return _MULTIPLE * math.ceil(likely / math.ceil(likely / most) / _MULTIPLE)
 
 
-def _losses(task: Task, plan: TrainingPlan, examples: Examples) -> Losses:
-    """Return the losses of customers: of several rows each, their mean."""
-    of_rows = _weighted(task, plan.averaging.positive_weight)
-    if plan.mitigation is not None:
-        of_rows = Mitigated(of_rows)
-    return of_rows if examples.counts is None else mean_of_rows(of_rows)
+def losses_of_rows(task: Task, plan: TrainingPlan) -> Losses:
+    """Return the losses that the plan trains by, of outputs and `targets_of` rows."""
+    weighted = _weighted(task, plan.averaging.positive_weight)
+    return weighted if plan.mitigation is None else Mitigated(weighted)
 
 
 def _weighted(task: Task, weight: float | None) -> Losses:

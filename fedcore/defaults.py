@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 
 from fedcore.contracts import Contract, ContractField
-from fedcore.plans import Algorithm, Feature
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import Feature
 from fedcore.privacy.calibration import noise_multiplier_for
 
 ROUNDS = 120

@@ -1,12 +1,14 @@
-"""What a plan's algorithm may be made of: optimizers, and rules by which a unit that lies moves
-little.
+"""What a plan's algorithm may be made of: optimizers, rules by which a unit that lies moves little,
+and checks by which a training ends.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from fedcore.record import Part
+from fedcore.record import Part, Positive
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Momentum(Part):
@@ -89,3 +91,69 @@ class NormBound(Part):
     def fewest_units(self) -> int:
         """A single unit is bounded as well."""
         return 1
+
+
+class Algorithm(Part):
+    """Federated averaging of local DP-SGD updates.
+
+    `average_last`: the released model is the mean of the last so many rounds' aggregates; with
+    `average_decay` instead, the mean of all rounds' aggregates, each of which counts by so much
+    less than the next one. `positive_weight`: what the loss of an example with the positive label
+    is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
+    round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
+    aggregates become, instead of `server_momentum`. `robust`: how updates are aggregated, so that a
+    unit that lies moves the aggregate by a bounded amount only; without it, by their mean.
+    `proximal`: how much each local step is pulled back to the model that the round began with.
+    Reference: Li et al. (2020), arXiv 1812.06127 (FedProx).
+    """
+
+    name: Literal["fedavg"] = "fedavg"
+    local_learning_rate: Positive
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_last: Annotated[int, Field(ge=1)] = 1
+    average_decay: Share | None = None
+    positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
+    local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
+    server_optimizer: ServerAdam | None = None
+    robust: Annotated[Median | TrimmedMean | NormBound, Field(discriminator="kind")] | None = None
+    proximal: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if self.average_decay is not None and self.average_last > 1:
+            raise ValueError("average_decay: leave out average_last, there is one average")
+        return self
+
+    @model_validator(mode="after")
+    def _pulled_no_further_than_back(self) -> Self:
+        if self.proximal is not None and self.local_learning_rate * self.proximal > 1:
+            raise ValueError(
+                "proximal: times local_learning_rate is above 1, which pulls past the model that "
+                "the round began with; say less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_momentum(self) -> Self:
+        if self.server_optimizer is not None and self.server_momentum > 0:
+            raise ValueError("server_optimizer: leave out server_momentum, its own is beta1")
+        return self
+
+
+class EarlyStopping(Part):
+    """Checks among the rounds: after each `every` rounds of training one, the last round never.
+
+    In a check units say by how much the model is better than the best one before, for customers
+    set aside. After `patience` checks in a row that do not show it to be better, the run ends.
+    """
+
+    every: Annotated[int, Field(ge=1, le=9_999)]
+    patience: Annotated[int, Field(ge=1, le=100)]
+
+    def is_check(self, round_: int, rounds: int) -> bool:
+        """Return whether a round is a check, in a run of at most so many rounds."""
+        return round_ < rounds and round_ % (self.every + 1) == 0
+
+    def checks_by(self, round_: int, rounds: int) -> int:
+        """Return how many of the rounds up to this one are checks."""
+        return min(round_, rounds - 1) // (self.every + 1)

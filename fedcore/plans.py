@@ -9,22 +9,13 @@ from pydantic import Field, model_validator
 
 from fedcore.clusterings import MAX_CELLS, CourseSpec
 from fedcore.errors import InvalidRecordError
-from fedcore.learning_rules import Adam, Median, Momentum, NormBound, ServerAdam, TrimmedMean
+from fedcore.learning_rules import Algorithm, EarlyStopping, Share
 from fedcore.mitigation import Mitigation
 from fedcore.privacy.clustering import ReleaseTerms
 from fedcore.privacy.events import NoiseMultiplier, PrivacyEvent, Sensitivity
 from fedcore.record import Digest, Name, Part, Positive, Record, Text
 
 Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class TaskSpec(Part):
-    """What governance may know of a task without loading its code."""
-
-    name: Name
-    label: Literal["binary", "none"]
-    models: tuple[Literal["logistic", "mlp", "centres", "autoencoder"], ...]
 
 
 class Imputation(Part):
@@ -114,53 +105,6 @@ class ModelSpec(Part):
         return self
 
 
-class Algorithm(Part):
-    """Federated averaging of local DP-SGD updates.
-
-    `average_last`: the released model is the mean of the last so many rounds' aggregates; with
-    `average_decay` instead, the mean of all rounds' aggregates, each of which counts by so much
-    less than the next one. `positive_weight`: what the loss of an example with the positive label
-    is multiplied by, before its gradient is clipped. `local_optimizer`: what the noised sums of a
-    round's local steps become; it begins anew in each round. `server_optimizer`: what the rounds'
-    aggregates become, instead of `server_momentum`. `robust`: how updates are aggregated, so that a
-    unit that lies moves the aggregate by a bounded amount only; without it, by their mean.
-    `proximal`: how much each local step is pulled back to the model that the round began with.
-    Reference: Li et al. (2020), arXiv 1812.06127 (FedProx).
-    """
-
-    name: Literal["fedavg"] = "fedavg"
-    local_learning_rate: Positive
-    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    average_last: Annotated[int, Field(ge=1)] = 1
-    average_decay: Share | None = None
-    positive_weight: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
-    local_optimizer: Annotated[Momentum | Adam, Field(discriminator="kind")] | None = None
-    server_optimizer: ServerAdam | None = None
-    robust: Annotated[Median | TrimmedMean | NormBound, Field(discriminator="kind")] | None = None
-    proximal: Annotated[float, Field(gt=0, le=1e6)] | None = None
-
-    @model_validator(mode="after")
-    def _one_average(self) -> Self:
-        if self.average_decay is not None and self.average_last > 1:
-            raise ValueError("average_decay: leave out average_last, there is one average")
-        return self
-
-    @model_validator(mode="after")
-    def _pulled_no_further_than_back(self) -> Self:
-        if self.proximal is not None and self.local_learning_rate * self.proximal > 1:
-            raise ValueError(
-                "proximal: times local_learning_rate is above 1, which pulls past the model that "
-                "the round began with; say less"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_momentum(self) -> Self:
-        if self.server_optimizer is not None and self.server_momentum > 0:
-            raise ValueError("server_optimizer: leave out server_momentum, its own is beta1")
-        return self
-
-
 class PrivacyTerms(Part):
     """How each unit protects each customer, in every round.
 
@@ -192,10 +136,11 @@ class TrainingPlan(Record):
     A void round may be tried again, at most `attempts` times; each try is charged, so that a run
     may need up to `rounds + spare_rounds` exchanges, which is what each unit reserves beforehand.
     `initial_model` is the digest of the public model that the first round starts from. `holdout` is
-    the share of customers whom no round reads, so that the model can be evaluated on them; of rows
-    with a day, `train_until` is the first day that no round reads. A model of centres has no
+    the share of customers whom no round learns from, so that the model can be evaluated on them; of
+    rows with a day, `train_until` is the first day that no round reads. A model of centres has no
     `algorithm`: each round is one release of its course. `mitigation` is what is done with a
-    sensitive attribute, at the unit only, so that the model differs less between its groups.
+    sensitive attribute, at the unit only, so that the model differs less between its groups. By
+    `early_stopping` some of the `rounds` are checks, and the run may end before the last one.
 
     Guarantees: no unit or feature is named twice; `delta` is at most 1/(10 * public_n) of every
         unit; the minimum cohort is at least one and at most all units; of every field that a unit
@@ -227,6 +172,7 @@ class TrainingPlan(Record):
         None
     )
     mitigation: Mitigation | None = None
+    early_stopping: EarlyStopping | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -280,11 +226,25 @@ class TrainingPlan(Record):
         for rule, holds in ({} if course is None else _rules_of_centres(self, course)).items():
             if not holds:
                 raise ValueError(rule)
-        for name, value in (("metric_floors", self.metric_floors), ("mitigation", self.mitigation)):
-            if value is not None and not self.model.is_scoring:
+        for name in ("metric_floors", "mitigation", "early_stopping"):
+            if getattr(self, name) is not None and not self.model.is_scoring:
                 raise ValueError(f"{name}: is of models that score; segments are not evaluated")
         if self.model.embedding and self.averaging.positive_weight is not None:
             raise ValueError("algorithm.positive_weight: an autoencoder knows no labels")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_that_can_end_it(self) -> Self:
+        if self.early_stopping is not None and self.algorithm is not None:
+            if self.holdout is None:
+                raise ValueError("early_stopping: checks read customers set aside; say holdout")
+            if self.algorithm.average_last > 1:
+                raise ValueError(
+                    "early_stopping: nobody knows which rounds are the last; say "
+                    "algorithm.average_decay and leave out average_last"
+                )
+            if self.early_stopping.checks_by(self.rounds, self.rounds) < 1:
+                raise ValueError("early_stopping.every: the plan has no more rounds than that")
         return self
 
     @model_validator(mode="after")
@@ -327,8 +287,18 @@ class TrainingPlan(Record):
         """
         return frozenset({terms.unit: terms.absent or () for terms in self.units}[unit])
 
+    def is_check(self, round_: int) -> bool:
+        """Return whether a round is a check, in which no model changes."""
+        stopping = self.early_stopping
+        return stopping is not None and stopping.is_check(round_, self.rounds)
+
+    def trained_by(self, round_: int) -> int:
+        """Return how many rounds have changed the model, this one included."""
+        stopping = self.early_stopping
+        return round_ - (stopping.checks_by(round_, self.rounds) if stopping else 0)
+
     def round_event(self) -> PrivacyEvent:
-        """Return what one round charges to each unit that answers it."""
+        """Return what one round, a check as well, charges to each unit that answers it."""
         return PrivacyEvent(
             mechanism="gaussian",
             l2_sensitivity=self.privacy.l2_clip_norm,

@@ -271,8 +271,9 @@ def verify_order_model(order: Order, previous: RoundReport | None, initial: str)
         follows = (previous.round == order.round - 1 and previous.status == "accepted") or (
             previous.round == order.round and previous.status == "void"
         )
+        goes_on = previous.released is None
         same_run = previous.run_id == order.run_id and previous.realm == order.realm
-        if not follows or not same_run or order.previous_report != previous.digest:
+        if not (follows and goes_on and same_run) or order.previous_report != previous.digest:
             raise MismatchError("order.report_mismatch", "the order does not follow that report")
         expected = previous.model_out
     if order.model != expected:
@@ -324,10 +325,11 @@ def verify_receipt(
     ):
         raise MismatchError("receipt.other_order", "the receipt answers another order")
     verify_receipt_terms(receipt, permit, plan)
-    if (receipt.round, receipt.attempt, receipt.model_in) != (
+    if (receipt.round, receipt.attempt, receipt.model_in, receipt.compared) != (
         order.round,
         order.attempt,
         order.model,
+        order.compared,
     ):
         raise MismatchError("receipt.other_order", "the receipt answers another order")
 

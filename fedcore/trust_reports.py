@@ -13,8 +13,12 @@ from fedcore.trust import MAX_CLOCK_SKEW
 
 
 def ends_run(report: RoundReport, permit: Permit) -> bool:
-    """Return whether a report is the last one of its run: nothing more can follow."""
-    return report.round == permit.rounds and report.status == "accepted"
+    """Return whether a report is the last one of its run: nothing more can follow.
+
+    It is of the permit's last round, or of a check that ended the training and released its model.
+    """
+    is_last = report.round == permit.rounds or report.released is not None
+    return is_last and report.status == "accepted"
 
 
 def verify_report_chain(report: RoundReport, previous: RoundReport | None, initial: str) -> None:
@@ -26,11 +30,11 @@ def verify_report_chain(report: RoundReport, previous: RoundReport | None, initi
         follows = report.round == 1 and report.attempt == 1 and report.previous_report is None
         expected = initial
     else:
-        follows = report.previous_report == previous.digest and (report.round, report.attempt) == (
-            (previous.round + 1, 1)
-            if previous.status == "accepted"
-            else (previous.round, previous.attempt + 1)
-        )
+        due = (previous.round, previous.attempt + 1)
+        if previous.status == "accepted":
+            due = (previous.round + 1, 1)
+        follows = report.previous_report == previous.digest
+        follows = follows and (report.round, report.attempt) == due
         expected = previous.model_out
     unchanged = report.status == "accepted" or report.model_out == report.model_in
     if not follows or report.model_in != expected or not unchanged:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import safetensors
 
 from fedcore import canonical
+from fedcore.early_stopping import Standing, is_over, standing_after, verify_gains
 from fedcore.errors import MismatchError
 from fedcore.model_signatures import verify_model_signature
+from fedcore.plans import TrainingPlan
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import (
@@ -41,10 +43,22 @@ def verify_chained(documents: RunDocuments) -> None:
         verify_report_chain(report, previous, documents.plan.initial_model)
         previous = report
     accepted = [report.round for report in documents.reports if report.status == "accepted"]
-    if accepted != list(range(1, permit.rounds + 1)) or previous is None:
+    if accepted != list(range(1, _rounds_due(documents) + 1)) or previous is None:
         raise MismatchError("report.rounds_incomplete", "not every round was accepted once")
     if previous.status != "accepted":
         raise MismatchError("report.rounds_incomplete", "the last report is of a void round")
+
+
+def _rounds_due(documents: RunDocuments) -> int:
+    """Return how many rounds were to be accepted: all, or those up to the check that ended it."""
+    plan = documents.plan
+    if isinstance(plan, TrainingPlan):
+        standing = Standing(plan.initial_model)
+        for report in documents.reports:
+            standing = standing_after(plan, standing, report)
+            if is_over(plan, standing, report) and report.round < plan.rounds:
+                return report.round
+    return documents.permit.rounds
 
 
 def verify_cohort(documents: RunDocuments) -> None:
@@ -133,7 +147,8 @@ def verify_answers_receipted(documents: RunDocuments) -> None:
 def verify_receipts_fit(documents: RunDocuments) -> None:
     """Hold each receipt against permit and plan, and against the report that it answers in.
 
-    Raises: MismatchError as `trust.verify_receipt_terms`, and `receipt.report_differs`.
+    Raises: MismatchError as `trust.verify_receipt_terms` and `verify_gains`, and
+        `receipt.report_differs`.
     """
     for receipt in documents.receipts:
         verify_receipt_terms(receipt, documents.permit, documents.plan)
@@ -149,6 +164,16 @@ def verify_receipts_fit(documents: RunDocuments) -> None:
                 "receipt.report_differs",
                 f"the receipt of {receipt.unit} tells {_named(report)} differently than its report",
             )
+    if isinstance(documents.plan, TrainingPlan):
+        _verify_checks(documents, documents.plan)
+
+
+def _verify_checks(documents: RunDocuments, plan: TrainingPlan) -> None:
+    standing = Standing(plan.initial_model)
+    for report in documents.reports:
+        receipts = [documents.receipt_of_digest[answer.receipt] for answer in report.answered]
+        verify_gains(plan, standing, report, receipts)
+        standing = standing_after(plan, standing, report)
 
 
 def verify_opt_outs(documents: RunDocuments) -> None:

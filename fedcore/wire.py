@@ -19,6 +19,7 @@ _MODEL = "model"
 # At most two models are evaluated at once.
 _MODELS = (_MODEL, "model-2")
 _EMBEDDING = "embedding"
+_COMPARED = "compared"
 _TABLES = "tables"
 _MAX_TABLES_BYTES = 1_000_000
 _EPOCH = "epoch"
@@ -59,7 +60,7 @@ class RollCallReply:
 class TrainRequest:
     """Do this order. `cosignatures` are the other units' views of the log; `renewal` and
     `server_version` are as in a roll call. `embedding` is the autoencoder that a plan of centres
-    names.
+    names; `compared` the model that a check compares with.
     """
 
     order: Envelope
@@ -71,11 +72,14 @@ class TrainRequest:
     renewal: Envelope | None = None
     server_version: str = _UNTOLD
     embedding: bytes | None = None
+    compared: bytes | None = None
 
 
 @dataclass(frozen=True)
 class TrainReply:
-    """The signed receipt and the noised update that it names (safetensors)."""
+    """The signed receipt and what it names: the noised update (safetensors), or in a check the
+    bytes of a `NoisedGain`.
+    """
 
     receipt: Envelope
     update: bytes
@@ -155,7 +159,9 @@ def read_roll_call_reply(content: RecordDict) -> RollCallReply:
 
 def train_content(request: TrainRequest) -> RecordDict:
     """Return the Flower content of a train order."""
-    content = _embedded(_content(_documents_of(request), request.model), request.embedding)
+    content = _content(_documents_of(request), request.model)
+    content = _beside(content, _EMBEDDING, request.embedding)
+    content = _beside(content, _COMPARED, request.compared)
     return _told(content, request.server_version)
 
 
@@ -170,7 +176,8 @@ def read_train(content: RecordDict) -> TrainRequest:
         model=_model(content),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
-        embedding=_embedding(content),
+        embedding=_found_beside(content, _EMBEDDING),
+        compared=_found_beside(content, _COMPARED),
     )
 
 
@@ -187,7 +194,7 @@ def read_train_reply(content: RecordDict) -> TrainReply:
 def evaluate_content(request: EvaluateRequest) -> RecordDict:
     """Return the Flower content of an order to evaluate."""
     documents = _documents_of(request) | {"training": request.training}
-    content = _embedded(_content(documents, *request.models), request.embedding)
+    content = _beside(_content(documents, *request.models), _EMBEDDING, request.embedding)
     return _told(content, request.server_version)
 
 
@@ -206,7 +213,7 @@ def read_evaluate(content: RecordDict) -> EvaluateRequest:
         models=tuple(_model(content, key) for key in _MODELS[: len(training)]),
         renewal=_at_most_one(content, "renewal"),
         server_version=_server_version(content),
-        embedding=_embedding(content),
+        embedding=_found_beside(content, _EMBEDDING),
     )
 
 
@@ -264,14 +271,14 @@ def _arrays(key: str, model: bytes) -> ArrayRecord:
     return ArrayRecord({key: array})
 
 
-def _embedded(content: RecordDict, embedding: bytes | None) -> RecordDict:
-    if embedding is not None:
-        content[_EMBEDDING] = _arrays(_EMBEDDING, embedding)
+def _beside(content: RecordDict, key: str, model: bytes | None) -> RecordDict:
+    if model is not None:
+        content[key] = _arrays(key, model)
     return content
 
 
-def _embedding(content: RecordDict) -> bytes | None:
-    return _model(content, _EMBEDDING) if _EMBEDDING in content else None
+def _found_beside(content: RecordDict, key: str) -> bytes | None:
+    return _model(content, key) if key in content else None
 
 
 def _renewal_of(renewal: Envelope | None) -> dict[str, tuple[Envelope, ...]]:

@@ -22,7 +22,7 @@ from fedcore.signing import Envelope
 from fedcore.weights import Weights, encode_weights
 from fedserver.strategy import Aggregate
 
-_WEIGHTS = ("model", "momentum", "late_sum", "root")
+_WEIGHTS = ("model", "momentum", "late_sum", "root", "best")
 _TABLES = "tables"
 # What was made of the units' answers.
 _UPDATES = {*_WEIGHTS, _TABLES}
@@ -75,6 +75,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "round": checkpoint.round,
         "attempt": checkpoint.attempt,
         **{name: _packed(getattr(state, name)) for name in _WEIGHTS},
+        "missed": state.missed,
         "permit": _plain(checkpoint.permit) if checkpoint.permit else None,
         "report": _plain(checkpoint.report) if checkpoint.report else None,
         "receipts": [_plain(receipt) for receipt in checkpoint.receipts],
@@ -107,9 +108,12 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         return Checkpoint(
             round=value["round"],
             attempt=value["attempt"],
-            # Checkpoints of before version 0.3 have no `root`; without one of the others there is
-            # no aggregate.
-            state=Aggregate(**{name: _unpacked(value[name]) for name in _WEIGHTS if name in value}),
+            # Checkpoints of before version 0.3 have no `root`, and none of before early stopping
+            # has `best`; without one of the others there is no aggregate.
+            state=Aggregate(
+                **{name: _unpacked(value[name]) for name in _WEIGHTS if name in value},
+                missed=value.get("missed", 0),
+            ),
             report=papers.report,
             receipts=tuple(Envelope.from_json(receipt) for receipt in value["receipts"]),
             orders=papers.orders,

@@ -10,8 +10,8 @@ from fedcore.clusterings import EmbeddingSpec
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
-from fedcore.learning_rules import ServerAdam
-from fedcore.plans import Algorithm, ModelSpec, PrivacyTerms, TrainingPlan
+from fedcore.learning_rules import Algorithm, ServerAdam
+from fedcore.plans import ModelSpec, PrivacyTerms, TrainingPlan
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.record import first_problem
 from fedcore.tasks.task import first_model

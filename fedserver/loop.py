@@ -12,8 +12,9 @@ from typing import ClassVar, Generic, TypeVar
 import structlog
 from flwr.app import RecordDict
 
-from fedcore.rounds import Order
+from fedcore.rounds import Order, RoundReport
 from fedcore.signing import Envelope, sign_record
+from fedcore.trust_reports import ends_run
 from fedcore.weights import encode_weights
 from fedserver.checkpoints import (
     Checkpoint,
@@ -62,11 +63,17 @@ class Run(ABC, Generic[S, A]):
         place = load_checkpoint(self._path) or first
         if place.report is not None:
             self._cohort.submit(place.report, place.receipts)
-        while place.round <= self._session.permit.rounds:
+        while not self._is_over(place):
             place = self._attempt(place)
         outcome = self._conclude(place)
         self._cohort.collect_cosignatures(present(place.report))
         return outcome
+
+    def _is_over(self, place: Checkpoint) -> bool:
+        if place.report is None:
+            return False
+        report = RoundReport.from_bytes(place.report.payload_bytes)
+        return ends_run(report, self._session.permit)
 
     def _attempt(self, place: Checkpoint) -> Checkpoint:
         """Do one attempt of one round, and return the place after it."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from fedcore import canonical, wire
 from fedcore.errors import FedError, MismatchError
 from fedcore.evaluations import NoisedTables
-from fedcore.rounds import Answer, Order, Receipt, RoundReport
+from fedcore.rounds import Answer, NoisedGain, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, open_envelope, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW, verify_receipt
 from fedcore.version import VERSION
@@ -38,6 +38,13 @@ class Accepted(Answered):
 
 
 @dataclass(frozen=True)
+class Checked(Answered):
+    """A verified answer in a check: the unit's gain, in millionths."""
+
+    gain: int
+
+
+@dataclass(frozen=True)
 class Counted(Answered):
     """Verified tables: the bytes of the record that the receipt names."""
 
@@ -50,7 +57,7 @@ def sign_orders(
     """Return one signed order for each unit that is there; none outlasts `ends_at`, the end of the
     permit's window.
     """
-    permit = session.permit
+    permit, compared = session.permit, compared_model(session, place)
     deadline = now + timedelta(seconds=session.deadline_s)
     orders = (
         Order(
@@ -64,12 +71,20 @@ def sign_orders(
             plan=permit.plan,
             model=canonical.digest(encode_weights(place.state.model)),
             previous_report=place.report.digest if place.report else None,
+            compared=None if compared is None else canonical.digest(compared),
             issued_at=now,
             deadline_at=min(deadline, ends_at - _REPORT),
         )
         for unit in sorted(roll.nodes)
     )
     return tuple(sign_record(order, session.key, permit.realm) for order in orders)
+
+
+def compared_model(session: Mandate, place: Checkpoint) -> bytes | None:
+    """Return the best model so far, which a check compares with; None in any other round."""
+    if not isinstance(session, Session) or not session.plan.is_check(place.round):
+        return None
+    return encode_weights(place.state.best or session.initial)
 
 
 def open_orders(session: Mandate, place: Checkpoint) -> tuple[Order, ...]:
@@ -92,6 +107,7 @@ def train_request(
         renewal=renewal,
         server_version=VERSION,
         embedding=session.embedding,
+        compared=compared_model(session, place),
     )
 
 
@@ -129,6 +145,24 @@ def open_answer(
     receipt = _open_receipt(session, reply.receipt, order, now)
     update = read_update(session, place.state.model, reply.update)
     return Accepted(reply.receipt, _named_by(receipt, reply.update), update)
+
+
+def open_gain(session: Session, reply: wire.TrainReply, order: Order, now: datetime) -> Checked:
+    """Return an answer in a check after receipt and gain were held against the order.
+
+    Raises: as `open_answer`; InvalidRecordError for what is no gain; MismatchError
+        `check.other_gain` when it is that of another order.
+    """
+    receipt = _open_receipt(session, reply.receipt, order, now)
+    digest, gain = _named_by(receipt, reply.update), NoisedGain.from_bytes(reply.update)
+    if (gain.run_id, gain.unit, gain.round, gain.attempt) != (
+        order.run_id,
+        order.unit,
+        order.round,
+        order.attempt,
+    ):
+        raise MismatchError("check.other_gain", "the gain is not the one that was ordered")
+    return Checked(reply.receipt, digest, gain.gain)
 
 
 def open_tables(
@@ -182,8 +216,8 @@ def make_report(
     """Return what became of an attempt that ended with `state`; an evaluation releases no model."""
     permit, handed_over = session.permit, None
     enough = len(accepted) >= permit.minimum_cohort
-    if isinstance(session, Session) and enough and place.round == session.plan.rounds:
-        handed_over = canonical.digest(released(session, state))
+    if isinstance(session, Session) and enough and _is_last(session, place.round, state):
+        handed_over = canonical.digest(released(session, state, place.round))
     return RoundReport(
         run_id=permit.run_id,
         realm=permit.realm,
@@ -192,7 +226,12 @@ def make_report(
         status="accepted" if enough else "void",
         asked=tuple(order.unit for order in open_orders(session, place)),
         answered=tuple(
-            Answer(unit=unit, receipt=found.receipt.digest, update=found.update_digest)
+            Answer(
+                unit=unit,
+                receipt=found.receipt.digest,
+                update=found.update_digest,
+                gain=found.gain if isinstance(found, Checked) else None,
+            )
             for unit, found in sorted(accepted.items())
         ),
         unavailable=tuple(
@@ -204,3 +243,9 @@ def make_report(
         released=handed_over,
         ended_at=now,
     )
+
+
+def _is_last(session: Session, round_: int, state: strategy.Aggregate) -> bool:
+    plan, stopping = session.plan, session.plan.early_stopping
+    missed_enough = stopping is not None and state.missed >= stopping.patience
+    return round_ == plan.rounds or (plan.is_check(round_) and missed_enough)

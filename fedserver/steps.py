@@ -59,11 +59,11 @@ def after_round(
     return replace(state, late_sum={SUMS: sums.blocks, _UNITS: units})
 
 
-def released(session: Session, state: Aggregate) -> bytes:
-    """Return the bytes of the model that a run hands over after its last round."""
+def released(session: Session, state: Aggregate, round_: int) -> bytes:
+    """Return the bytes of the model that a run hands over after this round, its last one."""
     course = session.plan.model.course
     if course is None:
-        return encode_weights(strategy.release(state, session.plan))
+        return encode_weights(strategy.release(state, session.plan, round_))
     return encode_model(_segments(session, course, state))
 
 

@@ -8,13 +8,14 @@ Reference: McMahan et al. (2017), arXiv 1602.05629; server momentum: Hsu et al. 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedcore.learning_rules import ServerAdam
-from fedcore.plans import Algorithm, TrainingPlan
+from fedcore.early_stopping import is_better
+from fedcore.learning_rules import Algorithm, ServerAdam
+from fedcore.plans import TrainingPlan
 from fedcore.weights import Weights
 from fedserver.aggregation import aggregate
 
@@ -23,12 +24,17 @@ from fedserver.aggregation import aggregate
 class Aggregate:
     """The model, the server's momentum, the weighted sum of the models that the release averages,
     and, when the plan says `server_optimizer`, the root of the mean square of the rounds.
+
+    Under early stopping `best` is the best model that a check has shown, empty before there is
+    one, and `missed` how many checks since have shown no better one.
     """
 
     model: Weights
     momentum: Weights
     late_sum: Weights
     root: Weights = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+    missed: int = 0
 
 
 def start(model: Weights) -> Aggregate:
@@ -44,24 +50,33 @@ def apply_round(
 
     Weights are kept within the plan's `max_abs_weight`, which nodes insist on.
     """
-    moved = _moved(state, plan.averaging, round_, aggregate(plan, updates))
+    moved = _moved(state, plan.averaging, plan.trained_by(round_), aggregate(plan, updates))
     kept, added = _averaging(plan, round_)
     model, late_sum = {}, {}
     for name, before in state.model.items():
         after = before + moved.step[name]
         model[name] = np.clip(after, -plan.max_abs_weight, plan.max_abs_weight)
         late_sum[name] = kept * state.late_sum[name] + added * model[name]
-    return Aggregate(model=model, momentum=moved.momentum, late_sum=late_sum, root=moved.root)
+    return replace(state, model=model, momentum=moved.momentum, late_sum=late_sum, root=moved.root)
 
 
-def release(state: Aggregate, plan: TrainingPlan) -> Weights:
-    """Return the model that the run hands over: the mean of the last rounds' models, or with
-    `average_decay` that of all rounds' models, whose weights are brought to a sum of one.
+def apply_check(state: Aggregate, plan: TrainingPlan, gains: Sequence[int]) -> Aggregate:
+    """Return the state after a check, in which no model changes."""
+    if is_better(plan, gains):
+        return replace(state, best=state.model, missed=0)
+    return replace(state, missed=state.missed + 1)
+
+
+def release(state: Aggregate, plan: TrainingPlan, round_: int) -> Weights:
+    """Return the model that a run hands over after its last round: the mean of the last rounds'
+    models, or with `average_decay` that of all rounds' models, whose weights are brought to a sum
+    of one.
 
     Reference: Kingma & Ba (2015), arXiv 1412.6980, section 3, for the sum of the weights.
     """
     decay = plan.averaging.average_decay
-    total = plan.averaging.average_last if decay is None else 1.0 - decay**plan.rounds
+    last = plan.averaging.average_last
+    total = last if decay is None else 1.0 - decay ** plan.trained_by(round_)
     return {name: array / total for name, array in state.late_sum.items()}
 
 
@@ -70,6 +85,8 @@ def _averaging(plan: TrainingPlan, round_: int) -> tuple[float, float]:
     decay = plan.averaging.average_decay
     if decay is not None:
         return decay, 1.0 - decay
+    if plan.averaging.average_last == 1:  # of a run that may end early, any round may be the last
+        return 0.0, 1.0
     return 1.0, float(round_ > plan.rounds - plan.averaging.average_last)
 
 

@@ -12,6 +12,7 @@ from fedcore.record import Realm
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.segment_facts import read_segments
 from fedcore.signing import Envelope, open_envelope
+from governance.decisions.rounds import is_finished
 from governance.office import Desk
 from governance.permits import find_permit
 from governance.plans import open_plan
@@ -29,7 +30,8 @@ def register_model(
     """Return the signed version of a run's model; the same call again returns the same version.
 
     Guarantees: the caller's key is the one of the permit, which is not revoked; every round was
-        accepted, and the bytes are those that the last report released; epsilon is recomputed from
+        accepted, up to the last one or to the check that ended the run, and the bytes are those
+        that the last report released; epsilon is recomputed from
         the receipts' events; of a plan of segments the bytes are segments that this plan can have
         found. A model that was registered before a revocation is still returned.
     Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
@@ -136,7 +138,7 @@ def epsilon_claims(permit: Permit, receipts: dict[str, Receipt]) -> tuple[Epsilo
 
 def _verify_complete(reports: tuple[RoundReport, ...], permit: Permit) -> None:
     accepted = [report.round for report in reports if report.status == "accepted"]
-    if accepted != list(range(1, permit.rounds + 1)) or reports[-1].released is None:
+    if accepted != list(range(1, len(accepted) + 1)) or not is_finished(reports, permit):
         reason = f"{len(accepted)} of {permit.rounds} rounds were accepted: finish the run."
         raise RefusedError([("model.run_incomplete", reason)])
 

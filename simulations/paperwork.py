@@ -16,8 +16,9 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.encodings import input_names
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import public_n_of
-from fedcore.plans import Algorithm, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.privacy.clustering import noise_for_releases
 from fedcore.tasks.task import first_model, initial_weights, load_task

@@ -129,7 +129,8 @@ def make_scenario(settings: "NodeSettings", contract: "Contract") -> "Scenario":
 
 def _terms(settings: "NodeSettings", contract: "Contract") -> "PlanTerms":
     """Return terms of a plan that uses every field that may be an input and that the unit has."""
-    from fedcore.plans import Algorithm, Feature, ModelSpec
+    from fedcore.learning_rules import Algorithm
+    from fedcore.plans import Feature, ModelSpec
     from simulations.scenario import PlanTerms
 
     return PlanTerms(

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from fedcore import canonical
 from fedcore.dpias import DpiaDecision
 from fedcore.encodings import input_names
+from fedcore.learning_rules import Algorithm
 from fedcore.models import Checkpoint, ModelVersion
-from fedcore.plans import Algorithm
 from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
 from fedcore.record import Realm, Record
 from fedcore.rounds import Cosignature

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedcore.contracts import Contract
 from fedcore.errors import InvalidRecordError
-from fedcore.plans import Algorithm, Feature, ModelSpec, Share
+from fedcore.learning_rules import Algorithm, Share
+from fedcore.plans import Feature, ModelSpec
 from fedcore.record import Name, Part, Positive, Text, first_problem
 
 BUILT_IN = Path(__file__).parent / "scenarios"

@@ -165,6 +165,8 @@ def _exchange(one: "Exchange") -> str:
         False: "no update was made",
         None: "whether an update was made is not known",
     }
+    kind = ", a check of whether the model got better" if one.check else ""
     return (
-        f"    round {one.round}, attempt {one.attempt}, {one.at}: {text}; {answers[one.answered]}"
+        f"    round {one.round}{kind}, attempt {one.attempt}, {one.at}: {text}; "
+        f"{answers[one.answered]}"
     )

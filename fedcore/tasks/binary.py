@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor, float64, nn, sigmoid
 
-from fedcore.plans import ModelSpec, TaskSpec
+from fedcore.plans import ModelSpec
+from fedcore.tasks.task import TaskSpec
 
 
 class LogLosses:

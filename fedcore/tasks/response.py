@@ -5,7 +5,7 @@ The model is that of churn. It is a task of its own because documents name tasks
 policy or a stop for one of them says nothing of the other.
 """
 
-from fedcore.plans import TaskSpec
 from fedcore.tasks.binary import BinaryTask
+from fedcore.tasks.task import TaskSpec
 
 task = BinaryTask(TaskSpec(name="response", label="binary", models=("logistic", "mlp")))

@@ -8,8 +8,9 @@ from typing import ClassVar
 from torch import nn
 
 from fedcore.errors import MismatchError
-from fedcore.plans import ModelSpec, TaskSpec
+from fedcore.plans import ModelSpec
 from fedcore.tasks.autoencoder import ReconstructionLosses, build_autoencoder
+from fedcore.tasks.task import TaskSpec
 
 
 @dataclass(frozen=True)

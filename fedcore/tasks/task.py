@@ -2,16 +2,25 @@
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from fedcore.errors import MismatchError, NotFoundError
-from fedcore.plans import ModelSpec, TaskSpec, TrainingPlan
+from fedcore.plans import ModelSpec, TrainingPlan
+from fedcore.record import Name, Part
 from fedcore.segments.placements import SUMS, decode_placement, placement_of, weights_of
 from fedcore.segments.placing import whole_placement
 from fedcore.weights import Shapes, Weights, decode_weights
+
+
+class TaskSpec(Part):
+    """What is known of a task without its code."""
+
+    name: Name
+    label: Literal["binary", "none"]
+    models: tuple[Literal["logistic", "mlp", "centres", "autoencoder"], ...]
 
 
 class Task(Protocol):

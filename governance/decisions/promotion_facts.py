@@ -12,6 +12,7 @@ from fedcore.permits import Permit
 from fedcore.promotions import Alias
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.stops import Stop
+from fedcore.trust_reports import ends_run
 from governance.decisions.stops import Reach, concerns
 
 
@@ -215,7 +216,8 @@ def evidence_of(
     Guarantees: monotone: with fewer reports, receipts or papers nothing becomes right.
     """
     accepted = {report.round: report for report in reports if report.status == "accepted"}
-    wanted = range(1, permit.rounds + 1) if permit else ()
+    ending = [number for number, report in accepted.items() if permit and ends_run(report, permit)]
+    wanted = range(1, min(ending, default=permit.rounds) + 1) if permit else ()
     answers = {
         (number, answer.unit): answer.receipt
         for number, report in accepted.items()

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from fedcore.early_stopping import Standing, standing_after, verify_gains, verify_released
 from fedcore.errors import MismatchError
 from fedcore.permits import Permit
+from fedcore.plans import TrainingPlan
 from fedcore.rounds import Receipt, RoundReport
 from fedcore.trust import verify_receipt_terms
 from fedcore.trust_reports import (
@@ -27,25 +29,28 @@ def verify_round(
 
     Guarantees: one receipt for each answer and none besides, each under the permit's terms; the
         report follows the last one, also in time, and counts every unit of the cohort once, as one
-        that answered or was unavailable; a model is released by the last accepted round of training
-        and by no other; an evaluation hands on the model that it was about.
+        that answered or was unavailable; a training's checks follow its plan, and it ends when
+        they say; an evaluation hands on the model that it was about.
     Raises: MismatchError `report.other_run`, `report.rounds_exceeded`, `report.other_cohort`,
-        `report.released_early`, `report.model_changed`, and as `verify_report_status`,
-        `verify_report_chain`, `verify_report_times`, `verify_receipt_terms` and `verify_answers`.
+        `report.model_changed`, and as `verify_report_status`, `verify_report_chain`,
+        `verify_report_times`, `verify_receipt_terms`, `verify_answers`, `verify_gains` and
+        `verify_released`.
     """
     previous = earlier[-1] if earlier else None
-    _verify_within_permit(report, permit, len(earlier))
+    _verify_within_permit(report, permit, earlier)
     verify_report_chain(report, previous, plan.initial_model)
     verify_answers(report, receipts)
     verify_report_times(report, receipts, previous)
     for receipt in receipts:
         verify_receipt_terms(receipt, permit, plan)
-    if permit.kind == "evaluate" and report.model_out != report.model_in:
-        raise MismatchError("report.model_changed", "an evaluation makes no other model")
-    if (report.released is not None) != _releases(report, permit):
-        raise MismatchError(
-            "report.released_early", "the last accepted round releases a model, and no other does"
-        )
+    if not isinstance(plan, TrainingPlan):
+        _verify_unchanged(report)
+        return
+    standing = Standing(plan.initial_model)
+    for one in earlier:
+        standing = standing_after(plan, standing, one)
+    verify_gains(plan, standing, report, receipts)
+    verify_released(plan, standing_after(plan, standing, report), report)
 
 
 def is_finished(reports: Sequence[RoundReport], permit: Permit) -> bool:
@@ -72,18 +77,25 @@ def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
         raise MismatchError("receipt.surplus", "a receipt belongs to no answer of this report")
 
 
-def _releases(report: RoundReport, permit: Permit) -> bool:
-    return permit.kind == "train" and ends_run(report, permit)
+def _verify_unchanged(report: RoundReport) -> None:
+    gains = [answer.gain for answer in report.answered if answer.gain is not None]
+    if report.model_out != report.model_in or report.released is not None or gains:
+        raise MismatchError("report.model_changed", "an evaluation makes no other model")
 
 
-def _verify_within_permit(report: RoundReport, permit: Permit, reports_before: int) -> None:
+def _verify_within_permit(
+    report: RoundReport, permit: Permit, earlier: Sequence[RoundReport]
+) -> None:
     if (report.run_id, report.realm) != (permit.run_id, permit.realm):
         raise MismatchError("report.other_run", "the report is of another run or realm")
     if (
         report.round > permit.rounds
         or report.attempt > permit.attempts
-        or reports_before >= permit.exchanges
+        or len(earlier) >= permit.exchanges
+        or is_finished(earlier, permit)
     ):
-        raise MismatchError("report.rounds_exceeded", "the permit allows fewer rounds or attempts")
+        raise MismatchError(
+            "report.rounds_exceeded", "the run has ended, or the permit allows fewer attempts"
+        )
     verify_report_units(report, permit)
     verify_report_status(report, permit)

@@ -22,8 +22,9 @@ from clients.sources import Source, source_of
 from clients.state import StateDir
 from clients.statements import Statement
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import NodeGrant, Permit
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.noise import KeyStream
 from fedcore.record import Realm
 from fedcore.rounds import Order

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from clients.data import Examples
 from clients.training import train_locally
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping, PerExample, Terms
 from fedcore.privacy.mechanisms import clip_factors

@@ -20,9 +20,10 @@ from clients.state import StateDir
 from fedcore import canonical, cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
+from fedcore.learning_rules import Algorithm
 from fedcore.optouts import excluded_from, states_of
 from fedcore.permits import Enrolment
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.record import Realm

@@ -1,7 +1,6 @@
 """What an evaluation counts: each customer once in each table, whatever weights and rows are."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ from torch import nn
 
 from clients import evaluating
 from clients.data import Examples
-from clients.evaluating import require_separate_rows, scores_of
+from clients.evaluating import scores_of
+from clients.measuring import require_separate_rows
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.plans import ModelSpec
@@ -249,8 +249,10 @@ class Mixing(nn.Module):
 
 @pytest.mark.parametrize("kind", ["sum", "place"])
 def test_a_model_that_mixes_rows_is_refused(kind):
-    task = SimpleNamespace(scores=lambda outputs: outputs)
+    def measure(module, rows):
+        return module(rows)
+
     with pytest.raises(InvalidRecordError) as error:
-        require_separate_rows(task, lambda: Mixing(kind), INPUTS)
+        require_separate_rows(measure, lambda: Mixing(kind), INPUTS)
     assert error.value.code == "privacy.examples_mixed"
-    require_separate_rows(task, lambda: Mixing("none"), INPUTS)
+    require_separate_rows(measure, lambda: Mixing("none"), INPUTS)

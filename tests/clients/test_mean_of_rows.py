@@ -16,7 +16,8 @@ from clients.sources import Source
 from clients.training import take_step, train_locally
 from fedcore.contracts import RowsRule
 from fedcore.errors import InvalidRecordError
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping, PerExample, Terms
 from fedcore.privacy.mechanisms import BookKeepingOptimizer

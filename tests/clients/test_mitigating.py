@@ -22,8 +22,9 @@ from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
+from fedcore.learning_rules import Algorithm
 from fedcore.mitigation import CovariancePenalty, GroupPenalty, GroupWeight, Reweighing
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.plans import ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping, PerExample
 from fedcore.privacy.noise import KeyStream

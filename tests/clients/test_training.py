@@ -12,8 +12,8 @@ from scipy import stats
 from clients import training
 from clients.data import Examples
 from clients.training import train_locally
-from fedcore.learning_rules import Adam, Momentum
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.learning_rules import Adam, Algorithm, Momentum
+from fedcore.plans import ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping
 from fedcore.privacy.mechanisms import BookKeepingOptimizer

@@ -10,9 +10,10 @@ from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import ActRecord, Bindings, DpiaDecision
+from fedcore.learning_rules import Algorithm
 from fedcore.models import LogEntry
 from fedcore.permits import NodeGrant, Permit, UnitCertificate
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 from fedcore.rounds import RoundReport
 from fedcore.signing import Envelope, SigningKey

@@ -13,15 +13,8 @@ from fedcore.clusterings import (
     SegmentCount,
 )
 from fedcore.errors import InvalidRecordError, MismatchError
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    MetricFloor,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-)
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import Feature, Imputation, MetricFloor, ModelSpec, PrivacyTerms, TrainingPlan
 from fedcore.privacy.clustering import Placement, ReleaseTerms
 from fedcore.privacy.events import PrivacyEvent
 from fedcore.segments.artefact import MAX_BYTES, SegmentModel, encode_model

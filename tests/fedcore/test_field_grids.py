@@ -9,15 +9,8 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.encodings import input_names
 from fedcore.errors import MismatchError
 from fedcore.field_grids import POINTS, field_grids
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 
 KINDS = ("gold", "basic", "plus")
 

@@ -4,16 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from fedcore.errors import InvalidRecordError
-from fedcore.learning_rules import Adam, Median, NormBound, ServerAdam, TrimmedMean
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.learning_rules import Adam, Algorithm, Median, NormBound, ServerAdam, TrimmedMean
+from fedcore.plans import Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 
 CONSTANT = Imputation(impute=12, indicator=True)
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import NodeGrant, Permit
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 from fedcore.signing import SigningKey
 

@@ -7,8 +7,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedcore.learning_rules import Median, NormBound, TrimmedMean
-from fedcore.plans import Algorithm, UnitTerms
+from fedcore.learning_rules import Algorithm, Median, NormBound, TrimmedMean
+from fedcore.plans import UnitTerms
 from fedserver.aggregation import aggregate
 
 UNITS = tuple("abcdefghi")

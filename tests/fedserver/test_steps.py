@@ -64,7 +64,7 @@ def run(plan, known=None, middles=MIDDLES):
     for round_ in range(1, plan.rounds + 1):
         state = after_round(session, state, round_, updates_of(plan, state, round_, middles))
         assert decode_round(plan, 2, encode_weights(state.model))
-    return decode_model(released(session, state))
+    return decode_model(released(session, state, session.plan.rounds))
 
 
 def test_a_run_ends_in_the_last_placement_its_sums_and_ids_from_one_on(plan):
@@ -130,4 +130,4 @@ def test_a_unit_that_lies_cannot_make_the_next_placement_one_that_nodes_refuse(p
         sent["north"] = {SUMS: worst * signs}
         state = after_round(session, state, round_, sent)
         assert decode_round(plan, 2, encode_weights(state.model))
-    assert decode_model(released(session, state)).last.units == 2
+    assert decode_model(released(session, state, session.plan.rounds)).last.units == 2

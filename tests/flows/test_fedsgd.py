@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from clients.data import Examples
 from clients.training import poisson_sample, train_locally
-from fedcore.plans import Algorithm, UnitTerms
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import UnitTerms
 from fedcore.privacy.noise import KeyStream
 from fedcore.tasks.churn import task
 from fedcore.tasks.task import shapes_of

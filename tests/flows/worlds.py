@@ -31,9 +31,10 @@ from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
+from fedcore.learning_rules import Algorithm
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit, public_n_of
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm
 from fedcore.rounds import Answer, Cosignature, Order, Receipt, RoundReport
 from fedcore.signing import Envelope, SigningKey, sign_record

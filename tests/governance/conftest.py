@@ -32,18 +32,12 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import ActDetails, Bindings, DpiaAct
 from fedcore.gateway_http import HttpGateway
+from fedcore.learning_rules import Algorithm
 from fedcore.opt_out_batches import OptOutBatch, batch_of
 from fedcore.opt_out_history import HistoryRequest
 from fedcore.optouts import OptOutEvent
 from fedcore.permits import Enrolment, Permit
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.record import Realm, Record
 from fedcore.rounds import Answer, Cosignature, Receipt, RoundReport
 from fedcore.signing import Envelope, SigningKey, open_envelope, sign_record

@@ -22,9 +22,9 @@ from fedcore.clusterings import CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError, RefusedError
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan, NoisedTables
-from fedcore.learning_rules import Momentum
+from fedcore.learning_rules import Algorithm, Momentum
 from fedcore.permits import public_n_of
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.calibration import noise_multiplier_for
 from fedcore.privacy.clustering import nearest, noise_for_releases

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fedcore.errors import DataError, RefusedError
-from fedcore.learning_rules import Adam, ServerAdam, TrimmedMean
+from fedcore.learning_rules import Adam, Algorithm, ServerAdam, TrimmedMean
 from fedcore.models import ModelVersion
-from fedcore.plans import Algorithm, ModelSpec
+from fedcore.plans import ModelSpec
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.verify import verify_bundle
 from simulations.experiment import Experiment, Outcome, load_customers, open_world

@@ -1,8 +1,7 @@
 from importlib.metadata import distribution
 
-from fedcore.plans import TaskSpec
 from fedcore.tasks import churn, response, segmentation
-from fedcore.tasks.task import load_task
+from fedcore.tasks.task import TaskSpec, load_task
 
 
 def test_the_response_task_is_installed_under_its_name():

@@ -5,9 +5,10 @@ import pytest
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError, MismatchError, NotFoundError
-from fedcore.plans import ModelSpec, TaskSpec
+from fedcore.plans import ModelSpec
 from fedcore.tasks import segmentation
 from fedcore.tasks.task import (
+    TaskSpec,
     decode_model,
     first_model,
     initial_weights,

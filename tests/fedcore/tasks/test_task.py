@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from fedcore.errors import NotFoundError
-from fedcore.plans import ModelSpec, TaskSpec
+from fedcore.plans import ModelSpec
 from fedcore.tasks import churn
-from fedcore.tasks.task import initial_weights, load_into, load_task, shapes_of
+from fedcore.tasks.task import TaskSpec, initial_weights, load_into, load_task, shapes_of
 
 MODELS = {
     "logistic": ModelSpec(kind="logistic"),

@@ -11,16 +11,9 @@ from click.testing import CliRunner
 from fedcore import cli
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.learning_rules import Algorithm
 from fedcore.mitigation import GroupWeight, Reweighing
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    MetricFloor,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.plans import Feature, MetricFloor, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import yaml
 
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
 from fedcore.dpia_record import Dpia
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.signing import SigningKey
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dpia-2.json"

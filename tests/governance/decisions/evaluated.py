@@ -14,16 +14,9 @@ from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
 from fedcore.fairness_terms import bound_audit
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import UnitCertificate
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.plans import Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.segments.groups import SegmentLayout
 from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts
 

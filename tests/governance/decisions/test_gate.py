@@ -12,16 +12,9 @@ from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRu
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import FeatureReview
 from fedcore.dpias import Bindings
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import UnitCertificate, public_n_of
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.plans import Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from fedcore.stops import Stop
 from fedcore.version import VERSION
 from governance.decisions.facts import GateFacts, choose_dpia, run_epsilon

@@ -8,15 +8,8 @@ import pytest
 from fedcore.canonical import digest
 from fedcore.clusterings import Continuation, CourseSpec, EmbeddingSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, Label, Purpose, SubjectRule
-from fedcore.plans import (
-    Algorithm,
-    Feature,
-    Imputation,
-    ModelSpec,
-    PrivacyTerms,
-    TrainingPlan,
-    UnitTerms,
-)
+from fedcore.learning_rules import Algorithm
+from fedcore.plans import Feature, Imputation, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from governance.decisions.facts import ContinuedVersion, GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.gate_continuations import CONTINUATION_RULES

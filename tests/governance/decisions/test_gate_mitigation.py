@@ -12,9 +12,10 @@ from fedcore.dpia_sections import DataCategory, LegitimateInterest, PurposeBasis
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.fairness_bindings import AttributeUse, AuditTerms, SensitiveAttribute
 from fedcore.fairness_uses import looks_of, objection_to_use
+from fedcore.learning_rules import Algorithm
 from fedcore.mitigation import CovariancePenalty, GroupPenalty, GroupWeight, Reweighing
 from fedcore.permits import UnitCertificate
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from governance.decisions.facts import GateFacts
 from governance.decisions.gate import decide_permit
 from governance.decisions.gate_mitigation import MITIGATION_RULES

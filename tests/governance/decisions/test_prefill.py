@@ -11,8 +11,9 @@ from fedcore.clusterings import CourseSpec, SegmentCount
 from fedcore.contracts import Contract, ContractField, FieldBasis, Label, Purpose, SubjectRule
 from fedcore.dpia_sections import FEARED_EVENTS, LegalEntity
 from fedcore.errors import MismatchError, RefusedError
+from fedcore.learning_rules import Algorithm
 from fedcore.permits import UnitCertificate
-from fedcore.plans import Algorithm, Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from fedcore.plans import Feature, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
 from governance.decisions.completeness import list_lacks
 from governance.decisions.facts import GateFacts, run_epsilon
 from governance.decisions.gate import decide_permit
