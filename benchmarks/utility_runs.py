@@ -82,7 +82,7 @@ def plan_of(scenario: Scenario, epsilon: float, units: tuple[str, ...] = ()) -> 
 def released_model(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Weights:
     """Train by the plan, with the noise that a simulation of this seed draws."""
     *_, state = _states(plan, parts, scenario)
-    return release(state, plan)
+    return release(state, plan, plan.rounds)
 
 
 def models(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[tuple[int, Weights]]:

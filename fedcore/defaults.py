@@ -50,9 +50,13 @@ def default_clip(inputs: int) -> float:
     return _rounded(CLIP_SHARE * math.sqrt(inputs))
 
 
-def default_algorithm(facts: PublicFacts, rounds: int, l2_clip_norm: float) -> Algorithm:
+def default_algorithm(
+    facts: PublicFacts, rounds: int, l2_clip_norm: float, *, may_end_early: bool = False
+) -> Algorithm:
     """Return learning rate, momentum and averaging of a run of so many rounds with this clip.
 
+    The average is that of the later half of the rounds; of a run that may end early, in which
+    nobody knows which those are, one in which rounds count that are as old on the average.
     Raises: as `PublicFacts.room`.
     """
     reach = REACH * facts.room * (1 - SERVER_MOMENTUM)
@@ -60,7 +64,8 @@ def default_algorithm(facts: PublicFacts, rounds: int, l2_clip_norm: float) -> A
     return Algorithm(
         local_learning_rate=_rounded(step / l2_clip_norm),
         server_momentum=SERVER_MOMENTUM,
-        average_last=max(1, rounds // 2),
+        average_last=1 if may_end_early else max(1, rounds // 2),
+        average_decay=_rounded(max(0.5, 1 - 4 / rounds)) if may_end_early else None,
     )
 
 

@@ -154,6 +154,28 @@ class EarlyStopping(Part):
         """Return whether a round is a check, in a run of at most so many rounds."""
         return round_ < rounds and round_ % (self.every + 1) == 0
 
+    def rounds_with_checks(self, training: int) -> int:
+        """Return of how many rounds a run is in which so many train."""
+        return training + (training - 1) // self.every
+
     def checks_by(self, round_: int, rounds: int) -> int:
         """Return how many of the rounds up to this one are checks."""
         return min(round_, rounds - 1) // (self.every + 1)
+
+    def verify_fits(self, algorithm: Algorithm | None, rounds: int, holdout: float | None) -> None:
+        """Hold the checks against the terms that they go with.
+
+        Raises: ValueError that says what to change.
+        """
+        if holdout is None:
+            raise ValueError("early_stopping: checks read customers set aside; say holdout")
+        if algorithm is not None and algorithm.average_last > 1:
+            raise ValueError(
+                "early_stopping: nobody knows which rounds are the last; say "
+                "algorithm.average_decay and leave out average_last"
+            )
+        if self.checks_by(rounds, rounds) < 1:
+            raise ValueError(
+                "early_stopping.every: so many rounds of training and a check are no fewer than "
+                "the rounds"
+            )

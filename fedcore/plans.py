@@ -235,16 +235,8 @@ class TrainingPlan(Record):
 
     @model_validator(mode="after")
     def _checks_that_can_end_it(self) -> Self:
-        if self.early_stopping is not None and self.algorithm is not None:
-            if self.holdout is None:
-                raise ValueError("early_stopping: checks read customers set aside; say holdout")
-            if self.algorithm.average_last > 1:
-                raise ValueError(
-                    "early_stopping: nobody knows which rounds are the last; say "
-                    "algorithm.average_decay and leave out average_last"
-                )
-            if self.early_stopping.checks_by(self.rounds, self.rounds) < 1:
-                raise ValueError("early_stopping.every: the plan has no more rounds than that")
+        if self.early_stopping is not None:
+            self.early_stopping.verify_fits(self.algorithm, self.rounds, self.holdout)
         return self
 
     @model_validator(mode="after")

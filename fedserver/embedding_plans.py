@@ -49,6 +49,7 @@ def autoencoding(
         "holdout": None,
         "metric_floors": None,
         "mitigation": None,
+        "early_stopping": None,
     }
     return TrainingPlan.from_json(plan.model_copy(update=changes).to_json())
 

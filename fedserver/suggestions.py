@@ -36,14 +36,16 @@ def suggested(
     inputs = len(input_names(features, contract))
     clip = default_clip(inputs)
     first = encode_weights(initial_weights(load_task(plan.task), plan.model, inputs))
-    noise = noise_multiplier_for(epsilon, plan.privacy.delta, ROUNDS + plan.spare_rounds, 1.0)
+    stopping = plan.early_stopping
+    rounds = stopping.rounds_with_checks(ROUNDS) if stopping else ROUNDS
+    noise = noise_multiplier_for(epsilon, plan.privacy.delta, rounds + plan.spare_rounds, 1.0)
     changes = {"l2_clip_norm": clip, "noise_multiplier": noise, "sampling_rate": 1.0}
     found = plan.model_copy(
         update={
             "features": features,
             "initial_model": canonical.digest(first),
-            "algorithm": default_algorithm(facts, ROUNDS, clip),
-            "rounds": ROUNDS,
+            "algorithm": default_algorithm(facts, ROUNDS, clip, may_end_early=stopping is not None),
+            "rounds": rounds,
             "privacy": plan.privacy.model_copy(update=changes),
         }
     )
@@ -55,14 +57,16 @@ def reasons(plan: TrainingPlan, contract: Contract, epsilon: float) -> list[str]
     facts = _facts(plan, epsilon)
     sizes, algorithm = facts.public_sizes, plan.averaging
     inputs = len(input_names(plan.features, contract))
+    average = f"average of the last {algorithm.average_last}: always"
+    if algorithm.average_decay is not None:
+        average = f"average with decay {algorithm.average_decay:g}: any round may be the last"
     return [
         f"room {facts.room:.0f}: public sizes of {len(sizes)} units sum to {sum(sizes)}, "
         f"epsilon {epsilon:g}, delta {plan.privacy.delta:g}",
         f"intervals of a numeric field {default_intervals(facts)}: from the room",
         f"inputs {inputs}: from the contract's fields",
         f"clip norm {plan.privacy.l2_clip_norm:g}: from the inputs",
-        f"rounds {plan.rounds}, server momentum {algorithm.server_momentum:g}, "
-        f"average of the last {algorithm.average_last}: always",
+        f"rounds {plan.rounds}, server momentum {algorithm.server_momentum:g}, {average}",
         f"learning rate {algorithm.local_learning_rate:g}: from room, rounds and clip norm",
     ]
 

@@ -70,12 +70,20 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
 
 def _trained_plan(scenario: Scenario) -> TrainingPlan:
     terms, rounds = scenario.plan, scenario.rounds or ROUNDS
+    stopping = terms.early_stopping
+    if stopping is not None and scenario.rounds is None:
+        rounds = stopping.rounds_with_checks(ROUNDS)
     units = _units(scenario)
     facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
     features = terms.features or default_features(scenario.contract, facts)
     inputs = len(input_names(features, scenario.contract))
     clip = terms.l2_clip_norm or default_clip(inputs)
-    algorithm = terms.algorithm or default_algorithm(facts, rounds, clip)
+    algorithm = terms.algorithm or default_algorithm(
+        facts,
+        rounds - (stopping.checks_by(rounds, rounds) if stopping else 0),
+        clip,
+        may_end_early=stopping is not None,
+    )
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
     steps = (rounds + terms.spare_rounds) * terms.local_steps
     noise = noise_multiplier_for(scenario.epsilon, scenario.delta, steps, terms.sampling_rate)
@@ -101,6 +109,7 @@ def _trained_plan(scenario: Scenario) -> TrainingPlan:
             delta=scenario.delta,
         ),
         holdout=terms.holdout,
+        early_stopping=stopping,
     )
 
 

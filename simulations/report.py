@@ -45,7 +45,7 @@ def make_report(
         "auc": _auc(outcome),
         **_evaluation(outcome),
         **_epsilon(outcome),
-        "rounds": outcome.plan.rounds,
+        "rounds": max(outcome.auc_by_round),
         "opt_outs_enforced": sum(o.excluded_since_round is not None for o in outcome.opt_outs),
         "opt_outs": [_opt_out(outcome, index) for index in range(len(outcome.opt_outs))],
         "refusals": [pair.code for pair in pairs],

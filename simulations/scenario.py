@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from fedcore.contracts import Contract
+from fedcore.defaults import ROUNDS
 from fedcore.errors import InvalidRecordError
-from fedcore.learning_rules import Algorithm, Share
+from fedcore.learning_rules import Algorithm, EarlyStopping, Share
 from fedcore.plans import Feature, ModelSpec
 from fedcore.record import Name, Part, Positive, Text, first_problem
 
@@ -74,6 +75,7 @@ class PlanTerms(Part):
     spare_rounds: Annotated[int, Field(ge=0, le=100)] = 0
     attempts: Annotated[int, Field(ge=1, le=5)] = 2
     holdout: Share | None = None
+    early_stopping: EarlyStopping | None = None
 
 
 class Scenario(Part):
@@ -116,6 +118,15 @@ class Scenario(Part):
     def _somebody_set_aside(self) -> Self:
         if self.evaluation is not None and self.plan.holdout is None:
             raise ValueError("evaluation: say plan.holdout, the share of customers it is done on")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_that_can_end_it(self) -> Self:
+        terms = self.plan
+        if terms.early_stopping is not None:
+            if not terms.model.is_scoring:
+                raise ValueError("plan.early_stopping: is of models that score")
+            terms.early_stopping.verify_fits(terms.algorithm, self.rounds or ROUNDS, terms.holdout)
         return self
 
     @model_validator(mode="after")

@@ -69,7 +69,8 @@ def told(line: RoundLine, outcome: Outcome) -> str:
     """Return a round as one line of text."""
     present, asked = len(line.answered), len(line.answered) + len(line.unavailable)
     return (
-        f"round {line.round}/{outcome.rounds_total}, attempt {line.attempt}: {line.status}, "
+        f"round {line.round}/{outcome.rounds_total}{', a check' if line.check else ''}, "
+        f"attempt {line.attempt}: {line.status}, "
         f"{present} of {asked} units ({', '.join(line.answered) or 'none'}); "
         f"epsilon of a unit so far at most {line.epsilon:.4f}"
     )
@@ -83,6 +84,8 @@ def describe(status: RunStatus) -> tuple[str, str, str, str, str, str]:
     model = "evaluated" if outcome.evaluation else model
     codes = ", ".join(code for code, _ in outcome.reasons) if status.state == "failed" else ""
     rounds = f"{outcome.rounds_done}/{total}"
+    if outcome.ended_early:
+        rounds += " (ended early)"
     return status.run_id, status.state, rounds, model, codes or "-", str(status.flower_run or "-")
 
 

@@ -40,7 +40,9 @@ _ENDED_FROM_OUTSIDE = (httpx.HTTPError, RunNotRunningException, SystemExit, Keyb
 
 
 class RoundLine(Part):
-    """One attempt of one round. `epsilon` is at most what the run has cost a unit until here."""
+    """One attempt of one round. `epsilon` is at most what the run has cost a unit until here.
+    `check` says that it was a check of early stopping.
+    """
 
     round: int
     attempt: int
@@ -49,6 +51,7 @@ class RoundLine(Part):
     unavailable: tuple[Name, ...]
     epsilon: float
     ended_at: At
+    check: bool = False
 
 
 class Outcome(Part):
@@ -72,6 +75,11 @@ class Outcome(Part):
     def rounds_done(self) -> int:
         """The last round that was accepted; 0 before the first."""
         return max((line.round for line in self.rounds if line.status == "accepted"), default=0)
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether a check of early stopping has ended the run before its last round."""
+        return self.state == "finished" and self.rounds_done < self.rounds_total
 
 
 class Journal:
@@ -143,6 +151,7 @@ class Journal:
             unavailable=report.unavailable,
             epsilon=renyi_epsilon([spent], plan.delta),
             ended_at=report.ended_at,
+            check=isinstance(plan, TrainingPlan) and plan.is_check(report.round),
         )
         self._update(rounds=(*rounds, line))
 

@@ -1,7 +1,5 @@
 """Checks of early stopping: the run ends when they say, and nobody can make them say otherwise."""
 
-import pytest
-
 from fedcore.learning_rules import Algorithm, EarlyStopping
 
 ONCE = Algorithm(local_learning_rate=0.5, average_last=1)
@@ -21,6 +19,4 @@ def stopping_plan(worlds, units=("north", "south"), **changes):
 def test_a_run_ends_with_the_check_that_misses_for_the_last_time(build, worlds):
     world = build(stopping_plan(worlds))
     world.run()
-    for r in world.reports:
-        print(r.round, r.status, r.released, [a.gain for a in r.answered])
-    assert 0
+    assert [report.released is not None for report in world.reports] == [False] * 3 + [True]
