@@ -224,7 +224,7 @@ def trained(world: World, mitigation: AnyMitigation | None, seed: int) -> Callab
         }
         state = apply_round(state, plan, round_, updates)
     module = task.build(plan.model, width)
-    load_into(module, release(state, plan))
+    load_into(module, release(state, plan, plan.rounds))
 
     def scores(features: Floats) -> Floats:
         with torch.no_grad():

@@ -79,7 +79,7 @@ class Outcome(Part):
     @property
     def ended_early(self) -> bool:
         """Whether a check of early stopping has ended the run before its last round."""
-        return self.state == "finished" and self.rounds_done < self.rounds_total
+        return self.state == "finished" and bool(self.rounds) and self.rounds[-1].check
 
 
 class Journal:
