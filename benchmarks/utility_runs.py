@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from clients import splits
+from clients.checking import check_locally
 from clients.data import Examples
 from clients.training import train_locally
 from fedcore.encodings import input_names
 from fedcore.plans import Feature, TrainingPlan
 from fedcore.tasks.task import initial_weights, load_into, load_scorer, load_task
 from fedcore.weights import Weights, encode_weights
-from fedserver.strategy import Aggregate, apply_round, release, start
+from fedserver.strategy import Aggregate, apply_check, apply_round, is_over, release, start
 from simulations.experiment import Experiment
-from simulations.noise import SeededNoise
+from simulations.noise import SeededNoise, split_key
 from simulations.outputs import logs_to
 from simulations.paperwork import make_plan
 from simulations.population import Population, load_population
@@ -33,9 +35,12 @@ from simulations.scoring import encoded
 
 @dataclass(frozen=True)
 class Parts:
-    """The encoded customers of each unit: what it trains on, and what nobody holds."""
+    """The encoded customers of each unit: whom it trains on, whom it sets aside, and whom nobody
+    holds.
+    """
 
     train: Mapping[str, Examples]
+    aside: Mapping[str, Examples]
     test: Mapping[str, Examples]
 
 
@@ -49,24 +54,40 @@ class Split:
         path = Path(scenario.data)
         self.population: Population = load_population(path, columns, seed, scenario.test_share)
         self.scratch = scratch / "rows.csv"
-        self._parts: dict[tuple[Feature, ...], Parts] = {}
+        self._parts: dict[tuple[tuple[Feature, ...], float | None], Parts] = {}
 
     def parts(self, plan: TrainingPlan) -> Parts:
         """Return the customers as the plan's features encode them."""
-        if plan.features not in self._parts:
-            both = [self._encoded(rows, plan) for rows in self._rows()]
-            self._parts[plan.features] = Parts(*both)
-        return self._parts[plan.features]
+        key = plan.features, plan.holdout
+        if key not in self._parts:
+            held = self.population
+            nobodys = Population(train=held.test, test=held.train)
+            self._parts[key] = Parts(
+                train=self._encoded(held, plan, self._extents(plan, is_check=False)),
+                aside=self._encoded(held, plan, self._extents(plan, is_check=True)),
+                test=self._encoded(nobodys, plan, dict.fromkeys(nobodys.units, splits.EVERYTHING)),
+            )
+        return self._parts[key]
 
-    def _rows(self) -> list[Population]:
-        population = self.population
-        swapped = Population(train=population.test, test=population.train)
-        return [population, swapped]
-
-    def _encoded(self, rows: Population, plan: TrainingPlan) -> dict[str, Examples]:
-        contract = self.scenario.contract
+    def _extents(self, plan: TrainingPlan, *, is_check: bool) -> dict[str, splits.Extent]:
+        """Return what the units read; nobody reads in checks where nobody is set aside."""
+        if is_check and plan.holdout is None:
+            return {}
+        noise, line = SeededNoise(self.scenario.seed), self.scenario.contract.contract_id
         return {
-            unit: encoded(rows.rows_of(unit), plan, contract, self.scratch) for unit in rows.units
+            unit: splits.extent_of_training(
+                plan, splits.Split(split_key(noise, unit), line), is_check=is_check
+            )
+            for unit in self.population.units
+        }
+
+    def _encoded(
+        self, rows: Population, plan: TrainingPlan, extents: Mapping[str, splits.Extent]
+    ) -> dict[str, Examples]:
+        contract, scratch = self.scenario.contract, self.scratch
+        return {
+            unit: encoded(rows.rows_of(unit), plan, contract, scratch, extent)
+            for unit, extent in extents.items()
         }
 
 
@@ -81,38 +102,43 @@ def plan_of(scenario: Scenario, epsilon: float, units: tuple[str, ...] = ()) -> 
 
 def released_model(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Weights:
     """Train by the plan, with the noise that a simulation of this seed draws."""
-    *_, state = _states(plan, parts, scenario)
-    return release(state, plan, plan.rounds)
+    *_, (round_, state) = states(plan, parts, scenario)
+    return release(state, plan, round_)
 
 
-def models(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[tuple[int, Weights]]:
-    """Yield each round's number and the model that it ends with."""
-    for round_, state in enumerate(_states(plan, parts, scenario), start=1):
-        yield round_, state.model
-
-
-def _states(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[Aggregate]:
+def states(plan: TrainingPlan, parts: Parts, scenario: Scenario) -> Iterator[tuple[int, Aggregate]]:
+    """Yield each round's number and the state that it ends with, up to the run's end."""
     task, noise = load_task(plan.task), SeededNoise(scenario.seed)
     inputs = len(input_names(plan.features, scenario.contract))
-    state = start(initial_weights(task, plan.model, inputs))
+    initial = initial_weights(task, plan.model, inputs)
+    state = start(initial)
     for round_ in range(1, plan.rounds + 1):
         order = f"run-{scenario.seed}/{round_}/1"
-        updates = {
-            terms.unit: train_locally(
-                task,
-                plan,
-                terms.public_n,
-                state.model,
-                parts.train[terms.unit],
-                (
-                    noise.stream(terms.unit, order, "noise"),
-                    noise.stream(terms.unit, order, "sampling"),
-                ),
+        streams = {
+            terms.unit: (
+                noise.stream(terms.unit, order, "noise"),
+                noise.stream(terms.unit, order, "sampling"),
             )
             for terms in plan.units
         }
-        state = apply_round(state, plan, round_, updates)
-        yield state
+        if plan.is_check(round_):
+            models = (state.best or initial, state.model)
+            gains = [
+                check_locally(task, plan, models, parts.aside[unit], both)
+                for unit, both in streams.items()
+            ]
+            state = apply_check(state, plan, gains)
+        else:
+            updates = {
+                unit: train_locally(
+                    task, plan, plan.public_n(unit), state.model, parts.train[unit], both
+                )
+                for unit, both in streams.items()
+            }
+            state = apply_round(state, plan, round_, updates)
+        yield round_, state
+        if is_over(state, plan, round_):
+            return
 
 
 def scores(plan: TrainingPlan, weights: Weights, features: np.ndarray) -> np.ndarray:

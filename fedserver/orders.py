@@ -12,11 +12,11 @@ from fedcore.signing import Envelope, open_envelope, sign_record
 from fedcore.trust import MAX_CLOCK_SKEW, verify_receipt
 from fedcore.version import VERSION
 from fedcore.weights import Weights, encode_weights
-from fedserver import strategy
 from fedserver.checkpoints import Checkpoint
 from fedserver.rollcall import Roll
 from fedserver.session import EvaluationSession, Mandate, Session
 from fedserver.steps import read_update, released
+from fedserver.strategy import Aggregate, is_over
 
 # Between the last answer and the report: orders end this long before their permit does.
 _REPORT = timedelta(seconds=1)
@@ -209,14 +209,14 @@ def _named_by(receipt: Receipt, update: bytes) -> str:
 def make_report(
     session: Mandate,
     place: Checkpoint,
-    state: strategy.Aggregate,
+    state: Aggregate,
     accepted: Mapping[str, Answered],
     now: datetime,
 ) -> RoundReport:
     """Return what became of an attempt that ended with `state`; an evaluation releases no model."""
     permit, handed_over = session.permit, None
     enough = len(accepted) >= permit.minimum_cohort
-    if isinstance(session, Session) and enough and _is_last(session, place.round, state):
+    if isinstance(session, Session) and enough and is_over(state, session.plan, place.round):
         handed_over = canonical.digest(released(session, state, place.round))
     return RoundReport(
         run_id=permit.run_id,
@@ -243,9 +243,3 @@ def make_report(
         released=handed_over,
         ended_at=now,
     )
-
-
-def _is_last(session: Session, round_: int, state: strategy.Aggregate) -> bool:
-    plan, stopping = session.plan, session.plan.early_stopping
-    missed_enough = stopping is not None and state.missed >= stopping.patience
-    return round_ == plan.rounds or (plan.is_check(round_) and missed_enough)

@@ -67,6 +67,13 @@ def apply_check(state: Aggregate, plan: TrainingPlan, gains: Sequence[int]) -> A
     return replace(state, missed=state.missed + 1)
 
 
+def is_over(state: Aggregate, plan: TrainingPlan, round_: int) -> bool:
+    """Return whether a run ends with this round, after which it is in this state."""
+    stopping = plan.early_stopping
+    missed_enough = stopping is not None and state.missed >= stopping.patience
+    return round_ == plan.rounds or (plan.is_check(round_) and missed_enough)
+
+
 def release(state: Aggregate, plan: TrainingPlan, round_: int) -> Weights:
     """Return the model that a run hands over after its last round: the mean of the last rounds'
     models, or with `average_decay` that of all rounds' models, whose weights are brought to a sum

@@ -21,7 +21,7 @@ from fedcore.rounds import RoundReport
 from simulations.clock import ManualClock
 from simulations.evaluating import Evaluated, charge_of, evaluate
 from simulations.federation import Federation, Terms, Unit, UnitSetup
-from simulations.noise import SeededNoise
+from simulations.noise import SeededNoise, split_key
 from simulations.paperwork import make_dpia, make_plan
 from simulations.population import Population, customers_of, export_telco, load_population
 from simulations.scenario import Scenario
@@ -266,8 +266,7 @@ def open_world(scenario: Scenario, population: Population, root: Path) -> Federa
                 faulty_rows=scenario.faulty_rows,
             )
             joined = federation.enrol(setup)
-            # A key of its own would set other customers aside in each run of a seed.
-            key = federation.surroundings.noise.stream(unit.unit, "split", "key").words(4).tobytes()
+            key = split_key(federation.surroundings.noise, unit.unit)
             write_secret(StateDir(joined.state_dir).split_key, key.hex().encode())
             joined.check()
     except FedError:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 
 from fedcore.privacy.events import NoiseSource
-from fedcore.privacy.noise import KeyStream
+from fedcore.privacy.noise import KeyStream, RandomSource
 
 
 class SeededNoise:
@@ -23,3 +23,11 @@ class SeededNoise:
         parts = [part.encode() for part in (unit, order, purpose)]
         label = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return KeyStream(hmac.new(self._key, label, hashlib.sha256).digest())
+
+
+def split_key(noise: RandomSource, unit: str) -> bytes:
+    """Return the key by which a simulated unit sets customers aside.
+
+    Guarantees: the same one in each run of a seed, which would else set other customers aside.
+    """
+    return noise.stream(unit, "split", "key").words(4).tobytes()

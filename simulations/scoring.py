@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from clients.data import Examples, Inputs, load_examples
 from clients.pseudonyms import KEY_BYTES, Pseudonymiser
 from clients.sources import Source
+from clients.splits import EVERYTHING, Extent
 from fedcore.contracts import Contract
 from fedcore.plans import Feature, TrainingPlan
 from fedcore.tasks.task import load_into, load_scorer, shapes_of
@@ -109,13 +110,20 @@ def figures(labels: Matrix, scores: Matrix) -> dict[str, float]:
     return dict(zip(EXACT, map(float, found), strict=True))
 
 
-def encoded(rows: pl.DataFrame, plan: TrainingPlan, contract: Contract, scratch: Path) -> Examples:
+def encoded(
+    rows: pl.DataFrame,
+    plan: TrainingPlan,
+    contract: Contract,
+    scratch: Path,
+    extent: Extent = EVERYTHING,
+) -> Examples:
     """Return rows through the nodes' own reader and feature map, nobody excluded."""
     scratch.parent.mkdir(parents=True, exist_ok=True)
     rows.write_csv(scratch)
     pseudonymiser = Pseudonymiser(bytes(KEY_BYTES), contract.subject)
     today = datetime.now(UTC).date()
-    source, inputs, nobody = Source(scratch), Inputs(plan.features), frozenset[str]()
+    source, nobody = Source(scratch), frozenset[str]()
+    inputs = Inputs(plan.features, extent=extent)
     return load_examples(source, contract, inputs, pseudonymiser, nobody.__contains__, today)
 
 

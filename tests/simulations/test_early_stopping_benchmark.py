@@ -1,15 +1,20 @@
-"""The benchmark of early stopping: what it calls an improvement is one, and noise is none."""
+"""The benchmark of early stopping ends, releases and charges what the whole federation does."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from fedcore.learning_rules import EarlyStopping
+from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.rounds import RoundReport
+from fedcore.weights import encode_weights
+from simulations.experiment import Experiment
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "early_stopping.py"
-CUSTOMERS, CLIP = 1000, 0.1
+EPSILON = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -21,60 +26,65 @@ def bench():
     return module
 
 
-def course(bench, levels, epsilon=1.0, seed=1):
-    """A training whose checks find each customer's loss at these levels."""
-    checks = tuple(
-        bench.Check(number, {"log_loss": level}, {}, dict.fromkeys("ab", _losses(level)))
-        for number, level in enumerate(levels, start=1)
+@pytest.fixture
+def unsaid(scenario):
+    """The small scenario with room for a gain that is seen, and what the rule picks left out."""
+    terms = scenario.plan.model_copy(
+        update={"algorithm": None, "l2_clip_norm": None, "features": ()}
     )
-    return bench.Course(seed, epsilon, checks)
+    units = tuple(u.model_copy(update={"epsilon_cap": 2 * EPSILON}) for u in scenario.units)
+    changes = {"opt_outs": (), "plan": terms, "rounds": 15, "units": units, "epsilon": EPSILON}
+    return scenario.model_copy(update=changes)
 
 
-def _losses(level):
-    return np.full(CUSTOMERS, level)
+@pytest.fixture
+def split(bench, unsaid, tmp_path):
+    return bench.load("utility_runs").Split(unsaid, unsaid.seed, tmp_path)
 
 
-def test_a_run_that_gets_better_goes_on_and_one_that_gets_no_better_ends(bench):
-    falling = course(bench, (0.60, 0.55, 0.50, 0.45, 0.40))
-    assert bench.stopped_by_pairs(falling, CLIP) == (4, 4)
-    rising = course(bench, (0.60, 0.55, 0.56, 0.57, 0.58))
-    assert bench.stopped_by_pairs(rising, CLIP) == (3, 1)
-
-
-def test_a_gain_below_the_noise_is_none(bench):
-    least = bench.seen_from(course(bench, (0.6,), epsilon=0.01), CLIP)
-    small = course(bench, [0.6 - 0.01 * least * place for place in range(5)], epsilon=0.01)
-    ends = [bench.stopped_by_pairs(course_of(bench, small, seed), CLIP)[1] for seed in range(20)]
-    assert sum(place > 0 for place in ends) <= 6  # two checks each, one in twenty of them
-    large = course(bench, [0.9 - 5 * least * place for place in range(5)], epsilon=0.01)
-    assert bench.stopped_by_pairs(large, CLIP) == (4, 4)
-
-
-def course_of(bench, given, seed):
-    return bench.Course(seed, given.epsilon, given.checks)
-
-
-def test_one_customer_moves_a_units_sum_by_the_clip_at_most(bench):
-    models = course(bench, (5.0, 0.0)).checks
-    gain = bench.noised_gain(bench.Course(1, 20.0, ()), "a", models, CLIP)
-    assert gain == pytest.approx(CUSTOMERS * CLIP, abs=5 * CLIP)
-
-
-def test_clipped_losses_take_a_better_calibrated_model_for_a_worse_one(bench):
-    """Nine in ten lose a little by it, and one in ten, who were as good as denied, win a lot."""
-    sure, calibrated = np.full(CUSTOMERS, 0.01), np.full(CUSTOMERS, 0.1)
-    sure[: CUSTOMERS // 10], calibrated[: CUSTOMERS // 10] = 4.6, 2.3
-    models = tuple(
-        bench.Check(number, {}, {}, {"a": losses})
-        for number, losses in enumerate((sure, calibrated), start=1)
+def test_a_run_ends_releases_and_charges_as_in_the_whole_federation(bench, split, tmp_path):
+    ours = bench.endings(split, 1, EPSILON)[2]
+    terms = split.scenario.plan.model_copy(
+        update={"holdout": bench.HOLDOUT, "early_stopping": EarlyStopping(every=1, patience=2)}
     )
-    gains = [bench.noised_gain(bench.Course(1, 20.0, ()), "a", models, c) for c in (CLIP, 4.0)]
-    assert calibrated.mean() < sure.mean()
-    assert gains[0] < 0 < gains[1]
+    scenario = split.scenario.model_copy(update={"plan": terms})
+    whole = Experiment(scenario, tmp_path / "run", lambda _: None).carry_out()
+    assert whole.plan == ours.plan
+    assert whole.evidence.artifact == encode_weights(ours.model)
+    reports = [RoundReport.from_bytes(one.payload_bytes) for one in whole.evidence.reports]
+    assert ours.round == reports[-1].round < ours.plan.rounds
+    # Some check before has shown a better model, which the last ones are compared with.
+    assert ours.round > 4
+    for events in whole.ledger_events.values():
+        assert renyi_epsilon(events, ours.plan.delta) == ours.spent < EPSILON
 
 
-def test_noise_alone_is_seen_once_in_twenty(bench):
-    still = [course(bench, (0.6, 0.6), epsilon=0.1, seed=seed) for seed in range(400)]
-    seen = [bench.stopped_by_pairs(one, CLIP)[1] for one in still]
-    # The two units' Laplace noise has a longer tail than a normal one of the same deviation.
-    assert 5 <= sum(seen) <= 36
+def test_one_course_tells_the_ends_of_all_patiences(bench, split):
+    found = bench.endings(split, 1, EPSILON)
+    ends = [found[patience].round for patience in (1, 2, bench.ENDLESS)]
+    assert ends[0] < ends[1] < ends[2] == found[1].plan.rounds
+    for one in found.values():
+        parts = split.parts(one.plan)
+        alone = bench.load("utility_runs").released_model(one.plan, parts, split.scenario)
+        assert encode_weights(alone) == encode_weights(one.model)
+
+
+def test_all_contestants_train_on_the_same_customers_and_on_nobody_who_is_set_aside(bench, split):
+    plans = [
+        bench.plan_of(split.scenario, EPSILON),
+        bench.plan_of(split.scenario, 1.0),
+        bench.plan_of(split.scenario, EPSILON, EarlyStopping(every=1, patience=2)),
+    ]
+    first, *others = (split.parts(plan) for plan in plans)
+    for unit, part in first.train.items():
+        aside = set(first.aside[unit].identifiers)
+        assert aside
+        assert aside.isdisjoint(part.identifiers)
+        for other in others:
+            assert other.train[unit].identifiers == part.identifiers
+
+
+def test_all_rounds_spend_what_they_were_planned_for(bench, split):
+    ended = bench.all_rounds(split, 3.0)
+    assert ended.share == 1
+    assert 2.9 < ended.spent <= 3.0
