@@ -157,6 +157,22 @@ def test_ten_people_are_insufficient_unless_a_merge_was_declared(least):
     assert verdicts(world, 6000, 8, merged)["PASS"] == 1
 
 
+@pytest.mark.parametrize(
+    ("few", "enough"),
+    [
+        # Of two segments the first is compared: here hardly anybody is in the other one.
+        ((1000, 10, 1000, 10), (1000, 60, 1000, 60)),
+        # Of two groups the first is compared: here hardly anybody is in the other one.
+        ((1000, 1000, 10, 10), (1000, 1000, 60, 60)),
+    ],
+)
+def test_with_too_few_people_in_the_others_or_outside_the_group_nothing_is_shown(few, enough):
+    shape = layout(segments=2)
+    for counts, few_people in ((few, True), (enough, False)):
+        (one,) = compare_segments(SegmentTable(shape, counts, 2, 5.0), terms()).findings
+        assert (one.outcome == "too_few") is few_people
+
+
 def test_a_tiny_segment_sets_no_reference_and_hides_nothing():
     """Twenty people, all of them women, in a third segment: the others pass, and it stays open."""
     counts = (500, 510, 20, 500, 490, 0)
