@@ -207,12 +207,13 @@ audits
   [[o.name, o.version, o.artifact, o.number] for o in audits] \
       == [[model.name, model.version, model.artifact, n + 1] for n in range(len(audits))]
   [o.get("first") for o in audits] == [audits[0].ref if n else None for n in range(len(audits))]
-  repeated := ["run_id", "realm", "simulation", "plan", "permit", "contract", "dpia", "tables",
-               "units", "table_epsilon"]
+  repeated := "run_id realm simulation plan permit contract dpia tables units table_epsilon".split()
   all(o[name] == of[o.evaluation].result[name] for o in audits for name in repeated)
-  rests := [(o.found, of[o.evaluation]) for o in audits]
-  about := [(found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
-            for found, run in rests]
+  about := [(o.found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
+            for o in audits for run in [of[o.evaluation]]]
+  pairs := [(found, plan, [one for o in found.bounds for one in o.compared])
+            for found, plan, _ in about]
+  all("segments" not in plan or len(compared) <= 500 for _, plan, compared in pairs)
   all(dpia.bindings.get(name) == bound[name] for _, _, bound in about
       for name in ("fairness", "fairness_audit"))
   all([[o.name, o.groups, o.get("edges")] for o in plan.attributes]
@@ -238,8 +239,7 @@ audits
       for found, _, _ in about for o in found.get("shares", []))
   all(fits(o, one) for found, _, _ in about for o in found.bounds for one in o.compared)
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
-  all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
-      for found, _, _ in about)
+  all(follows(found.verdict, compared) for found, _, compared in pairs)
   [o.evaluation for o in audits] == [
       r.result.ref for r in evaluations if r.plan.models[0].artifact == model.artifact
       and ("fairness" in r.plan or r.plan.get("segments", {}).get("attributes"))]
@@ -625,6 +625,7 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
         into = {group: merge.merged for merge in terms.get("merges", [])
                 if merge.attribute == name for group in merge.groups}
         parts = dict.fromkeys(into.get(group, group) for group in groups)
+        need(len(found) * len(parts) <= 20_000, "there are more groups than a table has entries")
         found = [f"{one} & {part}".removeprefix(" & ") for one in found for part in parts]
     return found
 
@@ -638,8 +639,7 @@ def rates_of(metric: str, table: Any) -> list[str]:
     if "segments" in table:
         found = [f"share_of_segment_{number}" for number in but_other(table.segments)]
         return {"segment_share_difference": found}[metric]
-    count = 2 + len(table.get("further_edges", []))
-    bands = [f"positives_in_band_{number}" for number in range(1, 1 + count)]
+    bands = [f"positives_in_band_{n}" for n in range(1, 3 + len(table.get("further_edges", [])))]
     return {**RATES, "calibration_difference": bands}[metric]
 
 def counts_as_model(plan: Any, model: Any, file: bytes) -> bool:

@@ -271,6 +271,18 @@ def test_both_verifiers_accept_the_same_proofs_of_inclusion(size, place, change)
     assert found or change != "none" or place >= size
 
 
+def test_the_second_makes_no_more_groups_than_a_table_has():
+    terms = second.Doc(
+        attributes=[
+            second.Doc(name=name, groups=[str(number) for number in range(count)])
+            for name, count in (("a", 100), ("b", 100), ("c", 2), ("d", 3))
+        ]
+    )
+    assert len(second.groups_of(terms, "a & b & c")) == 20_000
+    with pytest.raises(ValueError, match="more groups than a table"):
+        second.groups_of(terms, "a & b & d")
+
+
 def test_it_runs_alone_with_cryptography_and_the_standard_library(world, bundle, tmp_path):
     imported = set()
     for item in ast.walk(ast.parse(FILE.read_text(encoding="utf-8"))):
