@@ -60,12 +60,13 @@ def bounded_gains(before: Numbers, after: Numbers) -> np.ndarray[tuple[int], np.
 
 def _losses(task: Task, plan: TrainingPlan, weights: Weights, examples: Examples) -> Numbers:
     """Return the loss of each customer, shape (customers,)."""
-    targets = targets_of(plan, examples).reshape(len(examples.features), -1)
+    targets = targets_of(plan, examples)
+    wide = targets if targets.ndim > 1 else targets[:, None]
     inputs, losses = examples.features.shape[1], losses_of_rows(task, plan)
 
     def measure(module: nn.Module, rows: Tensor) -> Tensor:
         return losses(module(rows[:, :inputs]), rows[:, inputs:].squeeze(1))
 
-    rows = np.concatenate([examples.features, targets], axis=1)
+    rows = np.concatenate([examples.features, wide], axis=1)
     found = measured(measure, lambda: task.build(plan.model, inputs), weights, rows)
     return of_customers(examples, found, mean_of)

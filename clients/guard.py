@@ -34,6 +34,7 @@ PUBLIC_CODES = frozenset(
         "log.cosignatures_missing",
         "log.foreign_cosignature",
         "order.attempts_exceeded",
+        "order.compared_mismatch",
         "order.expired",
         "order.model_mismatch",
         "order.old",

@@ -52,8 +52,7 @@ def standing_after(plan: TrainingPlan, standing: Standing, report: RoundReport) 
     """Return where the checks stand after one report more."""
     if report.status != "accepted" or not plan.is_check(report.round):
         return standing
-    gains = [answer.gain for answer in report.answered if answer.gain is not None]
-    if is_better(plan, gains):
+    if is_better(plan, [answer.gain or 0 for answer in report.answered]):
         return Standing(report.model_in)
     return Standing(standing.best, standing.missed + 1)
 

@@ -75,13 +75,14 @@ class CrossedGroups(Part):
                 raise InvalidRecordError(
                     "fairness.unknown_group", f"{name!r} has no group {min(unknown)!r} in the table"
                 )
-        places = {attribute.name: place for place, attribute in enumerate(self.attributes)}
-        return np.array(
-            [
-                all(cell[places[name]] in groups for name, groups in chosen.items())
-                for cell in self.cells
-            ]
-        )
+        cells = np.arange(self.cell_count)
+        found, fastest = cells >= 0, self.cell_count
+        for attribute in self.attributes:
+            fastest //= len(attribute.groups)
+            wanted = chosen.get(attribute.name, attribute.groups)
+            is_wanted = np.array([group in wanted for group in attribute.groups])
+            found &= is_wanted[cells // fastest % len(attribute.groups)]
+        return found
 
     def places_of(self, groups: Sequence[Sequence[str]]) -> NDArray[np.int64]:
         """Return each customer's cell by its place, below zero for whose group is not declared.

@@ -3,6 +3,7 @@
 Reference: names of the metrics as in Hardt, Price and Srebro (2016), Chouldechova (2017).
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Self, get_args
@@ -201,13 +202,24 @@ def declared_groups(
     """
     found: dict[str, Mask] = {"": np.ones(len(layout.cells), dtype=np.bool_)}
     for name in attribute.split(CROSSED):
-        parts = _merged(layout, [merge for merge in merges if merge.attribute == name], name)
+        parts = {
+            into: layout.cells_where({name: groups})
+            for into, groups in _members(layout, merges, name).items()
+        }
         found = {
             f"{label}{CROSSED}{part}" if label else part: cells & more
             for label, cells in found.items()
             for part, more in parts.items()
         }
     return found
+
+
+def declared_count(layout: CrossedGroups, merges: Sequence[GroupMerge], attribute: str) -> int:
+    """Return how many groups `declared_groups` has, which may be more than anybody should make.
+
+    Raises: InvalidRecordError `fairness.unknown_group`.
+    """
+    return math.prod(len(_members(layout, merges, name)) for name in attribute.split(CROSSED))
 
 
 def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> tuple[Rate, ...]:
@@ -239,9 +251,14 @@ def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> 
     return tuple(rates[metric])
 
 
-def _merged(layout: CrossedGroups, merges: Sequence[GroupMerge], name: str) -> dict[str, Mask]:
+def _members(
+    layout: CrossedGroups, merges: Sequence[GroupMerge], name: str
+) -> dict[str, list[str]]:
+    """Return the groups of one attribute, by the group that they count as."""
     names = {group: group for group in layout.groups_of(name)}
     for merge in merges:
+        if merge.attribute != name:
+            continue
         if merge.merged in set(names) - set(merge.groups):
             raise InvalidRecordError(
                 "fairness.unknown_group",
@@ -251,7 +268,7 @@ def _merged(layout: CrossedGroups, merges: Sequence[GroupMerge], name: str) -> d
     members: dict[str, list[str]] = {}
     for group, into in names.items():
         members.setdefault(into, []).append(group)
-    return {into: layout.cells_where({name: groups}) for into, groups in members.items()}
+    return members
 
 
 def not_bound(lack: str) -> InvalidRecordError:

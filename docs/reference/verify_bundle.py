@@ -119,7 +119,9 @@ reports.chain / evaluations.receipts
   refs := [report.ref for report in reports]
   [((r.round, r.attempt), r.get("previous_report"), r.model_in) for r in reports] \
       == [*zip(places, [None, *refs], models)][:-1]
-  places[-1] == (permit.rounds + 1, 1) and {r.run_id for r in reports} == {permit.run_id}
+  ends := [r.round for r, _, over in checked(plan, reports) if over]
+  places[-1] == ([*ends, permit.rounds][0] + 1, 1)
+  {r.run_id for r in reports} == {permit.run_id}
   all(r.status == "accepted" or r.model_in == r.model_out for r in reports)
   refs == (result.round_reports if "round_reports" in result else [*refs[:-1], result.round_report])
 reports.cohort / evaluations.receipts
@@ -139,6 +141,10 @@ receipts.terms / evaluations.receipts
   all(r.noise_source in sources and r.software in permit.accepted_versions for r in receipts)
   all(r.applied_epoch >= permit.min_opt_out_epoch for r in receipts)
   all([r.round, r.attempt, r.model_in, r["update"]] == [o.round, o.attempt, o.model_in, a["update"]]
+      for o, a, r in answers(reports, receipts))
+  best := {report.ref: compared for report, compared, _ in checked(plan, reports)}
+  all([a["update"] if best[o.ref] else None, r.get("compared")] == [gain_of(o, a), best[o.ref]]
+      and (best[o.ref] is None or o.model_in == o.model_out)
       for o, a, r in answers(reports, receipts))
 opt_outs / evaluations.receipts
   seen := by_unit(reports, receipts, "applied_epoch")
@@ -201,12 +207,13 @@ audits
   [[o.name, o.version, o.artifact, o.number] for o in audits] \
       == [[model.name, model.version, model.artifact, n + 1] for n in range(len(audits))]
   [o.get("first") for o in audits] == [audits[0].ref if n else None for n in range(len(audits))]
-  repeated := ["run_id", "realm", "simulation", "plan", "permit", "contract", "dpia", "tables",
-               "units", "table_epsilon"]
+  repeated := "run_id realm simulation plan permit contract dpia tables units table_epsilon".split()
   all(o[name] == of[o.evaluation].result[name] for o in audits for name in repeated)
-  rests := [(o.found, of[o.evaluation]) for o in audits]
-  about := [(found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
-            for found, run in rests]
+  about := [(o.found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
+            for o in audits for run in [of[o.evaluation]]]
+  pairs := [(found, plan, [one for o in found.bounds for one in o.compared])
+            for found, plan, _ in about]
+  all("segments" not in plan or len(compared) <= 500 for _, plan, compared in pairs)
   all(dpia.bindings.get(name) == bound[name] for _, _, bound in about
       for name in ("fairness", "fairness_audit"))
   all([[o.name, o.groups, o.get("edges")] for o in plan.attributes]
@@ -232,8 +239,7 @@ audits
       for found, _, _ in about for o in found.get("shares", []))
   all(fits(o, one) for found, _, _ in about for o in found.bounds for one in o.compared)
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
-  all(follows(found.verdict, [one for o in found.bounds for one in o.compared])
-      for found, _, _ in about)
+  all(follows(found.verdict, compared) for found, _, compared in pairs)
   [o.evaluation for o in audits] == [
       r.result.ref for r in evaluations if r.plan.models[0].artifact == model.artifact
       and ("fairness" in r.plan or r.plan.get("segments", {}).get("attributes"))]
@@ -455,6 +461,28 @@ def answers(reports: list[Any], receipts: list[Any]) -> list[tuple[Any, Any, Any
     need(all(item.unit == receipt.unit for _, item, receipt in found), "an answer is another's")
     return found
 
+def checked(plan: Any, reports: list[Any]) -> Iterator[tuple[Any, str | None, bool]]:
+    """Yield each report, with the model that a check compares with, and whether that ends it."""
+    stop, best, missed = plan.get("early_stopping"), plan.get("initial_model"), 0
+    for report in reports:
+        check = stop and report.round < plan.rounds and report.round % (stop.every + 1) == 0
+        compared, counts = best if check else None, check and report.status == "accepted"
+        if counts:
+            noise = plan.privacy.noise_multiplier * 1_000_000 / plan.privacy.sampling_rate
+            least = 1.645 * noise * math.sqrt(len(report.answered))
+            least = least / math.sqrt(plan.privacy.local_steps)
+            better = sum(answer.get("gain", 0) for answer in report.answered) > least
+            best, missed = (report.model_in, 0) if better else (best, missed + 1)
+        yield report, compared, bool(counts and missed >= stop.patience)
+
+def gain_of(report: Any, answer: Any) -> str | None:
+    """Return the digest of a noised gain, or None where the answer has none."""
+    if "gain" not in answer:
+        return None
+    place = {name: report[name] for name in ("run_id", "round", "attempt")}
+    gain = {"schema": "noised-gain/1", **place, "unit": answer.unit, "gain": answer.gain}
+    return digest(canonical(gain).encode())
+
 def by_unit(reports: list[Any], receipts: list[Any], name: str) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for _, _, receipt in answers(reports, receipts):
@@ -597,6 +625,7 @@ def groups_of(terms: Any, attribute: str) -> list[str]:
         into = {group: merge.merged for merge in terms.get("merges", [])
                 if merge.attribute == name for group in merge.groups}
         parts = dict.fromkeys(into.get(group, group) for group in groups)
+        need(len(found) * len(parts) <= 20_000, "there are more groups than a table has entries")
         found = [f"{one} & {part}".removeprefix(" & ") for one in found for part in parts]
     return found
 
@@ -610,8 +639,7 @@ def rates_of(metric: str, table: Any) -> list[str]:
     if "segments" in table:
         found = [f"share_of_segment_{number}" for number in but_other(table.segments)]
         return {"segment_share_difference": found}[metric]
-    count = 2 + len(table.get("further_edges", []))
-    bands = [f"positives_in_band_{number}" for number in range(1, 1 + count)]
+    bands = [f"positives_in_band_{n}" for n in range(1, 3 + len(table.get("further_edges", [])))]
     return {**RATES, "calibration_difference": bands}[metric]
 
 def counts_as_model(plan: Any, model: Any, file: bytes) -> bool:

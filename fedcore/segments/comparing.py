@@ -17,6 +17,7 @@ from fedcore.fairness_tables import Mask
 from fedcore.fairness_terms import (
     SEGMENT_METRIC,
     FairnessTerms,
+    declared_count,
     declared_groups,
     not_bound,
     terms_of,
@@ -24,6 +25,10 @@ from fedcore.fairness_terms import (
 from fedcore.noised_rates import NoisedRate
 from fedcore.record import first_problem
 from fedcore.segments.groups import SegmentLayout, SegmentTable
+
+# Whoever hands in the last tables waits for the audit, as long as `gateway_http.TIMEOUT` says; each
+# comparison takes its time, so that of many more there would be no answer.
+MAX_COMPARISONS = 500
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,10 @@ def segment_audit_of(
     """Return the table and the terms that a DPIA binds, for a model of these segments.
 
     Guarantees: the table has every attribute and group that the terms name, and there is something
-        to compare.
+        to compare, but no more than `MAX_COMPARISONS`.
     Raises: InvalidRecordError `fairness.not_bound`, also for edges of scores, which segments have
-        not; `fairness.unknown_group`, also for one segment, which has no others.
+        not, and for more comparisons; `fairness.unknown_group`, also for one segment, which has no
+        others.
     """
     audit, terms = terms_of(bindings, (SEGMENT_METRIC,))
     if audit.further_edges is not None:
@@ -65,10 +71,18 @@ def segment_comparisons(
 
     Of two groups each is the other's rest, and of two segments each is the other one's others, so
     that only the first is compared.
-    Raises: InvalidRecordError `fairness.unknown_group`.
+    Guarantees: at most `MAX_COMPARISONS`, which are counted before any is made.
+    Raises: InvalidRecordError `fairness.unknown_group`, `fairness.not_bound`.
     """
     for merge in terms.merges:
         layout.cells_where({merge.attribute: merge.groups})
+    count = sum(_count_of(layout, terms, bound) for bound in terms.bounds)
+    if count > MAX_COMPARISONS:
+        raise not_bound(
+            f"bounds: of groups by segments there are {count} comparisons, and of at most "
+            f"{MAX_COMPARISONS} an audit is made; merge groups, cross or bind fewer attributes, or "
+            "take a model of fewer segments"
+        )
     return tuple(one for bound in terms.bounds for one in _of_bound(layout, terms, bound))
 
 
@@ -85,17 +99,27 @@ def compare_segments(table: SegmentTable, terms: FairnessTerms) -> FairnessResul
     return decide([_gap(table, one) for one in found], terms)
 
 
-def _of_bound(
-    layout: SegmentLayout, terms: FairnessTerms, bound: FairnessBound
-) -> Iterator[SegmentComparison]:
-    groups = list(declared_groups(layout, terms.merges, bound.attribute).items())
-    segments = list(enumerate(layout.segments))
-    for what, count in (("group", len(groups)), ("segment", len(segments))):
+def _count_of(layout: SegmentLayout, terms: FairnessTerms, bound: FairnessBound) -> int:
+    """Return how many comparisons a bound declares."""
+    compared = 1
+    for what, count in (
+        ("group", declared_count(layout, terms.merges, bound.attribute)),
+        ("segment", len(layout.segments)),
+    ):
         if count < 2:
             raise InvalidRecordError(
                 "fairness.unknown_group",
                 f"{bound.attribute!r} has one {what}: nothing to compare",
             )
+        compared *= 1 if count == 2 else count
+    return compared
+
+
+def _of_bound(
+    layout: SegmentLayout, terms: FairnessTerms, bound: FairnessBound
+) -> Iterator[SegmentComparison]:
+    groups = list(declared_groups(layout, terms.merges, bound.attribute).items())
+    segments = list(enumerate(layout.segments))
     for group, cells in groups[: 1 if len(groups) == 2 else None]:
         for place, number in segments[: 1 if len(segments) == 2 else None]:
             yield SegmentComparison(bound, group, cells, place, f"share_of_segment_{number}")

@@ -1,6 +1,7 @@
 """Lies about which groups are in which segment, and honest twins; see `promotion_lies.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ Lie = Callable[[Any, Any, Evidence], Evidence]
 
 GENDER = SensitiveAttribute(name="gender", groups=("female", "male"))
 METRIC = "segment_share_difference"
+Groups = Mapping[str, tuple[str, ...]]
+OF_GENDER = {"gender": GENDER.groups}
 COURSE = CourseSpec(segments=SegmentCount(least=2, most=3), spread=6, searches=1, refinements=1)
 # The stable ids in the order of the model's centres, which is not theirs.
 IDS = (5, 2, 4)
@@ -67,55 +70,70 @@ def of_compared(**update: Any) -> Edit:
     return of_found(edit)
 
 
-def findings(ids: tuple[int, ...] = IDS, outcome: Any = "within") -> AuditFindings:
-    """Return what an audit found of so many segments."""
+def compared_in(names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return which of these are compared: of two, one is all that the other is not."""
+    return names[:1] if len(names) == 2 else names
+
+
+def findings(
+    ids: tuple[int, ...] = IDS, outcome: Any = "within", groups: Groups = OF_GENDER
+) -> AuditFindings:
+    """Return what an audit found of so many segments, bound for these attributes' groups."""
     verdict: Any = {"within": "PASS", "open": "INSUFFICIENT"}[outcome]
     high = 0.05 if outcome == "within" else 0.2
-    compared = tuple(
-        Compared(
-            group="female",
-            rate=f"share_of_segment_{number}",
-            gap=0.01,
-            low=-0.05,
-            high=high,
-            outcome=outcome,
-        )
-        for number in ids
-    )
-    widest = WidestGap(group="female", rate=f"share_of_segment_{ids[0]}", low=0.0, high=high)
-    shares = tuple(
-        SegmentShare(
-            attribute="gender", group=group, segment=number, people=90, share=0.5, low=0.4, high=0.6
-        )
-        for group in GENDER.groups
-        for number in ids
-    )
     return AuditFindings(
         alpha=0.05,
         minimum_size=30,
         groups=(),
-        bounds=(
+        bounds=tuple(
             BoundOutcome(
-                attribute="gender",
+                attribute=attribute,
                 metric=METRIC,
                 largest_gap=0.1,
                 verdict=verdict,
-                widest=widest,
-                compared=compared,
-            ),
+                widest=WidestGap(
+                    group=names[0], rate=f"share_of_segment_{ids[0]}", low=0.0, high=high
+                ),
+                compared=tuple(
+                    Compared(
+                        group=group,
+                        rate=f"share_of_segment_{number}",
+                        gap=0.01,
+                        low=-0.05,
+                        high=high,
+                        outcome=outcome,
+                    )
+                    for group in compared_in(names)
+                    for number in compared_in(ids)
+                ),
+            )
+            for attribute, names in groups.items()
         ),
         verdict=verdict,
         meaning=MEANINGS[verdict],
-        shares=shares,
+        shares=tuple(
+            SegmentShare(
+                attribute=attribute,
+                group=group,
+                segment=number,
+                people=90,
+                share=0.5,
+                low=0.4,
+                high=0.6,
+            )
+            for attribute, names in groups.items()
+            for group in names
+            for number in ids
+        ),
     )
 
 
-def model_bytes() -> bytes:
-    """Return a segmentation of three segments, as a run of `as_segments` releases it."""
-    placement = Placement(np.array([[-0.5], [0.0], [0.5]]), 0.5)
+def model_bytes(ids: tuple[int, ...] = IDS) -> bytes:
+    """Return a segmentation of two or three segments, as a run of `as_segments` releases it."""
+    placement = Placement(np.linspace(-0.5, 0.5, len(ids))[:, None], 0.5)
     terms = COURSE.release_terms(8.0)
-    sums = NoisedSums(placement, terms, 3, np.full((3, 3), 400.0))
-    return encode_model(SegmentModel(sums, IDS, newest=7))
+    sums = NoisedSums(placement, terms, 3, np.full((len(ids), 3), 400.0))
+    return encode_model(SegmentModel(sums, ids, newest=7))
 
 
 def as_segments(plan: Any) -> Any:
@@ -155,7 +173,7 @@ BASE: dict[str, Edit] = {
 }
 
 
-def counted(waived: bool = False, **edits: Edit) -> Lie:
+def counted(waived: bool = False, ids: tuple[int, ...] = IDS, **edits: Edit) -> Lie:
     """Return a segmentation that became champion, of which records were changed before they were
     signed.
     """
@@ -165,7 +183,7 @@ def counted(waived: bool = False, **edits: Edit) -> Lie:
 
     def lie(world: Any, documents: Any, evidence: Evidence) -> Evidence:
         other = type(world)(world.realm)
-        other.artifact, other.tries = model_bytes(), TRIES
+        other.artifact, other.tries = model_bytes(ids), TRIES
         whole = {name: both(edit, edits.get(name, same)) for name, edit in BASE.items()}
         found: Evidence = other.promoted(waived=waived, **{**edits, **whole})
         return found
@@ -201,6 +219,28 @@ def one_group_of(found: Any) -> Any:
     whole = changed(compared=compared, widest=changed(group="all")(bound.widest))(bound)
     shares = tuple(changed(group="all")(one) for one in found.shares[: len(IDS)])
     return changed(bounds=(whole,), shares=shares)(found)
+
+
+# Of two segments each group is compared once: 500 groups are the most, and a third attribute with
+# two groups makes one comparison more.
+PAIR = (5, 2)
+CROSSED = tuple(
+    SensitiveAttribute(name=name, groups=tuple(f"{name}{number}" for number in range(count)))
+    for name, count in (("age", 25), ("region", 20))
+)
+MANY = {"age & region": tuple(map(" & ".join, product(*(each.groups for each in CROSSED))))}
+
+
+def of_many(groups: Groups) -> Lie:
+    """Return a segmentation whose audit compares these groups, as its DPIA binds."""
+    attributes = (*CROSSED, GENDER)
+    bounds = tuple(changed(attribute=name)(BOUND) for name in groups)
+    return counted(
+        ids=PAIR,
+        dpia=of_bindings(fairness=bounds, fairness_audit=AuditTerms(attributes=attributes)),
+        evaluation_plan=changed(segments=SegmentLayout(attributes=attributes, segments=PAIR)),
+        audit=changed(found=findings(PAIR, groups=groups)),
+    )
 
 
 MERGED = AuditTerms(
@@ -247,6 +287,7 @@ LIES: dict[str, tuple[str, Lie]] = {
         "audits",
         counted(dpia=of_bindings(fairness_audit=MERGED), audit=of_found(one_group_of)),
     ),
+    "one comparison more than anybody waits for": ("audits", of_many({**MANY, **OF_GENDER})),
     "segments audited of another version": ("audits", counted(audit=changed(version=2))),
     "segments audited by other tables": (
         "audits",
@@ -292,6 +333,7 @@ TWINS: dict[str, Lie] = {
     "a segmentation that two people waive": counted(
         waived=True, audit=changed(found=findings(outcome="open"))
     ),
+    "as many comparisons as there may be": of_many(MANY),
     "segments of those who were set aside": counted(evaluation_plan=changed(rows="holdout")),
     "a share at the end of its interval": counted(audit=of_found(first_of("shares", share=0.6))),
     "a share of too few to be told": counted(audit=of_found(first_of("shares", **HIDDEN))),

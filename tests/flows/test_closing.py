@@ -202,9 +202,10 @@ def witness(server, ended):
         ({"round": 1}, "run.not_ended"),
         ({"status": "void"}, "run.not_ended"),
         ({"run_id": "run-2"}, "run.not_ended"),
+        ({"realm": Realm.PRODUCTION}, "run.not_ended"),
         ({"key": SigningKey.generate()}, "signature.wrong_key"),
     ],
-    ids=["an earlier round", "a void one", "another run", "a stranger"],
+    ids=["an earlier round", "a void one", "another run", "another realm", "a stranger"],
 )
 def test_only_the_last_report_by_the_permits_server_closes_a_run(build, pair, worlds, lie, code):
     server = worlds.Server(build(pair))

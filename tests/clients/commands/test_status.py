@@ -187,6 +187,42 @@ def test_runs_are_told_as_the_ledger_has_charged_them(
     assert "run-1" in text
 
 
+def epsilon_of(steps):
+    """What so many steps of a run's event cost by themselves."""
+    return renyi_epsilon([EVENT.model_copy(update={"steps": steps})], 1e-5)
+
+
+@pytest.fixture
+def close_early(write_settings, state, order_of, digest):
+    """Close a run of four exchanges of which two were begun; returns settings with this cap."""
+    at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+    def close(cap):
+        with closing(Ledger(state.ledger, "north", "customer-number", Cap(cap, 1e-5))) as ledger:
+            reservation = Reservation("run-1", digest("permit"), EVENT, 4, 100.0)
+            for round_ in (1, 2):
+                ledger.begin(order_of(round_), reservation, at)
+            ledger.close_runs(("run-1",), "unit", at)
+        return write_settings(epsilon_cap=cap)
+
+    return close
+
+
+@pytest.mark.parametrize(("most", "fits"), [(6, False), (7, True)])
+def test_a_closed_run_counts_as_what_was_begun_and_another_like_it_as_a_whole_one(
+    look, node, close_early, most, fits
+):
+    """Three of its exchanges count, and seven with those of another such run."""
+    path = close_early((epsilon_of(most) + epsilon_of(most + 1)) / 2)
+    budget = look(path)["budget"]
+    (run,) = budget["runs"]
+    assert (run["exchanges"], run["begun"], run["closed"]) == (4, 2, "unit")
+    assert (run["epsilon"], budget["epsilon"]) == (epsilon_of(3), epsilon_of(3))
+    assert budget["another_fits"] is fits
+    told = "another run like the last fits" if fits else "another run like the last does not fit"
+    assert told in node("status", "-s", path)[1]
+
+
 def test_what_cannot_be_told_is_shown_with_its_reason_and_the_rest_as_ever(look, state):
     state.ledger.write_bytes(b"no database" * 1000)
     told = look()

@@ -6,6 +6,7 @@ import pytest
 from clients.budget import Cap, Reservation
 from clients.doctor.ledgers import check_budget, check_journal, check_ledger
 from clients.ledger import Ledger
+from clients.ledger_entries import append
 from clients.sent import Departure, journal_path, record_departure
 from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.privacy.events import PrivacyEvent
@@ -51,6 +52,16 @@ def test_an_altered_ledger_is_a_failure_that_keeps_the_node_from_starting(found,
     assert list(check_budget(found())) == []
 
 
+def test_a_run_closed_as_one_of_which_less_was_begun_is_a_failure(found, unit, spend, now):
+    spend("run-1", begun=2)
+    closed = {"kind": "close", "run_id": "run-1", "exchanges": 1, "why": "unit"}
+    path, cap = unit.state_dir / "ledger.db", Cap(epsilon=4.0, delta=unit.delta)
+    with closing(Ledger(path, "north", "customer-number", cap)) as ledger:
+        append(ledger._connection, {**closed, "at": now.isoformat()})
+    (finding,) = check_ledger(found())
+    assert (finding.code, finding.blocks) == ("ledger.corrupt", True)
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [({"unit": "south"}, "ledger.other_base"), ({"subject_namespace": "x"}, "ledger.other_base")],
@@ -88,7 +99,26 @@ def test_what_is_spent_and_left_is_told_and_whether_another_run_fits(found, spen
     (finding,) = check_budget(found())
     assert finding.outcome == "ok"
     assert f"{once:.4f}" in finding.sentence
-    assert "run-1, has 1 exchanges left" in finding.sentence
+    assert "run-1, has 1 exchanges left; another like it would fit" in finding.sentence
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_a_closed_run_counts_as_what_was_begun_and_another_like_it_as_a_whole_one(
+    found, spend, unit, now, fits
+):
+    """Of four exchanges two were begun: three count, and seven with those of another such run."""
+    six, seven, eight = (
+        renyi_epsilon([EVENT.model_copy(update={"steps": steps})], 1e-5) for steps in (6, 7, 8)
+    )
+    cap = (seven + (eight if fits else six)) / 2
+    spend("run-1", begun=2, epsilon_cap=cap)
+    path = unit.state_dir / "ledger.db"
+    with closing(Ledger(path, "north", "customer-number", Cap(cap, unit.delta))) as ledger:
+        ledger.close_runs(("run-1",), "unit", now)
+    (finding,) = check_budget(found(epsilon_cap=cap))
+    told = "another like it would fit" if fits else "another like it would pass the cap"
+    assert f"the last run, run-1, is closed; {told}" in finding.sentence
+    assert finding.outcome == ("ok" if fits else "warning")
 
 
 def test_a_run_like_the_last_that_would_not_fit_is_a_warning(found, spend):

@@ -17,6 +17,7 @@ from fedcore.fairness_audits import FairnessAudit, Waiver, derive_audit
 from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
 from fedcore.fairness_tables import TableLayout, sum_tables
 from fedcore.fairness_terms import audit_of
+from fedcore.segments.groups import SegmentLayout
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 GROUP = SensitiveAttribute(name="group", groups=("a", "b", "c"))
@@ -100,6 +101,19 @@ def test_a_group_that_is_small_by_its_noised_count_is_not_shown_and_a_merge_is_s
     assert counts == {"a": (3600, 600, 1050), "b": (3600, 600, 1050), "c": (None, None, None)}
     groups = derive_audit(plan(), tables(ALIKE), bindings(minimum_size=5)).groups
     assert (groups[-1].people, groups[-1].positive, groups[-1].selected) == (22, None, 6)
+
+
+def test_of_segments_a_group_that_is_small_by_its_noised_count_is_not_shown():
+    """Of both units together, 30 people are shown and 29 are not, though there is noise in both."""
+    bound = FairnessBound(attribute="group", metric="segment_share_difference", largest_gap=0.1)
+    of = bindings().model_copy(update={"fairness": (bound,)})
+    changes = {"rows": "all", "fairness": None}
+    counted = SegmentLayout(attributes=(GROUP,), segments=(1, 2))
+    counts = {"north": (400, 300, 20, 5, 10, 3), "south": (401, 299, 3, 2, 15, 1)}
+    sent = [NoisedTables(run_id="r", unit=unit, tables=(table,)) for unit, table in counts.items()]
+    found = derive_audit(plan(segments=counted, **changes), sent, of)
+    assert {one.group: one.people for one in found.groups} == {"a": 1400, "b": 30, "c": None}
+    assert {(one.positive, one.selected) for one in found.groups} == {(None, None)}
 
 
 def test_the_table_of_groups_is_the_one_behind_those_of_the_models():

@@ -1,6 +1,7 @@
 """Shares of segments against a DPIA: as pooled rows say, wrong at most at alpha, never of a few."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,12 @@ from fedcore.dpias import Bindings, FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
 from fedcore.fairness_terms import FairnessTerms, audit_of
-from fedcore.segments.comparing import compare_segments, segment_audit_of, segment_comparisons
+from fedcore.segments.comparing import (
+    MAX_COMPARISONS,
+    compare_segments,
+    segment_audit_of,
+    segment_comparisons,
+)
 from fedcore.segments.groups import SegmentLayout, SegmentTable, count_segments
 
 ALPHA = 0.05
@@ -151,6 +157,22 @@ def test_ten_people_are_insufficient_unless_a_merge_was_declared(least):
     assert verdicts(world, 6000, 8, merged)["PASS"] == 1
 
 
+@pytest.mark.parametrize(
+    ("few", "enough"),
+    [
+        # Of two segments the first is compared: here hardly anybody is in the other one.
+        ((1000, 10, 1000, 10), (1000, 60, 1000, 60)),
+        # Of two groups the first is compared: here hardly anybody is in the other one.
+        ((1000, 1000, 10, 10), (1000, 1000, 60, 60)),
+    ],
+)
+def test_with_too_few_people_in_the_others_or_outside_the_group_nothing_is_shown(few, enough):
+    shape = layout(segments=2)
+    for counts, few_people in ((few, True), (enough, False)):
+        (one,) = compare_segments(SegmentTable(shape, counts, 2, 5.0), terms()).findings
+        assert (one.outcome == "too_few") is few_people
+
+
 def test_a_tiny_segment_sets_no_reference_and_hides_nothing():
     """Twenty people, all of them women, in a third segment: the others pass, and it stays open."""
     counts = (500, 510, 20, 500, 490, 0)
@@ -207,6 +229,78 @@ def test_what_binds_no_audit_of_segments_is_refused(bound_in, segments, code):
     with pytest.raises(InvalidRecordError) as refused:
         segment_audit_of(bound_in, segments)
     assert refused.value.code == code
+
+
+def many(**groups):
+    """Attributes with so many groups each."""
+    return tuple(
+        SensitiveAttribute(name=name, groups=tuple(f"{name}{number}" for number in range(count)))
+        for name, count in groups.items()
+    )
+
+
+CROSSED = many(age=25, region=20)
+ALL = AuditTerms(attributes=(*CROSSED, GENDER))
+
+
+@pytest.mark.parametrize(
+    ("at_the_most", "beyond", "segments", "count"),
+    [
+        # Each of many groups in two segments, and one more comparison of two other groups.
+        (
+            bindings(bound("age & region"), fairness_audit=ALL),
+            bindings(bound("age & region"), bound(), fairness_audit=ALL),
+            2,
+            501,
+        ),
+        # Hardly any groups in many segments.
+        (
+            bindings(bound("age"), fairness_audit=AuditTerms(attributes=many(age=5))),
+            bindings(bound("age"), fairness_audit=AuditTerms(attributes=many(age=6))),
+            100,
+            600,
+        ),
+        # What is merged counts as one.
+        (
+            bindings(
+                bound("age"),
+                fairness_audit=AuditTerms(
+                    attributes=many(age=6),
+                    merges=(GroupMerge(attribute="age", groups=("age0", "age1"), merged="low"),),
+                ),
+            ),
+            bindings(bound("age"), fairness_audit=AuditTerms(attributes=many(age=6))),
+            100,
+            600,
+        ),
+    ],
+)
+def test_of_more_comparisons_than_anybody_waits_for_there_is_no_audit(
+    at_the_most, beyond, segments, count
+):
+    ids = tuple(range(1, segments + 1))
+    shape, of = segment_audit_of(at_the_most, ids)
+    assert len(segment_comparisons(shape, of)) == MAX_COMPARISONS
+    with pytest.raises(InvalidRecordError) as refused:
+        segment_audit_of(beyond, ids)
+    assert refused.value.code == "fairness.not_bound"
+    assert f"there are {count} comparisons" in refused.value.public
+    assert f"at most {MAX_COMPARISONS}" in refused.value.public
+    assert "merge groups" in refused.value.public
+
+
+def test_comparisons_are_counted_before_any_is_made():
+    """Of 2,187 crossed groups, as many cells say who is in each: they would fill five megabytes."""
+    names = ("a", "b", "c", "d", "e", "f", "g")
+    shape = SegmentLayout(attributes=many(**dict.fromkeys(names, 3)), segments=(1, 2, 3))
+    of = terms(bound(" & ".join(names)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRecordError, match="there are 6561 comparisons"):
+            segment_comparisons(shape, of)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_dpia_of_segments_binds_no_audit_of_scores():

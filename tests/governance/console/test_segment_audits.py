@@ -18,6 +18,7 @@ from fedcore.errors import MismatchError, RefusedError
 from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import EvaluatedModel, EvaluationPlan
 from fedcore.fairness_audits import FairnessAudit
+from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
 from fedcore.plans import ModelSpec, PrivacyTerms
 from fedcore.privacy.clustering import Placement
 from fedcore.promotions import Promotion
@@ -240,6 +241,36 @@ def test_a_plan_gets_the_groups_of_its_dpia_and_no_threshold(segmented, said, tm
     assert (code, "1 tables, epsilon 2 for each" in output) == (0, True)
     found = EvaluationPlan.from_json(json.loads(out.read_text()))
     assert found == counted_plan(segmented)
+
+
+def test_no_plan_is_written_whose_audit_could_never_be_derived(segmented, said, tmp_path):
+    """Two segments of 500 groups are the most; two groups more are another comparison."""
+    plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))
+    plan.write_text(json.dumps(counted_plan(segmented, grouped=False).to_json()))
+    attributes = tuple(
+        SensitiveAttribute(name=name, groups=tuple(f"{name} {n}" for n in range(count)))
+        for name, count in (("age", 25), ("region", 20), ("gender", 2))
+    )
+    bound = segmented.dpia.bindings.fairness[0]
+
+    def asked(*names):
+        bound_in = {
+            "fairness_audit": AuditTerms(attributes=attributes),
+            "fairness": tuple(bound.model_copy(update={"attribute": name}) for name in names),
+        }
+        bindings = segmented.dpia.bindings.model_copy(update=bound_in)
+        changed = segmented.dpia.model_copy(update={"bindings": bindings})
+        dpia.write_text(json.dumps(changed.to_json()))
+        return said("audits", "plan", plan, dpia, "--out", out, online=False)
+
+    code, output = asked("age & region", "gender")
+    assert (code, out.exists()) == (1, False)
+    told = " ".join(output.split())
+    assert "fairness.not_bound" in told
+    for words in ("bounds: ", "501 comparisons", "at most 500", "merge groups"):
+        assert words in told
+    assert asked("age & region")[0] == 0
+    assert out.exists()
 
 
 def test_pages_show_shares_by_segment_sizes_and_the_trend(segmented, browser_of):

@@ -258,6 +258,24 @@ def segmented(*attributes, **changes):
     return audited(*attributes, **{"fairness": bounds, **changes})
 
 
+def parted(name, count):
+    """A numeric field's groups, each as wide as a twentieth."""
+    edges = tuple(number / 20 for number in range(1, count))
+    groups = tuple(f"{name} {number}" for number in range(count))
+    return SensitiveAttribute(name=name, groups=groups, edges=edges)
+
+
+def crossed(*bounds):
+    """An evaluation that counts two segments by 25 groups of age, 20 of calls and 2 of diet, of
+    which these are bound.
+    """
+    attributes = (parted("age", 25), parted("calls", 20), DIET)
+    return shared(
+        *attributes,
+        of=segmented(*attributes, fairness=tuple(segment_bound(name) for name in bounds)),
+    )
+
+
 def absent_at_south(**changes):
     units = (
         UnitTerms(unit="north", public_n=1536),

@@ -52,7 +52,8 @@ inventory, audited, grouped, shared, segmented = (
     made.shared,
     made.segmented,
 )
-absent_at_south, replace_groups, conditioned, bands, merging = (
+crossed, absent_at_south, replace_groups, conditioned, bands, merging = (
+    made.crossed,
     made.absent_at_south,
     made.replace_groups,
     made.conditioned,
@@ -140,6 +141,7 @@ FAULTS = [
             ),
         ),
     ),
+    fault("fairness.not_bound", crossed("age & calls", "diet"), crossed("age & calls")),
     fault("fairness.differs_from_dpia", shared(DIET, of=segmented(DIET, AGE)), shared(DIET, AGE)),
     fault("fairness.bound_later", shared(DIET, before=dpia()), shared(DIET)),
     fault("fairness.field_is_input", shared(TENURE), shared(AGE)),
