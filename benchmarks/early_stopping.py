@@ -4,7 +4,7 @@ Everybody holds the same customers, a fifth of whom are set aside and trained on
 and area are of a test part that nobody holds. *Early* is planned for one epsilon, checks included,
 and ends by its checks; closed, it has spent what was begun and one exchange more. It is held
 against all rounds without checks, planned for that same epsilon, and against all rounds planned for
-what it has spent on the mean: whoever knew that number beforehand. ADR 0050 and 0053 rest on these
+what it has spent on the mean, as if that had been known beforehand. ADR 0053 rests on these
 figures.
 
     make bench NAME=early_stopping ARGS=--json
