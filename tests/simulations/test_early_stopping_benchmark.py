@@ -38,16 +38,16 @@ def unsaid(scenario):
 
 
 @pytest.fixture
-def split(bench, unsaid, tmp_path):
-    return bench.load("utility_runs").Split(unsaid, unsaid.seed, tmp_path)
+def table(bench, unsaid, tmp_path):
+    return bench.Customers(bench.load("utility_runs").Split(unsaid, unsaid.seed, tmp_path))
 
 
-def test_a_run_ends_releases_and_charges_as_in_the_whole_federation(bench, split, tmp_path):
-    ours = bench.endings(split, 1, EPSILON)[2]
-    terms = split.scenario.plan.model_copy(
+def test_a_run_ends_releases_and_charges_as_in_the_whole_federation(bench, table, tmp_path):
+    ours = bench.endings(table, 1, EPSILON)[2]
+    terms = table.split.scenario.plan.model_copy(
         update={"holdout": bench.HOLDOUT, "early_stopping": EarlyStopping(every=1, patience=2)}
     )
-    scenario = split.scenario.model_copy(update={"plan": terms})
+    scenario = table.split.scenario.model_copy(update={"plan": terms})
     whole = Experiment(scenario, tmp_path / "run", lambda _: None).carry_out()
     assert whole.plan == ours.plan
     assert whole.evidence.artifact == encode_weights(ours.model)
@@ -59,23 +59,23 @@ def test_a_run_ends_releases_and_charges_as_in_the_whole_federation(bench, split
         assert renyi_epsilon(events, ours.plan.delta) == ours.spent < EPSILON
 
 
-def test_one_course_tells_the_ends_of_all_patiences(bench, split):
-    found = bench.endings(split, 1, EPSILON)
+def test_one_course_tells_the_ends_of_all_patiences(bench, table):
+    found = bench.endings(table, 1, EPSILON)
     ends = [found[patience].round for patience in (1, 2, bench.ENDLESS)]
     assert ends[0] < ends[1] < ends[2] == found[1].plan.rounds
     for one in found.values():
-        parts = split.parts(one.plan)
-        alone = bench.load("utility_runs").released_model(one.plan, parts, split.scenario)
+        parts = table.split.parts(one.plan)
+        alone = bench.load("utility_runs").released_model(one.plan, parts, table.split.scenario)
         assert encode_weights(alone) == encode_weights(one.model)
 
 
-def test_all_contestants_train_on_the_same_customers_and_on_nobody_who_is_set_aside(bench, split):
+def test_all_contestants_train_on_the_same_customers_and_on_nobody_who_is_set_aside(bench, table):
     plans = [
-        bench.plan_of(split.scenario, EPSILON),
-        bench.plan_of(split.scenario, 1.0),
-        bench.plan_of(split.scenario, EPSILON, EarlyStopping(every=1, patience=2)),
+        table.plan(EPSILON),
+        table.plan(1.0),
+        table.plan(EPSILON, EarlyStopping(every=1, patience=2)),
     ]
-    first, *others = (split.parts(plan) for plan in plans)
+    first, *others = (table.split.parts(plan) for plan in plans)
     for unit, part in first.train.items():
         aside = set(first.aside[unit].identifiers)
         assert aside
@@ -84,7 +84,7 @@ def test_all_contestants_train_on_the_same_customers_and_on_nobody_who_is_set_as
             assert other.train[unit].identifiers == part.identifiers
 
 
-def test_all_rounds_spend_what_they_were_planned_for(bench, split):
-    ended = bench.all_rounds(split, 3.0)
+def test_all_rounds_spend_what_they_were_planned_for(bench, table):
+    ended = bench.all_rounds(table, 3.0)
     assert ended.share == 1
     assert 2.9 < ended.spent <= 3.0
