@@ -187,7 +187,7 @@ def decide_fairness(
         people in a group or in the rest is neither.
     Args: `selected` as for `rates_of`: who would be selected, where that is not the layout's say.
     Raises: InvalidRecordError `fairness.unknown_group` when the terms name what the table does not
-        have.
+        have; `fairness.not_bound` for more comparisons than `MAX_COMPARISONS`.
     """
     comparisons = comparisons_of(table.layout, terms, selected)
     return decide([gap_in(table, comparison) for comparison in comparisons], terms)
