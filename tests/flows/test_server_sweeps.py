@@ -94,15 +94,20 @@ def world(build, pair):
     return world
 
 
+def with_best_model(path):
+    """Save the checkpoint as one whose checks have shown a best model; returns it."""
+    place = load_checkpoint(path)
+    assert place
+    best = {name: array + 1 for name, array in place.state.model.items()}
+    place = replace(place, state=replace(place.state, best=best))
+    save_checkpoint(path, place)
+    return place
+
+
 def test_weights_go_when_their_days_are_over_and_the_papers_and_a_record_stay(world):
     path = place_of(world)
-    before = load_checkpoint(path)
-    assert before
+    before, papers = with_best_model(path), load_papers(path)
     assert before.permit
-    best = {name: array + 1 for name, array in before.state.model.items()}
-    before = replace(before, state=replace(before.state, best=best))
-    save_checkpoint(path, before)
-    papers = load_papers(path)
     assert Permit.from_bytes(before.permit.payload_bytes).run_id == "run-1"
     world.clock.tick(DAY)
     assert swept(world) == [("run-1", "kept")]
