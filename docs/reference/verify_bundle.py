@@ -162,7 +162,8 @@ epsilon / evaluations.epsilon
 evaluations.terms
   all([(m.artifact, m.plan) for m in r.plan.models]
       == [(m.artifact, m.plan) for m in r.result.models] for r in evaluations)
-  all(outcome(r.result, model) for r in evaluations)
+  all(outcome(r.result, model).get("seen_by_checks", False)
+      is ("early_stopping" in trained and r.plan.rows == "holdout") for r in evaluations)
   all(len({o.name for o in m.numbers}) == len(m.numbers) for r in evaluations
       for m in r.result.models)
   all([r.result.rows, r.result.purpose] == [r.plan.rows, r.permit.purpose] for r in evaluations)

@@ -4,15 +4,23 @@ import ipaddress
 
 import pytest
 
+from fedcore.bundle import read_bundle
+from fedcore.early_stopping import is_better
+from fedcore.learning_rules import EarlyStopping
 from fedcore.privacy.accounting import renyi_epsilon
+from fedcore.rounds import RoundReport
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-ROUNDS = 2
+ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
 def plan(world, worlds):
+    """Trains, checks, and trains again if the check has found a better model."""
     made = worlds.plan_for(worlds.PAIR, ROUNDS)
+    once = made.algorithm.model_copy(update={"average_last": 1})
+    stopping = {"holdout": 0.3, "early_stopping": EarlyStopping(every=1, patience=1)}
+    made = made.model_copy(update={"algorithm": once, **stopping})
     world.register(made)
     return made
 
@@ -49,26 +57,39 @@ def test_its_evidence_is_verified_by_an_outsider_with_the_key_alone(world, bundl
     assert world.server.shell.run("verify", bundle, "--key", stranger).exit_code == 1
 
 
-def test_every_unit_answered_every_round_with_real_noise(worlds, bundle):
+@pytest.fixture(scope="module")
+def done(plan, bundle):
+    """How many rounds were done, as the check of the second one says."""
+    reports = [
+        RoundReport.from_bytes(report.payload_bytes)
+        for report in read_bundle(bundle.read_bytes()).reports
+    ]
+    gains = [answer.gain or 0 for answer in reports[1].answered]
+    assert len(reports) == (3 if is_better(plan, gains) else 2)
+    return len(reports)
+
+
+def test_every_unit_answered_every_round_with_real_noise(worlds, bundle, done):
     found = worlds.receipts(bundle)
     assert {(receipt.unit, receipt.round) for receipt in found} == {
-        (unit, round_) for unit in worlds.PAIR for round_ in range(1, ROUNDS + 1)
+        (unit, round_) for unit in worlds.PAIR for round_ in range(1, done + 1)
     }
     assert {receipt.noise_source for receipt in found} == {"float64-os"}
 
 
 def test_what_was_spent_is_what_the_ledgers_say_and_no_more_than_planned(
-    world, worlds, plan, bundle
+    world, worlds, plan, bundle, done
 ):
     for unit in worlds.PAIR:
         spent = [receipt.event for receipt in worlds.receipts(bundle) if receipt.unit == unit]
         node = world.node(unit)
         (reserved,) = worlds.reservations(node, "first")
-        claim = renyi_epsilon(spent, plan.privacy.delta)
-        assert claim == renyi_epsilon([reserved], plan.privacy.delta) <= 3.0
-        assert worlds.orders(node, "first") == [(1, 1, True), (2, 1, True)]
+        counted = [plan.round_event()] * ROUNDS  # one more than were done, if not all were
+        claims = [renyi_epsilon(each, plan.privacy.delta) for each in (spent, counted)]
+        assert claims[0] <= claims[1] == renyi_epsilon([reserved], plan.privacy.delta) <= 3.0
+        assert worlds.orders(node, "first") == [(n, 1, True) for n in range(1, done + 1)]
         (closed,) = [e.body for e in node.ledger() if e.body.get("run_id") == "first"][-1:]
-        assert (closed["kind"], closed["why"], closed["exchanges"]) == ("close", "ended", 2)
+        assert (closed["kind"], closed["why"], closed["exchanges"]) == ("close", "ended", done)
 
 
 def test_the_ledger_shows_what_all_its_runs_are_charged(world, worlds, run):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedcore.errors import DataError, RefusedError
-from fedcore.learning_rules import Adam, Algorithm, ServerAdam, TrimmedMean
+from fedcore.learning_rules import Adam, Algorithm, EarlyStopping, ServerAdam, TrimmedMean
 from fedcore.models import ModelVersion
 from fedcore.plans import ModelSpec
 from fedcore.privacy.accounting import renyi_epsilon
@@ -46,7 +46,9 @@ def test_a_scenario_ends_in_a_model_whose_evidence_verifies(outcome, scenario, t
     assert set(outcome.baselines.alone) == {"east", "north", "west"}
 
 
-def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario, tmp_path):
+def test_a_response_model_is_trained_under_documents_that_name_its_task_and_ends_early(
+    scenario, tmp_path
+):
     algorithm = Algorithm(
         local_learning_rate=0.1,
         average_decay=0.5,
@@ -57,12 +59,15 @@ def test_a_response_model_is_trained_under_documents_that_name_its_task(scenario
         proximal=0.5,
     )
     changes = {"task": "response", "algorithm": algorithm, "local_steps": 2, "minimum_units": 3}
+    changes |= {"holdout": 0.3, "early_stopping": EarlyStopping(every=1, patience=1)}
     terms = scenario.plan.model_copy(update=changes)
     outcome = carry_out(scenario.model_copy(update={"plan": terms}), tmp_path / "run")
     assert verify_bundle(outcome.bundle, outcome.governance_key).ok
     version = ModelVersion.from_bytes(outcome.evidence.model_version.payload_bytes)
     assert (version.task, version.name) == ("response", "response")
-    stated = make_report(outcome, [], Verification("", 0, {}), 1.0)["plan"]
+    report = make_report(outcome, [], Verification("", 0, {}), 1.0)
+    assert (report["rounds"], outcome.plan.rounds) == (2, 3)
+    stated = report["plan"]
     said = {"average_decay": 0.5, "positive_weight": 2.0, "local_optimizer": "adam"}
     said |= {"server_optimizer": "adam", "robust": "trimmed_mean", "proximal": 0.5}
     assert stated == stated | said
