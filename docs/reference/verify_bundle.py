@@ -212,7 +212,6 @@ audits
   all(o[name] == of[o.evaluation].result[name] for o in audits for name in repeated)
   about := [(o.found, run.plan.get("segments") or run.plan.fairness, run.dpia.bindings)
             for o in audits for run in [of[o.evaluation]]]
-  pairs := [(found, [one for o in found.bounds for one in o.compared]) for found, _, _ in about]
   all(500 >= sum(len(but_other(groups_of(bound.fairness_audit, o.attribute)))
           * len(rates_of(o.metric, plan)) for o in bound.fairness) for _, plan, bound in about)
   all(dpia.bindings.get(name) == bound[name] for _, _, bound in about
@@ -240,7 +239,7 @@ audits
       for found, _, _ in about for o in found.get("shares", []))
   all(fits(o, one) for found, _, _ in about for o in found.bounds for one in o.compared)
   all(follows(o.verdict, o.compared) for found, _, _ in about for o in found.bounds)
-  all(follows(found.verdict, compared) for found, compared in pairs)
+  all(follows(found.verdict, sum([o.compared for o in found.bounds], [])) for found, _, _ in about)
   [o.evaluation for o in audits] == [
       r.result.ref for r in evaluations if r.plan.models[0].artifact == model.artifact
       and ("fairness" in r.plan or r.plan.get("segments", {}).get("attributes"))]

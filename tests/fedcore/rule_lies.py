@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedcore.audit_lists import BoundOutcome, Compared, WidestGap
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import FairnessBound
 from fedcore.evaluations import EvaluatedModel
 from fedcore.fairness import MEANINGS
-from fedcore.fairness_audits import BoundOutcome, Compared, WidestGap
 from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
 from fedcore.permits import Revocation

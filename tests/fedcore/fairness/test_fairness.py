@@ -159,17 +159,17 @@ def test_a_verdict_asks_no_comparison_once_for_each_of_holms_steps():
     """Each group is shown only when the one before it is: as many steps as there are groups."""
     terms, people = FairnessTerms(bounds=(bound(),)), 10**6
 
+    def most_selected(tail):
+        """How many may be selected for their group to be just shown."""
+
+        def is_shown(hits):
+            return gaps_of(hits, people=people)[0].is_outside(tail)
+
+        return bisect_left(range(4 * 10**5), x=True, key=lambda hits: not is_shown(hits)) - 1
+
     def asked(count):
         tails = [terms.alpha / (2 * left) for left in range(count, 0, -1)]
-        selected = [
-            bisect_left(
-                range(4 * 10**5),
-                x=True,
-                key=lambda hits, tail=tail: not gaps_of(hits, people=people)[0].is_outside(tail),
-            )
-            - 1
-            for tail in tails
-        ]
+        selected = [most_selected(tail) for tail in tails]
         assert selected == sorted(set(selected))
         tested = gaps_of(*selected, people=people)
         assert not any(map(GapBounds.is_outside, tested[1:], tails))
