@@ -14,6 +14,7 @@ from fedcore.evaluations import EvaluationPlan, NoisedTables, Rows
 from fedcore.intervals import CONFIDENCE, Estimate, ScoreSum, quantile
 from fedcore.metrics import measures, noised_sum
 from fedcore.models import EpsilonClaim, OptOutEpoch
+from fedcore.plans import TrainingPlan
 from fedcore.record import At, Digest, Name, Part, Positive, Realm, Record
 from fedcore.score_tables import BINS
 from fedcore.segments.counted import CUSTOMERS, segment_measures
@@ -28,6 +29,10 @@ _ROWS: dict[Rows, str] = {
     "all": "all customers",
 }
 DIFFERENCE = "roc_auc_difference"
+SEEN_BY_CHECKS = (
+    "Checks on the customers set aside have told when the training ended: numbers of them may be a "
+    "little too good."
+)
 
 
 class Measured(Part):
@@ -45,7 +50,11 @@ class Measured(Part):
 
 
 class ModelOutcome(Part):
-    """What was found of one model. `hidden` are numbers that do not stand out of their noise."""
+    """What was found of one model. `hidden` are numbers that do not stand out of their noise.
+
+    `seen_by_checks`: checks of early stopping on these very customers have told when the training
+    of the model ended, so that the numbers may be a little too good.
+    """
 
     artifact: Digest
     plan: Digest
@@ -53,6 +62,7 @@ class ModelOutcome(Part):
     version: Annotated[int, Field(ge=1)]
     numbers: Annotated[tuple[Measured, ...], Field(max_length=1000)]
     hidden: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    seen_by_checks: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -107,6 +117,11 @@ class Evaluation(Record):
     def rows_told(self) -> str:
         """Which rows were counted, in words."""
         return _ROWS[self.rows]
+
+
+def seen_by_checks(plan: EvaluationPlan, training: TrainingPlan) -> Literal[True] | None:
+    """Return whether checks of a training have read the customers whom an evaluation counts."""
+    return True if plan.rows == "holdout" and training.early_stopping is not None else None
 
 
 def derive_outcomes(

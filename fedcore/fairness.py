@@ -12,6 +12,7 @@ a tiny group cannot set the reference. The verdict (PRIVACY.md, rule 24):
 Everything here is a function of noised numbers and of what was declared beforehand.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -187,7 +188,7 @@ def decide_fairness(
         people in a group or in the rest is neither.
     Args: `selected` as for `rates_of`: who would be selected, where that is not the layout's say.
     Raises: InvalidRecordError `fairness.unknown_group` when the terms name what the table does not
-        have.
+        have; `fairness.not_bound` for more comparisons than `MAX_COMPARISONS`.
     """
     comparisons = comparisons_of(table.layout, terms, selected)
     return decide([gap_in(table, comparison) for comparison in comparisons], terms)
@@ -257,18 +258,31 @@ def _shortfall(ratio: float) -> float:
 def _outside_by_holm(
     tested: Sequence[GapBounds], enough: Sequence[bool], alpha: float
 ) -> frozenset[int]:
-    """Return which comparisons are shown to be outside: Holm's steps, both sides of each."""
+    """Return which comparisons are shown to be outside: Holm's steps, both sides of each.
+
+    Steps may be as many as comparisons, so that each is first asked among how many it is shown.
+    """
+    among = [
+        _shown_among(one, alpha, len(tested)) if enough[at] else 0 for at, one in enumerate(tested)
+    ]
     found: frozenset[int] = frozenset()
     while True:
-        tail = alpha / (2 * max(1, len(tested) - len(found)))
-        more = frozenset(
-            at
-            for at, one in enumerate(tested)
-            if at not in found and enough[at] and one.is_outside(tail)
-        )
-        if not more:
+        left = max(1, len(tested) - len(found))
+        more = found | {at for at, most in enumerate(among) if most >= left}
+        if more == found:
             return found
-        found |= more
+        found = more
+
+
+def _shown_among(one: GapBounds, alpha: float, count: int) -> int:
+    """Return among how many comparisons, of so many at most, one is still shown to be outside: the
+    more there are, the wider is its interval.
+    """
+    if not one.is_outside(alpha / 2):
+        return 0
+    if one.is_outside(alpha / (2 * count)):
+        return count
+    return bisect_left(range(1, count), x=True, key=lambda n: not one.is_outside(alpha / (2 * n)))
 
 
 def _finding(one: GapBounds, shown: tuple[bool, bool], alpha: float, count: int) -> Finding:

@@ -101,7 +101,7 @@ def rows_to_settle(
     A bound whose expected gaps are all inside is settled by PASS of its comparisons, and one with a
     gap outside by FAIL, each with probability `power` or more when everything is as supposed.
     Args: power in (1/2, 1).
-    Raises: InvalidRecordError `fairness.unknown_group`.
+    Raises: InvalidRecordError `fairness.unknown_group`, `fairness.not_bound`.
     """
     comparisons = comparisons_of(planned.layout, terms)
     found = []

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, NamedTuple, Self
 
 import numpy as np
@@ -175,16 +176,20 @@ class GroupTable:
         if self.epsilon is not None and not 0 < self.epsilon < math.inf:
             raise _invalid("epsilon must be a positive number")
 
+    @cached_property
+    def _entries(self) -> NDArray[np.int64]:
+        """The counts of each cell, of shape (cells, bands * 2)."""
+        return np.array(self.counts, dtype=np.int64).reshape(self.layout.cell_count, -1)
+
     def count(self, cells: Mask, outcomes: Mask) -> NoisedCount:
         """Return how many customers are in these cells with one of these outcomes.
 
         Args: `cells` as `cells_where` gives them; `outcomes` of shape (bands, 2), with the negative
         label in column 0, or one such for each cell, of shape (cells, bands, 2).
         """
-        table = np.array(self.counts, dtype=np.int64).reshape(len(cells), -1)
-        entries = cells[:, None] & outcomes.reshape(-1, table.shape[1])
+        entries = cells[:, None] & outcomes.reshape(-1, self._entries.shape[1])
         noises = 0 if self.epsilon is None else int(entries.sum()) * self.units
-        return NoisedCount(int(table[entries].sum()), noises)
+        return NoisedCount(int(self._entries[entries].sum()), noises)
 
 
 def count_outcomes(

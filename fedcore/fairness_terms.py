@@ -4,9 +4,9 @@ Reference: names of the metrics as in Hardt, Price and Srebro (2016), Chouldecho
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -40,6 +40,18 @@ Metric = Literal[
 METRICS: tuple[Metric, ...] = get_args(Metric)
 # Of segments, which have no scores: a DPIA of a segmentation binds it.
 SEGMENT_METRIC = "segment_share_difference"
+_RATES = {
+    "demographic_parity_difference": ("selection_rate",),
+    "demographic_parity_ratio": ("selection_rate",),
+    "equal_opportunity_difference": ("true_positive_rate",),
+    "equalised_odds_difference": ("true_positive_rate", "false_positive_rate"),
+    "predictive_parity_difference": ("positive_predictive_value",),
+}
+# Whoever hands in the last tables waits for the audit, as long as `gateway_http.TIMEOUT` says; each
+# comparison takes its time, so that of many more there would be no answer.
+MAX_COMPARISONS = 500
+
+T = TypeVar("T")
 
 
 class FairnessTerms(Part):
@@ -100,9 +112,11 @@ class Comparison:
 def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, FairnessTerms]:
     """Return the table and the terms that a DPIA binds, at the threshold of a plan.
 
-    Guarantees: the table has every attribute and group that the terms name.
+    Guarantees: the table has every attribute and group that the terms name, and there is something
+        to compare, but no more than `MAX_COMPARISONS`.
     Raises: InvalidRecordError `fairness.not_bound` when the DPIA has no bounds, does not say how an
-        audit is made, or has bounds or edges that break a rule; `fairness.unknown_group`.
+        audit is made, has bounds or edges that break a rule, or binds more comparisons;
+        `fairness.unknown_group`.
     """
     audit, terms = terms_of(bindings, METRICS)
     try:
@@ -113,7 +127,7 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
         )
     except ValidationError as error:
         raise not_bound(first_problem(error)) from error
-    comparisons_of(layout, terms)
+    verify_comparable(layout, terms, rate_counts(layout.bands))
     return layout, terms
 
 
@@ -165,30 +179,66 @@ def fits_field(attribute: SensitiveAttribute, field: ContractField) -> bool:
     return all(lower < edge < upper for edge in attribute.edges)
 
 
+def bound_comparisons(bindings: Bindings) -> int | None:
+    """Return how many comparisons an audit makes that a DPIA binds, whatever the threshold; of
+    segments, whose number it does not say, the least. None when it binds no audit that can be made.
+    """
+    try:
+        audit, terms = terms_of(bindings, (*METRICS, SEGMENT_METRIC))
+        groups = CrossedGroups(attributes=audit.attributes)
+        counts = rate_counts(len(audit.further_edges or ()) + 2)
+        return _comparison_count(groups, terms, {**counts, SEGMENT_METRIC: 1})
+    except (InvalidRecordError, ValidationError):
+        return None
+
+
+def verify_comparable(
+    layout: CrossedGroups, terms: FairnessTerms, rates: Mapping[str, int]
+) -> None:
+    """Refuse terms by which there is nothing to compare, or more than anybody waits for.
+
+    Guarantees: comparisons are counted, and none is made.
+    Args: `rates` says how many rates of a group each metric compares.
+    Raises: InvalidRecordError `fairness.unknown_group`; `fairness.not_bound` for more than
+        `MAX_COMPARISONS`.
+    """
+    for merge in terms.merges:
+        layout.cells_where({merge.attribute: merge.groups})
+    count = _comparison_count(layout, terms, rates)
+    if count > MAX_COMPARISONS:
+        raise not_bound(
+            f"bounds: there are {count} comparisons of groups, and of at most {MAX_COMPARISONS} an "
+            "audit is made; merge groups, bind or cross fewer attributes, bind fewer "
+            "further_edges, or take a model of fewer segments"
+        )
+
+
 def comparisons_of(
     layout: TableLayout, terms: FairnessTerms, selected: Mask | None = None
 ) -> tuple[Comparison, ...]:
     """Return every comparison that the terms declare, in their order.
 
     Of two groups each is the other's rest, so that there is one comparison.
+    Guarantees: at most `MAX_COMPARISONS`, which are counted before any is made.
     Args: `selected` as for `rates_of`.
-    Raises: InvalidRecordError `fairness.unknown_group`.
+    Raises: InvalidRecordError `fairness.unknown_group`, `fairness.not_bound`.
     """
+    verify_comparable(layout, terms, rate_counts(layout.bands))
     found = []
-    for merge in terms.merges:
-        layout.cells_where({merge.attribute: merge.groups})
     for bound in terms.bounds:
         groups = list(declared_groups(layout, terms.merges, bound.attribute).items())
-        if len(groups) < 2:
-            raise InvalidRecordError(
-                "fairness.unknown_group", f"{bound.attribute!r} has one group: nothing to compare"
-            )
-        for group, cells in groups[: 1 if len(groups) == 2 else None]:
-            found += [
-                Comparison(bound, group, cells, rate)
-                for rate in rates_of(layout, bound.metric, selected)
-            ]
+        rates = rates_of(layout, bound.metric, selected)
+        found += [
+            Comparison(bound, group, cells, rate)
+            for group, cells in but_other(groups)
+            for rate in rates
+        ]
     return tuple(found)
+
+
+def but_other(sides: Sequence[T]) -> Sequence[T]:
+    """Return those that are compared: of two only the first, for each is the other's rest."""
+    return sides[: 1 if len(sides) == 2 else None]
 
 
 def declared_groups(
@@ -214,12 +264,16 @@ def declared_groups(
     return found
 
 
-def declared_count(layout: CrossedGroups, merges: Sequence[GroupMerge], attribute: str) -> int:
-    """Return how many groups `declared_groups` has, which may be more than anybody should make.
+def rate_names(metric: str, bands: int) -> tuple[str, ...]:
+    """Return the names of the rates that a metric of scores compares, in so many bands."""
+    if metric == "calibration_difference":
+        return tuple(f"positives_in_band_{band}" for band in range(1, bands + 1))
+    return _RATES[metric]
 
-    Raises: InvalidRecordError `fairness.unknown_group`.
-    """
-    return math.prod(len(_members(layout, merges, name)) for name in attribute.split(CROSSED))
+
+def rate_counts(bands: int) -> dict[str, int]:
+    """Return how many rates each metric of scores compares, in so many bands."""
+    return {metric: len(rate_names(metric, bands)) for metric in METRICS}
 
 
 def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> tuple[Rate, ...]:
@@ -236,19 +290,27 @@ def rates_of(layout: TableLayout, metric: str, selected: Mask | None = None) -> 
     false = Rate("false_positive_rate", selected & ~positive, ~selected & ~positive)
     value = Rate("positive_predictive_value", selected & positive, selected & ~positive)
     within = [np.arange(layout.bands)[:, None] == band for band in range(layout.bands)]
+    names = rate_names("calibration_difference", layout.bands)
     bands = [
-        Rate(f"positives_in_band_{band + 1}", inside & positive, inside & ~positive)
-        for band, inside in enumerate(within)
+        Rate(name, inside & positive, inside & ~positive)
+        for name, inside in zip(names, within, strict=True)
     ]
-    rates: dict[str, list[Rate]] = {
-        "demographic_parity_difference": [selection],
-        "demographic_parity_ratio": [selection],
-        "equal_opportunity_difference": [true],
-        "equalised_odds_difference": [true, false],
-        "predictive_parity_difference": [value],
-        "calibration_difference": bands,
-    }
-    return tuple(rates[metric])
+    rates = {rate.name: rate for rate in (selection, true, false, value, *bands)}
+    return tuple(rates[name] for name in rate_names(metric, layout.bands))
+
+
+def _comparison_count(layout: CrossedGroups, terms: FairnessTerms, rates: Mapping[str, int]) -> int:
+    """Return how many comparisons the terms declare, which may be more than anybody should make."""
+    found = 0
+    for bound in terms.bounds:
+        names = bound.attribute.split(CROSSED)
+        groups = math.prod(len(_members(layout, terms.merges, name)) for name in names)
+        if groups < 2:
+            raise InvalidRecordError(
+                "fairness.unknown_group", f"{bound.attribute!r} has one group: nothing to compare"
+            )
+        found += (1 if groups == 2 else groups) * rates[bound.metric]
+    return found
 
 
 def _members(

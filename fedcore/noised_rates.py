@@ -46,6 +46,8 @@ _POINTS = 192
 _FEW_NOISES = 61
 # How many standard deviations a gamma variable is followed to each side.
 _REACH = 7.0
+# Further than so many from its shape it has less than `_TAIL` of its mass: exp(-9 * 9 / 2).
+_FAR = 9.0
 _HALVINGS = 60
 
 
@@ -134,6 +136,21 @@ def count_bounds(count: NoisedCount, epsilon: float | None, tail: float) -> Inte
     # The largest reach w with P(noise > w) <= tail; the distribution is symmetric.
     reach = first + int(np.searchsorted(np.cumsum(masses), 1 - tail))
     return Interval(max(0.0, float(count.value - reach)), max(0.0, float(count.value + reach)))
+
+
+def gammas_below(shapes: Floats, points: Floats) -> Floats:
+    """Return the probability that a gamma variable of each shape is at most each point.
+
+    What is far away is 0 or 1 by Chernoff's bound: working it out would take nearly all the time
+    where noise spreads the shapes wide.
+    Guarantees: off by less than 1e-17 from what `scipy.special.gammainc` says; one for shape 0.
+    Args: shapes and points, at least 0. Returns shape (shapes, points).
+    """
+    of, above = shapes[:, None], points - shapes[:, None]
+    found = np.where(above > 0, 1.0, 0.0)
+    near = np.nonzero(np.abs(above) <= _FAR * np.sqrt(np.maximum(of, points)))
+    found[near] = gammainc(np.maximum(shapes[near[0]], 1e-300), points[near[1]])
+    return np.where(of == 0, 1.0, found)
 
 
 def rate_bounds(rate: NoisedRate, epsilon: float | None, tail: float) -> Interval:
@@ -238,10 +255,9 @@ def _mean_nodes(count: NoisedCount, epsilon: float | None, more: int) -> Floats:
     start = max(0.0, low - _REACH * math.sqrt(low + 1))
     stop = high + _REACH * math.sqrt(high + 9)
     points = np.linspace(math.sqrt(start), math.sqrt(stop), _POINTS) ** 2
-    reached = np.where(
-        shapes[:, None] == 0, 1.0, gammainc(np.maximum(shapes[:, None], 1e-300), points[None, :])
+    nodes = np.asarray(
+        np.interp(_LEVELS, masses @ gammas_below(shapes, points), points), dtype=np.float64
     )
-    nodes = np.asarray(np.interp(_LEVELS, masses @ reached, points), dtype=np.float64)
     return nodes if more else _with_zeros(nodes, _reaching(count, epsilon))
 
 

@@ -1,7 +1,7 @@
 """Checks of a bundle: were the evaluations allowed, and are they of this very model's answers?"""
 
 from fedcore.errors import MismatchError
-from fedcore.evaluation_outcomes import ModelOutcome, table_epsilon
+from fedcore.evaluation_outcomes import ModelOutcome, seen_by_checks, table_epsilon
 from fedcore.models import ModelVersion
 from fedcore.record import Realm
 from fedcore.segments.artefact import decode_model
@@ -54,7 +54,12 @@ def verify_evaluations_fit(documents: Documents) -> None:
         raise MismatchError("evaluation.repeated", "an evaluation is of the run of another one")
     for run in runs:
         _verify_says(run)
-        outcome_of(run, documents.model_version)
+        outcome = outcome_of(run, documents.model_version)
+        if outcome.seen_by_checks != seen_by_checks(run.plan, documents.plan):
+            raise MismatchError(
+                "evaluation.differs",
+                f"{run.folder}evaluation.json does not say whether checks have seen its customers",
+            )
         _verify_permitted(run, documents)
         verify_within(run, documents.plan, {})
 

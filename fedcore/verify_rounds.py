@@ -164,11 +164,16 @@ def verify_receipts_fit(documents: RunDocuments) -> None:
                 "receipt.report_differs",
                 f"the receipt of {receipt.unit} tells {_named(report)} differently than its report",
             )
-    if isinstance(documents.plan, TrainingPlan):
-        _verify_checks(documents, documents.plan)
+    _verify_checks(documents)
 
 
-def _verify_checks(documents: RunDocuments, plan: TrainingPlan) -> None:
+def _verify_checks(documents: RunDocuments) -> None:
+    plan = documents.plan
+    if not isinstance(plan, TrainingPlan):
+        gains = [answer.gain for report in documents.reports for answer in report.answered]
+        if any(each is not None for each in (*gains, *(r.compared for r in documents.receipts))):
+            raise MismatchError("report.check_differs", "an evaluation has no checks")
+        return
     standing = Standing(plan.initial_model)
     for report in documents.reports:
         receipts = [documents.receipt_of_digest[answer.receipt] for answer in report.answered]

@@ -8,6 +8,7 @@ from fedcore.evaluation_outcomes import (
     ModelOutcome,
     derive_difference,
     derive_outcomes,
+    seen_by_checks,
     table_epsilon,
 )
 from fedcore.evaluations import EvaluationPlan, NoisedTables
@@ -23,6 +24,7 @@ from governance.evaluations import open_evaluation_plan, versions_of
 from governance.models import epsilon_claims, load_receipts, opt_out_epochs
 from governance.office import Desk, required
 from governance.permits import find_permit
+from governance.plans import open_plan
 from governance.rounds import load_reports
 from registry import evaluations
 from registry.accounts import Account
@@ -112,7 +114,12 @@ def _evaluation_of(
 ) -> Evaluation:
     receipts = load_receipts(desk, permit)
     in_order = sorted(tables, key=lambda each: each.unit)
-    outcomes = derive_outcomes(plan, in_order, versions_of(desk, plan))
+    outcomes = tuple(
+        outcome.model_copy(
+            update={"seen_by_checks": seen_by_checks(plan, open_plan(desk, outcome.plan)[0])}
+        )
+        for outcome in derive_outcomes(plan, in_order, versions_of(desk, plan))
+    )
     return Evaluation(
         run_id=permit.run_id,
         realm=desk.realm,

@@ -30,10 +30,9 @@ def register_model(
     """Return the signed version of a run's model; the same call again returns the same version.
 
     Guarantees: the caller's key is the one of the permit, which is not revoked; every round was
-        accepted, up to the last one or to the check that ended the run, and the bytes are those
-        that the last report released; epsilon is recomputed from
-        the receipts' events; of a plan of segments the bytes are segments that this plan can have
-        found. A model that was registered before a revocation is still returned.
+        accepted until the run ended, and the bytes are those that the last report released; epsilon
+        is recomputed from the receipts' events; of a plan of segments the bytes are segments that
+        this plan can have found. A model that was registered before a revocation is still returned.
     Raises: NotFoundError `permit.unknown`; ConflictError `model.run_known`; RefusedError
         `permit.other_server`, `permit.revoked`, `model.not_trained`, `model.run_incomplete`,
         `model.artifact_differs`;

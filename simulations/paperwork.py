@@ -31,7 +31,7 @@ from simulations.assessment import (
     make_retention,
     make_screening,
 )
-from simulations.scenario import Scenario
+from simulations.scenario import PlanTerms, Scenario
 
 # Who does what with a DPIA until it is in force: role, act, note, details.
 DPIA_ACTS: tuple[tuple[str, DpiaAct, str, ActDetails], ...] = (
@@ -69,21 +69,12 @@ def make_plan(scenario: Scenario) -> TrainingPlan:
 
 
 def _trained_plan(scenario: Scenario) -> TrainingPlan:
-    terms, rounds = scenario.plan, scenario.rounds or ROUNDS
-    stopping = terms.early_stopping
-    if stopping is not None and scenario.rounds is None:
-        rounds = stopping.rounds_with_checks(ROUNDS)
-    units = _units(scenario)
+    terms, rounds, units = scenario.plan, _rounds(scenario), _units(scenario)
     facts = PublicFacts(tuple(u.public_n for u in units), scenario.epsilon, scenario.delta)
     features = terms.features or default_features(scenario.contract, facts)
     inputs = len(input_names(features, scenario.contract))
     clip = terms.l2_clip_norm or default_clip(inputs)
-    algorithm = terms.algorithm or default_algorithm(
-        facts,
-        rounds - (stopping.checks_by(rounds, rounds) if stopping else 0),
-        clip,
-        may_end_early=stopping is not None,
-    )
+    algorithm = terms.algorithm or _default_algorithm(terms, facts, rounds, clip)
     initial = initial_weights(load_task(terms.task), terms.model, inputs)
     steps = (rounds + terms.spare_rounds) * terms.local_steps
     noise = noise_multiplier_for(scenario.epsilon, scenario.delta, steps, terms.sampling_rate)
@@ -109,8 +100,24 @@ def _trained_plan(scenario: Scenario) -> TrainingPlan:
             delta=scenario.delta,
         ),
         holdout=terms.holdout,
-        early_stopping=stopping,
+        early_stopping=terms.early_stopping,
     )
+
+
+def _rounds(scenario: Scenario) -> int:
+    """Return how many rounds a run has, checks included."""
+    stopping = scenario.plan.early_stopping
+    if scenario.rounds is not None:
+        return scenario.rounds
+    return ROUNDS if stopping is None else stopping.rounds_with_checks(ROUNDS)
+
+
+def _default_algorithm(terms: PlanTerms, facts: PublicFacts, rounds: int, clip: float) -> Algorithm:
+    stopping = terms.early_stopping
+    if stopping is None:
+        return default_algorithm(facts, rounds, clip)
+    training = rounds - stopping.checks_by(rounds, rounds)
+    return default_algorithm(facts, training, clip, may_end_early=True)
 
 
 def _segment_plan(scenario: Scenario, course: CourseSpec) -> TrainingPlan:

@@ -5,7 +5,7 @@ together, segment by segment: no segment is the reference of another, and a tiny
 The verdict is that of `fedcore.fairness`, over these comparisons.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -17,18 +17,15 @@ from fedcore.fairness_tables import Mask
 from fedcore.fairness_terms import (
     SEGMENT_METRIC,
     FairnessTerms,
-    declared_count,
+    but_other,
     declared_groups,
     not_bound,
     terms_of,
+    verify_comparable,
 )
 from fedcore.noised_rates import NoisedRate
 from fedcore.record import first_problem
 from fedcore.segments.groups import SegmentLayout, SegmentTable
-
-# Whoever hands in the last tables waits for the audit, as long as `gateway_http.TIMEOUT` says; each
-# comparison takes its time, so that of many more there would be no answer.
-MAX_COMPARISONS = 500
 
 
 @dataclass(frozen=True)
@@ -74,16 +71,20 @@ def segment_comparisons(
     Guarantees: at most `MAX_COMPARISONS`, which are counted before any is made.
     Raises: InvalidRecordError `fairness.unknown_group`, `fairness.not_bound`.
     """
-    for merge in terms.merges:
-        layout.cells_where({merge.attribute: merge.groups})
-    count = sum(_count_of(layout, terms, bound) for bound in terms.bounds)
-    if count > MAX_COMPARISONS:
-        raise not_bound(
-            f"bounds: of groups by segments there are {count} comparisons, and of at most "
-            f"{MAX_COMPARISONS} an audit is made; merge groups, cross or bind fewer attributes, or "
-            "take a model of fewer segments"
+    if len(layout.segments) < 2:
+        raise InvalidRecordError(
+            "fairness.unknown_group", "there is one segment: nothing to compare"
         )
-    return tuple(one for bound in terms.bounds for one in _of_bound(layout, terms, bound))
+    segments = but_other(list(enumerate(layout.segments)))
+    verify_comparable(layout, terms, {SEGMENT_METRIC: len(segments)})
+    return tuple(
+        SegmentComparison(bound, group, cells, place, f"share_of_segment_{number}")
+        for bound in terms.bounds
+        for group, cells in but_other(
+            list(declared_groups(layout, terms.merges, bound.attribute).items())
+        )
+        for place, number in segments
+    )
 
 
 def compare_segments(table: SegmentTable, terms: FairnessTerms) -> FairnessResult:
@@ -97,32 +98,6 @@ def compare_segments(table: SegmentTable, terms: FairnessTerms) -> FairnessResul
     """
     found = segment_comparisons(table.layout, terms)
     return decide([_gap(table, one) for one in found], terms)
-
-
-def _count_of(layout: SegmentLayout, terms: FairnessTerms, bound: FairnessBound) -> int:
-    """Return how many comparisons a bound declares."""
-    compared = 1
-    for what, count in (
-        ("group", declared_count(layout, terms.merges, bound.attribute)),
-        ("segment", len(layout.segments)),
-    ):
-        if count < 2:
-            raise InvalidRecordError(
-                "fairness.unknown_group",
-                f"{bound.attribute!r} has one {what}: nothing to compare",
-            )
-        compared *= 1 if count == 2 else count
-    return compared
-
-
-def _of_bound(
-    layout: SegmentLayout, terms: FairnessTerms, bound: FairnessBound
-) -> Iterator[SegmentComparison]:
-    groups = list(declared_groups(layout, terms.merges, bound.attribute).items())
-    segments = list(enumerate(layout.segments))
-    for group, cells in groups[: 1 if len(groups) == 2 else None]:
-        for place, number in segments[: 1 if len(segments) == 2 else None]:
-            yield SegmentComparison(bound, group, cells, place, f"share_of_segment_{number}")
 
 
 def _gap(table: SegmentTable, one: SegmentComparison) -> GapBounds:

@@ -11,6 +11,7 @@ Guarantees: what is derived is a function of noised numbers and of what was decl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Self
 
 import numpy as np
@@ -86,12 +87,16 @@ class SegmentTable:
     units: int
     epsilon: float | None
 
+    @cached_property
+    def _entries(self) -> NDArray[np.int64]:
+        """The counts of each cell, of shape (cells, segments)."""
+        return np.array(self.counts, dtype=np.int64).reshape(self.layout.cell_count, -1)
+
     def count(self, cells: Mask, segments: Mask) -> NoisedCount:
         """Return how many customers of these cells are in these segments."""
-        table = np.array(self.counts, dtype=np.int64).reshape(len(cells), -1)
         entries = np.outer(cells, segments)
         noises = 0 if self.epsilon is None else int(entries.sum()) * self.units
-        return NoisedCount(int(table[entries].sum()), noises)
+        return NoisedCount(int(self._entries[entries].sum()), noises)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ def check(path: _PlanFile, contract: _ContractFile = None) -> None:
         f"noise multiplier {terms.noise_multiplier:g}, clip {terms.l2_clip_norm:g}, "
         f"sampling rate {terms.sampling_rate:g}, delta {terms.delta:g}"
     )
+    if checked.early_stopping is not None:
+        console.print(_checks(checked))
     if inputs is not None:
         console.print(f"fits its contract: {inputs} inputs, and the first model is the public one")
     console.print(_claims(checked))
@@ -150,6 +152,20 @@ def _against_contract(checked: TrainingPlan, contract: Contract) -> list[tuple[s
         text = f"the contract has no purpose {checked.purpose}"
         reasons.append(("contract.purpose_unknown", text))
     return reasons
+
+
+def _checks(plan: TrainingPlan) -> str:
+    """Return when a plan's checks are and how large a gain they see, from public numbers."""
+    from fedcore.early_stopping import smallest_gain
+    from fedcore.rounds import GAIN_SCALE
+
+    checks = plan.rounds - plan.trained_by(plan.rounds)
+    aside = (plan.holdout or 0.0) * sum(terms.public_n for terms in plan.units)
+    gain = smallest_gain(plan, len(plan.units)) / GAIN_SCALE / aside
+    return (
+        f"{checks} of the rounds are checks, each charged as a round; one sees a better model from "
+        f"a gain of {gain:.4f} in the loss of each customer set aside, by public sizes"
+    )
 
 
 def _claims(checked: TrainingPlan) -> Table:

@@ -152,11 +152,15 @@ def _reading(found: "Evaluation") -> str:
 
 
 def _print_model(model: "ModelOutcome", level: float) -> None:
+    from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
+
     typer.echo(f"{model.name} version {model.version}, {model.artifact}")
     typer.echo(f"{'':<32}{'value':>10}  {level:.0%} interval")
     shown = [number for number in model.numbers if _is_shown(number.name)]
     for number in shown:
         typer.echo(_line(number))
+    if model.seen_by_checks:
+        typer.echo(f"  {SEEN_BY_CHECKS}")
     hidden = [name for name in model.hidden if _is_shown(name)]
     if hidden:
         typer.echo(f"  hidden by the noise: {', '.join(hidden)}")

@@ -4,7 +4,7 @@ its interval.
 
 from fastapi import APIRouter, Response
 
-from fedcore.evaluation_outcomes import Evaluation
+from fedcore.evaluation_outcomes import SEEN_BY_CHECKS, Evaluation
 from fedcore.fairness_audits import FairnessAudit
 from fedcore.record import Name
 from governance.audits import find_audit, list_waivers
@@ -21,7 +21,12 @@ def show_evaluation(run_id: Name, office: Desks, seat: Seated) -> Response:
     """Show everything that a run has found of its models."""
     with office.reading() as desk:
         found = desk.open_signed_here(find_evaluation(desk, run_id), Evaluation)
-    return show_page("evaluation.html", seat, "/console/models", {"evaluation": found})
+    return show_page(
+        "evaluation.html",
+        seat,
+        "/console/models",
+        {"evaluation": found, "seen_by_checks": SEEN_BY_CHECKS},
+    )
 
 
 @router.get("/audits/{run_id}")

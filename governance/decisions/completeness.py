@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import CRITERIA, FEARED_EVENTS
+from fedcore.fairness_terms import MAX_COMPARISONS, bound_comparisons
 
 # Sections that are plainly there or not. Absent processors or transfers mean that nobody has
 # thought about them; empty ones that there are none.
@@ -212,6 +213,19 @@ def _bound_features(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
             )
 
 
+def _fairness(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
+    count = bound_comparisons(dpia.bindings) or 0
+    if count > MAX_COMPARISONS:
+        yield _lack(
+            "bindings.fairness",
+            "merge groups, or bind or cross fewer attributes or edges: an audit would make {count} "
+            "comparisons, and it may make {most}",
+            "Art. 35(7)(d)",
+            count=count,
+            most=MAX_COMPARISONS,
+        )
+
+
 def _retention(dpia: Dpia, _contract: Contract | None) -> Iterator[Lack]:
     kept = {retention.what: retention.days for retention in dpia.retention}
     for what in KEPT:
@@ -265,6 +279,7 @@ RULES: tuple[Callable[[Dpia, Contract | None], Iterator[Lack]], ...] = (
     _consent,
     _minimisation,
     _bound_features,
+    _fairness,
     _retention,
     _feared_events,
     _risks,

@@ -11,6 +11,7 @@ from fedcore.bulletins import EPOCH_S
 from fedcore.contracts import Contract, Label
 from fedcore.dpia_record import AnyDpia
 from fedcore.drivers import Drivers
+from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
 from fedcore.model_decisions import ModelDecision
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
@@ -20,6 +21,7 @@ from fedcore.rounds import RoundReport
 from governance.decisions.card_parts import NOT_RECORDED, Section, Table
 from governance.decisions.promotion import weigh
 from governance.decisions.promotion_facts import PromotionFacts
+from governance.decisions.rounds import rounds_told
 from governance.decisions.segment_card import SegmentStory, segment_sections
 
 T = TypeVar("T")
@@ -210,7 +212,7 @@ def _training(facts: CardFacts) -> Section:
         facts=(
             ("Kind", _told(plan, _kind)),
             ("Algorithm", _told(plan, _algorithm)),
-            ("Rounds", f"{len(accepted)} accepted, {len(facts.reports) - len(accepted)} void"),
+            ("Rounds", rounds_told(plan, facts.reports)),
             ("Receipts", str(len(facts.model.receipts))),
             (
                 "Fewest units of a round",
@@ -318,6 +320,7 @@ def _evaluation(facts: CardFacts) -> Section:
         "Evaluation",
         facts=(held, ("Document", evaluation.document)),
         table=Table(("Metric", "Estimate", "At least"), rows),
+        notes=(SEEN_BY_CHECKS,) if facts.plan is not None and facts.plan.early_stopping else (),
     )
 
 

@@ -44,7 +44,7 @@ def verify_round(
     for receipt in receipts:
         verify_receipt_terms(receipt, permit, plan)
     if not isinstance(plan, TrainingPlan):
-        _verify_unchanged(report)
+        _verify_unchanged(report, receipts)
         return
     standing = Standing(plan.initial_model)
     for one in earlier:
@@ -56,6 +56,15 @@ def verify_round(
 def is_finished(reports: Sequence[RoundReport], permit: Permit) -> bool:
     """Return whether the last of a run's reports ends it: nothing more can follow."""
     return bool(reports) and ends_run(reports[-1], permit)
+
+
+def rounds_told(plan: TrainingPlan | None, reports: Sequence[RoundReport]) -> str:
+    """Return how many rounds a run had, and whether a check has ended it, in words."""
+    accepted = sum(report.status == "accepted" for report in reports)
+    told = f"{accepted} accepted, {len(reports) - accepted} void"
+    if plan is None or not any(r.released and r.round < plan.rounds for r in reports):
+        return told
+    return f"{told}; a check has ended the training, of at most {plan.rounds}"
 
 
 def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
@@ -77,10 +86,12 @@ def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
         raise MismatchError("receipt.surplus", "a receipt belongs to no answer of this report")
 
 
-def _verify_unchanged(report: RoundReport) -> None:
-    gains = [answer.gain for answer in report.answered if answer.gain is not None]
-    if report.model_out != report.model_in or report.released is not None or gains:
+def _verify_unchanged(report: RoundReport, receipts: Sequence[Receipt]) -> None:
+    if report.model_out != report.model_in or report.released is not None:
         raise MismatchError("report.model_changed", "an evaluation makes no other model")
+    checked = (*(answer.gain for answer in report.answered), *(r.compared for r in receipts))
+    if any(each is not None for each in checked):
+        raise MismatchError("report.check_differs", "an evaluation has no checks")
 
 
 def _verify_within_permit(

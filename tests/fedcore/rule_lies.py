@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedcore.audit_lists import BoundOutcome, Compared, WidestGap
 from fedcore.bundle import Evidence
 from fedcore.caps import EpsilonCaps
 from fedcore.dpia_sections import LegalEntity
 from fedcore.dpias import FairnessBound
 from fedcore.evaluations import EvaluatedModel
-from fedcore.fairness_bindings import SensitiveAttribute
+from fedcore.fairness import MEANINGS
+from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
 from fedcore.fairness_tables import TableLayout
 from fedcore.permits import Revocation
 from fedcore.plans import Imputation
@@ -156,6 +158,51 @@ def further(**update: Any) -> Callable[[Any], Any]:
     )
 
 
+# Ten groups in fifty bands of the score are as many comparisons as an audit makes; two groups with
+# one rate are one more.
+PARTED = (
+    SensitiveAttribute(name="age", groups=tuple(f"age {number}" for number in range(10))),
+    SensitiveAttribute(name="gender", groups=("female", "male")),
+)
+EDGES = tuple(number / 100 for number in range(1, 49))
+BANDED = (
+    "age",
+    "calibration_difference",
+    tuple((group, f"positives_in_band_{n}") for group in PARTED[0].groups for n in range(1, 51)),
+)
+ONE_MORE = ("gender", "demographic_parity_difference", (("female", "selection_rate"),))
+
+
+def of_many(*compared: tuple[str, str, tuple[tuple[str, str], ...]]) -> Lie:
+    """Return a champion whose audit passes all these comparisons, as its DPIA binds."""
+    bounds = tuple(
+        FairnessBound(attribute=attribute, metric=metric, largest_gap=0.1)
+        for attribute, metric, _ in compared
+    )
+    within: dict[str, Any] = {"low": -0.05, "high": 0.05}
+    outcomes = tuple(
+        BoundOutcome(
+            **bound.model_dump(),
+            verdict="PASS",
+            widest=WidestGap(group=pairs[0][0], rate=pairs[0][1], low=0.0, high=0.05),
+            compared=tuple(
+                Compared(group=group, rate=rate, gap=0.0, outcome="within", **within)
+                for group, rate in pairs
+            ),
+        )
+        for bound, (_, _, pairs) in zip(bounds, compared, strict=True)
+    )
+    found: Lie = judged.judged(
+        waived=False,
+        dpia=judged.of_bindings(
+            fairness=bounds, fairness_audit=AuditTerms(attributes=PARTED, further_edges=EDGES)
+        ),
+        evaluation_plan=further(attributes=PARTED, further_edges=EDGES),
+        audit=judged.of_found(bounds=outcomes, verdict="PASS", meaning=MEANINGS["PASS"]),
+    )
+    return found
+
+
 OTHER = EvaluatedModel(artifact=NOTHING, plan=NOTHING)
 TURNED = TableLayout(
     attributes=(SensitiveAttribute(name="gender", groups=("male", "female")),), threshold=0.5
@@ -278,6 +325,7 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     ),
     "verdict against its bounds": ("audits", judged.judged(audit=judged.of_found(verdict="PASS"))),
     "audit at another threshold": ("audits", judged.judged(audit=judged.of_found(threshold=0.4))),
+    "more comparisons than anybody waits for": ("audits", of_many(BANDED, ONE_MORE)),
     "waived by one person": (
         "promotions",
         judged.judged(waiver=changed(people=("emil",), joins=None)),
@@ -313,4 +361,5 @@ LIES: Mapping[str, tuple[str, Lie]] = {
 TWINS: Mapping[str, Lie] = {
     "approved for each of two controllers": of_two(*BY, *BY),
     "constant for a field that may be absent": absent(0),
+    "as many comparisons of scores as there may be": of_many(BANDED),
 }

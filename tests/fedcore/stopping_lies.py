@@ -6,6 +6,7 @@ checks again: the first check finds a better model, the second one does not and 
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fedcore.bundle import Evidence
@@ -78,9 +79,13 @@ def checked(
                 changes = {"answered": tuple(said), "model_out": record.model_in}
             return edits.get("report", same)(record.model_copy(update=changes))
 
+        make = world.evidence
+        if "evaluation" in edits:
+            more = {"evaluation": edits["evaluation"], "evaluation_receipt": of(1, compared=None)}
+            make = partial(world.promoted, **more)
         before, world.tries = world.tries, tries
         try:
-            found: Evidence = world.evidence(plan=plan, receipt=receipt, report=report)
+            found: Evidence = make(plan=plan, receipt=receipt, report=report)
         finally:
             world.tries = before
         return found
@@ -111,6 +116,17 @@ def said(round_: int, gain: int | None) -> Edit:
     return edit
 
 
+def seen(by_checks: bool | None) -> Edit:
+    """Return an edit of an evaluation: whether checks have seen the customers of its model."""
+
+    def edit(record: Any) -> Any:
+        (model,) = record.models
+        told = model.model_copy(update={"seen_by_checks": by_checks})
+        return record.model_copy(update={"models": (told,)})
+
+    return edit
+
+
 NOTHING = "sha256:" + "0" * 64
 LIES: dict[str, tuple[str, Lie]] = {
     "ended by a check that found better": ("reports.chain", checked({2: ENOUGH, 4: ENOUGH})),
@@ -136,6 +152,20 @@ LIES: dict[str, tuple[str, Lie]] = {
         "receipts.terms",
         checked(plan=lambda plan: plan.model_copy(update={"early_stopping": None, "rounds": 4})),
     ),
+    "an evaluation that hides that checks saw its customers": (
+        "evaluations.terms",
+        checked(evaluation=seen(None)),
+    ),
+    "an evaluation whose customers no checks saw": (
+        "evaluations.terms",
+        lambda world, _documents, _evidence: world.promoted(evaluation=seen(True)),
+    ),
+    "an evaluation that compares": (
+        "evaluations.receipts",
+        lambda world, _documents, _evidence: world.promoted(
+            evaluation_receipt=of(1, compared=NOTHING)
+        ),
+    ),
     "other checks than the plan says": (
         "receipts.terms",
         checked(
@@ -146,6 +176,7 @@ LIES: dict[str, tuple[str, Lie]] = {
     ),
 }
 TWINS: dict[str, Lie] = {
+    "an evaluation that says that checks saw its customers": checked(evaluation=seen(True)),
     "ended by a check": checked(),
     "ended by a check after a void one, which one unit found better": checked(
         {2: ENOUGH - 1}, tries=VOID, best=0

@@ -15,6 +15,7 @@ from clients.subject_reports import make_report
 from fedcore import canonical, wire
 from fedcore.early_stopping import smallest_gain
 from fedcore.errors import MismatchError
+from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
 from fedcore.learning_rules import Algorithm, EarlyStopping
 from fedcore.record import Realm
 from fedcore.rounds import NoisedGain, Receipt
@@ -52,6 +53,19 @@ def test_a_run_ends_with_the_check_that_misses_for_the_last_time(build, plan):
         (run,) = node.ledger.reservations()
     # Four exchanges of nine, and one that a restored disk could have forgotten.
     assert (run.closed, run.event.steps) == ("ended", 5 * plan.round_event().steps)
+
+
+def test_whoever_reads_what_was_found_on_those_customers_is_told_of_the_checks(build, plan):
+    world = build(plan)
+    world.run()
+    evaluation = world.federation.evaluate(world.evaluation_plan(), "evaluation-1")
+    assert [model.seen_by_checks for model in evaluation.models] == [True]
+    operator = world.federation.offices["compliance"]
+    card = operator.fetch_card("churn", 1, "md")
+    assert "4 accepted, 0 void; a check has ended the training, of at most 9" in card
+    assert SEEN_BY_CHECKS.partition(":")[0] in card
+    found = verify_bundle(world.bundle(), world.federation.governance_key.public, Realm.SIMULATION)
+    assert [check.name for check in found.checks if not check.ok] == []
 
 
 def test_what_is_left_of_a_run_that_ended_is_refused(build, plan, worlds):

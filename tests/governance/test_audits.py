@@ -18,6 +18,7 @@ from fedcore.errors import ForbiddenError, InvalidRecordError, NotFoundError, Re
 from fedcore.evaluation_outcomes import Evaluation
 from fedcore.evaluations import EvaluationPlan
 from fedcore.fairness_audits import Waiver
+from fedcore.fairness_bindings import AuditTerms, SensitiveAttribute
 from fedcore.models import LogEntry
 from fedcore.plans import MetricFloor
 from fedcore.promotions import Promotion
@@ -357,6 +358,42 @@ class TestCommands:
         dpia.write_text(json.dumps(audited.world.dpia().to_json()))
         code, output = said("plan", plan, dpia, "--out", tmp_path / "other.json")
         assert (code, "fairness.not_bound" in output) == (1, True)
+
+    def test_nothing_is_planned_nor_forecast_of_an_audit_that_could_never_be_derived(
+        self, evaluating, said, tmp_path
+    ):
+        """Of 500 groups each is compared; two groups more are another comparison."""
+        plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))
+        plan.write_text(json.dumps(evaluating.plan().to_json()))
+        whole = evaluating.audited_dpia(2)
+        attributes = tuple(
+            SensitiveAttribute(name=name, groups=tuple(f"{name} {n}" for n in range(count)))
+            for name, count in (("age", 25), ("region", 20), ("gender", 2))
+        )
+
+        def asked(*words, names):
+            bound_in = {
+                "fairness_audit": AuditTerms(attributes=attributes),
+                "fairness": tuple(
+                    whole.bindings.fairness[0].model_copy(update={"attribute": name})
+                    for name in names
+                ),
+            }
+            bindings = whole.bindings.model_copy(update=bound_in)
+            dpia.write_text(json.dumps(whole.model_copy(update={"bindings": bindings}).to_json()))
+            code, output = said(*words)
+            return code, " ".join(output.split())
+
+        both = ("age & region", "gender")
+        forecast = ("forecast", dpia, plan, "--epsilon", 1, "--units", 2, "--rows", 50)
+        for words in (("plan", plan, dpia, "--out", out), forecast):
+            code, told = asked(*words, names=both)
+            assert (code, out.exists()) == (1, False)
+            assert "fairness.not_bound" in told
+            for part in ("there are 501 comparisons", "at most 500", "merge groups"):
+                assert part in told
+        assert asked("plan", plan, dpia, "--out", out, names=both[:1])[0] == 0
+        assert out.exists()
 
     def test_what_an_audit_could_settle_is_said_beforehand(self, evaluating, said, tmp_path):
         dpia, expected = tmp_path / "dpia.json", tmp_path / "expected.json"

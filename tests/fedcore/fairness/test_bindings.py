@@ -1,5 +1,6 @@
 """From what a DPIA binds to the table that units count and the terms of a verdict."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ from fedcore.dpia_record import Dpia
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
-from fedcore.fairness_terms import audit_of, comparisons_of
+from fedcore.fairness_terms import (
+    MAX_COMPARISONS,
+    METRICS,
+    audit_of,
+    bound_comparisons,
+    comparisons_of,
+    rate_names,
+    rates_of,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 BOUND = FairnessBound(attribute="sex", metric="calibration_difference", largest_gap=0.1)
@@ -68,6 +77,112 @@ def test_a_dpia_that_binds_no_whole_audit_is_refused(changes, code):
     with pytest.raises(InvalidRecordError) as refused:
         audit_of(bindings(**{**good, **changes}), threshold=0.4)
     assert refused.value.code == code
+
+
+def many(**groups):
+    """Attributes with so many groups each."""
+    return tuple(
+        SensitiveAttribute(name=name, groups=tuple(f"{name}{number}" for number in range(count)))
+        for name, count in groups.items()
+    )
+
+
+def of(*bounds, attributes, **audit):
+    """What a DPIA binds: of each attribute, or some that are crossed, a metric."""
+    return bindings(
+        fairness=tuple(
+            FairnessBound(attribute=attribute, metric=metric, largest_gap=0.1)
+            for attribute, metric in bounds
+        ),
+        fairness_audit=AuditTerms(attributes=attributes, **audit),
+    )
+
+
+PARITY, ODDS = "demographic_parity_difference", "equalised_odds_difference"
+CALIBRATION = "calibration_difference"
+FOUR = (ODDS, PARITY, "predictive_parity_difference", "demographic_parity_ratio")
+CROSSED = many(age=25, region=20, sex=2)
+LOW = GroupMerge(attribute="age", groups=("age0", "age1"), merged="low")
+EDGES = tuple(number / 100 for number in range(1, 49))
+
+
+@pytest.mark.parametrize(
+    ("at_the_most", "beyond", "count"),
+    [
+        # Each of many groups, and one more comparison of two other groups.
+        (
+            of(("age & region", PARITY), attributes=CROSSED),
+            of(("age & region", PARITY), ("sex", PARITY), attributes=CROSSED),
+            501,
+        ),
+        # Hardly any groups in many bands.
+        (
+            of(("age", CALIBRATION), attributes=many(age=10), further_edges=EDGES),
+            of(("age", CALIBRATION), attributes=many(age=10), further_edges=(*EDGES, 0.6)),
+            510,
+        ),
+        # A metric of two rates and three of one, and two bands of two other groups.
+        (
+            of(*(("age", metric) for metric in FOUR), attributes=many(age=100, sex=2)),
+            of(
+                *(("age", metric) for metric in FOUR),
+                ("sex", CALIBRATION),
+                attributes=many(age=100, sex=2),
+            ),
+            502,
+        ),
+        # What is merged counts as one.
+        (
+            of(("age & region", PARITY), attributes=many(age=26, region=20), merges=(LOW,)),
+            of(("age & region", PARITY), attributes=many(age=26, region=20)),
+            520,
+        ),
+    ],
+)
+def test_of_more_comparisons_than_anybody_waits_for_there_is_no_audit(at_the_most, beyond, count):
+    layout, terms = audit_of(at_the_most, threshold=0.5)
+    found = comparisons_of(layout, terms)
+    assert len(found) == bound_comparisons(at_the_most) == MAX_COMPARISONS
+    with pytest.raises(InvalidRecordError) as refused:
+        audit_of(beyond, threshold=0.5)
+    assert refused.value.code == "fairness.not_bound"
+    assert bound_comparisons(beyond) == count
+    for words in (f"there are {count} comparisons", f"at most {MAX_COMPARISONS}", "merge groups"):
+        assert words in refused.value.public
+
+
+def test_comparisons_are_counted_before_any_is_made():
+    """Of 2,187 crossed groups, as many cells say who is in each: they would fill five megabytes."""
+    names = ("a", "b", "c", "d", "e", "f", "g")
+    beyond = of((" & ".join(names), PARITY), attributes=many(**dict.fromkeys(names, 3)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRecordError, match="there are 2187 comparisons"):
+            audit_of(beyond, threshold=0.5)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_dpia_binds_is_counted_however_many_cells_there_are():
+    """Of ten attributes with a hundred groups each no table is made; no audit has no number."""
+    names = "abcdefghij"
+    whole = of((" & ".join(names), PARITY), attributes=many(**dict.fromkeys(names, 100)))
+    assert bound_comparisons(whole) == 100**10
+    for lacking in (
+        {"fairness": None},
+        {"fairness_audit": None},
+        {"fairness": (BOUND.model_copy(update={"attribute": "height"}),)},
+        {"fairness_audit": whole.fairness_audit.model_copy(update={"attributes": CROSSED * 2})},
+    ):
+        assert bound_comparisons(whole.model_copy(update=lacking)) is None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_has_the_rates_that_are_counted(metric):
+    layout, _ = audit_of(bindings(), threshold=0.5)
+    made = [rate.name for rate in rates_of(layout, metric)]
+    assert made == list(rate_names(metric, layout.bands))
 
 
 def test_a_dpia_of_before_the_audits_is_still_read_and_binds_none():

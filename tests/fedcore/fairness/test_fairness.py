@@ -1,4 +1,5 @@
 import math
+from bisect import bisect_left
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from scipy import stats
 
 from fedcore.dpias import FairnessBound
 from fedcore.errors import InvalidRecordError
-from fedcore.fairness import between_groups, decide_fairness, group_rates
+from fedcore.fairness import GapBounds, between_groups, decide, decide_fairness, group_rates
 from fedcore.fairness_bindings import GroupMerge, SensitiveAttribute
 from fedcore.fairness_planning import ExpectedRates
-from fedcore.fairness_tables import GroupTable, TableLayout
+from fedcore.fairness_tables import GroupTable, NoisedCount, TableLayout
 from fedcore.fairness_terms import METRICS, FairnessTerms, comparisons_of
+from fedcore.noised_rates import NoisedRate
 
 GROUP = SensitiveAttribute(name="group", groups=("a", "b"))
 THREE = SensitiveAttribute(name="group", groups=("a", "b", "c"))
@@ -108,6 +110,74 @@ def test_outside_is_judged_after_holm(worlds):
         f.outcome for f in decide_fairness(table(*loud, attributes=many), worlds.terms()).findings
     ]
     assert outcomes.count("outside") == 99
+
+
+def stepwise(tested, alpha):
+    """Holm's steps as they are told: of those that are left the clearest, one after another."""
+    left = list(range(len(tested)))
+    while clear := [at for at in left if tested[at].is_outside(alpha / (2 * len(left)))]:
+        left.remove(clear[0])
+    return set(range(len(tested))) - set(left)
+
+
+class Counted(GapBounds):
+    """Bounds of a gap that count how often they are asked for."""
+
+    asked = 0
+
+    def bounds(self, tail):
+        Counted.asked += 1
+        return super().bounds(tail)
+
+
+def gaps_of(*selected, people=1000):
+    """Gaps of groups of so many people, of whom so many are selected, to half of a great many."""
+    half = NoisedRate(NoisedCount(10**9, 0), NoisedCount(10**9, 0))
+    return [
+        Counted(
+            bound=bound(),
+            group=str(at),
+            name="selection_rate",
+            rates=(NoisedRate(NoisedCount(hits, 0), NoisedCount(people - hits, 0)), half),
+            sizes=(NoisedCount(people, 0),),
+            epsilon=None,
+        )
+        for at, hits in enumerate(selected)
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(330, 375), min_size=1, max_size=8))
+def test_holms_steps_find_what_they_find_one_after_another(selected):
+    tested, terms = gaps_of(*selected), FairnessTerms(bounds=(bound(),))
+    outcomes = [each.outcome for each in decide(tested, terms).findings]
+    found = {at for at, outcome in enumerate(outcomes) if outcome == "outside"}
+    assert found == stepwise(tested, terms.alpha)
+
+
+def test_a_verdict_asks_no_comparison_once_for_each_of_holms_steps():
+    """Each group is shown only when the one before it is: as many steps as there are groups."""
+    terms, people = FairnessTerms(bounds=(bound(),)), 10**6
+
+    def most_selected(tail):
+        """How many may be selected for their group to be just shown."""
+
+        def is_shown(hits):
+            return gaps_of(hits, people=people)[0].is_outside(tail)
+
+        return bisect_left(range(4 * 10**5), x=True, key=lambda hits: not is_shown(hits)) - 1
+
+    def asked(count):
+        tails = [terms.alpha / (2 * left) for left in range(count, 0, -1)]
+        selected = [most_selected(tail) for tail in tails]
+        assert selected == sorted(set(selected))
+        tested = gaps_of(*selected, people=people)
+        assert not any(map(GapBounds.is_outside, tested[1:], tails))
+        Counted.asked = 0
+        assert {each.outcome for each in decide(tested, terms).findings} == {"outside"}
+        return Counted.asked / count
+
+    assert asked(24) < asked(12) + 3
 
 
 @settings(max_examples=30)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import gammainc
 
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_tables import NoisedCount
@@ -13,6 +14,7 @@ from fedcore.noised_rates import (
     NoisedRate,
     count_bounds,
     difference_bounds,
+    gammas_below,
     noise_masses,
     rate_bounds,
     ratio_bounds,
@@ -77,6 +79,21 @@ def test_bounds_of_a_count_are_wrong_at_most_at_their_rate_and_not_wider(epsilon
     assert masses[places > reach].sum() <= tail + 1e-12
     assert masses[places > reach - 1].sum() > tail - 1e-12
     assert count_bounds(NoisedCount(-5, terms), epsilon, tail).low == 0
+
+
+@given(
+    st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 1e7)), min_size=1, max_size=5),
+    st.floats(0, 1e7),
+    st.lists(st.floats(-40, 40), min_size=1, max_size=9),
+)
+def test_what_gammas_have_far_away_is_told_as_if_it_were_worked_out(shapes, other, steps):
+    """At points that lie so many standard deviations from a shape, and at one anywhere."""
+    near = [max(0.0, shapes[0] + step * math.sqrt(shapes[0])) for step in steps]
+    of, points = np.array(shapes), np.array([*near, other])
+    exact = gammainc(np.maximum(of, 1e-300)[:, None], points)
+    found = gammas_below(of, points)
+    assert found[of > 0] == pytest.approx(exact[of > 0], rel=0, abs=1e-17)
+    assert (found[of == 0] == 1).all()
 
 
 # Rates without noise

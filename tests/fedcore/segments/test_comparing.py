@@ -11,13 +11,8 @@ from scipy import stats
 from fedcore.dpias import Bindings, FairnessBound
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import AuditTerms, GroupMerge, SensitiveAttribute
-from fedcore.fairness_terms import FairnessTerms, audit_of
-from fedcore.segments.comparing import (
-    MAX_COMPARISONS,
-    compare_segments,
-    segment_audit_of,
-    segment_comparisons,
-)
+from fedcore.fairness_terms import MAX_COMPARISONS, FairnessTerms, audit_of, bound_comparisons
+from fedcore.segments.comparing import compare_segments, segment_audit_of, segment_comparisons
 from fedcore.segments.groups import SegmentLayout, SegmentTable, count_segments
 
 ALPHA = 0.05
@@ -281,6 +276,8 @@ def test_of_more_comparisons_than_anybody_waits_for_there_is_no_audit(
     ids = tuple(range(1, segments + 1))
     shape, of = segment_audit_of(at_the_most, ids)
     assert len(segment_comparisons(shape, of)) == MAX_COMPARISONS
+    fewest = segment_comparisons(*segment_audit_of(at_the_most, (1, 2)))
+    assert bound_comparisons(at_the_most) == len(fewest)
     with pytest.raises(InvalidRecordError) as refused:
         segment_audit_of(beyond, ids)
     assert refused.value.code == "fairness.not_bound"

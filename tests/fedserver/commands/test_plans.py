@@ -1,9 +1,11 @@
 import json
+import math
 
 import pytest
 
 from fedcore import canonical
 from fedcore.contracts import ContractField
+from fedcore.learning_rules import EarlyStopping
 from fedcore.plans import (
     Feature,
     Imputation,
@@ -56,6 +58,16 @@ def test_a_plan_laid_out_for_reading_is_checked_and_named_by_its_digest(fedpact,
     assert f"plan {plan.digest}" in output
     assert "[red]over[/red] two units: logistic, 5 rounds" in output
     assert "2 units, at least 2 answers a round; each reserves 6 exchanges of 1 steps" in output
+
+
+def test_a_plan_with_checks_says_how_many_and_what_they_see(fedpact, plan, write):
+    stopping = EarlyStopping(every=1, patience=1)
+    checked = plan.model_copy(update={"holdout": 0.25, "early_stopping": stopping})
+    _, output = fedpact("check", write("plan.json", checked.to_json()))
+    gain = 1.645 * plan.privacy.noise_multiplier * math.sqrt(2)
+    gain /= 0.25 * sum(terms.public_n for terms in plan.units)
+    assert "2 of the rounds are checks, each charged as a round" in output
+    assert f"from a gain of {gain:.4f} in the loss of each customer set aside" in output
 
 
 def test_the_claim_counts_spare_rounds_and_customers_of_both_units(fedpact, plan, write):

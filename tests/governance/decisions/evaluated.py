@@ -265,15 +265,14 @@ def parted(name, count):
     return SensitiveAttribute(name=name, groups=groups, edges=edges)
 
 
-def crossed(*bounds):
-    """An evaluation that counts two segments by 25 groups of age, 20 of calls and 2 of diet, of
-    which these are bound.
+def crossed(*bounds, scores=False):
+    """An evaluation that counts two segments, or scores, by 25 groups of age, 20 of calls and 2 of
+    diet, of which these are bound.
     """
     attributes = (parted("age", 25), parted("calls", 20), DIET)
-    return shared(
-        *attributes,
-        of=segmented(*attributes, fairness=tuple(segment_bound(name) for name in bounds)),
-    )
+    made = bound if scores else segment_bound
+    of = audited(*attributes, fairness=tuple(made(name) for name in bounds))
+    return (grouped if scores else shared)(*attributes, of=of)
 
 
 def absent_at_south(**changes):

@@ -12,6 +12,7 @@ import pytest
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import CRITERIA, LegalEntity
+from fedcore.fairness_terms import METRICS, SEGMENT_METRIC
 from governance.decisions import completeness
 from governance.decisions.completeness import list_lacks
 from governance.languages import load_lacks
@@ -97,6 +98,24 @@ def without(values: dict[str, Any], section: str, name: str, value: str) -> None
     values[section].remove(item(values, section, name, value))
 
 
+CROSSED = "age & region"
+BOTH = (CROSSED, "gender")
+
+
+def audit_of(*bound: str, metric: str = METRICS[0]) -> dict[str, Any]:
+    """Return bindings of an audit: 25 groups of age by 20 regions are 500 comparisons, and two of
+    gender are one more.
+    """
+    parted = [
+        {"name": name, "groups": [f"{name} {number}" for number in range(groups)]}
+        for name, groups in (("age", 25), ("region", 20), ("gender", 2))
+    ]
+    return {
+        "fairness": [{"attribute": a, "metric": metric, "largest_gap": 0.1} for a in bound],
+        "fairness_audit": {"attributes": parted},
+    }
+
+
 EDITS: list[tuple[Edit, list[str]]] = [
     (lambda v: without(v, "minimisation", "field", "tenure"), ["minimisation.tenure"]),
     (lambda v: without(v, "minimisation", "field", "female"), ["minimisation.female"]),
@@ -143,6 +162,8 @@ EDITS: list[tuple[Edit, list[str]]] = [
         ["entities"],
     ),
     (lambda v: v.update(effective_from=v["valid_until"]), ["effective_from"]),
+    (lambda v: v["bindings"].update(audit_of(*BOTH)), ["bindings.fairness"]),
+    (lambda v: v["bindings"].update(audit_of(*BOTH, metric=SEGMENT_METRIC)), ["bindings.fairness"]),
 ]
 
 
@@ -152,6 +173,10 @@ def test_what_is_missing_or_does_not_agree_is_named(change, expected):
 
 
 REPAIRED: list[Edit] = [
+    lambda v: v["bindings"].update(audit_of(CROSSED)),
+    lambda v: v["bindings"].update(audit_of(CROSSED, metric=SEGMENT_METRIC)),
+    # Nothing is bound of an audit, but how the groups are told apart.
+    lambda v: v["bindings"].update(audit_of(*BOTH), fairness=None),
     lambda v: v["bindings"].update(update_retention_days=30),
     lambda v: v["inventory"][0].update(retention_days=1095),
     lambda v: (

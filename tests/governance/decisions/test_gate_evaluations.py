@@ -142,6 +142,11 @@ FAULTS = [
         ),
     ),
     fault("fairness.not_bound", crossed("age & calls", "diet"), crossed("age & calls")),
+    fault(
+        "fairness.not_bound",
+        crossed("age & calls", "diet", scores=True),
+        crossed("age & calls", scores=True),
+    ),
     fault("fairness.differs_from_dpia", shared(DIET, of=segmented(DIET, AGE)), shared(DIET, AGE)),
     fault("fairness.bound_later", shared(DIET, before=dpia()), shared(DIET)),
     fault("fairness.field_is_input", shared(TENURE), shared(AGE)),
