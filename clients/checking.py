@@ -53,7 +53,7 @@ def bounded_gains(before: Numbers, after: Numbers) -> np.ndarray[tuple[int], np.
     """Return what each customer's losses count, in millionths: integers, so that their sum is
     exact.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         gains = np.nan_to_num(before - after, nan=0.0)
     return np.rint(np.clip(gains, -1.0, 1.0) * GAIN_SCALE).astype(np.int64)
 

@@ -2,7 +2,8 @@
 
 In a check each unit says, with noise, how much smaller the losses of its customers set aside are
 under the model now than under the best one before (`fedcore.rounds.NoisedGain`). A model is better
-when the sum over the units is more than noise alone shows once in twenty checks. The run ends with
+when the sum over the units is more than its noise alone shows once in twenty checks; that units
+sample, where the plan says so, is not in that. The run ends with
 the check that has shown no better one for the plan's `patience`-th time in a row.
 
 Guarantees: server, governance and verifiers of a bundle find the same end from the same reports;
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from fedcore.errors import MismatchError
 from fedcore.plans import TrainingPlan
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.rounds import GAIN_SCALE, Answer, NoisedGain, Receipt, RoundReport
 
 # A sum of Gaussian noise is above so many of its standard deviations once in twenty times.
@@ -32,6 +34,20 @@ class Standing:
 
     best: str
     missed: int = 0
+
+
+def proved_of(plan: TrainingPlan) -> str | None:
+    """Return what is proved of a run with checks alone, in words; None for one without.
+
+    How many rounds were done depended on their outputs (ADR 0051).
+    """
+    if plan.early_stopping is None:
+        return None
+    epsilon = renyi_epsilon([plan.run_event()], plan.delta)
+    return (
+        "Checks decided when this run ended: its epsilon is of what was done; proved of the run "
+        f"alone is what it had reserved, at most {epsilon:.4f} for a customer of one unit."
+    )
 
 
 def smallest_gain(plan: TrainingPlan, units: int) -> float:

@@ -11,8 +11,9 @@ from fedcore.record import At, Counter, Digest, Hex256, Name, Part, Realm, Recor
 class EpsilonClaim(Part):
     """Privacy spent by one run at one unit, recomputed from its receipts' events.
 
-    `claim` is the bound of the privacy filter, exact for this run, whose events were fixed before
-    its first output; over several runs planned after seeing results, what is proved is the cap.
+    `claim` is the bound of the privacy filter, exact for this run if its events were fixed before
+    its first output. Of a run that ended because of its outputs, as by checks of early stopping,
+    what it had reserved is proved; over several runs planned after seeing results, the cap is.
     `pld` is tighter and holds if plans did not depend on outputs.
     """
 

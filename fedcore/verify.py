@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Generic, TypeVar
 
 from fedcore.bundle import read_bundle
+from fedcore.early_stopping import proved_of
 from fedcore.errors import FedError, MismatchError
 from fedcore.models import Checkpoint, EpsilonClaim, ModelVersion
 from fedcore.record import Realm, Record
@@ -265,8 +266,16 @@ def verify_bundle(data: bytes, governance_key: str, realm: Realm | None = None) 
     except FedError:
         return Report(checks, CANNOT_SHOW)
     name = f"{model.name} v{model.version}"
-    total = _total_of(documents)
-    return Report(checks, CANNOT_SHOW, claimed, name, model.delta, model.epsilon, total)
+    unseen, total = (*CANNOT_SHOW, *_proved_of(documents)), _total_of(documents)
+    return Report(checks, unseen, claimed, name, model.delta, model.epsilon, total)
+
+
+def _proved_of(documents: Documents) -> tuple[str, ...]:
+    try:
+        told = proved_of(documents.plan)
+    except (FedError, *_UNCOMPUTABLE):
+        return ()
+    return () if told is None else (f"more of epsilon than this: {told}",)
 
 
 def _total_of(documents: Documents) -> tuple[EpsilonClaim, ...]:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from fedcore.early_stopping import proved_of
 from fedcore.models import ModelVersion
 from fedcore.promotions import ModelApproval, Promotion
 from fedcore.record import Name
@@ -19,6 +20,7 @@ from governance.model_cards import card_of
 from governance.model_decisions import verify_handed_out
 from governance.models import find_model
 from governance.office import Desk, required
+from governance.plans import open_plan
 from governance.promotions import ALIASES, check_promotion
 from governance.roles import PROMOTER_ROLES
 from governance.routes.runs import Version
@@ -60,8 +62,10 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
         audits = list_audits_of(desk, name, version)
         withdrawn = model_decisions.list_withdrawn(desk.session)
         waivers = list_waivers(desk, name, version)
+        model = desk.open_own(ModelVersion, stored.document)
         content = {
-            "model": desk.open_own(ModelVersion, stored.document),
+            "model": model,
+            "proved": proved_of(open_plan(desk, model.plan)[0]),
             "outcomes": [
                 (evaluation, outcome)
                 for evaluation, outcome in list_outcomes(desk, stored)

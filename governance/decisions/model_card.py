@@ -11,6 +11,7 @@ from fedcore.bulletins import EPOCH_S
 from fedcore.contracts import Contract, Label
 from fedcore.dpia_record import AnyDpia
 from fedcore.drivers import Drivers
+from fedcore.early_stopping import proved_of
 from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
 from fedcore.model_decisions import ModelDecision
 from fedcore.models import ModelVersion
@@ -270,6 +271,7 @@ def _privacy(facts: CardFacts) -> Section:
             "Of one customer of one unit, added or removed. Other runs add to it: "
             "the unit's ledger has the sum.",
             *_charged_before(facts.plan),
+            *filter(None, (proved_of(facts.plan) if facts.plan else None,)),
         ),
     )
 

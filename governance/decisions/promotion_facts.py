@@ -213,7 +213,8 @@ def evidence_of(
     """Return what is wrong with the papers of a version.
 
     Args: `receipts` are those of the run, by digest, each signed by the node that the permit names.
-    Guarantees: monotone: with fewer reports, receipts or papers nothing becomes right.
+    Guarantees: of reports that governance has recorded, of which only the last one ends a run: with
+        fewer of them, fewer receipts or papers nothing becomes right.
     """
     accepted = {report.round: report for report in reports if report.status == "accepted"}
     ending = [number for number, report in accepted.items() if permit and ends_run(report, permit)]

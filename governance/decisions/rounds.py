@@ -87,8 +87,10 @@ def verify_answers(report: RoundReport, receipts: Sequence[Receipt]) -> None:
 
 
 def _verify_unchanged(report: RoundReport, receipts: Sequence[Receipt]) -> None:
-    if report.model_out != report.model_in or report.released is not None:
+    if report.model_out != report.model_in:
         raise MismatchError("report.model_changed", "an evaluation makes no other model")
+    if report.released is not None:
+        raise MismatchError("report.released_early", "an evaluation releases no model")
     checked = (*(answer.gain for answer in report.answered), *(r.compared for r in receipts))
     if any(each is not None for each in checked):
         raise MismatchError("report.check_differs", "an evaluation has no checks")

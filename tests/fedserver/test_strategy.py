@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fedcore.learning_rules import Algorithm, ServerAdam
+from fedcore.learning_rules import Algorithm, EarlyStopping, ServerAdam
 from fedserver import strategy
 
 SIZES = {"north": 48, "south": 96, "west": 768}
@@ -186,3 +186,46 @@ def test_a_round_leaves_the_state_before_it_as_it_was(plan):
     strategy.apply_round(state, plan, 5, {"north": weights(rng)})
     after = [flat(part) for part in (state.model, state.momentum, state.late_sum)]
     assert all(np.array_equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+ADAM = ServerAdam(kind="adam", learning_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"average_last": 1, "server_momentum": 0.9},
+        {"average_last": 1, "average_decay": 0.6},
+        {"average_last": 1, "server_momentum": 0.0, "server_optimizer": ADAM},
+    ],
+    ids=["the last model", "a decaying mean", "adam"],
+)
+def test_a_run_with_checks_that_ends_early_releases_what_its_rounds_alone_would(plan, terms):
+    rng = np.random.default_rng(7)
+    alone = replanned(plan, **terms).model_copy(update={"rounds": 3})
+    stopping = {"rounds": 9, "early_stopping": EarlyStopping(every=1, patience=3)}
+    checked = alone.model_copy(update=stopping)
+    first, updates = weights(rng), [{"north": weights(rng)} for _ in range(3)]
+    plain = with_checks = strategy.start(first)
+    for number, each in enumerate(updates, start=1):
+        plain = strategy.apply_round(plain, alone, number, each)
+        with_checks = strategy.apply_round(with_checks, checked, 2 * number - 1, each)
+        with_checks = strategy.apply_check(with_checks, checked, [0])
+    found, expected = (
+        flat(strategy.release(with_checks, checked, 6)),
+        flat(strategy.release(plain, alone, 3)),
+    )
+    assert found.tobytes() == expected.tobytes()
+    assert np.any(found)
+    assert with_checks.missed == 3
+
+
+def test_a_check_that_finds_better_keeps_the_model_and_counts_anew(plan):
+    stopping = EarlyStopping(every=1, patience=2)
+    plan = plan.model_copy(update={"rounds": 9, "early_stopping": stopping})
+    state = strategy.start(weights(np.random.default_rng(1)))
+    missed = strategy.apply_check(state, plan, [0])
+    assert (missed.missed, missed.best) == (1, {})
+    better = strategy.apply_check(missed, plan, [10**15])
+    assert (better.missed, flat(better.best).tobytes()) == (0, flat(state.model).tobytes())
+    assert strategy.apply_check(better, plan, [0]).missed == 1

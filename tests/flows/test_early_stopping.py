@@ -17,6 +17,7 @@ from fedcore.early_stopping import smallest_gain
 from fedcore.errors import MismatchError
 from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
 from fedcore.learning_rules import Algorithm, EarlyStopping
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.rounds import NoisedGain, Receipt
 from fedcore.signing import sign_record
@@ -66,6 +67,9 @@ def test_whoever_reads_what_was_found_on_those_customers_is_told_of_the_checks(b
     assert SEEN_BY_CHECKS.partition(":")[0] in card
     found = verify_bundle(world.bundle(), world.federation.governance_key.public, Realm.SIMULATION)
     assert [check.name for check in found.checks if not check.ok] == []
+    reserved = f"at most {renyi_epsilon([plan.run_event()], plan.delta):.4f}"
+    assert reserved in found.cannot_show[-1]
+    assert reserved in card.replace("\\", "")
 
 
 def test_what_is_left_of_a_run_that_ended_is_refused(build, plan, worlds):

@@ -205,7 +205,7 @@ def test_a_round_of_an_evaluation_is_recorded_once_and_ends_the_run(evaluating):
     evaluating.world.submit(report, receipts)
     assert evaluating.world.bulletin("north").log.size == size
     again = receipts_of(evaluating, plan, permit, attempt=2)
-    with pytest.raises(MismatchError, match=r"report\.chain_broken"):
+    with pytest.raises(MismatchError, match=r"report\.rounds_exceeded"):
         evaluating.world.submit(evaluating.report(again, report), again)
 
 
