@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from clients.attributes import groups_of
+from clients.checking import check_locally
 from clients.data import Examples, Inputs, load_examples
 from clients.evaluating import tables_of
 from clients.mitigating import Mitigated, mitigated_labels
@@ -28,6 +29,7 @@ from fedcore.plans import ModelSpec
 from fedcore.privacy import engines
 from fedcore.privacy.engines import BookKeeping, PerExample
 from fedcore.privacy.noise import KeyStream
+from fedcore.rounds import GAIN_SCALE
 from fedcore.score_tables import DEFAULT_BINS
 from fedcore.tasks.churn import task
 from fedcore.tasks.task import load_into, shapes_of
@@ -299,3 +301,29 @@ def test_several_rows_have_the_group_that_the_audit_counts_the_customer_in(
     assert scores.shape == (DEFAULT_BINS.size,)
     counted = table.reshape(3, -1).sum(axis=1)
     assert counted.tolist() == [groups.count(group) for group in CHARGES.groups]
+
+
+def mitigated_losses(plan, weights, examples):
+    """The loss of each customer by the plan, a row each, in numpy."""
+    logits = examples.features @ weights["0.weight"][0] + weights["0.bias"][0]
+    found = []
+    for logit, label, cell in zip(logits, examples.labels, examples.groups["gender"], strict=True):
+        group, mitigation = cell or "unknown", plan.mitigation
+        loss = np.logaddexp(0, -logit if label > 0 else logit)
+        loss *= mitigation.weight(group, positive=bool(label > 0)) * (1.5 if label > 0 else 1.0)
+        found.append(loss + mitigation.pull(group) * logit)
+    return np.array(found)
+
+
+@BOTH
+def test_a_check_counts_the_loss_that_the_plan_trains_by(plan_of, mitigation):
+    plan = plan_of(mitigation, weight=1.5)
+    terms = plan.privacy.model_copy(update={"sampling_rate": 1.0, "local_steps": 1})
+    plan, examples = plan.model_copy(update={"privacy": terms}), customers(40)
+    models = weights_of(plan, 0.3, 1), weights_of(plan, 0.3, 2)
+    before, after = (mitigated_losses(plan, each, examples) for each in models)
+    streams = Silent(bytes(32)), KeyStream(bytes(32))
+    found = check_locally(task, plan, models, examples, streams)
+    assert found == pytest.approx(np.clip(before - after, -1, 1).sum() * GAIN_SCALE, abs=40)
+    plain = plan.model_copy(update={"mitigation": None})
+    assert abs(check_locally(task, plain, models, examples, streams) - found) > 1000

@@ -1,6 +1,10 @@
 """The rule by which checks end a training, over the reports of a run."""
 
+import importlib.util
 import math
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +16,7 @@ from fedcore.record import Realm
 from fedcore.rounds import Answer, RoundReport
 
 PATIENCE = 2
+FILE = Path(__file__).parents[2] / "docs" / "reference" / "verify_bundle.py"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,41 @@ def test_it_ends_with_as_many_misses_in_a_row_as_the_plan_waits_for(plan, report
         between = report_of(2 * place + 1, enough)  # a round that trains
         assert standing_after(plan, standing, between) == standing
         assert not is_over(plan, standing, between)
+
+
+@pytest.fixture(scope="module")
+def second():
+    """The second verifier, which nothing of fedpact is in."""
+    spec: Any = importlib.util.spec_from_file_location("stopping_second_verifier", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@given(st.lists(st.sampled_from(["miss", "better", "void", "train"]), max_size=12))
+def test_the_second_verifier_finds_the_same_best_models_and_the_same_end(
+    plan, report_of, second, kinds
+):
+    enough = math.floor(smallest_gain(plan, 3)) + 1
+    reports = [
+        report_of(
+            2 * place + (kind == "train"),
+            enough - (kind == "miss"),
+            "void" if kind == "void" else "accepted",
+        )
+        for place, kind in enumerate(kinds, start=1)
+    ]
+    standing, expected = Standing(plan.initial_model), []
+    for report in reports:
+        compared = standing.best if plan.is_check(report.round) else None
+        standing = standing_after(plan, standing, report)
+        expected.append((compared, is_over(plan, standing, report)))
+    parsed = [second.parse(report.to_bytes()) for report in reports]
+    found = [
+        (best, over) for _, best, over in second.checked(second.parse(plan.to_bytes()), parsed)
+    ]
+    assert found == expected
 
 
 @given(st.integers(1, 40), st.integers(1, 300))

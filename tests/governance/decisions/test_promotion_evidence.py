@@ -155,6 +155,36 @@ def test_a_void_round_beside_its_second_try_is_no_fault():
     assert weigh(reports=(void, report(1), report(2))) == EvidenceFacts()
 
 
+def test_a_check_that_released_the_model_ended_the_run_before_its_last_round():
+    longer = permit(rounds=9, exchanges=9)
+    papers = {
+        item.digest: item
+        for item in (receipt(n, u, permit=longer.digest) for n in (1, 2) for u in UNITS)
+    }
+    told = [
+        report(n).model_copy(
+            update={
+                "answered": tuple(
+                    Answer(
+                        unit=u,
+                        receipt=receipt(n, u, permit=longer.digest).digest,
+                        update=digest(8),
+                    )
+                    for u in UNITS
+                )
+            }
+        )
+        for n in (1, 2)
+    ]
+    model = version(permit=longer.digest, receipts=tuple(papers))
+    known = {"model": model, "permit": longer, "receipts": papers}
+    assert weigh(**known, reports=told) == EvidenceFacts()
+    unreleased = [told[0], told[1].model_copy(update={"released": None})]
+    found = weigh(**known, reports=unreleased)
+    assert found.open_rounds == frozenset(range(3, 10))
+    assert weigh(**known, reports=told[1:]).open_rounds == frozenset({1})
+
+
 FAULTS = {
     "a round without report": (
         {"reports": (report(2),)},
