@@ -62,7 +62,7 @@ class Run(ABC, Generic[S, A]):
         first = Checkpoint(round=1, attempt=1, state=self._start())
         place = load_checkpoint(self._path) or first
         if place.report is not None:
-            self._cohort.submit(place.report, place.receipts)
+            self._told(place)
         while not self._is_over(place):
             place = self._attempt(place)
         outcome = self._conclude(place)
@@ -107,12 +107,18 @@ class Run(ABC, Generic[S, A]):
             permit=self._session.permit_envelope,
         )
         save_checkpoint(self._path, after)
-        self._cohort.submit(present(after.report), after.receipts)
-        runtime.watch(report, encode_weights(after.state.model))
+        self._told(after)
         log.info("round.ended", run_id=report.run_id, round=report.round, status=report.status)
         if not enough and place.attempt >= permit.attempts:
             raise void(place.round, (*roll.refusals, *refusals))
         return after
+
+    def _told(self, place: Checkpoint) -> None:
+        """Tell governance and who watches of a place's report: again, if a process ended before."""
+        envelope = present(place.report)
+        self._cohort.submit(envelope, place.receipts)
+        report = RoundReport.from_bytes(envelope.payload_bytes)
+        self._around.runtime.watch(report, encode_weights(place.state.model))
 
     @abstractmethod
     def _start(self) -> Aggregate:

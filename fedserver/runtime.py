@@ -21,7 +21,8 @@ Watcher = Callable[[RoundReport, bytes], None]
 class Runtime:
     """The server's surroundings.
 
-    `watch` is told each report and the model (safetensors) after it; `pause` lets seconds pass.
+    `watch` is told each report and the model (safetensors) after it: a run that goes on tells the
+    last one once more. `pause` lets seconds pass.
     """
 
     now: Callable[[], datetime]

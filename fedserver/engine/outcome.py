@@ -142,6 +142,8 @@ class Journal:
 
     def _note(self, report: RoundReport, plan: TrainingPlan | EvaluationPlan) -> None:
         event, rounds = plan.exchange_event(), self._outcome.rounds
+        if (report.round, report.attempt) in {(line.round, line.attempt) for line in rounds}:
+            return
         spent = event.model_copy(update={"steps": event.steps * (len(rounds) + 1)})
         line = RoundLine(
             round=report.round,

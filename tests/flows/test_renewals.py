@@ -8,9 +8,11 @@ import pytest
 from fedcore.bundle import read_bundle
 from fedcore.errors import FedError, RefusedError, UnreachableError
 from fedcore.permits import PermitRenewal
+from fedcore.privacy.accounting import renyi_epsilon
 from fedcore.record import Realm
 from fedcore.signing import SigningKey, sign_record
 from fedcore.verify import verify_bundle
+from fedserver.engine.outcome import load_outcome, run_folder
 
 SIMULATION = Realm.SIMULATION
 HOURS_OF_A_PERMIT = 24
@@ -151,7 +153,12 @@ def test_governance_that_stays_away_ends_the_run_which_is_resumed_without_anothe
     assert (lined.clock.now() - began).total_seconds() == pytest.approx(300)
     lined.line.cut = set()
     lined.run()
-    assert [report.round for report in lined.reports] == [1, 3]
+    assert [report.round for report in lined.reports] == [1, 2, 3]
+    lines = load_outcome(run_folder(lined.federation.root / "server" / "runs", "run-1")).rounds
+    assert [line.round for line in lines] == [1, 2, 3]
+    event = lined.plan.round_event()
+    thrice = event.model_copy(update={"steps": 3 * event.steps})
+    assert lines[-1].epsilon == renyi_epsilon([thrice], lined.plan.privacy.delta)
     with lined.unit("north").node() as node:
         orders = [e.body["attempt"] for e in node.ledger.entries() if e.kind == "order"]
     assert orders == [1, 1, 1]
@@ -169,7 +176,7 @@ def test_governance_that_comes_back_after_the_permit_has_expired_gets_the_report
     lined.line.cut = set()
     lined.federation.tick(hours=20)
     lined.run()
-    assert [report.round for report in lined.reports] == [1, 3]
+    assert [report.round for report in lined.reports] == [1, 2, 3]
     assert believed(lined)
 
 

@@ -228,11 +228,12 @@ class World:
     reports: list[RoundReport] = field(default_factory=list)
 
     def run(self, run_id: str = "run-1", watch: Any = lambda report: None) -> None:
-        """Do a run; `watch` is told each report."""
+        """Do a run; `watch` is told each report, and none again when a run goes on."""
 
         def note(report: RoundReport, _model: bytes) -> None:
-            self.reports.append(report)
-            watch(report)
+            if report not in self.reports:
+                self.reports.append(report)
+                watch(report)
 
         self.federation.run(self.plan.digest, run_id, note)
 

@@ -119,6 +119,16 @@ def test_rounds_of_earlier_flower_runs_are_kept(tmp_path, plan, report):
     assert (found.flower_run, found.rounds_done, found.rounds_total) == (8, 2, plan.rounds)
 
 
+def test_a_round_that_a_resumed_run_tells_again_is_kept_once(tmp_path, plan, report):
+    for number in (7, 8):
+        with Journal(tmp_path, "run-1", number) as journal:
+            watch = journal.watching(PRODUCTION, plan).watch
+            for attempt, status in ((1, "void"), (2, "accepted")):
+                watch(report(1, attempt, status, ["north", "south"]), b"")
+    lines = outcome(tmp_path).rounds
+    assert [(line.attempt, line.status) for line in lines] == [(1, "void"), (2, "accepted")]
+
+
 @pytest.mark.parametrize(
     ("error", "state", "codes"),
     [

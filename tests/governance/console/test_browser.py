@@ -101,7 +101,7 @@ def person(chromium, served):
         faults: list[str] = []
         page.on("console", lambda message: note(faults, page, message))
         page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
-        page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: note_failure(faults, request))
         page.goto("/console")
         return page, faults
 
@@ -114,6 +114,12 @@ def note(faults, page, message):
     """Keep what the browser complains about; it also gives advice, about password forms."""
     if message.type in {"error", "warning"}:
         faults.append(f"{page.url}: {message.text}")
+
+
+def note_failure(faults, request):
+    """Keep what the browser could not load; what it gave up, as the page was left, was not asked."""
+    if request.failure != "net::ERR_ABORTED":
+        faults.append(f"failed: {request.url}: {request.failure}")
 
 
 def sign_in(page, api_key):
