@@ -177,5 +177,5 @@ class EarlyStopping(Part):
         if self.checks_by(rounds, rounds) < 1:
             raise ValueError(
                 "early_stopping.every: so many rounds of training and a check are no fewer than "
-                "the rounds"
+                "the rounds; say less, or more rounds"
             )

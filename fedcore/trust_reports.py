@@ -67,8 +67,8 @@ def verify_report_units(report: RoundReport, permit: Permit) -> None:
 def verify_report_status(report: RoundReport, permit: Permit) -> None:
     """Hold the status of a report against the number of its answers.
 
-    Guarantees: it is accepted exactly when enough units answered, so that nobody who saw a round's
-        noise could have it drawn again.
+    Guarantees: it is accepted exactly when it names enough answers, so that noise is drawn again
+        only by hiding answers: their units' ledgers have charged them, and permits bound how often.
     Raises: MismatchError `report.too_few_answers`, `report.void_though_enough`.
     """
     named = f"round {report.round}, attempt {report.attempt}"

@@ -75,7 +75,8 @@ CANNOT_SHOW = (
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
     "what a unit saw that did not cosign the log; nor that a unit which a report calls unavailable "
-    "had not answered",
+    "had not answered: a server that withholds a receipt can void a round and have it drawn again; "
+    "what such answers charged stands in the unit's ledger alone, within what the permit reserved",
     "above the highest size of the log that most units cosigned, that order and history are what "
     "others were shown: that is governance's word; compare moves, and keep checkpoints",
     "all that was charged: an evaluation that no promotion or audit here rests on can be left out, "

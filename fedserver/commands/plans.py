@@ -162,10 +162,14 @@ def _checks(plan: TrainingPlan) -> str:
     checks = plan.rounds - plan.trained_by(plan.rounds)
     aside = (plan.holdout or 0.0) * sum(terms.public_n for terms in plan.units)
     gain = smallest_gain(plan, len(plan.units)) / GAIN_SCALE / aside
-    return (
+    told = (
         f"{checks} of the rounds are checks, each charged as a round; one sees a better model from "
         f"a gain of {gain:.4f} in the loss of each customer set aside, by public sizes"
     )
+    patience = plan.early_stopping.patience if plan.early_stopping else 0
+    if checks < patience:
+        told += f"; patience {patience} is more than there are checks, so that none can end the run"
+    return told
 
 
 def _claims(checked: TrainingPlan) -> Table:

@@ -69,7 +69,7 @@ def _print(status: "OptOutStatus") -> None:
     typer.echo(f"  {status.state} since event {status.newest}: {status.sentence}")
     for model in status.trained_before:
         typer.echo(
-            f"  trained before: {model.name} {model.version}, in {model.rounds} rounds of run "
+            f"  trained before: {model.name} {model.version}, in {model.rounds} exchanges of run "
             f"{model.run_id}"
         )
         typer.echo(f"    {say_decided(model)}")

@@ -268,8 +268,8 @@ def _privacy(facts: CardFacts) -> Section:
         ),
         table=Table(("Unit", "Epsilon of this run", "If plans did not depend on outputs"), rows),
         notes=(
-            "Of one customer of one unit, added or removed. Other runs add to it: "
-            "the unit's ledger has the sum.",
+            "Of one customer of one unit, added or removed, from the receipts. Other runs add to "
+            "it, and answers whose receipts the server withheld: the unit's ledger has the sum.",
             *_charged_before(facts.plan),
             *filter(None, (proved_of(facts.plan) if facts.plan else None,)),
         ),

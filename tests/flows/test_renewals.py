@@ -154,11 +154,12 @@ def test_governance_that_stays_away_ends_the_run_which_is_resumed_without_anothe
     lined.line.cut = set()
     lined.run()
     assert [report.round for report in lined.reports] == [1, 2, 3]
-    lines = load_outcome(run_folder(lined.federation.root / "server" / "runs", "run-1")).rounds
-    assert [line.round for line in lines] == [1, 2, 3]
+    told = load_outcome(run_folder(lined.federation.root / "server" / "runs", "run-1"))
+    assert told is not None
+    assert [line.round for line in told.rounds] == [1, 2, 3]
     event = lined.plan.round_event()
     thrice = event.model_copy(update={"steps": 3 * event.steps})
-    assert lines[-1].epsilon == renyi_epsilon([thrice], lined.plan.privacy.delta)
+    assert told.rounds[-1].epsilon == renyi_epsilon([thrice], lined.plan.privacy.delta)
     with lined.unit("north").node() as node:
         orders = [e.body["attempt"] for e in node.ledger.entries() if e.kind == "order"]
     assert orders == [1, 1, 1]

@@ -134,7 +134,7 @@ def test_the_command_says_the_same_of_one_and_of_all(straddled, monkeypatch, tmp
     assert code == 0
     assert "excluded from training since round 2 of run run-1; scoring outside fedpact" in one
     assert "0.2 h of 24 h, in time" in one
-    assert "trained before: churn 1, in 1 rounds of run run-1" in one
+    assert "trained before: churn 1, in 1 exchanges of run run-1" in one
     code, both = said()
     assert (code, one in both, "north 2: marketing, art21_2" in both) == (0, True, True)
     assert "held by no bulletin yet" in both

@@ -68,6 +68,10 @@ def test_a_plan_with_checks_says_how_many_and_what_they_see(fedpact, plan, write
     gain /= 0.25 * sum(terms.public_n for terms in plan.units)
     assert "2 of the rounds are checks, each charged as a round" in output
     assert f"from a gain of {gain:.4f} in the loss of each customer set aside" in output
+    assert "none can end the run" not in output
+    endless = {"holdout": 0.25, "early_stopping": EarlyStopping(every=1, patience=3)}
+    _, output = fedpact("check", write("plan.json", plan.model_copy(update=endless).to_json()))
+    assert "patience 3 is more than there are checks, so that none can end the run" in output
 
 
 def test_the_claim_counts_spare_rounds_and_customers_of_both_units(fedpact, plan, write):

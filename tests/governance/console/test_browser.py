@@ -117,7 +117,7 @@ def note(faults, page, message):
 
 
 def note_failure(faults, request):
-    """Keep what the browser could not load; what it gave up, as the page was left, was not asked."""
+    """Keep what the browser could not load; what it gave up as it left a page is not missing."""
     if request.failure != "net::ERR_ABORTED":
         faults.append(f"failed: {request.url}: {request.failure}")
 
