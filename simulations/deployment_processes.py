@@ -18,6 +18,7 @@ from fedcore.errors import FedError
 
 MARK = "FEDPACT_DEPLOYMENT"
 POLL_S = 0.05
+_PORTS = range(10_000, 32_768)
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -186,9 +187,17 @@ def end_marked(mark: str) -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a TCP port of the loopback interface that nobody listens on now.
+
+    Guarantees: it is below those that systems give to outgoing connections, any of which could
+        take it before its server does; and drawn, so that two processes rarely find the same.
+    Raises: FedError `deployment.no_port`.
+    """
+    for _ in range(100):
+        port = secrets.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise FedError("deployment.no_port", f"no port of {_PORTS[0]} to {_PORTS[-1]} is free")
 
 
 def is_listening(port: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from fedcore import cli
+from simulations.deployment_processes import free_port
 
 GROUPS = {
     name: EntryPoint(name, f"{package}.cli:app [{name}]", cli.COMMANDS_GROUP)
@@ -77,12 +78,6 @@ class Service:
                     return process
             time.sleep(0.05)
         raise TimeoutError
-
-
-def free_port() -> int:
-    """Return a port that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def found(output: str, name: str) -> str:

@@ -1,7 +1,6 @@
 """A unit that was set up, and its commands."""
 
 import json
-import socket
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,17 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from fedcore import cli
+from simulations import deployment_processes
 
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """A loopback port on which nobody listens."""
-
-    def find() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            return int(listener.getsockname()[1])
-
-    return find
+    return deployment_processes.free_port
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the commands of `fedpact server` are run with: a contract, a plan, and the command line."""
 
-import socket
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -14,14 +13,13 @@ from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.learning_rules import Algorithm
 from fedcore.mitigation import GroupWeight, Reweighing
 from fedcore.plans import Feature, MetricFloor, ModelSpec, PrivacyTerms, TrainingPlan, UnitTerms
+from simulations.deployment_processes import free_port
 
 
 @pytest.fixture
 def unused_port() -> int:
     """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,18 +16,10 @@ import pytest
 from fedcore.record import Realm
 from fedserver.engine.provision import SETTINGS_FILE, Wishes, provision
 from fedserver.settings import ServerSettings
+from simulations.deployment_processes import free_port
 
 FEDPACT = (sys.executable, "-P", "-c", "from fedcore.cli import main; main()")
 PATIENCE_S = 60
-
-
-def free_ports(count):
-    """Return ports of loopback that nobody listens on now."""
-    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in with_ports]
-    for server in with_ports:
-        server.close()
-    return ports
 
 
 def until(condition, what):
@@ -45,7 +36,7 @@ class Server:
     """`fedpact server start` with files of its own; governance is nowhere to be found."""
 
     def __init__(self, directory):
-        fleet, control, health = free_ports(3)
+        fleet, control, health = (free_port() for _ in range(3))
         self.directory = directory
         self.public_key = provision(
             directory,
