@@ -38,8 +38,8 @@ class EvaluationPlan(Record):
     `rows`: `holdout`, the customers that the training plans have set aside; `out_of_time`, rows
     from the day on to which the training plans have read. An attempt that got too few answers is
     charged, and may be repeated `spare_exchanges` times. `fairness` is one more table, of the
-    first model's outcomes by group: the very one that the DPIA binds, at the score from which on
-    the model says yes. What the models must reach is in their training plans.
+    first model's outcomes by group: the very one that the DPIA binds, threshold included. What the
+    models must reach is in their training plans.
     With `segments` the one model is a segmentation, which scores nobody: the one table is of the
     groups that the DPIA binds, or of everybody, by the segments' ids in the order of the model's
     centres. It may be over `all` rows: no label was learnt from them, and whoever reads them is

@@ -241,7 +241,13 @@ def audited_table(
     """
     if plan.fairness is None:
         raise InvalidRecordError("fairness.table_invalid", "the plan counts no groups")
-    layout, terms = audit_of(bindings, plan.fairness.threshold)
+    layout, terms = audit_of(bindings)
+    if layout.threshold != plan.fairness.threshold:
+        raise InvalidRecordError(
+            "fairness.table_invalid",
+            f"threshold: the plan counts from {plan.fairness.threshold:g} on, and the DPIA binds "
+            f"{layout.threshold:g}: have a plan with its table permitted",
+        )
     counted = [each.tables[len(plan.models)] for each in tables]
     return sum_tables(layout, counted, float(table_epsilon(plan))), terms
 

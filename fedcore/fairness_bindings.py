@@ -15,6 +15,7 @@ CROSSED = " & "
 UNKNOWN = "unknown"
 DEFAULT_ALPHA = 0.05
 DEFAULT_MINIMUM_SIZE = 30
+DEFAULT_THRESHOLD = 0.5
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Groups = Annotated[tuple[Text, ...], Field(min_length=2, max_length=100)]
@@ -120,14 +121,17 @@ class AuditTerms(Part):
 
     Attributes:
         attributes: those whose groups are crossed in the table that each unit counts.
-        further_edges: bounds between bands of the score besides the plan's threshold, for
-            calibration by group.
+        threshold: customers with a score of at least this are selected. It is bound, too: at a
+            threshold that selects nobody, or everybody, all groups are treated alike.
+        further_edges: bounds between bands of the score besides the threshold, for calibration by
+            group.
         alpha: the rate at which PASS may be wrong, and FAIL.
         minimum_size: with fewer people in a group, or in the rest, their comparison is open.
         merges: groups that count as one in every comparison.
     """
 
     attributes: Annotated[tuple[SensitiveAttribute, ...], Field(min_length=1, max_length=10)]
+    threshold: Share | None = None
     further_edges: Annotated[tuple[Share, ...], Field(min_length=1, max_length=50)] | None = None
     alpha: Alpha | None = None
     minimum_size: MinimumSize | None = None

@@ -19,6 +19,7 @@ from fedcore.fairness_bindings import (
     CROSSED,
     DEFAULT_ALPHA,
     DEFAULT_MINIMUM_SIZE,
+    DEFAULT_THRESHOLD,
     UNKNOWN,
     Alpha,
     AuditTerms,
@@ -109,8 +110,8 @@ class Comparison:
     rate: Rate
 
 
-def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, FairnessTerms]:
-    """Return the table and the terms that a DPIA binds, at the threshold of a plan.
+def audit_of(bindings: Bindings) -> tuple[TableLayout, FairnessTerms]:
+    """Return the table and the terms that a DPIA binds.
 
     Guarantees: the table has every attribute and group that the terms name, and there is something
         to compare, but no more than `MAX_COMPARISONS`.
@@ -122,7 +123,7 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
     try:
         layout = TableLayout(
             attributes=audit.attributes,
-            threshold=threshold,
+            threshold=audit.threshold or DEFAULT_THRESHOLD,
             further_edges=audit.further_edges or (),
         )
     except ValidationError as error:
@@ -180,8 +181,8 @@ def fits_field(attribute: SensitiveAttribute, field: ContractField) -> bool:
 
 
 def bound_comparisons(bindings: Bindings) -> int | None:
-    """Return how many comparisons an audit makes that a DPIA binds, whatever the threshold; of
-    segments, whose number it does not say, the least. None when it binds no audit that can be made.
+    """Return how many comparisons an audit makes that a DPIA binds; of segments, whose number it
+    does not say, the least. None when it binds no audit that can be made.
     """
     try:
         audit, terms = terms_of(bindings, (*METRICS, SEGMENT_METRIC))

@@ -70,8 +70,8 @@ CANNOT_SHOW = (
     "that a named person acted, approved, waived or promoted: governance states who did, and no "
     "person's own key has signed",
     "that the numbers of an evaluation or audit follow from the units' tables: only digests of the "
-    "tables are here; nor that nobody who approved had written the plan; nor that the DPIA bound "
-    "the score from which an audit counts somebody as selected: the evaluation's author chose it",
+    "tables are here; nor that nobody who approved had written the plan; nor that the model is "
+    "used with the threshold that its audit was made at",
     "that the model was really computed from the updates in the receipts",
     "that rows were erased, or that the model forgot customers who objected after a round",
     "what a unit saw that did not cosign the log; nor that a unit which a report calls unavailable "

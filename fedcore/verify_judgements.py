@@ -295,8 +295,7 @@ class _Bound:
 def _bound(plan: EvaluationPlan, bindings: Bindings) -> _Bound:
     if plan.segments is not None:
         return _bound_of_segments(plan.segments.segments, bindings)
-    threshold = plan.fairness.threshold if plan.fairness is not None else 0.0
-    layout, terms = audit_of(bindings, threshold)
+    layout, terms = audit_of(bindings)
     compared = tuple(
         (one.bound.attribute, one.bound.metric, one.bound.largest_gap, one.group, one.rate.name)
         for one in comparisons_of(layout, terms)
@@ -321,8 +320,8 @@ def _bound_of_segments(segments: Sequence[int], bindings: Bindings) -> _Bound:
 
 def _table_of(layout: CrossedGroups) -> object:
     """Return what is counted: a plan need not repeat why it may be."""
-    edges = layout.edges if isinstance(layout, TableLayout) else None
-    return [(each.name, each.groups, each.edges) for each in layout.attributes], edges
+    bands = (layout.threshold, layout.edges) if isinstance(layout, TableLayout) else None
+    return [(each.name, each.groups, each.edges) for each in layout.attributes], bands
 
 
 def _verify_verdict(audit: FairnessAudit) -> None:

@@ -191,13 +191,13 @@ def free_port() -> int:
 
     Guarantees: it is below those that systems give to outgoing connections, any of which could
         take it before its server does; and drawn, so that two processes rarely find the same.
-    Raises: FedError `deployment.no_port`.
+    Raises: FedError `deployment.timeout`.
     """
     for _ in range(100):
         port = secrets.choice(_PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise FedError("deployment.no_port", f"no port of {_PORTS[0]} to {_PORTS[-1]} is free")
+    raise FedError("deployment.timeout", f"no free port from {_PORTS[0]} to {_PORTS[-1]} was found")
 
 
 def is_listening(port: int) -> bool:

@@ -222,9 +222,10 @@ audits
   all({plan.get("threshold"), *plan.get("further_edges", [])}
       == {plan.get("threshold"), *bound.fairness_audit.get("further_edges", [])}
       for _, plan, bound in about)
-  all([found.get("threshold"), found.alpha, found.minimum_size] == [plan.get("threshold"),
-      bound.fairness_audit.get("alpha", 0.05), bound.fairness_audit.get("minimum_size", 30)]
-      for found, plan, bound in about)
+  all({found.get("threshold"), plan.get("threshold")} ==
+      {None if "segments" in plan else bound.fairness_audit.get("threshold", 0.5)}
+      and [found.alpha, found.minimum_size] == [bound.fairness_audit.get("alpha", 0.05),
+      bound.fairness_audit.get("minimum_size", 30)] for found, plan, bound in about)
   all([(o.attribute, o.metric, o.largest_gap, one.group, one.rate)
       for o in found.bounds for one in o.compared]
       == [(o.attribute, o.metric, o.largest_gap, group, rate) for o in bound.fairness

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fedcore.fairness_curves import ThresholdCurve
     from fedcore.fairness_planning import PlannedTable
     from fedcore.fairness_tables import CrossedGroups, TableLayout
-    from fedcore.fairness_terms import FairnessTerms
     from fedcore.gateway_http import HttpGateway
     from fedcore.signing import Envelope
 
@@ -136,14 +135,11 @@ def plan_audit(
     ],
     dpia: Assessed,
     out: Annotated[Path, typer.Option(help="Where the plan with the audit is written.")],
-    threshold: Annotated[
-        float | None, typer.Option(help="From which score on one is selected; 0.5 if not said.")
-    ] = None,
 ) -> None:
     """Write an evaluation plan again with the table of groups that a DPIA binds.
 
     Says what each table then gets of epsilon: one table more shares the same. A plan of segments
-    has the groups in its one table, and no threshold.
+    has the groups in its one table.
     """
     import json
 
@@ -152,9 +148,7 @@ def plan_audit(
 
     verify_absent(out)
     plan = EvaluationPlan.from_json(parse_file(evaluation))
-    if plan.segments is not None and threshold is not None:
-        raise typer.BadParameter("--threshold is of scores, and segments have none")
-    audited = plan.model_copy(update=_counted_by(dpia, plan, threshold))
+    audited = plan.model_copy(update=_counted_by(dpia, plan))
     write_atomically(out, (json.dumps(audited.to_json(), indent=2) + "\n").encode())
     each = audited.epsilon / audited.tables
     typer.echo(f"{audited.tables} tables, epsilon {each:g} for each: {out}")
@@ -174,40 +168,33 @@ def forecast(
     epsilon: Annotated[float, typer.Option(help="What the table of groups gets at each unit.")],
     units: Annotated[int, typer.Option(min=1, help="How many units count.")],
     rows: Annotated[int, typer.Option(min=1, help="How many customers are set aside in all.")],
-    threshold: Annotated[
-        float, typer.Option(help="The score from which on one is selected.")
-    ] = 0.5,
 ) -> None:
     """Say how many customers would settle each bound of a DPIA, before anything is counted."""
     from fedcore.fairness_planning import planning_text, rows_to_settle
+    from fedcore.fairness_terms import audit_of
 
-    layout, terms = _bound_in(dpia, threshold)
+    layout, terms = audit_of(_bindings_in(dpia))
     planned = _planned(layout, parse_file(expected), units, epsilon)
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
 
 
-def _counted_by(dpia: Path, plan: "EvaluationPlan", threshold: float | None) -> dict[str, object]:
+def _counted_by(dpia: Path, plan: "EvaluationPlan") -> dict[str, object]:
     """Return the table of groups that a DPIA binds, as the plan's own field.
 
     Why it may be counted is said in the DPIA, and nowhere else.
     """
+    from fedcore.fairness_terms import audit_of
     from fedcore.segments.comparing import segment_audit_of
 
     if plan.segments is not None:
         layout, _ = segment_audit_of(_bindings_in(dpia), plan.segments.segments)
         return {"segments": layout.model_copy(update={"attributes": _plain(layout)})}
-    table, _ = _bound_in(dpia, 0.5 if threshold is None else threshold)
+    table, _ = audit_of(_bindings_in(dpia))
     return {"fairness": table.model_copy(update={"attributes": _plain(table)})}
 
 
 def _plain(layout: "CrossedGroups") -> "tuple[SensitiveAttribute, ...]":
     return tuple(each.model_copy(update={"special_condition": None}) for each in layout.attributes)
-
-
-def _bound_in(dpia: Path, threshold: float) -> "tuple[TableLayout, FairnessTerms]":
-    from fedcore.fairness_terms import audit_of
-
-    return audit_of(_bindings_in(dpia), threshold)
 
 
 def _bindings_in(dpia: Path) -> "Bindings":

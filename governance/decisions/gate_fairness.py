@@ -2,7 +2,8 @@
 groups apart.
 
 An audit counts the very table that the DPIA binds, and binds what it bound when the model was
-trained: groups, metrics and thresholds are fixed before anybody can know what becomes of them.
+trained: groups, metrics, threshold and largest gaps are fixed before anybody can know what becomes
+of them.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def _not_bound(facts: GateFacts) -> str | None:
 
 @make_rule(
     "fairness.differs_from_dpia",
-    "An evaluation counts the very groups that the DPIA binds, in its order.",
+    "An evaluation counts the very groups that the DPIA binds, in its order, at its threshold.",
     "Art. 35(7)(d) GDPR",
 )
 def _differs_from_dpia(facts: GateFacts) -> str | None:
@@ -47,8 +48,8 @@ def _differs_from_dpia(facts: GateFacts) -> str | None:
     if counted is None or bound is None or _table_of(counted) == _table_of(bound):
         return None
     return (
-        "The plan's attributes, groups or edges are not those of the DPIA's `fairness_audit`: take "
-        "them from there."
+        "The plan's attributes, groups, threshold or edges are not those of the DPIA's "
+        "`fairness_audit`: take them from there."
     )
 
 
@@ -177,8 +178,8 @@ def _counted(facts: GateFacts) -> CrossedGroups | None:
 
 
 def _bound_layout(facts: GateFacts) -> CrossedGroups | None:
-    """Return the table that the DPIA binds, at the plan's threshold or of its segments; None where
-    no groups are counted. Raises: InvalidRecordError `fairness.not_bound`,
+    """Return the table that the DPIA binds, of scores or of the plan's segments; None where no
+    groups are counted. Raises: InvalidRecordError `fairness.not_bound`,
     `fairness.unknown_group`.
     """
     if facts.evaluation is None or facts.dpia is None or _counted(facts) is None:
@@ -186,7 +187,7 @@ def _bound_layout(facts: GateFacts) -> CrossedGroups | None:
     plan, bindings = facts.evaluation.plan, facts.dpia.bindings
     if plan.segments is not None:
         return segment_audit_of(bindings, plan.segments.segments)[0]
-    return None if plan.fairness is None else audit_of(bindings, plan.fairness.threshold)[0]
+    return audit_of(bindings)[0]
 
 
 def _known_layout(facts: GateFacts) -> CrossedGroups | None:
@@ -199,8 +200,8 @@ def _known_layout(facts: GateFacts) -> CrossedGroups | None:
 
 def _table_of(layout: CrossedGroups) -> object:
     """Return what is counted."""
-    edges = layout.edges if isinstance(layout, TableLayout) else None
-    return [group_terms(each) for each in layout.attributes], edges
+    bands = (layout.threshold, layout.edges) if isinstance(layout, TableLayout) else None
+    return [group_terms(each) for each in layout.attributes], bands
 
 
 def group_terms(attribute: SensitiveAttribute) -> object:

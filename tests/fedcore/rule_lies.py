@@ -203,6 +203,18 @@ def of_many(*compared: tuple[str, str, tuple[tuple[str, str], ...]]) -> Lie:
     return found
 
 
+def of_threshold(counted: float, bound: float | None) -> Lie:
+    """Return a champion whose audit is at a threshold, under a DPIA that binds this one."""
+    found: Lie = judged.judged(
+        dpia=judged.of_bindings(
+            fairness_audit=AuditTerms(attributes=(PARTED[1],), threshold=bound)
+        ),
+        evaluation_plan=further(threshold=counted),
+        audit=judged.of_found(threshold=counted),
+    )
+    return found
+
+
 OTHER = EvaluatedModel(artifact=NOTHING, plan=NOTHING)
 TURNED = TableLayout(
     attributes=(SensitiveAttribute(name="gender", groups=("male", "female")),), threshold=0.5
@@ -325,6 +337,11 @@ LIES: Mapping[str, tuple[str, Lie]] = {
     ),
     "verdict against its bounds": ("audits", judged.judged(audit=judged.of_found(verdict="PASS"))),
     "audit at another threshold": ("audits", judged.judged(audit=judged.of_found(threshold=0.4))),
+    "audit and plan at a threshold that is not bound": ("audits", of_threshold(0.99, None)),
+    "audit and plan at the usual threshold where another is bound": (
+        "audits",
+        of_threshold(0.5, 0.4),
+    ),
     "more comparisons than anybody waits for": ("audits", of_many(BANDED, ONE_MORE)),
     "waived by one person": (
         "promotions",
@@ -362,4 +379,5 @@ TWINS: Mapping[str, Lie] = {
     "approved for each of two controllers": of_two(*BY, *BY),
     "constant for a field that may be absent": absent(0),
     "as many comparisons of scores as there may be": of_many(BANDED),
+    "audit and plan at the threshold that is bound": of_threshold(0.4, 0.4),
 }

@@ -71,7 +71,7 @@ def tables(counts, models=1):
 )
 def test_verdict_meaning_and_findings_are_those_of_the_summed_table(counts, bound, verdict):
     found = derive_audit(plan(), tables(counts), bound)
-    layout, terms = audit_of(bound, 0.5)
+    layout, terms = audit_of(bound)
     result = decide_fairness(sum_tables(layout, [counts, counts], 1.0), terms)
     assert (found.verdict, found.meaning) == (verdict, MEANINGS[verdict])
     assert found.verdict == result.verdict
@@ -85,6 +85,14 @@ def test_verdict_meaning_and_findings_are_those_of_the_summed_table(counts, boun
     ]
     widest = [(each.widest.group, each.widest.low, each.widest.high) for each in found.bounds]
     assert widest == [(one.group, *one.interval) for one in result.largest]
+
+
+def test_tables_that_count_from_another_threshold_than_is_bound_are_refused():
+    """At one from which nobody is selected all groups would be treated alike."""
+    layout = TableLayout(attributes=(GROUP,), threshold=0.99)
+    with pytest.raises(InvalidRecordError, match=r"0\.99 on, and the DPIA binds 0\.5") as refused:
+        derive_audit(plan(fairness=layout), tables(APART), MERGED)
+    assert refused.value.code == "fairness.table_invalid"
 
 
 def test_the_whole_passes_only_when_each_bound_does_and_fails_when_one_does():

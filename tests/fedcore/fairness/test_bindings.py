@@ -14,6 +14,7 @@ from fedcore.fairness_terms import (
     MAX_COMPARISONS,
     METRICS,
     audit_of,
+    bound_audit,
     bound_comparisons,
     comparisons_of,
     rate_names,
@@ -32,7 +33,7 @@ def bindings(name="dpia-2.fairness-audit.json", **changes):
 
 
 def test_a_signed_dpia_says_table_and_terms_whole():
-    layout, terms = audit_of(bindings(), threshold=0.5)
+    layout, terms = audit_of(bindings())
     assert [attribute.name for attribute in layout.attributes] == ["gender", "disability"]
     assert layout.edges == (0.25, 0.5, 0.75)
     assert (terms.alpha, terms.minimum_size) == (0.05, 50)
@@ -42,9 +43,16 @@ def test_a_signed_dpia_says_table_and_terms_whole():
 
 
 def test_what_the_dpia_leaves_out_has_its_documented_default():
-    layout, terms = audit_of(bindings(fairness=(BOUND,), fairness_audit=AUDIT), threshold=0.4)
-    assert layout.edges == (0.4,)
+    layout, terms = audit_of(bindings(fairness=(BOUND,), fairness_audit=AUDIT))
+    assert (layout.threshold, layout.edges) == (0.5, (0.5,))
     assert (terms.alpha, terms.minimum_size, terms.merges) == (0.05, 30, ())
+
+
+def test_the_threshold_is_the_one_that_is_bound():
+    own = AUDIT.model_copy(update={"threshold": 0.4, "further_edges": (0.5,)})
+    layout, _ = audit_of(bindings(fairness=(BOUND,), fairness_audit=own))
+    assert (layout.threshold, layout.edges) == (0.4, (0.4, 0.5))
+    assert bound_audit(bindings(fairness_audit=own)) != bound_audit(bindings(fairness_audit=AUDIT))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_what_the_dpia_leaves_out_has_its_documented_default():
         ({"fairness": (BOUND.model_copy(update={"metric": "accuracy"}),)}, "fairness.not_bound"),
         ({"fairness": (BOUND.model_copy(update={"attribute": "age"}),)}, "fairness.unknown_group"),
         (
-            {"fairness_audit": AUDIT.model_copy(update={"further_edges": (0.4,)})},
+            {"fairness_audit": AUDIT.model_copy(update={"further_edges": (0.5,)})},
             "fairness.not_bound",
         ),
         (
@@ -73,9 +81,9 @@ def test_what_the_dpia_leaves_out_has_its_documented_default():
 )
 def test_a_dpia_that_binds_no_whole_audit_is_refused(changes, code):
     good = {"fairness": (BOUND,), "fairness_audit": AUDIT}
-    audit_of(bindings(**good), threshold=0.4)
+    audit_of(bindings(**good))
     with pytest.raises(InvalidRecordError) as refused:
-        audit_of(bindings(**{**good, **changes}), threshold=0.4)
+        audit_of(bindings(**{**good, **changes}))
     assert refused.value.code == code
 
 
@@ -140,11 +148,11 @@ EDGES = tuple(number / 100 for number in range(1, 49))
     ],
 )
 def test_of_more_comparisons_than_anybody_waits_for_there_is_no_audit(at_the_most, beyond, count):
-    layout, terms = audit_of(at_the_most, threshold=0.5)
+    layout, terms = audit_of(at_the_most)
     found = comparisons_of(layout, terms)
     assert len(found) == bound_comparisons(at_the_most) == MAX_COMPARISONS
     with pytest.raises(InvalidRecordError) as refused:
-        audit_of(beyond, threshold=0.5)
+        audit_of(beyond)
     assert refused.value.code == "fairness.not_bound"
     assert bound_comparisons(beyond) == count
     for words in (f"there are {count} comparisons", f"at most {MAX_COMPARISONS}", "merge groups"):
@@ -158,7 +166,7 @@ def test_comparisons_are_counted_before_any_is_made():
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRecordError, match="there are 2187 comparisons"):
-            audit_of(beyond, threshold=0.5)
+            audit_of(beyond)
         assert tracemalloc.get_traced_memory()[1] < 1e6
     finally:
         tracemalloc.stop()
@@ -180,7 +188,7 @@ def test_what_a_dpia_binds_is_counted_however_many_cells_there_are():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_has_the_rates_that_are_counted(metric):
-    layout, _ = audit_of(bindings(), threshold=0.5)
+    layout, _ = audit_of(bindings())
     made = [rate.name for rate in rates_of(layout, metric)]
     assert made == list(rate_names(metric, layout.bands))
 
@@ -190,7 +198,7 @@ def test_a_dpia_of_before_the_audits_is_still_read_and_binds_none():
     assert before.fairness
     assert before.fairness_audit is None
     with pytest.raises(InvalidRecordError) as refused:
-        audit_of(before, threshold=0.5)
+        audit_of(before)
     assert refused.value.code == "fairness.not_bound"
 
 

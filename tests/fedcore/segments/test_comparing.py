@@ -301,7 +301,7 @@ def test_comparisons_are_counted_before_any_is_made():
 
 
 def test_a_dpia_of_segments_binds_no_audit_of_scores():
-    audit_of(bindings(PARITY), 0.5)
+    audit_of(bindings(PARITY))
     with pytest.raises(InvalidRecordError) as refused:
-        audit_of(bindings(), 0.5)
+        audit_of(bindings())
     assert refused.value.code == "fairness.not_bound"

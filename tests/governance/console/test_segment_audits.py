@@ -231,12 +231,11 @@ def test_commands_show_sizes_shares_the_trend_and_what_promotion_lacks(segmented
     assert "audit.basis_differs" in said("audits", "curve", basis, online=False)[1]
 
 
-def test_a_plan_gets_the_groups_of_its_dpia_and_no_threshold(segmented, said, tmp_path):
+def test_a_plan_gets_the_groups_of_its_dpia(segmented, said, tmp_path):
     plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))
     plan.write_text(json.dumps(counted_plan(segmented, grouped=False).to_json()))
     dpia.write_text(json.dumps(segmented.dpia.to_json()))
     asked = ("audits", "plan", plan, dpia, "--out", out)
-    assert said(*asked, "--threshold", 0.5, online=False)[0] == 2
     code, output = said(*asked, online=False)
     assert (code, "1 tables, epsilon 2 for each" in output) == (0, True)
     found = EvaluationPlan.from_json(json.loads(out.read_text()))

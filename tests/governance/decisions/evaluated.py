@@ -217,13 +217,13 @@ def audited(*attributes, **changes):
     return dpia(**{**values, **changes})
 
 
-def grouped(*attributes, of=None, before=None, epsilon=1.0, **changes):
+def grouped(*attributes, of=None, before=None, epsilon=1.0, threshold=0.5, **changes):
     """An evaluation that counts these attributes' groups as they are counted, under DPIA `of`, of a
     model that was trained under `before`.
     """
     of = of or audited(*attributes)
     plain = tuple(each.model_copy(update={"special_condition": None}) for each in attributes)
-    layout = TableLayout(attributes=plain, threshold=0.5, **changes)
+    layout = TableLayout(attributes=plain, threshold=threshold, **changes)
     facts = replace(facts_of(training(), fairness=layout, epsilon=epsilon), dpia=of)
     first = replace(facts.evaluation.models[0], audit_bound=bound_audit((before or of).bindings))
     return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
@@ -297,8 +297,9 @@ def conditioned(attribute):
     return attribute.model_copy(update={"special_condition": CONSENT})
 
 
-def bands(*edges):
-    return audited(DIET, fairness_audit=AuditTerms(attributes=(DIET,), further_edges=edges))
+def bands(*edges, threshold=None):
+    terms = AuditTerms(attributes=(DIET,), further_edges=edges or None, threshold=threshold)
+    return audited(DIET, fairness_audit=terms)
 
 
 def merging(*groups):

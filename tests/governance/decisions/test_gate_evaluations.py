@@ -202,6 +202,16 @@ FAULTS = [
         grouped(DIET, further_edges=(0.25,)),
         grouped(DIET, further_edges=(0.25,), of=bands(0.25)),
     ),
+    fault(
+        "fairness.differs_from_dpia",
+        grouped(DIET, threshold=0.99),
+        grouped(DIET, threshold=0.99, of=bands(threshold=0.99)),
+    ),
+    fault(
+        "fairness.differs_from_dpia",
+        grouped(DIET, further_edges=(0.75,), of=bands(0.5, threshold=0.75)),
+        grouped(DIET, threshold=0.75, further_edges=(0.5,), of=bands(0.5, threshold=0.75)),
+    ),
     fault("fairness.bound_later", grouped(DIET, before=dpia()), grouped(DIET)),
     fault("fairness.bound_later", grouped(DIET, before=STRICTER), grouped(DIET, of=STRICTER)),
     fault(
