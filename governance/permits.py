@@ -29,6 +29,7 @@ from governance.decisions.gate_rule import Refusal
 from governance.decisions.renewals import RenewalFacts, decide_expiry
 from governance.evaluations import OpenedPlan, models_behind, open_asked_for
 from governance.office import Desk, required
+from governance.outstanding import with_outstanding
 from registry import accounts, documents, dpias, model_decisions, permits, stops, units
 from registry.accounts import Account
 from registry.dpias import StoredDpia
@@ -70,7 +71,7 @@ def request_permit(
         raise ForbiddenError("account.key_missing", "this account has no key to sign orders with")
     stored = _chosen_dpia(desk, asked.plan)
     dpia = None if stored is None else (stored.record, state_at(standing_of(stored), desk.now))
-    facts = load_facts(desk, asked, dpia, wanted.kind)
+    facts = with_outstanding(desk, load_facts(desk, asked, dpia, wanted.kind))
     refusals = decide_permit(facts)
     keep_decision(desk, run_id, facts, refusals)
     if refusals or stored is None:

@@ -10,7 +10,7 @@ from fedcore.permits import UnitCertificate
 from fedcore.record import Record
 from fedcore.stops import Stop
 from governance.bases import continued_version
-from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts
+from governance.decisions.facts import EvaluatedModel, EvaluationFacts, GateFacts, OutstandingAudit
 from governance.decisions.gate import decide_permit
 from governance.decisions.renewals import RenewalFacts, decide_renewal
 from governance.evaluations import open_evaluation_plan
@@ -90,4 +90,5 @@ def _evaluation_of(desk: Desk, document: dict[str, Any] | None) -> EvaluationFac
         EvaluatedModel(**{**model, "plan": open_plan(desk, model["plan"])[0]})
         for model in document["models"]
     )
-    return EvaluationFacts(plan=plan, models=models)
+    outstanding = tuple(OutstandingAudit(*each) for each in document.get("outstanding", ()))
+    return EvaluationFacts(plan=plan, models=models, outstanding=outstanding)

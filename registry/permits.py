@@ -13,11 +13,11 @@ from registry.tables.evaluations import EvaluationRow
 from registry.tables.models import ModelRow
 from registry.tables.permits import GateDecisionRow, PermitRow, PermitUnitRow
 
-_OPEN = (
-    col(PermitRow.revocation).is_(None),
+_UNFINISHED = (
     col(PermitRow.run_id).not_in(select(ModelRow.run_id)),
     col(PermitRow.run_id).not_in(select(EvaluationRow.run_id)),
 )
+_OPEN = (col(PermitRow.revocation).is_(None), *_UNFINISHED)
 
 _FIND = select(PermitRow.run_id, PermitRow.permit, PermitRow.revocation).where(
     PermitRow.run_id == bindparam("run_id")
@@ -107,6 +107,16 @@ def list_open(session: Session) -> tuple[StoredPermit, ...]:
     """
     query = select(PermitRow).where(*_OPEN).order_by(col(PermitRow.run_id))
     return tuple(StoredPermit(row.run_id, row.permit, None) for row in session.exec(query))
+
+
+def list_unfinished(session: Session) -> tuple[StoredPermit, ...]:
+    """Return the permits whose run has neither a registered model nor an evaluation, also those
+    that are revoked, by run.
+    """
+    query = select(PermitRow).where(*_UNFINISHED).order_by(col(PermitRow.run_id))
+    return tuple(
+        StoredPermit(row.run_id, row.permit, row.revocation) for row in session.exec(query)
+    )
 
 
 def count_open(session: Session) -> int:

@@ -51,18 +51,35 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True)
+class OutstandingAudit:
+    """A run that was permitted to count groups of a version, and has handed no tables over: whether
+    enough units have answered it, and whether its permit is revoked.
+    """
+
+    run_id: str
+    answered: bool
+    revoked: bool
+
+
+@dataclass(frozen=True)
 class EvaluationFacts:
-    """An evaluation plan, and its models in its order."""
+    """An evaluation plan, its models in its order, and of one that counts groups the runs that were
+    permitted to audit the same version and can still do so, or were answered.
+    """
 
     plan: EvaluationPlan
     models: tuple[EvaluatedModel, ...]
+    outstanding: tuple[OutstandingAudit, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
         """The facts as plain JSON."""
+        # Said only where there are some, as before there was such a thing.
+        outstanding = [[each.run_id, each.answered, each.revoked] for each in self.outstanding]
         return {
             "plan": self.plan.digest,
             "models": [model.document for model in self.models],
+            **({"outstanding": outstanding} if outstanding else {}),
         }
 
 

@@ -71,6 +71,29 @@ def _bound_later(facts: GateFacts) -> str | None:
 
 
 @make_rule(
+    "fairness.audit_outstanding",
+    "A version is audited by one run at a time, and by no other once a run was answered.",
+    "Art. 5(1)(a), 5(2) GDPR; internal control",
+)
+def _audit_outstanding(facts: GateFacts) -> str | None:
+    found = () if facts.evaluation is None else facts.evaluation.outstanding
+    lost = [each.run_id for each in found if each.revoked]
+    if lost:
+        return (
+            f"Units have answered {_listed(set(lost))}, whose permit was revoked before its tables "
+            "were handed over: the version gets no other audit; train the next one."
+        )
+    if not found:
+        return None
+    named = _listed({each.run_id for each in found})
+    revoking = "" if any(each.answered for each in found) else ", or have its permit revoked"
+    return (
+        f"An audit of this version is permitted and has handed no tables over: {named}. Resume the "
+        f"run{revoking}."
+    )
+
+
+@make_rule(
     "fairness.not_in_inventory",
     "The DPIA's inventory lists each attribute that groups are told apart by.",
     "Art. 35(7)(a) GDPR",
@@ -252,6 +275,7 @@ FAIRNESS_RULES: tuple[Rule, ...] = (
     _not_bound,
     _differs_from_dpia,
     _bound_later,
+    _audit_outstanding,
     _not_in_inventory,
     _field_unknown,
     _field_forbidden,

@@ -204,6 +204,40 @@ def test_the_first_audit_of_a_version_decides_whatever_a_further_one_says(
     assert objections(audited.world) == (*left, "promotion.approvals_missing")
 
 
+def test_one_run_at_a_time_audits_a_version_until_it_is_finished_or_revoked(audited):
+    world = audited.world
+    plans = [audited.plan("run-3", title=title, fairness=audited.layout) for title in ("a", "b")]
+    for plan in plans:
+        audited.register(plan)
+    audited.permit(plans[0])
+    assert refused(audited.permit, plans[1], "eval-2") == ("fairness.audit_outstanding",)
+    plain = audited.plan("run-3", title="without groups")
+    audited.register(plain)
+    audited.permit(plain, "eval-3")
+    world.gateway("compliance").revoke_permit("eval-1", "it never began")
+    audited.permit(plans[1], "eval-2")
+
+
+def test_a_run_that_was_answered_cannot_be_let_lie_so_that_another_one_decides(audited):
+    world = audited.world
+    plans = [audited.plan("run-3", title=title, fairness=audited.layout) for title in ("a", "b")]
+    for plan in plans:
+        audited.register(plan)
+    tables = audited.answered(plans[0], audited.permit(plans[0]))
+    assert refused(audited.permit, plans[1], "eval-2") == ("fairness.audit_outstanding",)
+    world.gateway("operator").submit_tables("eval-1", audited.signed(tables))
+    again = audited.answered(plans[1], audited.permit(plans[1], "eval-2"))
+    world.gateway("compliance").revoke_permit("eval-2", "we do not like what it says")
+    third = audited.plan("run-3", title="c", fairness=audited.layout)
+    audited.register(third)
+    with pytest.raises(RefusedError, match="gets no other audit; train the next one") as caught:
+        audited.permit(third, "eval-3")
+    assert caught.value.codes == ("fairness.audit_outstanding",)
+    assert refused(world.gateway("operator").submit_tables, "eval-2", audited.signed(again)) == (
+        "permit.revoked",
+    )
+
+
 def test_a_floor_that_the_low_end_misses_refuses_and_a_lower_floor_does_not(audited, model_bytes):
     high = (MetricFloor(metric="roc_auc", floor=0.99),)
     audited.train("run-4", model_bytes, metric_floors=high)

@@ -229,6 +229,12 @@ def grouped(*attributes, of=None, before=None, epsilon=1.0, threshold=0.5, **cha
     return replace(facts, evaluation=replace(facts.evaluation, models=(first,)))
 
 
+def beside(*outstanding):
+    """An evaluation that counts groups of a version whose audit other runs were permitted."""
+    facts = grouped(DIET)
+    return replace(facts, evaluation=replace(facts.evaluation, outstanding=outstanding))
+
+
 IDS = (2, 1)
 
 

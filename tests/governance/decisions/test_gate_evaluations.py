@@ -21,7 +21,7 @@ from fedcore.plans import (
     UnitTerms,
 )
 from fedcore.stops import Stop
-from governance.decisions.facts import GateFacts, run_epsilon
+from governance.decisions.facts import GateFacts, OutstandingAudit, run_epsilon
 from governance.decisions.gate import decide_permit
 from governance.decisions.gate_evaluations import EVALUATION_RULES
 from governance.decisions.gate_fairness import FAIRNESS_RULES
@@ -219,6 +219,9 @@ FAULTS = [
         grouped(AGE, of=merging("old", "unknown"), before=audited(AGE)),
         grouped(AGE, of=merging("old", "unknown")),
     ),
+    fault("fairness.audit_outstanding", beside(OutstandingAudit("a", False, False)), beside()),
+    fault("fairness.audit_outstanding", beside(OutstandingAudit("a", True, False))),
+    fault("fairness.audit_outstanding", beside(OutstandingAudit("a", True, True))),
     fault("fairness.noise_too_wide", grouped(DIET, epsilon=2e-5), grouped(DIET, epsilon=1e-2)),
     fault(
         "fairness.not_in_inventory", grouped(DIET, of=audited(DIET, inventory=())), grouped(DIET)
