@@ -68,10 +68,11 @@ class Evaluating:
             }
         )
 
-    def audit(self, run: str, run_id: str, groups: str) -> FairnessAudit:
+    def audit(self, run: str, run_id: str, groups: str, threshold: float = 0.5) -> FairnessAudit:
         """Evaluate a run's model on units whose groups are so; return the audit."""
         self.groups = groups
-        plan = self.plan(run, title=run_id, fairness=LAYOUT)
+        layout = LAYOUT.model_copy(update={"threshold": threshold})
+        plan = self.plan(run, title=run_id, fairness=layout)
         self.register(plan)
         tables = self.answered(plan, self.permit(plan, run_id))
         self.world.gateway("operator").submit_tables(run_id, self.signed(tables))

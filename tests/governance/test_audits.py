@@ -344,6 +344,27 @@ class TestCommands:
         assert audit.digest in page
         assert said("show", "eval-1", "--html", report, role="auditor")[0] == 1
 
+    def test_the_score_from_which_people_are_selected_is_told_and_a_trend_that_mixes_them(
+        self, audited, said, model_bytes
+    ):
+        audited.audit("run-3", "eval-1", "alike")
+        _, shown = said("show", "eval-1", role="auditor")
+        assert "selected from a score of 0.5" in shown.splitlines()
+        audited.train("run-4", model_bytes, metric_floors=FLOORS)
+        audited.audit("run-4", "eval-2", "alike")
+        _, listed = said("list", "--name", "churn", role="auditor")
+        assert listed.count("selected from a score of 0.5") == 2
+        assert "several thresholds" not in listed
+        audited.audit("run-4", "eval-3", "alike", threshold=0.4)
+        _, listed = said("list", "--name", "churn", role="auditor")
+        lines = listed.splitlines()
+        assert lines[-1].startswith("churn: several thresholds (0.4, 0.5): only gaps at the same")
+        (other,) = (line for line in lines if line.endswith("selected from a score of 0.4"))
+        assert other.split()[:5] == ["churn", "4", "PASS", "(number", "2)"]
+        _, listed = said("list", "--json", role="auditor")
+        told = [each["threshold"] for each in json.loads(listed)["audits"]]
+        assert told == [0.5, 0.5, 0.4]
+
     def test_a_plan_gets_the_table_of_its_dpia_and_is_then_permitted(self, audited, said, tmp_path):
         plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))
         plan.write_text(json.dumps(audited.plan("run-3").to_json()))
