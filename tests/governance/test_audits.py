@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib.metadata import EntryPoint
@@ -24,6 +25,7 @@ from fedcore.plans import MetricFloor
 from fedcore.promotions import Promotion
 from fedcore.record import Realm
 from fedcore.verify import verify_bundle
+from governance.decisions.card_parts import show_measured
 
 FLOORS = (MetricFloor(metric="roc_auc", floor=0.6),)
 
@@ -210,6 +212,69 @@ def test_a_floor_that_the_low_end_misses_refuses_and_a_lower_floor_does_not(audi
     for run, version, left in (("run-3", 3, ()), ("run-4", 4, ("promotion.floor_missed",))):
         audited.audit(run, f"eval-{version}", "alike")
         assert objections(audited.world, version) == (*left, "promotion.approvals_missing")
+
+
+def card_rows(world, title, form="md"):
+    """The rows of a section's table on the card of version 3, and all that the section says."""
+    card = re.sub(r"\\(.)", r"\1", world.gateway("author").fetch_card("churn", 3, form))
+    section = card.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return rows[2:], section
+
+
+@pytest.mark.parametrize("groups", ["alike", "one selected more"])
+def test_the_card_has_the_numbers_of_the_audit_that_decides_as_it_was_signed(audited, groups):
+    found = audited.audit("run-3", "eval-1", groups).found
+    audited.audit("run-3", "eval-2", "hardly anybody in one", threshold=0.4)
+    (bound,) = found.bounds
+    (compared,) = bound.compared
+    rows, said = card_rows(audited.world, "Fairness")
+    assert rows == [
+        [
+            "religion",
+            "demographic parity difference",
+            f"{abs(compared.gap):.3f}",
+            f"{bound.widest.low:.3f} to {bound.widest.high:.3f}",
+            "low, selection rate",
+            "0.1",
+            bound.verdict,
+        ]
+    ]
+    assert bound.widest.low <= abs(compared.gap) < bound.widest.high
+    assert f"- **Verdict**: {found.verdict}" in said
+    assert "- **Selected from a score of**: 0.5" in said
+    assert "move no verdict**: 1: number 2 INSUFFICIENT at a score of 0.4" in said
+    page = audited.world.gateway("author").fetch_card("churn", 3, "html")
+    for cell in rows[0][1:]:
+        assert f"<td>{cell}</td>" in page
+
+
+def test_the_card_has_no_number_of_a_group_of_hardly_anybody(audited):
+    found = audited.audit("run-3", "eval-1", "hardly anybody in one").found
+    (bound,) = found.bounds
+    (compared,) = bound.compared
+    ((*_, gap, interval, _, _, verdict),), said = card_rows(audited.world, "Fairness")
+    assert (gap, verdict) == ("too few people", "INSUFFICIENT")
+    assert interval == f"{bound.widest.low:.3f} to {bound.widest.high:.3f}"
+    assert f"{abs(compared.gap):.3f}" not in said
+    assert "so that no number of them is shown: religion high." in said
+    assert found.meaning in said
+
+
+def test_the_card_has_both_ends_of_each_interval_of_the_newest_evaluation(audited):
+    world = audited.world
+    for run in ("eval-1", "eval-2"):
+        audited.audit("run-3", run, "alike")
+    evaluation = world.open(world.gateway("auditor").fetch_evaluation("eval-2"), Evaluation)
+    rows, said = card_rows(world, "Evaluation")
+    assert rows == [
+        [one.name, *map(show_measured, (one.value, one.low, one.high))]
+        for one in evaluation.models[0].numbers
+    ]
+    area = next(row for row in rows if row[0] == "roc_auc")
+    assert float(area[2]) < float(area[1]) < float(area[3])
+    assert f"- **Document**: {evaluation.digest}" in said
+    assert "Checks on the customers" not in said
 
 
 class TestWaivers:
