@@ -36,6 +36,11 @@ class WidestGap(Part):
     low: float
     high: float
 
+    @property
+    def interval_told(self) -> str:
+        """The interval in words."""
+        return f"{self.low:.3f} to {self.high:.3f}"
+
 
 class BoundOutcome(Part):
     """What became of one bound of the DPIA. `between` is the metric in its usual form, between the
@@ -69,12 +74,15 @@ class WaiverRequest(Part):
 
 
 class AuditSummary(Part):
-    """An audit in the list, with what became of its bounds; `document` is the signed one."""
+    """An audit in the list, with what became of its bounds; `document` is the signed one. Gaps at
+    one `threshold` of the score say nothing of those at another; segments have none.
+    """
 
     run_id: Name
     name: Name
     version: _Number
     number: _Number
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     verdict: Verdict
     bounds: tuple[BoundOutcome, ...]
     document: Digest

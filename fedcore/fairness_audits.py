@@ -95,6 +95,15 @@ class AuditFindings(Part):
             raise ValueError("threshold: of scores; shares: of segments; and one of both")
         return self
 
+    @property
+    def reading(self) -> str:
+        """How sure verdicts and intervals are, in words."""
+        return (
+            "An interval of a gap contains chance and privacy noise; PASS and FAIL are each wrong "
+            f"at a rate of at most {self.alpha:g}. The intervals of all largest gaps hold together "
+            f"at {100 * (1 - self.alpha):g} %."
+        )
+
 
 class FairnessAudit(Record):
     """What is claimed of a model version's fairness, derived from the sum of the units' tables of

@@ -82,7 +82,9 @@ def find_evaluation(desk: Desk, run_id: str) -> Envelope:
 
 
 def list_outcomes(desk: Desk, model: StoredModel) -> tuple[tuple[Evaluation, ModelOutcome], ...]:
-    """Return every evaluation of a version's bytes with what it has found of them, newest first."""
+    """Return every evaluation of a version with what it has found of it, newest first. The same
+    bytes may be another version's too, of which nothing is told.
+    """
     documents = evaluations.list_of_artifact(desk.session, model.artifact)
     opened = desk.open_each(dict.fromkeys(documents, Evaluation))
     found = [required(opened, Evaluation, document) for document in documents]
@@ -90,8 +92,15 @@ def list_outcomes(desk: Desk, model: StoredModel) -> tuple[tuple[Evaluation, Mod
         (evaluation, outcome)
         for evaluation in found
         for outcome in evaluation.models
-        if outcome.artifact == model.artifact
+        if (outcome.name, outcome.version) == (model.name, model.version)
     )
+
+
+def find_newest_of(desk: Desk, model: StoredModel) -> tuple[Evaluation, ModelOutcome] | None:
+    """Return the newest evaluation of a version with what it has found of it: each is charged, and
+    approvals are of the one that was seen.
+    """
+    return next(iter(list_outcomes(desk, model)), None)
 
 
 def _verify_may_evaluate(permit: Permit, reports: Sequence[RoundReport], operator: Account) -> None:

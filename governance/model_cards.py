@@ -7,8 +7,10 @@ from fedcore.errors import InvalidRecordError, MismatchError
 from fedcore.model_decisions import ModelDecision
 from fedcore.models import ModelVersion
 from fedcore.promotions import Promotion
+from governance.audits import list_audits_of
 from governance.decisions.model_card import SEGMENTATION, CardFacts, ModelCard, make_card
 from governance.decisions.segment_card import SegmentStory
+from governance.evaluation_results import find_newest_of
 from governance.models import find_model
 from governance.office import Desk
 from governance.promotion_facts import Lineage, load_lineage, load_promotion
@@ -40,6 +42,8 @@ def card_of(desk: Desk, name: str, version: int, account: Account) -> ModelCard:
         decisions=_decisions(desk, name, version),
         moves=_moves(desk, name, version),
         aliases=tuple(sorted(a for a, move in newest.items() if move.to_version == version)),
+        evaluation=find_newest_of(desk, stored),
+        audits=list_audits_of(desk, name, version),
         drivers=_drivers(desk, lineage),
     )
     return make_card(facts)

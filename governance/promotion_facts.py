@@ -32,7 +32,7 @@ from governance.decisions.promotion_facts import (
 )
 from governance.decisions.stops import Reach, purposes_of
 from governance.decisions.waivers import choose_waiver
-from governance.evaluation_results import list_outcomes
+from governance.evaluation_results import find_newest_of
 from governance.models import find_model
 from governance.office import Desk, required
 from governance.permits import find_permit
@@ -100,14 +100,12 @@ def floors_of(plan: TrainingPlan) -> Mapping[str, float]:
 
 
 def _load_evaluation(desk: Desk, stored: StoredModel) -> EvaluationFacts | None:
-    """Return the newest evaluation of a version: each is charged, and approvals are of the one that
-    was seen.
-    """
-    for evaluation, outcome in list_outcomes(desk, stored):
-        if (outcome.name, outcome.version) == (stored.name, stored.version):
-            metrics = {each.name: Metric(each.value, each.low) for each in outcome.numbers}
-            return EvaluationFacts(evaluation.digest, stored.document, metrics)
-    return None
+    newest = find_newest_of(desk, stored)
+    if newest is None:
+        return None
+    evaluation, outcome = newest
+    metrics = {each.name: Metric(each.value, each.low) for each in outcome.numbers}
+    return EvaluationFacts(evaluation.digest, stored.document, metrics)
 
 
 def _load_fairness(desk: Desk, stored: StoredModel) -> FairnessFacts | None:

@@ -1,6 +1,6 @@
 """Fairness audits from a distance: what they say, their trend, waivers, and what to expect."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,7 +48,8 @@ def list_audits(
 ) -> None:
     """List audits by model and version, each bound with its largest gap: the trend of a model.
 
-    Of several audits of one version the first decides; the others stand beside it.
+    Of several audits of one version the first decides; the others stand beside it. Audits of one
+    model at several thresholds of the score are said to be no one trend.
     """
     import json
 
@@ -61,6 +62,8 @@ def list_audits(
         return
     for each in found:
         _print_summary(each)
+    for line in _mixed_thresholds(found):
+        typer.echo(line)
 
 
 @audits.command("show")
@@ -260,6 +263,8 @@ def _print(found: "FairnessAudit") -> None:
     if found.first is not None:
         typer.echo(f"audit number {found.number}: the first one decides, {found.first}")
     typer.echo(f"{found.found.verdict}: {found.found.meaning}")
+    if found.found.threshold is not None:
+        typer.echo(_selected(found.found.threshold))
     for bound in found.found.bounds:
         typer.echo(_line(bound))
         for one in bound.compared:
@@ -289,18 +294,35 @@ def _counts(found: "FairnessAudit", group: "GroupCount") -> str:
 
 def _print_summary(each: "AuditSummary") -> None:
     place = "decides" if each.number == 1 else f"number {each.number}"
+    selected = "" if each.threshold is None else f"  {_selected(each.threshold)}"
     typer.echo(
         f"{each.name} {each.version}  {each.verdict}  ({place})  {each.audited_at:%Y-%m-%d}  "
-        f"{each.run_id}"
+        f"{each.run_id}{selected}"
     )
     for bound in each.bounds:
         typer.echo(_line(bound))
 
 
+def _selected(threshold: float) -> str:
+    return f"selected from a score of {threshold:g}"
+
+
+def _mixed_thresholds(found: "Sequence[AuditSummary]") -> Iterator[str]:
+    """Yield a line for each model whose audits select from different scores: what looks like a
+    trend of its gaps may be the thresholds'.
+    """
+    for name in sorted({each.name for each in found}):
+        told = (each.threshold for each in found if each.name == name)
+        used = sorted({threshold for threshold in told if threshold is not None})
+        if len(used) > 1:
+            listed = ", ".join(f"{threshold:g}" for threshold in used)
+            yield f"{name}: several thresholds ({listed}): only gaps at the same one are one trend"
+
+
 def _line(bound: "BoundOutcome") -> str:
     return (
         f"  {bound.attribute}, {bound.metric} within {bound.largest_gap:g}: {bound.verdict}, "
-        f"largest gap {bound.widest.low:.3f} to {bound.widest.high:.3f}"
+        f"largest gap {bound.widest.interval_told}"
     )
 
 

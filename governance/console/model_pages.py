@@ -66,11 +66,7 @@ def show_model(name: Name, version: Version, office: Desks, seat: Seated) -> Res
         content = {
             "model": model,
             "proved": proved_of(open_plan(desk, model.plan)[0]),
-            "outcomes": [
-                (evaluation, outcome)
-                for evaluation, outcome in list_outcomes(desk, stored)
-                if (outcome.name, outcome.version) == (name, version)
-            ],
+            "outcomes": list_outcomes(desk, stored),
             "audits": audits,
             "waivers": tell_waivers(waivers, audits[0].digest if audits else "", desk.now),
             "stands_as": _aliases(desk, name, version),

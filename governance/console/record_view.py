@@ -8,7 +8,8 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from governance.console.rendering import show_time, show_words
+from governance.console.rendering import show_words
+from governance.decisions.card_parts import show_at
 
 # Above so many columns a table cannot be read, and each item is shown as a list of its own.
 MAX_COLUMNS = 6
@@ -101,7 +102,7 @@ def show_value(value: Any, field: FieldInfo) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return show_time(value)
+        return show_at(value)
     if isinstance(value, BaseModel):
         return "; ".join(f"{entry.label}: {_flat(entry)}" for entry in _entries(value))
     if isinstance(value, tuple):

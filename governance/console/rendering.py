@@ -4,13 +4,14 @@ style sheet.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from functools import cache
 from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from governance.decisions.card_parts import show_at, show_measured
 
 # Instead of the API's, which forbids even a style sheet; the other headers are the same.
 HEADERS = {
@@ -32,11 +33,6 @@ def render(template: str, content: Mapping[str, Any], status: int = 200) -> HTML
     return HTMLResponse(page, status, headers=HEADERS)
 
 
-def show_time(moment: datetime) -> str:
-    """Return a time to the minute in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
 def show_words(name: str) -> str:
     """Return a name of the code as words: `life_cycle` → `Life cycle`."""
     words = name.replace("_", " ")
@@ -53,11 +49,6 @@ def show_above(bound: float) -> str:
     return str(Decimal(repr(bound)).quantize(Decimal("0.001"), ROUND_CEILING))
 
 
-def show_measured(number: float) -> str:
-    """Return a measured number with four decimals, a large one with as many digits as it needs."""
-    return f"{number:.4f}" if abs(number) < 1000 else f"{number:.1f}"
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -69,7 +60,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "above": show_above,
-        "at": show_time,
+        "at": show_at,
         "measured": show_measured,
         "short": show_short,
         "words": show_words,

@@ -1,6 +1,7 @@
 """What cards are made of: sections of facts, tables, figures and sentences, still without form."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 NOT_RECORDED = "not recorded"
 
@@ -66,3 +67,13 @@ class Section:
     table: Table | None = None
     notes: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+
+
+def show_at(moment: datetime) -> str:
+    """Return a time to the minute in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def show_measured(number: float) -> str:
+    """Return a measured number with four decimals, a large one with as many digits as it needs."""
+    return f"{number:.4f}" if abs(number) < 1000 else f"{number:.1f}"

@@ -12,16 +12,18 @@ from fedcore.contracts import Contract, Label
 from fedcore.dpia_record import AnyDpia
 from fedcore.drivers import Drivers
 from fedcore.early_stopping import proved_of
-from fedcore.evaluation_outcomes import SEEN_BY_CHECKS
+from fedcore.evaluation_outcomes import Evaluation, ModelOutcome
+from fedcore.fairness_audits import FairnessAudit
 from fedcore.model_decisions import ModelDecision
 from fedcore.models import ModelVersion
 from fedcore.permits import Permit
 from fedcore.plans import Feature, TrainingPlan
 from fedcore.promotions import Promotion
 from fedcore.rounds import RoundReport
-from governance.decisions.card_parts import NOT_RECORDED, Section, Table
+from governance.decisions.card_judgements import evaluation_section, fairness_section
+from governance.decisions.card_parts import NOT_RECORDED, Section, Table, show_at
 from governance.decisions.promotion import weigh
-from governance.decisions.promotion_facts import PromotionFacts
+from governance.decisions.promotion_facts import PromotionFacts, WaiverFacts
 from governance.decisions.rounds import rounds_told
 from governance.decisions.segment_card import SegmentStory, segment_sections
 
@@ -57,6 +59,8 @@ class CardFacts:
         decisions: those in force on the version, of all units.
         moves: the moves of aliases from or to the version, oldest first.
         aliases: those that the version has now.
+        evaluation: the newest one, and what it has found of the version.
+        audits: those of the version, the one that decides first.
         drivers: what drives its score, what its segments are, or why neither is told.
     """
 
@@ -70,6 +74,8 @@ class CardFacts:
     decisions: Sequence[ModelDecision]
     moves: Sequence[Promotion]
     aliases: tuple[str, ...]
+    evaluation: tuple[Evaluation, ModelOutcome] | None
+    audits: Sequence[FairnessAudit]
     drivers: Drivers | SegmentStory | str
 
 
@@ -87,18 +93,13 @@ def make_card(facts: CardFacts) -> ModelCard:
             _training(facts),
             _privacy(facts),
             _opt_outs(facts),
-            _evaluation(facts),
-            _fairness(facts),
+            evaluation_section(facts.promotion.floors, facts.evaluation),
+            fairness_section(facts.audits, _waiver(facts)),
             *_drivers(facts),
             _standing(facts),
             Section("What this card cannot show", notes=_CANNOT),
         ),
     )
-
-
-def show_at(moment: datetime) -> str:
-    """Return a time to the minute in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _warnings(facts: CardFacts) -> Iterable[str]:
@@ -307,39 +308,8 @@ def _by(decision: ModelDecision) -> str:
     return "" if decision.due_at is None else f" by {show_at(decision.due_at)}"
 
 
-def _evaluation(facts: CardFacts) -> Section:
-    floors = facts.promotion.floors
-    told = "; ".join(f"{name} {floor:g}" for name, floor in sorted((floors or {}).items()))
-    held = ("Floors of the plan", NOT_RECORDED if floors is None else told or "none")
-    evaluation = facts.promotion.evaluation
-    if evaluation is None:
-        return Section("Evaluation", facts=(held,), notes=(f"An evaluation is {NOT_RECORDED}.",))
-    rows = tuple(
-        (name, f"{metric.estimate:.4f}", f"{metric.low:.4f}")
-        for name, metric in sorted(evaluation.metrics.items())
-    )
-    return Section(
-        "Evaluation",
-        facts=(held, ("Document", evaluation.document)),
-        table=Table(("Metric", "Estimate", "At least"), rows),
-        notes=(SEEN_BY_CHECKS,) if facts.plan is not None and facts.plan.early_stopping else (),
-    )
-
-
-def _fairness(facts: CardFacts) -> Section:
-    fairness = facts.promotion.fairness
-    if fairness is None:
-        return Section("Fairness", notes=(f"A fairness audit is {NOT_RECORDED}.",))
-    lines = [("Verdict", fairness.verdict), ("Document", fairness.document)]
-    if fairness.waiver is not None:
-        people = ", ".join(fairness.waiver.people)
-        until = show_at(fairness.waiver.expires_at)
-        lines.append(("Waiver", f"{people}, until {until}: {fairness.waiver.reason}"))
-    return Section(
-        "Fairness",
-        facts=tuple(lines),
-        notes=("PASS means: within the thresholds that the DPIA sets.",),
-    )
+def _waiver(facts: CardFacts) -> WaiverFacts | None:
+    return None if facts.promotion.fairness is None else facts.promotion.fairness.waiver
 
 
 def _drivers(facts: CardFacts) -> tuple[Section, ...]:

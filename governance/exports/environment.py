@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from governance.decisions.model_card import show_at
+from governance.decisions.card_parts import show_at
 from governance.exports.segment_charts import lay_out
 
 # What begins or ends something in Markdown, wherever it stands in a line, besides tags.

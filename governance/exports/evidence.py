@@ -91,9 +91,7 @@ def _signed(desk: Desk, artifact: bytes) -> SignedModel:
 
 def _evaluations(desk: Desk, stored: StoredModel) -> Iterator[EvaluationPapers]:
     """Yield the papers of every evaluation of a version, oldest first."""
-    for evaluation, outcome in reversed(list_outcomes(desk, stored)):
-        if (outcome.name, outcome.version) != (stored.name, stored.version):
-            continue
+    for evaluation, _ in reversed(list_outcomes(desk, stored)):
         permit = desk.open_own(Permit, evaluation.permit)
         yield EvaluationPapers(
             evaluation=desk.fetch(Evaluation, evaluation.digest),

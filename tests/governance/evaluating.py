@@ -43,7 +43,9 @@ class Evaluating:
     # By group, and of each group by segment.
     segment_counts: tuple[int, ...] = ()
 
-    def audited_dpia(self, version: int, condition: str | None = CONSENT) -> Dpia:
+    def audited_dpia(
+        self, version: int, condition: str | None = CONSENT, threshold: float | None = None
+    ) -> Dpia:
         """A DPIA that binds an audit by religion, and why it may be made."""
         before: Dpia = self.world.dpia()
         said = {"special_condition": "Art. 9(2)(a)"}
@@ -56,7 +58,7 @@ class Evaluating:
         )
         changes = {
             "fairness": (bound,),
-            "fairness_audit": AuditTerms(attributes=(religion,)),
+            "fairness_audit": AuditTerms(attributes=(religion,), threshold=threshold),
             "epsilon_cap": 10.0,
         }
         return before.model_copy(
@@ -68,10 +70,11 @@ class Evaluating:
             }
         )
 
-    def audit(self, run: str, run_id: str, groups: str) -> FairnessAudit:
+    def audit(self, run: str, run_id: str, groups: str, threshold: float = 0.5) -> FairnessAudit:
         """Evaluate a run's model on units whose groups are so; return the audit."""
         self.groups = groups
-        plan = self.plan(run, title=run_id, fairness=LAYOUT)
+        layout = LAYOUT.model_copy(update={"threshold": threshold})
+        plan = self.plan(run, title=run_id, fairness=layout)
         self.register(plan)
         tables = self.answered(plan, self.permit(plan, run_id))
         self.world.gateway("operator").submit_tables(run_id, self.signed(tables))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib.metadata import EntryPoint
@@ -24,6 +25,7 @@ from fedcore.plans import MetricFloor
 from fedcore.promotions import Promotion
 from fedcore.record import Realm
 from fedcore.verify import verify_bundle
+from governance.decisions.card_parts import show_measured
 
 FLOORS = (MetricFloor(metric="roc_auc", floor=0.6),)
 
@@ -246,6 +248,69 @@ def test_a_floor_that_the_low_end_misses_refuses_and_a_lower_floor_does_not(audi
         assert objections(audited.world, version) == (*left, "promotion.approvals_missing")
 
 
+def card_rows(world, title, form="md"):
+    """The rows of a section's table on the card of version 3, and all that the section says."""
+    card = re.sub(r"\\(.)", r"\1", world.gateway("author").fetch_card("churn", 3, form))
+    section = card.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return rows[2:], section
+
+
+@pytest.mark.parametrize("groups", ["alike", "one selected more"])
+def test_the_card_has_the_numbers_of_the_audit_that_decides_as_it_was_signed(audited, groups):
+    found = audited.audit("run-3", "eval-1", groups).found
+    audited.audit("run-3", "eval-2", "hardly anybody in one")
+    (bound,) = found.bounds
+    (compared,) = bound.compared
+    rows, said = card_rows(audited.world, "Fairness")
+    assert rows == [
+        [
+            "religion",
+            "demographic parity difference",
+            f"{abs(compared.gap):.3f}",
+            f"{bound.widest.low:.3f} to {bound.widest.high:.3f}",
+            "low, selection rate",
+            "0.1",
+            bound.verdict,
+        ]
+    ]
+    assert bound.widest.low <= abs(compared.gap) < bound.widest.high
+    assert f"- **Verdict**: {found.verdict}" in said
+    assert "- **Selected from a score of**: 0.5" in said
+    assert "move no verdict**: 1: number 2 INSUFFICIENT at a score of 0.5" in said
+    page = audited.world.gateway("author").fetch_card("churn", 3, "html")
+    for cell in rows[0][1:]:
+        assert f"<td>{cell}</td>" in page
+
+
+def test_the_card_has_no_number_of_a_group_of_hardly_anybody(audited):
+    found = audited.audit("run-3", "eval-1", "hardly anybody in one").found
+    (bound,) = found.bounds
+    (compared,) = bound.compared
+    ((*_, gap, interval, _, _, verdict),), said = card_rows(audited.world, "Fairness")
+    assert (gap, verdict) == ("too few people", "INSUFFICIENT")
+    assert interval == f"{bound.widest.low:.3f} to {bound.widest.high:.3f}"
+    assert f"{abs(compared.gap):.3f}" not in said
+    assert "so that no number of them is shown: religion high." in said
+    assert found.meaning in said
+
+
+def test_the_card_has_both_ends_of_each_interval_of_the_newest_evaluation(audited):
+    world = audited.world
+    for run in ("eval-1", "eval-2"):
+        audited.audit("run-3", run, "alike")
+    evaluation = world.open(world.gateway("auditor").fetch_evaluation("eval-2"), Evaluation)
+    rows, said = card_rows(world, "Evaluation")
+    assert rows == [
+        [one.name, *map(show_measured, (one.value, one.low, one.high))]
+        for one in evaluation.models[0].numbers
+    ]
+    area = next(row for row in rows if row[0] == "roc_auc")
+    assert float(area[2]) < float(area[1]) < float(area[3])
+    assert f"- **Document**: {evaluation.digest}" in said
+    assert "Checks on the customers" not in said
+
+
 class TestWaivers:
     @pytest.fixture
     def failed(self, audited):
@@ -377,6 +442,28 @@ class TestCommands:
         assert "<strong>FAIL</strong>" in page
         assert audit.digest in page
         assert said("show", "eval-1", "--html", report, role="auditor")[0] == 1
+
+    def test_the_score_from_which_people_are_selected_is_told_and_a_trend_that_mixes_them(
+        self, audited, said, model_bytes
+    ):
+        audited.audit("run-3", "eval-1", "alike")
+        _, shown = said("show", "eval-1", role="auditor")
+        assert "selected from a score of 0.5" in shown.splitlines()
+        audited.audit("run-3", "eval-2", "alike")
+        _, listed = said("list", "--name", "churn", role="auditor")
+        assert listed.count("selected from a score of 0.5") == 2
+        assert "several thresholds" not in listed
+        audited.world.take_into_force(audited.audited_dpia(3, threshold=0.4))
+        audited.train("run-4", model_bytes, metric_floors=FLOORS)
+        audited.audit("run-4", "eval-3", "alike", threshold=0.4)
+        _, listed = said("list", "--name", "churn", role="auditor")
+        lines = listed.splitlines()
+        assert lines[-1].startswith("churn: several thresholds (0.4, 0.5): only gaps at the same")
+        (other,) = (line for line in lines if line.endswith("selected from a score of 0.4"))
+        assert other.split()[:5] == ["churn", "4", "PASS", "(decides)", "2025-06-01"]
+        _, listed = said("list", "--json", role="auditor")
+        told = [each["threshold"] for each in json.loads(listed)["audits"]]
+        assert told == [0.5, 0.5, 0.4]
 
     def test_a_plan_gets_the_table_of_its_dpia_and_is_then_permitted(self, audited, said, tmp_path):
         plan, dpia, out = (tmp_path / name for name in ("plan.json", "dpia.json", "out.json"))

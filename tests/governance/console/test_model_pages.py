@@ -115,10 +115,10 @@ def test_an_audit_shows_its_bounds_groups_and_who_waived_it(audited, browser_of)
     world = audited.world
     audit = audited.audit("run-3", "eval-1", "one selected more")
     browser = browser_of("auditor")
-    assert f'<a href="{AUDIT}">eval-1</a></th><td>1</td><td><strong>FAIL</strong>' in (
-        browser.get(MODEL).text
-    )
+    told = f'<a href="{AUDIT}">eval-1</a></th><td>1</td><td><strong>FAIL</strong></td><td>0.5</td>'
+    assert told in browser.get(MODEL).text
     page = browser.get(AUDIT).text
+    assert "<dt>Selected from a score of</dt><dd>0.5</dd>" in page
     assert "Nobody has waived the audit of this version that decides." in page
     (bound,) = audit.found.bounds
     for one in bound.compared:

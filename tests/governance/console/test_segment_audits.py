@@ -179,7 +179,9 @@ def test_tables_of_another_size_are_not_derived_from(segmented):
     with pytest.raises(MismatchError) as refused:
         count(segmented, (1, 2))
     assert refused.value.code == "tables.sizes_differ"
-    count(segmented, ALIKE, "eval-2")
+    with pytest.raises(RefusedError) as outstanding:
+        count(segmented, ALIKE, "eval-2")
+    assert outstanding.value.codes == ("fairness.audit_outstanding",)
 
 
 @pytest.fixture
@@ -218,6 +220,7 @@ def test_commands_show_sizes_shares_the_trend_and_what_promotion_lacks(segmented
     assert "Selected from a score" not in page
     code, listed = said("audits", "list", "--name", "segments")
     assert "religion, segment_share_difference within 0.1" in listed
+    assert "a score" not in listed
     code, told = said("models", "check", "segments", 1)
     assert (code, "promotion.approvals_missing" in told) == (1, True)
     basis = tmp_path / "basis.json"
@@ -287,5 +290,12 @@ def test_pages_show_shares_by_segment_sizes_and_the_trend(segmented, browser_of)
     page = browser.get("/console/models/segments/1").text
     assert "FAIL" in page
     card = segmented.world.gateway("author").fetch_card("segments", 1, "md")
+    assert "Selected from a score" not in page
     assert "segment" in card.partition("## Evaluation")[2]
-    assert "FAIL" in card.partition("## Fairness")[2]
+    fairness = card.partition("## Fairness")[2].partition("\n## ")[0]
+    (bound,) = audit_of(segmented).found.bounds
+    (compared,) = bound.compared
+    told = (f"{abs(compared.gap):.3f}", bound.widest.interval_told, "low, share of segment 2")
+    row = ("religion", "segment share difference", *told, "0.1", "FAIL")
+    assert f"| {' | '.join(row)} |" in fairness
+    assert "Selected from a score" not in fairness

@@ -52,6 +52,7 @@ inventory, audited, grouped, shared, segmented = (
     made.shared,
     made.segmented,
 )
+beside = made.beside
 crossed, absent_at_south, replace_groups, conditioned, bands, merging = (
     made.crossed,
     made.absent_at_south,
