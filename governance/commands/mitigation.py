@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedcore.errors import RefusedError
+from fedcore.named_files import verify_absent
 from governance.commands.audits import AsJson, Audited, open_audit, write_report
 from governance.commands.options import (
     ApiKeyFile,
@@ -17,7 +18,6 @@ from governance.commands.options import (
     Url,
     open_line,
     parse_file,
-    verify_absent,
 )
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from fedcore import canonical
-from fedcore.errors import ConflictError, InvalidRecordError
+from fedcore.errors import InvalidRecordError
 from fedcore.keyfiles import read_secret
 from governance.commands.session_files import current_token, is_session
 
@@ -84,12 +84,6 @@ def verify_secure(url: str) -> None:
     raise InvalidRecordError(
         "url.insecure", f"{url}: an address must begin with https://, for secrets go there"
     )
-
-
-def verify_absent(path: Path) -> None:
-    """Refuse a file that is there already. Raises: ConflictError `file.exists`."""
-    if path.exists():
-        raise ConflictError("file.exists", f"{path} is there already; name another file")
 
 
 def _is_this_machine(host: str | None) -> bool:

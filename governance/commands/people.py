@@ -7,13 +7,13 @@ import typer
 
 from fedcore.errors import ConflictError, FedError, UnreachableError
 from fedcore.keyfiles import write_secret
+from fedcore.named_files import verify_absent
 from governance.commands.options import (
     ApiKeyFile,
     Authority,
     Url,
     open_line,
     read_api_key,
-    verify_absent,
 )
 from governance.roles import Role
 

@@ -501,15 +501,27 @@ class TestOutOfTime:
 def test_a_plan_is_written_from_the_evidence_of_its_models(build, pair, trained, tmp_path):
     bundle, out = tmp_path / "churn-1.fedpact", tmp_path / "evaluation.json"
     bundle.write_bytes(trained.bundle())
-    asked = ("--epsilon", "2.0", "--title", "How well the small model does", "--out", str(out))
-    done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *asked])
+    terms = ("--epsilon", "2.0", "--title", "How well the small model does", "--out")
+    asked = (*terms, str(tmp_path / "not-yet.json"))
+    done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *terms, str(out)])
     assert done.exit_code == 0, done.output
     assert "1 tables, epsilon 2 for each" in done.output
     written = EvaluationPlan.from_json(json.loads(out.read_text()))
     assert written == trained.evaluation_plan()
+    evidence = ["server", "plan", "evaluate", str(bundle), *terms, str(bundle)]
+    refused = CliRunner().invoke(SERVER, evidence)
+    assert (refused.exit_code, "(file.exists)" in refused.output) == (1, True)
+    assert bundle.read_bytes() == trained.bundle()
     widths = {}
     for customers in (200, 20_000):
-        told = [*asked, "--suppose", str(customers), "0.2", "0.8"]
+        told = [
+            *terms,
+            str(tmp_path / f"{customers}.json"),
+            "--suppose",
+            str(customers),
+            "0.2",
+            "0.8",
+        ]
         done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *told])
         low, high = map(float, re.findall(r"interval of (\S+) to (\S+)", done.output)[0])
         assert 0.5 < low < 0.8 < high

@@ -139,7 +139,7 @@ def test_what_cannot_be_planned_is_told_and_nothing_is_written(
 def test_a_plan_without_a_number_and_a_file_that_cannot_be_written_are_told(
     fedpact, plan, files, tmp_path
 ):
-    code, output = fedpact("segments", *files, "--epsilon", 1, "--out", tmp_path)
+    code, output = fedpact("segments", *files, "--epsilon", 1, "--out", files[0] / "no.json")
     assert (code, "plan.unwritable" in output) == (1, True)
     only = plan.model_copy(update={"features": plan.features[2:4]})
     files[0].write_text(json.dumps(only.to_json()))
