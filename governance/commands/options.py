@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError
 from fedcore.keyfiles import read_secret
+from fedcore.urls import split_url
 from governance.commands.session_files import current_token, is_session
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def open_line(
     """Give the service at an address, under the API key or session of a file, and hang up at the
     end.
 
-    Raises: InvalidRecordError `url.insecure`, `tls.ca_unreadable`, `key.unreadable`,
-        `key.permissions`, `session.unreadable`; ForbiddenError `session.ended`, `session.reused`.
+    Raises: InvalidRecordError `url.insecure`, `url.invalid`, `tls.ca_unreadable`,
+        `key.unreadable`, `key.permissions`, `session.unreadable`; ForbiddenError `session.ended`,
+        `session.reused`.
     """
     from fedcore.gateway_http import HttpGateway, open_client
 
@@ -77,8 +78,11 @@ def parse_file(path: Path) -> Any:
 
 
 def verify_secure(url: str) -> None:
-    """Refuse to send secrets in the clear. Raises: InvalidRecordError `url.insecure`."""
-    parts = urlsplit(url)
+    """Refuse to send secrets in the clear.
+
+    Raises: InvalidRecordError `url.insecure`, `url.invalid`.
+    """
+    parts = split_url(url, "--url")
     if parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(parts.hostname)):
         return
     raise InvalidRecordError(

@@ -199,6 +199,11 @@ def test_weights_and_a_penalty_go_into_a_plan_that_the_gate_then_permits(
     about = ("--attribute", "religion", "--plan", draft, "--out")
     assert said("weights", fetched, *about, weighed)[0] == 0
     assert said("penalty", fetched, "--group", "high", "--strength", 0.5, *about, penalised)[0] == 0
+    for strength in ("nan", "inf", "-1e9"):
+        named = ("--group", "high", "--strength", strength, *about, tmp_path / "none.json")
+        code, output = said("penalty", fetched, *named)
+        assert (code, "(fairness.strength_invalid)" in output) == (1, True)
+    assert not (tmp_path / "none.json").exists()
     code, output = said("weights", fetched, "--attribute", "religion")
     assert (code, json.loads(output)["mitigation"]["kind"]) == (0, "reweighing")
     assert said("weights", fetched, "--attribute", "religion", "--plan", draft)[0] == 2

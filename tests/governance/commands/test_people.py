@@ -22,6 +22,18 @@ def units(run, service, key):
     return run("units", "--api-key-file", key, *service.line)
 
 
+UNREADABLE_URLS = (
+    "https://[::1",
+    "https://a b:xx",
+    "https://a b",
+    "https://host:99999",
+    "https://host:port",
+    "https://",
+    "https://a..b",
+    "https://host\n",
+)
+
+
 class TestClaim:
     def test_the_api_key_is_for_its_owner_only_and_opens_the_service(self, run, service):
         assert mode(service.home / "admin.key") == 0o600
@@ -110,6 +122,13 @@ class TestTheLine:
         key = ("--api-key-file", service.home / "admin.key")
         exit_code, output = run("units", "--url", url, *key)
         assert (exit_code, "url.insecure" in output) == (1, True)
+
+    @pytest.mark.parametrize("url", UNREADABLE_URLS)
+    def test_an_address_that_cannot_be_read_is_named(self, run, service, url):
+        key = ("--api-key-file", service.home / "admin.key")
+        exit_code, output = run("units", "--url", url, *key)
+        assert (exit_code, "error: --url: " in output, "(url.invalid)" in output) == (1, True, True)
+        assert "write it as https://host:8330" in output
 
     def test_a_file_that_is_no_authority(self, run, service):
         key = ("--api-key-file", service.home / "admin.key")
