@@ -14,7 +14,7 @@ from rich.text import Text
 from fedcore import canonical
 from fedcore.archive import MAX_BUNDLE_BYTES
 from fedcore.errors import InvalidRecordError
-from fedcore.named_files import verify_absent, write_new
+from fedcore.named_files import cause_of, verify_absent, write_new
 from fedcore.record import Realm
 from fedcore.signing import Envelope
 from fedcore.verify import Report, verify_bundle, verify_log_export
@@ -80,7 +80,7 @@ def verify_log(
             report = verify_log_export(file, load_public_key(key), realm, kept)
     except OSError as error:
         raise InvalidRecordError(
-            "export.unreadable", f"{export.name} cannot be read", str(error)
+            "export.unreadable", _unreadable(export, error), str(error)
         ) from error
     _finish(report, json_path)
 
@@ -174,7 +174,11 @@ def _read(path: Path, code: str) -> bytes:
             raise InvalidRecordError(code, f"{path.name} is larger than 512 MiB")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidRecordError(code, f"{path.name} cannot be read", str(error)) from error
+        raise InvalidRecordError(code, _unreadable(path, error), str(error)) from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read: {cause_of(error)}; name the right file"
 
 
 def _not_a_key(path: Path, detail: str = "") -> InvalidRecordError:

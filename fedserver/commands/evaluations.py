@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.errors import InvalidRecordError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import cause_of, verify_absent
 from fedserver.commands.plans import write_plan
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fedcore.plans import TrainingPlan
 
 
+# On the same rows: of more, each would get less of epsilon.
+_MOST_MODELS = 2
 _Bundles = Annotated[
     list[Path],
     typer.Argument(metavar="BUNDLE...", help="The evidence of one model version, or of two."),
@@ -55,6 +57,11 @@ def write_evaluation(
     from fedcore.privacy.accounting import renyi_epsilon
 
     verify_absent(out)
+    if len(bundles) > _MOST_MODELS:
+        raise typer.BadParameter(
+            f"BUNDLE: the evidence of one model version, or of two to compare; here are "
+            f"{len(bundles)}"
+        )
     evidence = [_read(path) for path in bundles]
     opened = [_named(one) for one in evidence]
     terms: dict[str, object] = {"title": title, "epsilon": epsilon, "spare_exchanges": spare}
@@ -141,7 +148,9 @@ def _read(path: Path) -> "Evidence":
         return read_bundle(path.read_bytes())
     except OSError as error:
         raise InvalidRecordError(
-            "bundle.not_a_bundle", f"{path.name} cannot be read", str(error)
+            "bundle.not_a_bundle",
+            f"{path} cannot be read: {cause_of(error)}; name the right file",
+            str(error),
         ) from error
 
 

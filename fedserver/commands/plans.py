@@ -12,7 +12,7 @@ from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
 from fedcore.errors import InvalidRecordError, MismatchError, RefusedError
-from fedcore.named_files import verify_absent, write_new
+from fedcore.named_files import cause_of, verify_absent, write_new
 from fedcore.plans import TrainingPlan
 from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, SigningKey, sign_record
@@ -84,10 +84,10 @@ def register(
 ) -> None:
     """Hand a signed plan to governance, under its author's API key."""
     from fedcore.gateway_http import HttpGateway, open_client
-    from fedcore.keyfiles import read_secret
+    from fedcore.keyfiles import read_api_key
 
     envelope = Envelope.from_json(_parse(path, "plan.unreadable"))
-    api_key = read_secret(api_key_file).decode("ascii", errors="replace").strip()
+    api_key = read_api_key(api_key_file)
     with open_client(url, ca) as client:
         typer.echo(f"registered: {HttpGateway(client, api_key).register_plan(envelope)}")
 
@@ -195,6 +195,8 @@ def _parse(path: Path, code: str) -> Any:
     try:
         return canonical.parse(path.read_bytes())
     except OSError as error:
-        raise InvalidRecordError(code, f"{path.name} cannot be read", str(error)) from error
+        raise InvalidRecordError(
+            code, f"{path} cannot be read: {cause_of(error)}; name the right file", str(error)
+        ) from error
     except InvalidRecordError as error:
         raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error

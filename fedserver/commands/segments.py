@@ -58,9 +58,9 @@ def write_segments(
 
 
 def _course(segments: str, continues: str | None) -> CourseSpec:
-    least, _, most = segments.partition("-")
+    least, dash, most = segments.partition("-")
     try:
-        count = SegmentCount(least=int(least), most=int(most or least))
+        count = SegmentCount(least=int(least), most=int(most if dash else least))
         known = Continuation(artifact=continues, farthest=_FARTHEST) if continues else None
         spread = max(_SPREAD, 2 * count.most)
         return CourseSpec(segments=count, spread=spread, continues=known)
@@ -68,5 +68,6 @@ def _course(segments: str, continues: str | None) -> CourseSpec:
         raise InvalidRecordError("plan.course_invalid", first_problem(error)) from error
     except ValueError as error:
         raise InvalidRecordError(
-            "plan.course_invalid", "segments: a number, or two as in 2-10"
+            "plan.course_invalid",
+            "--segments: a number as in 5, or the least and the most as in 2-10",
         ) from error

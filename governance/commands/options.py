@@ -10,7 +10,8 @@ import typer
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError
-from fedcore.keyfiles import read_secret
+from fedcore.keyfiles import read_api_key
+from fedcore.named_files import cause_of
 from fedcore.urls import split_url
 from governance.commands.session_files import current_token, is_session
 
@@ -54,24 +55,15 @@ def open_line(
         yield HttpGateway(client, credential)
 
 
-def read_api_key(path: Path) -> str:
-    """Return the API key of a file that only its owner can read.
-
-    Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
-    """
-    try:
-        return read_secret(path).decode("ascii").strip()
-    except UnicodeDecodeError as error:
-        raise InvalidRecordError("key.unreadable", f"{path.name} holds no API key") from error
-
-
 def parse_file(path: Path) -> Any:
     """Return the JSON value of a file. Raises: InvalidRecordError `file.unreadable`, `record.*`."""
     try:
         return canonical.parse(path.read_bytes())
     except OSError as error:
         raise InvalidRecordError(
-            "file.unreadable", f"{path} cannot be read: name the right file", str(error)
+            "file.unreadable",
+            f"{path} cannot be read: {cause_of(error)}; name the right file",
+            str(error),
         ) from error
     except InvalidRecordError as error:
         raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error

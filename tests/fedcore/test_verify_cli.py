@@ -107,9 +107,16 @@ def test_what_is_no_bundle_is_said_to_be_none(key):
 
 def test_missing_files_are_named(tmp_path, bundle, key):
     code, output = run("verify", tmp_path / "absent.zip", "--key", key)
-    assert (code, output) == (1, "error: absent.zip cannot be read (bundle.unreadable)\n")
+    cause = "cannot be read: there is no such file; name the right file"
+    told = f"error: {tmp_path / 'absent.zip'} {cause} (bundle.unreadable)\n"
+    assert (code, output) == (1, told)
     code, output = run("verify", bundle, "--key", tmp_path / "absent.pub")
-    assert (code, output) == (1, "error: absent.pub cannot be read (key.unreadable)\n")
+    told = f"error: {tmp_path / 'absent.pub'} {cause} (key.unreadable)\n"
+    assert (code, output) == (1, told)
+    for command, reason in ((("verify",), "bundle"), (("log", "verify"), "export")):
+        code, output = run(*command, tmp_path, "--key", key)
+        told = f"{tmp_path} cannot be read: it is a directory; name the right file"
+        assert (code, output) == (1, f"error: {told} ({reason}.unreadable)\n")
     code, output = run("verify", bundle, "--key", key, "--json", key / "x.json")
     assert code == 1
     assert "x.json cannot be written: a part of its path is no directory; name" in output

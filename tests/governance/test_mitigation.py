@@ -139,6 +139,10 @@ def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds
     fetched.write_text("{}")
     code, output = said("curve", fetched)
     assert (code, "audit.basis_invalid" in output) == (1, True)
+    fetched.write_text("[]")
+    code, output = said("curve", fetched)
+    told = "is none that `audits tables` has written: must be a JSON object (audit.basis_invalid)"
+    assert (code, " ".join(output.split())) == (1, f"error: {fetched} {told}")
     fetched.write_text(good)
     assert said("curve", fetched)[0] == 0
 

@@ -310,3 +310,35 @@ def test_a_plan_that_is_written_is_whole_or_not_there(fedpact, plan, write, tmp_
     told = "cannot be written: no space left on device; name a place that can be written to"
     assert f"{out} {told} (plan.unwritable)" in output
     assert not out.exists()
+
+
+def test_an_evaluation_is_of_one_model_or_two(fedpact, tmp_path):
+    bundles, out = (tmp_path / name for name in "abc"), tmp_path / "plan.json"
+    terms = ("--epsilon", 1, "--title", "Three", "--out", out)
+    code, output = fedpact("evaluate", *bundles, *terms)
+    told = "BUNDLE: the evidence of one model version, or of two to compare; here are 3"
+    assert (code, told in output, out.exists()) == (2, True, False)
+
+
+def test_a_file_that_is_none_is_told_with_its_cause(fedpact, tmp_path):
+    evaluated = ("--epsilon", 1, "--title", "None", "--out", tmp_path / "plan.json")
+    for path, cause in ((tmp_path, "it is a directory"), (tmp_path / "no", "there is no such")):
+        for command in (("check", path), ("evaluate", path, *evaluated)):
+            code, output = fedpact(*command)
+            assert (code, f"{path} cannot be read: {cause}" in output) == (1, True), output
+
+
+def test_a_plan_is_not_registered_without_a_key_nor_at_an_address_that_is_none(
+    fedpact, plan, tmp_path
+):
+    signed, key = tmp_path / "signed.json", tmp_path / "author.key"
+    envelope = sign_record(plan, SigningKey.generate(), Realm.PRODUCTION)
+    signed.write_bytes(envelope.to_bytes())
+    key.touch(0o600)
+    for url, told in (
+        ("https://127.0.0.1:9", f"{key} is empty: put the account's API key into it"),
+        ("https://[::1", "governance's address: 'https://[::1' is no address"),
+    ):
+        code, output = fedpact("register", signed, "--url", url, "--api-key-file", key)
+        assert (code, told in output) == (1, True), output
+        key.write_text("a-key")

@@ -121,6 +121,8 @@ def test_the_number_of_segments_is_declared_or_found_within_bounds(fedpact, file
     [
         (("--segments", "many"), "plan.course_invalid"),
         (("--segments", "5-3"), "plan.course_invalid"),
+        (("--segments", "2-"), "plan.course_invalid"),
+        (("--segments", "-2"), "plan.course_invalid"),
         (("--segments", "0"), "plan.course_invalid"),
         (("--continues", "the last one"), "plan.course_invalid"),
         (("--epsilon", "1e9"), "privacy.unreachable_epsilon"),

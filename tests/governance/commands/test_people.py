@@ -135,6 +135,14 @@ class TestTheLine:
         exit_code, output = run("units", "--url", service.url, "--ca", service.settings, *key)
         assert (exit_code, "tls.ca_unreadable" in output) == (1, True)
 
+    def test_a_file_without_an_api_key(self, run, tmp_path):
+        empty = tmp_path / "empty.key"
+        empty.touch(0o600)
+        line = ("--url", "https://127.0.0.1:9", "--api-key-file", empty)
+        exit_code, output = run("units", *line)
+        assert (exit_code, "(key.unreadable)" in output) == (1, True)
+        assert f"{empty} is empty: put the account's API key into it" in " ".join(output.split())
+
     def test_an_api_key_that_others_may_read(self, run, service, tmp_path):
         copy = tmp_path / "admin.key"
         copy.write_bytes((service.home / "admin.key").read_bytes())
