@@ -116,13 +116,8 @@ def audit_of(bindings: Bindings, threshold: float) -> tuple[TableLayout, Fairnes
         to compare, but no more than `MAX_COMPARISONS`.
     Raises: InvalidRecordError `fairness.not_bound` when the DPIA has no bounds, does not say how an
         audit is made, has bounds or edges that break a rule, or binds more comparisons;
-        `fairness.unknown_group`; `fairness.threshold_invalid`.
+        `fairness.unknown_group`.
     """
-    if not 0 < threshold < 1:
-        raise InvalidRecordError(
-            "fairness.threshold_invalid",
-            "--threshold: a score between 0 and 1, without both; give one, as in 0.5",
-        )
     audit, terms = terms_of(bindings, METRICS)
     try:
         layout = TableLayout(
