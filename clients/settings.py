@@ -12,6 +12,7 @@ from clients.maintenance import WindowText
 from fedcore.permits import public_n_of
 from fedcore.record import Name, Part, Positive, PublicKey, Realm, Text
 from fedcore.tomlfile import load_toml
+from fedcore.urls import ServiceUrl
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
@@ -143,7 +144,7 @@ class NodeSettings(BaseSettings):
         Annotated[Path, Tag("file")] | Annotated[SqlSource, Tag("sql")],
         Discriminator(_kind_of_source),
     ]
-    governance_url: str
+    governance_url: ServiceUrl
     governance_key: PublicKey
     subject_namespace: Name
     epsilon_cap: Annotated[Positive, Field(allow_inf_nan=False)]

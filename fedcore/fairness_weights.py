@@ -12,7 +12,13 @@ from fedcore.errors import InvalidRecordError
 from fedcore.fairness_bindings import SensitiveAttribute
 from fedcore.fairness_tables import GroupTable, NoisedCount
 from fedcore.fairness_terms import FairnessTerms
-from fedcore.mitigation import CovariancePenalty, GroupPenalty, GroupWeight, Reweighing
+from fedcore.mitigation import (
+    LARGEST_STRENGTH,
+    CovariancePenalty,
+    GroupPenalty,
+    GroupWeight,
+    Reweighing,
+)
 from fedcore.noised_rates import count_bounds
 
 _DIGITS = 4
@@ -64,8 +70,14 @@ def penalty_of(table: GroupTable, attribute: str, group: str, strength: float) -
 
     Guarantees: a function of the noised table.
     Raises: InvalidRecordError `fairness.unknown_group`, `fairness.too_few_to_weigh` when the noised
-        counts give no share within 0 and 1.
+        counts give no share within 0 and 1; `fairness.strength_invalid`.
     """
+    if not abs(strength) <= LARGEST_STRENGTH:  # what is no number is not refused by `>`
+        raise InvalidRecordError(
+            "fairness.strength_invalid",
+            f"--strength: a penalty is a number from -{LARGEST_STRENGTH} to {LARGEST_STRENGTH}; "
+            "give one between them, as in 0.5",
+        )
     cells = table.layout.cells_where({attribute: [group]})
     outcomes = np.ones((table.layout.bands, 2), dtype=np.bool_)
     people = table.count(cells, outcomes).value

@@ -44,6 +44,7 @@ from fedcore.record import Part
 from fedcore.sessions import Tokens
 from fedcore.signing import Envelope
 from fedcore.stops import StopScope
+from fedcore.urls import split_url, url_invalid
 
 P = TypeVar("P", bound=Part)
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -54,8 +55,9 @@ def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
 
     Args: `ca` is the PEM file of the authority that governance's certificate must come from;
     without it the system's own authorities count.
-    Raises: InvalidRecordError `tls.ca_unreadable`.
+    Raises: InvalidRecordError `url.invalid`, `tls.ca_unreadable`.
     """
+    _verify_url(base_url)
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
@@ -63,6 +65,16 @@ def open_client(base_url: str, ca: Path | None = None) -> httpx.Client:
             "tls.ca_unreadable", f"{ca} is no readable file of certificates (PEM)", str(error)
         ) from error
     return httpx.Client(base_url=base_url, verify=context, timeout=TIMEOUT)
+
+
+def _verify_url(url: str) -> None:
+    """Refuse an address before a client fails at it. Raises: InvalidRecordError `url.invalid`."""
+    named = "governance's address"
+    split_url(url, named)
+    try:
+        httpx.URL(url).host.encode()
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise url_invalid(url, named, "its host or port cannot be read") from error
 
 
 class HttpGateway(AuditCalls, EvaluationCalls, ModelCalls):

@@ -57,3 +57,17 @@ def read_secret(path: Path) -> bytes:
             f"access, then `chmod 600 {path}`",
         )
     return data
+
+
+def read_api_key(path: Path) -> str:
+    """Return the API key of a file that only its owner can read; or the session, in its place.
+
+    Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
+    """
+    content = read_secret(path).strip()
+    if not content or not content.isascii():
+        what = "holds no API key" if content else "is empty"
+        raise InvalidRecordError(
+            "key.unreadable", f"{path} {what}: put the account's API key into it, or name its file"
+        )
+    return content.decode("ascii")

@@ -14,7 +14,8 @@ from fedcore.fairness_bindings import SensitiveAttribute, Share
 from fedcore.record import Part, Text
 
 _Weight = Annotated[float, Field(ge=1e-3, le=1e3)]
-_Strength = Annotated[float, Field(ge=-100, le=100)]
+LARGEST_STRENGTH = 100
+_Strength = Annotated[float, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
 
 
 class GroupWeight(Part):

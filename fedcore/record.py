@@ -1,5 +1,6 @@
 """What every signed document shares: frozen, closed, versioned, canonical."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,9 @@ from fedcore.errors import InvalidRecordError
 
 # Where a record remembers its digest: with the underscore it is in no dump, comparison or copy.
 _DIGEST = "_digest"
+# What pydantic calls it when a value is none that has named fields.
+_NO_OBJECT = frozenset({"model_type", "model_attributes_type", "dict_type"})
+_OF_A_LIST = re.compile(r"^(Tuple|List|Set|Frozenset|Dictionary) should have")
 
 
 class Realm(StrEnum):
@@ -127,7 +131,20 @@ class Record(Part):
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return `field: rule` of the first validation problem, without the value that was given."""
+    """Return `field: rule` of the first validation problem, without the value that was given; of a
+    problem of the whole the rule, which names its fields itself.
+    """
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(step) for step in problem["loc"]) or "document"
-    return f"{place}: {problem['msg']}"
+    place = ".".join(str(step) for step in problem["loc"])
+    rule = rule_of(problem["type"], problem["msg"])
+    return f"{place}: {rule}" if place else rule
+
+
+def rule_of(kind: str, message: str) -> str:
+    """Return a rule in words for whoever wrote the document: without names of classes, nor of the
+    library's own steps.
+    """
+    if kind in _NO_OBJECT:
+        return "must be a JSON object"
+    rule = message.removeprefix("Value error, ")
+    return _OF_A_LIST.sub("must have", rule).replace(" after validation", "")

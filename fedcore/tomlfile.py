@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import cause_of
 from fedcore.record import first_problem
 
 S = TypeVar("S", bound=BaseModel)
@@ -19,7 +20,13 @@ def load_toml(path: Path, kind: type[S]) -> S:
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InvalidRecordError(
+            "settings.unreadable",
+            f"cannot read the settings file {path}: {cause_of(error)}",
+            str(error),
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidRecordError(
             "settings.unreadable", f"cannot read the settings file {path}", str(error)
         ) from error

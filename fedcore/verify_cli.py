@@ -14,6 +14,7 @@ from rich.text import Text
 from fedcore import canonical
 from fedcore.archive import MAX_BUNDLE_BYTES
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import cause_of, verify_absent, write_new
 from fedcore.record import Realm
 from fedcore.signing import Envelope
 from fedcore.verify import Report, verify_bundle, verify_log_export
@@ -44,6 +45,8 @@ def verify(
 
     Exit codes: 0 every check held; 1 a check failed, or a file is not what it should be.
     """
+    if json_path is not None:
+        verify_absent(json_path)
     report = verify_bundle(_read(bundle, "bundle.unreadable"), load_public_key(key), realm)
     _finish(report, json_path)
 
@@ -69,13 +72,15 @@ def verify_log(
     That is the checkpoint in it, the cosignatures of nodes in it, and the checkpoints that you have
     kept: only these can show that the log was not rewritten as a whole.
     """
+    if json_path is not None:
+        verify_absent(json_path)
     kept = [_checkpoint(path) for path in seen or ()]
     try:
         with export.open("rb") as file:
             report = verify_log_export(file, load_public_key(key), realm, kept)
     except OSError as error:
         raise InvalidRecordError(
-            "export.unreadable", f"{export.name} cannot be read", str(error)
+            "export.unreadable", _unreadable(export, error), str(error)
         ) from error
     _finish(report, json_path)
 
@@ -134,7 +139,8 @@ def _finish(report: Report, json_path: Path | None) -> None:
     for line in _summary(report):
         console.print(Text(_printable(line)))
     if json_path is not None:
-        _write(json_path, json.dumps(report_json(report), indent=2) + "\n")
+        text = json.dumps(report_json(report), indent=2) + "\n"
+        write_new(json_path, text.encode(), "report.unwritable")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -168,16 +174,11 @@ def _read(path: Path, code: str) -> bytes:
             raise InvalidRecordError(code, f"{path.name} is larger than 512 MiB")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidRecordError(code, f"{path.name} cannot be read", str(error)) from error
+        raise InvalidRecordError(code, _unreadable(path, error), str(error)) from error
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRecordError(
-            "report.unwritable", f"{path.name} cannot be written", str(error)
-        ) from error
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read: {cause_of(error)}; name the right file"
 
 
 def _not_a_key(path: Path, detail: str = "") -> InvalidRecordError:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from fedcore.gateway import ServerGateway
 from fedcore.gateway_http import HttpGateway, open_client
-from fedcore.keyfiles import read_secret
+from fedcore.keyfiles import read_api_key
 from fedcore.rounds import RoundReport
 from fedcore.seam import Seam
 from fedserver.settings import ServerSettings
@@ -32,7 +32,7 @@ class Runtime:
 
 
 def _production_gateway(settings: ServerSettings) -> ServerGateway:
-    api_key = read_secret(settings.api_key_file).decode("ascii", errors="replace").strip()
+    api_key = read_api_key(settings.api_key_file)
     return HttpGateway(open_client(settings.governance_url, settings.governance_ca), api_key)
 
 

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fedcore.record import Name, PublicKey, Realm
 from fedcore.tomlfile import load_toml
+from fedcore.urls import ServiceUrl
 
 SETTINGS_VARIABLE = "FEDPACT_SERVER_SETTINGS"
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -49,7 +50,7 @@ class ServerSettings(BaseSettings):
 
     realm: Realm = Realm.PRODUCTION
     work_dir: Path
-    governance_url: str
+    governance_url: ServiceUrl
     governance_key: PublicKey
     api_key_file: Path
     signing_key: Path

@@ -32,6 +32,7 @@ from fedcore.errors import (
     TrustError,
     UnreachableError,
 )
+from fedcore.record import rule_of
 from governance.journal import frames_of, journal
 from governance.observation import CODES, HEADER, IDENTIFIER
 
@@ -219,4 +220,4 @@ def _first_problem(problems: Sequence[dict[str, object]]) -> str:
     place = problems[0]["loc"]
     steps = place if isinstance(place, tuple) else ()
     name = ".".join(str(step) for step in steps if step != "body") or "body"
-    return f"{name}: {problems[0]['msg']}"
+    return f"{name}: {rule_of(str(problems[0]['type']), str(problems[0]['msg']))}"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedcore.errors import ConflictError, FedError, InvalidRecordError, MismatchError
+from fedcore.named_files import verify_absent, write_new
 from fedcore.plans import TrainingPlan
 from simulations.experiment import Experiment, Outcome, open_world
 from simulations.refusals import EPSILON_CAP, Pair, attempt_all, small_plan
@@ -32,8 +33,9 @@ def produce(
     """Run a scenario and write report, page, plan, evidence and public key to `out`.
 
     Returns: the report.
-    Raises: ConflictError `simulation.out_taken` when `out` holds something else; InvalidRecordError
-        `scenario.invalid` for a plan of segments; FedError of the run, with `out` as it was;
+    Raises: ConflictError `simulation.out_taken` when `out` holds something else, `file.exists`;
+        InvalidRecordError `report.unwritable`, `scenario.invalid` for a plan of segments; FedError
+        of the run, with `out` as it was;
         MismatchError `simulation.not_verified`, `simulation.not_refused` when a promise of the
         report does not hold.
     """
@@ -42,6 +44,8 @@ def produce(
             "scenario.invalid", "plan.model: it scores nobody; use `fedpact simulate segments`"
         )
     require_own(out, _FILES)
+    if json_path is not None:
+        verify_absent(json_path)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fedpact-") as scratch, logs_to(Path(scratch)):
         work, draft = Path(scratch), Path(scratch) / "out"
@@ -90,8 +94,7 @@ def _write_report(report: dict[str, Any], directory: Path, json_path: Path | Non
     (directory / "report.json").write_text(text, encoding="utf-8")
     (directory / "index.html").write_text(render_page(report), encoding="utf-8")
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(text, encoding="utf-8")
+        write_new(json_path, text.encode(), "report.unwritable")
 
 
 def require_own(out: Path, files: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -10,6 +10,7 @@ from fedcore.contracts import Contract
 from fedcore.defaults import ROUNDS
 from fedcore.errors import InvalidRecordError
 from fedcore.learning_rules import Algorithm, EarlyStopping, Share
+from fedcore.named_files import cause_of
 from fedcore.plans import Feature, ModelSpec
 from fedcore.record import Name, Part, Positive, Text, first_problem
 
@@ -163,15 +164,11 @@ def load_scenario(name: str) -> Scenario:
     """
     built_in = BUILT_IN / f"{name}.toml"
     path = built_in if built_in.exists() else Path(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values.get("contract"), str):
-            contract = (path.parent / values["contract"]).read_text(encoding="utf-8")
-            values["contract"] = tomllib.loads(contract)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecordError(
-            "scenario.unreadable", f"cannot read the scenario {name}: {error}"
-        ) from error
+    shipped = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.toml")))
+    values = _read(path, f"name the file of a scenario, or one that ships: {shipped}")
+    if isinstance(values.get("contract"), str):
+        way_out = "mend `contract` in the scenario: it names the file beside it"
+        values["contract"] = _read(path.parent / values["contract"], way_out)
     if values.get("data") not in (None, "telco"):
         values["data"] = str(path.parent / values["data"])
     try:
@@ -180,3 +177,15 @@ def load_scenario(name: str) -> Scenario:
         raise InvalidRecordError(
             "scenario.invalid", f"scenario {path.name}: {first_problem(error)}"
         ) from error
+
+
+def _read(path: Path, way_out: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        told, detail = f"{cause_of(error)}; {way_out}", str(error)
+    except UnicodeDecodeError as error:
+        told, detail = f"it is no text in UTF-8; {way_out}", str(error)
+    except tomllib.TOMLDecodeError as error:
+        told, detail = f"it is no TOML: {error}", str(error)
+    raise InvalidRecordError("scenario.unreadable", f"{path} cannot be read: {told}", detail)

@@ -1,13 +1,12 @@
 """Give a plan the noise with which a run of it has a wished epsilon."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedcore.errors import InvalidRecordError
-from fedserver.commands.plans import load_plan
+from fedcore.named_files import verify_absent
+from fedserver.commands.plans import load_plan, write_plan
 
 
 def write_calibrated(
@@ -26,6 +25,7 @@ def write_calibrated(
     from fedcore.privacy.accounting import pld_epsilon, renyi_epsilon
     from fedcore.privacy.calibration import noise_multiplier_by_pld, noise_multiplier_for
 
+    verify_absent(out)
     plan = load_plan(path)
     terms, event = plan.privacy, plan.run_event()
     noise_for = noise_multiplier_by_pld if is_by_pld else noise_multiplier_for
@@ -33,12 +33,7 @@ def write_calibrated(
     found = plan.model_copy(
         update={"privacy": terms.model_copy(update={"noise_multiplier": noise})}
     )
-    try:
-        out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidRecordError(
-            "plan.unwritable", f"{out.name} cannot be written", str(error)
-        ) from error
+    write_plan(out, found)
     events = [found.run_event()]
     typer.echo(f"noise multiplier {noise:g} for {event.steps} steps: {out}")
     typer.echo(

@@ -7,10 +7,10 @@ import typer
 from pydantic import ValidationError
 
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import verify_absent
 from fedcore.plans import ModelSpec
 from fedcore.record import first_problem
-from fedserver.commands.plans import load_contract, load_plan, verify_fit
-from fedserver.commands.segments import write_plan
+from fedserver.commands.plans import load_contract, load_plan, verify_fit, write_plan
 
 
 def write_autoencoder(
@@ -33,6 +33,7 @@ def write_autoencoder(
     from fedcore.privacy.accounting import renyi_epsilon
     from fedserver.embedding_plans import autoencoding
 
+    verify_absent(out)
     terms = load_contract(contract)
     found = autoencoding(load_plan(path), terms, epsilon, _model(hidden, embedding))
     inputs = verify_fit(found, terms)
@@ -59,6 +60,7 @@ def write_embedded(
     """
     from fedserver.embedding_plans import embedded
 
+    verify_absent(out)
     found = embedded(load_plan(path), load_plan(autoencoder), artifact)
     write_plan(out, found)
     typer.echo(f"segments in the embedding of {artifact}: {out}")

@@ -1,6 +1,5 @@
 """Write evaluation plans, on the machine of their author."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import cause_of, verify_absent
+from fedserver.commands.plans import write_plan
 
 if TYPE_CHECKING:
     from fedcore.bundle import Evidence
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from fedcore.plans import TrainingPlan
 
 
+# On the same rows: of more, each would get less of epsilon.
+_MOST_MODELS = 2
 _Bundles = Annotated[
     list[Path],
     typer.Argument(metavar="BUNDLE...", help="The evidence of one model version, or of two."),
@@ -53,6 +56,12 @@ def write_evaluation(
     """
     from fedcore.privacy.accounting import renyi_epsilon
 
+    verify_absent(out)
+    if len(bundles) > _MOST_MODELS:
+        raise typer.BadParameter(
+            f"BUNDLE: the evidence of one model version, or of two to compare; here are "
+            f"{len(bundles)}"
+        )
     evidence = [_read(path) for path in bundles]
     opened = [_named(one) for one in evidence]
     terms: dict[str, object] = {"title": title, "epsilon": epsilon, "spare_exchanges": spare}
@@ -60,12 +69,7 @@ def write_evaluation(
         terms |= segment_terms(evidence[0].artifact, opened[0][1])
     found = make_plan(opened, terms)
     told = None if supposed is None else expected(found, len(opened[0][1].units), supposed)
-    try:
-        out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidRecordError(
-            "plan.unwritable", f"{out.name} cannot be written", str(error)
-        ) from error
+    write_plan(out, found)
     claim = renyi_epsilon([found.run_event()], found.delta)
     typer.echo(
         f"{found.tables} tables, epsilon {epsilon / found.tables:g} for each; a run charges each "
@@ -144,7 +148,9 @@ def _read(path: Path) -> "Evidence":
         return read_bundle(path.read_bytes())
     except OSError as error:
         raise InvalidRecordError(
-            "bundle.not_a_bundle", f"{path.name} cannot be read", str(error)
+            "bundle.not_a_bundle",
+            f"{path} cannot be read: {cause_of(error)}; name the right file",
+            str(error),
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Check, sign and register training plans, on the machine of their author."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,10 @@ from rich.table import Table
 from fedcore import canonical
 from fedcore.contracts import Contract
 from fedcore.encodings import input_names
-from fedcore.errors import ConflictError, InvalidRecordError, MismatchError, RefusedError
+from fedcore.errors import InvalidRecordError, MismatchError, RefusedError
+from fedcore.named_files import cause_of, verify_absent, write_new
 from fedcore.plans import TrainingPlan
-from fedcore.record import Realm
+from fedcore.record import Realm, Record
 from fedcore.signing import Envelope, SigningKey, sign_record
 
 _PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan.")]
@@ -50,8 +52,7 @@ def make_key(
     out: Annotated[Path, typer.Option(help="Where the private key is written (PEM).")],
 ) -> None:
     """Make an author's key; its public half, which is printed, goes to the author's account."""
-    if out.exists():
-        raise ConflictError("file.exists", f"{out} is there already; name another file")
+    verify_absent(out)
     key = SigningKey.generate()
     key.save(out)
     typer.echo(f"public key: {key.public}")
@@ -64,14 +65,10 @@ def sign(
     realm: Annotated[Realm, typer.Option(help="Where the plan is valid.")] = Realm.PRODUCTION,
 ) -> None:
     """Sign a plan as its author, to be registered with governance."""
+    verify_absent(out)
     checked = load_plan(path)
     envelope = sign_record(checked, SigningKey.load(key), realm)
-    try:
-        out.write_bytes(envelope.to_bytes())
-    except OSError as error:
-        raise InvalidRecordError(
-            "plan.unwritable", f"{out.name} cannot be written", str(error)
-        ) from error
+    write_new(out, envelope.to_bytes(), "plan.unwritable")
     typer.echo(f"plan {checked.digest} for {realm.value}, signed by {envelope.signer}: {out}")
 
 
@@ -87,10 +84,10 @@ def register(
 ) -> None:
     """Hand a signed plan to governance, under its author's API key."""
     from fedcore.gateway_http import HttpGateway, open_client
-    from fedcore.keyfiles import read_secret
+    from fedcore.keyfiles import read_api_key
 
     envelope = Envelope.from_json(_parse(path, "plan.unreadable"))
-    api_key = read_secret(api_key_file).decode("ascii", errors="replace").strip()
+    api_key = read_api_key(api_key_file)
     with open_client(url, ca) as client:
         typer.echo(f"registered: {HttpGateway(client, api_key).register_plan(envelope)}")
 
@@ -112,6 +109,15 @@ def load_contract(path: Path) -> Contract:
     if isinstance(value, dict) and "payload" in value:
         return Contract.from_bytes(Envelope.from_json(value).payload_bytes)
     return Contract.from_json(value)
+
+
+def write_plan(out: Path, plan: Record) -> None:
+    """Write a plan as JSON that people can read.
+
+    Raises: ConflictError `file.exists`; InvalidRecordError `plan.unwritable`.
+    """
+    text = json.dumps(plan.to_json(), indent=2) + "\n"
+    write_new(out, text.encode(), "plan.unwritable")
 
 
 def verify_fit(checked: TrainingPlan, contract: Contract) -> int:
@@ -189,6 +195,8 @@ def _parse(path: Path, code: str) -> Any:
     try:
         return canonical.parse(path.read_bytes())
     except OSError as error:
-        raise InvalidRecordError(code, f"{path.name} cannot be read", str(error)) from error
+        raise InvalidRecordError(
+            code, f"{path} cannot be read: {cause_of(error)}; name the right file", str(error)
+        ) from error
     except InvalidRecordError as error:
         raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error

@@ -1,6 +1,5 @@
 """Make a plan that finds segments out of another plan of the same units."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +8,9 @@ from pydantic import ValidationError
 
 from fedcore.clusterings import Continuation, CourseSpec, SegmentCount
 from fedcore.errors import InvalidRecordError
-from fedcore.plans import TrainingPlan
+from fedcore.named_files import verify_absent
 from fedcore.record import first_problem
-from fedserver.commands.plans import load_contract, load_plan, verify_fit
+from fedserver.commands.plans import load_contract, load_plan, verify_fit, write_plan
 
 # With so many centres up to ten segments were searched when the course was measured.
 _SPREAD = 24
@@ -42,6 +41,7 @@ def write_segments(
     from fedcore.privacy.accounting import renyi_epsilon
     from fedserver.segment_plans import left_out, segmented
 
+    verify_absent(out)
     terms, plan = load_contract(contract), load_plan(path)
     found = segmented(plan, terms, epsilon, _course(segments, continues))
     verify_fit(found, terms)
@@ -58,9 +58,9 @@ def write_segments(
 
 
 def _course(segments: str, continues: str | None) -> CourseSpec:
-    least, _, most = segments.partition("-")
+    least, dash, most = segments.partition("-")
     try:
-        count = SegmentCount(least=int(least), most=int(most or least))
+        count = SegmentCount(least=int(least), most=int(most if dash else least))
         known = Continuation(artifact=continues, farthest=_FARTHEST) if continues else None
         spread = max(_SPREAD, 2 * count.most)
         return CourseSpec(segments=count, spread=spread, continues=known)
@@ -68,15 +68,6 @@ def _course(segments: str, continues: str | None) -> CourseSpec:
         raise InvalidRecordError("plan.course_invalid", first_problem(error)) from error
     except ValueError as error:
         raise InvalidRecordError(
-            "plan.course_invalid", "segments: a number, or two as in 2-10"
-        ) from error
-
-
-def write_plan(out: Path, plan: TrainingPlan) -> None:
-    """Write a plan as JSON that people can read. Raises: InvalidRecordError `plan.unwritable`."""
-    try:
-        out.write_text(json.dumps(plan.to_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidRecordError(
-            "plan.unwritable", f"{out.name} cannot be written", str(error)
+            "plan.course_invalid",
+            "--segments: a number as in 5, or the least and the most as in 2-10",
         ) from error

@@ -1,13 +1,12 @@
 """Give a plan what the default rule picks: from its units, its contract and a wished epsilon."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedcore.errors import InvalidRecordError
-from fedserver.commands.plans import load_contract, load_plan, verify_fit
+from fedcore.named_files import verify_absent
+from fedserver.commands.plans import load_contract, load_plan, verify_fit, write_plan
 
 
 def write_suggested(
@@ -29,15 +28,11 @@ def write_suggested(
     from fedcore.privacy.accounting import renyi_epsilon
     from fedserver.suggestions import reasons, suggested
 
+    verify_absent(out)
     terms = load_contract(contract)
     found = suggested(load_plan(path), terms, epsilon, keep_features=keep_features)
     verify_fit(found, terms)
-    try:
-        out.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidRecordError(
-            "plan.unwritable", f"{out.name} cannot be written", str(error)
-        ) from error
+    write_plan(out, found)
     for line in reasons(found, terms, epsilon):
         typer.echo(line)
     claim = renyi_epsilon([found.run_event()], found.privacy.delta)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import verify_absent
 from governance.commands.options import (
     ApiKeyFile,
     Authority,
     Url,
     open_line,
     parse_file,
-    verify_absent,
 )
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import Language, LegalEntity
 from fedcore.errors import InvalidRecordError, RefusedError
+from fedcore.named_files import verify_absent
 from fedcore.plans import TrainingPlan
 from fedcore.record import first_problem
-from governance.commands.options import Authority, open_line, parse_file, verify_absent
+from governance.commands.options import Authority, open_line, parse_file
 from governance.contract_files import load_contract
 from governance.decisions.completeness import list_lacks
 from governance.decisions.dpia_changes import list_changes

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedcore.named_files import verify_absent
 from fedcore.record import Realm
 from governance.commands.options import (
     ApiKeyFile,
@@ -12,7 +13,6 @@ from governance.commands.options import (
     Url,
     open_line,
     parse_file,
-    verify_absent,
 )
 
 if TYPE_CHECKING:

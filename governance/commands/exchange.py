@@ -14,8 +14,8 @@ from fedcore.atomic import write_atomically
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import verify_absent
 from fedcore.record import first_problem
-from governance.commands.options import verify_absent
 
 if TYPE_CHECKING:
     from governance.exchange.cnil_table import Loss

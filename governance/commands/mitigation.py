@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedcore.errors import RefusedError
+from fedcore.errors import InvalidRecordError, RefusedError
+from fedcore.named_files import verify_absent
 from governance.commands.audits import AsJson, Audited, open_audit, write_report
 from governance.commands.options import (
     ApiKeyFile,
@@ -17,7 +18,6 @@ from governance.commands.options import (
     Url,
     open_line,
     parse_file,
-    verify_absent,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +147,14 @@ def _fetch(gateway: "HttpGateway", run_id: str) -> "AuditBasis":
 def _open(path: Path) -> "OpenedBasis":
     from fedcore.audit_basis import AuditBasis
 
-    return AuditBasis.from_json(parse_file(path)).open()
+    value = parse_file(path)
+    try:
+        basis = AuditBasis.from_json(value)
+    except InvalidRecordError as error:
+        raise InvalidRecordError(
+            error.code, f"{path} is none that `audits tables` has written: {error.public}"
+        ) from error
+    return basis.open()
 
 
 def _curves(basis: "OpenedBasis", attribute: str | None) -> "list[ThresholdCurve]":

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from fedcore.errors import InvalidRecordError
+from fedcore.named_files import verify_absent
 from fedcore.promotions import Alias, AliasHistory, Promotion, PromotionCheck
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line, verify_absent
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 
 if TYPE_CHECKING:
     from fedcore.gateway_http import HttpGateway

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from fedcore import canonical
-from fedcore.errors import ConflictError, InvalidRecordError
-from fedcore.keyfiles import read_secret
+from fedcore.errors import InvalidRecordError
+from fedcore.keyfiles import read_api_key
+from fedcore.named_files import cause_of
+from fedcore.urls import split_url
 from governance.commands.session_files import current_token, is_session
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def open_line(
     """Give the service at an address, under the API key or session of a file, and hang up at the
     end.
 
-    Raises: InvalidRecordError `url.insecure`, `tls.ca_unreadable`, `key.unreadable`,
-        `key.permissions`, `session.unreadable`; ForbiddenError `session.ended`, `session.reused`.
+    Raises: InvalidRecordError `url.insecure`, `url.invalid`, `tls.ca_unreadable`,
+        `key.unreadable`, `key.permissions`, `session.unreadable`; ForbiddenError `session.ended`,
+        `session.reused`.
     """
     from fedcore.gateway_http import HttpGateway, open_client
 
@@ -53,43 +55,31 @@ def open_line(
         yield HttpGateway(client, credential)
 
 
-def read_api_key(path: Path) -> str:
-    """Return the API key of a file that only its owner can read.
-
-    Raises: InvalidRecordError `key.unreadable`, `key.permissions`.
-    """
-    try:
-        return read_secret(path).decode("ascii").strip()
-    except UnicodeDecodeError as error:
-        raise InvalidRecordError("key.unreadable", f"{path.name} holds no API key") from error
-
-
 def parse_file(path: Path) -> Any:
     """Return the JSON value of a file. Raises: InvalidRecordError `file.unreadable`, `record.*`."""
     try:
         return canonical.parse(path.read_bytes())
     except OSError as error:
         raise InvalidRecordError(
-            "file.unreadable", f"{path} cannot be read: name the right file", str(error)
+            "file.unreadable",
+            f"{path} cannot be read: {cause_of(error)}; name the right file",
+            str(error),
         ) from error
     except InvalidRecordError as error:
         raise InvalidRecordError(error.code, f"{path.name}: {error.public}") from error
 
 
 def verify_secure(url: str) -> None:
-    """Refuse to send secrets in the clear. Raises: InvalidRecordError `url.insecure`."""
-    parts = urlsplit(url)
+    """Refuse to send secrets in the clear.
+
+    Raises: InvalidRecordError `url.insecure`, `url.invalid`.
+    """
+    parts = split_url(url, "--url")
     if parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(parts.hostname)):
         return
     raise InvalidRecordError(
         "url.insecure", f"{url}: an address must begin with https://, for secrets go there"
     )
-
-
-def verify_absent(path: Path) -> None:
-    """Refuse a file that is there already. Raises: ConflictError `file.exists`."""
-    if path.exists():
-        raise ConflictError("file.exists", f"{path} is there already; name another file")
 
 
 def _is_this_machine(host: str | None) -> bool:

@@ -9,6 +9,7 @@ import typer
 from fedcore.atomic import write_atomically
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaAct
+from fedcore.named_files import verify_absent
 from governance.commands.acts import command_of
 from governance.commands.options import (
     ApiKeyFile,
@@ -16,7 +17,6 @@ from governance.commands.options import (
     Url,
     open_line,
     parse_file,
-    verify_absent,
 )
 from governance.contract_files import contract_schema, load_contract
 

@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 
 from fedcore.errors import ConflictError, FedError, UnreachableError
-from fedcore.keyfiles import write_secret
+from fedcore.keyfiles import read_api_key, write_secret
+from fedcore.named_files import verify_absent
 from governance.commands.options import (
     ApiKeyFile,
     Authority,
     Url,
     open_line,
-    read_api_key,
-    verify_absent,
 )
 from governance.roles import Role
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line, verify_absent
+from fedcore.named_files import verify_absent
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 from governance.commands.people import Name, RoleName
 from governance.commands.session_files import read_session, replace_session
 

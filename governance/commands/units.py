@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.errors import InvalidRecordError, MismatchError
-from governance.commands.options import ApiKeyFile, Authority, Url, open_line, verify_absent
+from fedcore.named_files import verify_absent
+from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 
 if TYPE_CHECKING:
     from fedcore.permits import Enrolment

@@ -75,6 +75,10 @@ def test_a_missing_setting_is_named(tmp_path, name):
     [
         ("unit", '"North Unit"'),
         ("realm", '"test"'),
+        ("governance_url", '"https://[::1"'),
+        ("governance_url", '"https://a b:xx"'),
+        ("governance_url", '"https://"'),
+        ("governance_url", '"governance.example"'),
         ("governance_key", '"abc"'),
         ("epsilon_cap", "0"),
         ("epsilon_cap", "inf"),

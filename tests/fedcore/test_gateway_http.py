@@ -151,6 +151,15 @@ def refusal(url, authority):
     return caught.value.code
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[::1", "https://a b:xx", "https://\u2024", "https://xn--"]
+)
+def test_an_address_that_cannot_be_read_makes_no_line(url):
+    with pytest.raises(InvalidRecordError, match="governance's address: ") as caught:
+        open_client(url)
+    assert caught.value.code == "url.invalid"
+
+
 class TestCertificatesOfTheOtherSide:
     """Each fault has its own code, so that the operator learns what to mend."""
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fedcore.errors import InvalidRecordError
-from fedcore.keyfiles import read_secret, write_secret
+from fedcore.keyfiles import read_api_key, read_secret, write_secret
 
 
 @pytest.fixture
@@ -70,3 +70,19 @@ write_secret(Path({str(path)!r}), b"half")
     assert not path.exists()
     write_secret(path, b"whole")
     assert read_secret(path) == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "is empty"), (b" \n", "is empty"), ("schl\u00fcssel".encode(), "holds no API key")],
+)
+def test_a_file_without_an_api_key_is_named_before_anybody_is_asked(path, content, told):
+    write_secret(path, content)
+    with pytest.raises(InvalidRecordError, match=f"{path} {told}: put the account") as caught:
+        read_api_key(path)
+    assert caught.value.code == "key.unreadable"
+
+
+def test_an_api_key_comes_without_the_white_space_around_it(path):
+    write_secret(path, b" a-key\n")
+    assert read_api_key(path) == "a-key"

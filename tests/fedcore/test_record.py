@@ -1,14 +1,24 @@
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedcore import canonical
 from fedcore.errors import InvalidRecordError
-from fedcore.record import At, Digest, Hex256, Name, Positive, Record, Text
+from fedcore.record import (
+    At,
+    Digest,
+    Hex256,
+    Name,
+    Part,
+    Positive,
+    Record,
+    Text,
+    first_problem,
+)
 
 times = st.integers(0, 2**52).map(
     lambda microseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
@@ -79,6 +89,30 @@ def test_a_bad_value_is_named_by_field_and_rule_only():
     assert code == "record.invalid"
     assert sentence.startswith("note/1: size: ")
     assert "41.5" not in sentence
+
+
+def test_a_rule_is_told_in_words_that_name_no_class_and_no_step_of_the_library():
+    class Few(Part):
+        names: Annotated[tuple[Name, ...], Field(max_length=2)] = ()
+        note: Note | None = None
+
+        @model_validator(mode="after")
+        def _never_x(self) -> Self:
+            if "x" in self.names:
+                raise ValueError("names: x is none")
+            return self
+
+    for value, told in (
+        ([], "must be a JSON object"),
+        ({"note": 5}, "note: must be a JSON object"),
+        ({"names": ["x"]}, "names: x is none"),
+        ({"names": ["a", "b", "c"]}, "names: must have at most 2 items, not 3"),
+        ({"note": {**note().to_json(), "written_at": "2026-03-02T09:00:00"}}, "note.written_at: "),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Few.model_validate(value)
+        assert first_problem(caught.value).startswith(told)
+        assert "Value error" not in first_problem(caught.value)
 
 
 def test_values_in_another_form_than_written_are_refused():

@@ -107,12 +107,20 @@ def test_what_is_no_bundle_is_said_to_be_none(key):
 
 def test_missing_files_are_named(tmp_path, bundle, key):
     code, output = run("verify", tmp_path / "absent.zip", "--key", key)
-    assert (code, output) == (1, "error: absent.zip cannot be read (bundle.unreadable)\n")
+    cause = "cannot be read: there is no such file; name the right file"
+    told = f"error: {tmp_path / 'absent.zip'} {cause} (bundle.unreadable)\n"
+    assert (code, output) == (1, told)
     code, output = run("verify", bundle, "--key", tmp_path / "absent.pub")
-    assert (code, output) == (1, "error: absent.pub cannot be read (key.unreadable)\n")
-    code, output = run("verify", bundle, "--key", key, "--json", tmp_path / "absent" / "x.json")
+    told = f"error: {tmp_path / 'absent.pub'} {cause} (key.unreadable)\n"
+    assert (code, output) == (1, told)
+    for command, reason in ((("verify",), "bundle"), (("log", "verify"), "export")):
+        code, output = run(*command, tmp_path, "--key", key)
+        told = f"{tmp_path} cannot be read: it is a directory; name the right file"
+        assert (code, output) == (1, f"error: {told} ({reason}.unreadable)\n")
+    code, output = run("verify", bundle, "--key", key, "--json", key / "x.json")
     assert code == 1
-    assert "error: x.json cannot be written (report.unwritable)" in output
+    assert "x.json cannot be written: a part of its path is no directory; name" in output
+    assert "(report.unwritable)" in output
 
 
 def test_the_result_can_be_had_as_json(tmp_path, bundle, key):
@@ -126,6 +134,21 @@ def test_the_result_can_be_had_as_json(tmp_path, bundle, key):
     )
     assert set(result["epsilon"]["north"]) == {"claim", "pld"}
     assert all(check["ok"] for check in result["checks"])
+
+
+def test_a_result_takes_the_place_of_no_evidence_and_nothing_is_verified_before(
+    tmp_path, world, documents, evidence, bundle, key
+):
+    whole = LogExport(entries=tuple(documents.entries_of(evidence)), checkpoint=evidence.checkpoint)
+    export = tmp_path / "log.json"
+    export.write_bytes(whole.to_bytes())
+    for command in (("verify", bundle), ("log", "verify", export)):
+        for taken in (command[-1], key):
+            before = taken.read_bytes()
+            code, output = run(*command, "--key", key, "--json", taken)
+            told = f"error: {taken} is there already; name another file (file.exists)\n"
+            assert (code, output) == (1, told)
+            assert taken.read_bytes() == before
 
 
 def test_a_log_export_is_verified(tmp_path, world, documents, evidence, key):

@@ -43,6 +43,10 @@ def test_a_missing_setting_is_named(tmp_path, name):
     ("name", "value"),
     [
         ("realm", '"test"'),
+        ("governance_url", '"https://[::1"'),
+        ("governance_url", '"https://a b:xx"'),
+        ("governance_url", '"https://"'),
+        ("governance_url", '"governance.example"'),
         ("governance_key", '"AB"'),
         ("model_name", '"Churn Model"'),
         ("poll_interval_s", "0"),

@@ -501,15 +501,20 @@ class TestOutOfTime:
 def test_a_plan_is_written_from_the_evidence_of_its_models(build, pair, trained, tmp_path):
     bundle, out = tmp_path / "churn-1.fedpact", tmp_path / "evaluation.json"
     bundle.write_bytes(trained.bundle())
-    asked = ("--epsilon", "2.0", "--title", "How well the small model does", "--out", str(out))
-    done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *asked])
+    terms = ("--epsilon", "2.0", "--title", "How well the small model does", "--out")
+    asked = (*terms, str(tmp_path / "not-yet.json"))
+    done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *terms, str(out)])
     assert done.exit_code == 0, done.output
     assert "1 tables, epsilon 2 for each" in done.output
     written = EvaluationPlan.from_json(json.loads(out.read_text()))
     assert written == trained.evaluation_plan()
+    taken = (str(bundle), *terms, str(bundle))
+    refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", *taken])
+    assert (refused.exit_code, "(file.exists)" in refused.output) == (1, True)
+    assert bundle.read_bytes() == trained.bundle()
     widths = {}
     for customers in (200, 20_000):
-        told = [*asked, "--suppose", str(customers), "0.2", "0.8"]
+        told = (*terms, f"{tmp_path}/{customers}.json", "--suppose", str(customers), "0.2", "0.8")
         done = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", str(bundle), *told])
         low, high = map(float, re.findall(r"interval of (\S+) to (\S+)", done.output)[0])
         assert 0.5 < low < 0.8 < high
@@ -524,4 +529,4 @@ def test_a_plan_is_written_from_the_evidence_of_its_models(build, pair, trained,
     assert "evaluation.not_held_out" in refused.output
     twice = [str(bundle), str(bundle), *asked]
     refused = CliRunner().invoke(SERVER, ["server", "plan", "evaluate", *twice])
-    assert "a model is named twice" in refused.output
+    assert "error: evaluation-plan/1: models: a model is named twice (record" in refused.output

@@ -139,6 +139,10 @@ def test_only_what_the_audit_names_is_computed_with_and_only_what_the_dpia_binds
     fetched.write_text("{}")
     code, output = said("curve", fetched)
     assert (code, "audit.basis_invalid" in output) == (1, True)
+    fetched.write_text("[]")
+    code, output = said("curve", fetched)
+    told = "is none that `audits tables` has written: must be a JSON object (audit.basis_invalid)"
+    assert (code, " ".join(output.split())) == (1, f"error: {fetched} {told}")
     fetched.write_text(good)
     assert said("curve", fetched)[0] == 0
 
@@ -199,6 +203,11 @@ def test_weights_and_a_penalty_go_into_a_plan_that_the_gate_then_permits(
     about = ("--attribute", "religion", "--plan", draft, "--out")
     assert said("weights", fetched, *about, weighed)[0] == 0
     assert said("penalty", fetched, "--group", "high", "--strength", 0.5, *about, penalised)[0] == 0
+    for strength in ("nan", "inf", "-1e9"):
+        named = ("--group", "high", "--strength", strength, *about, tmp_path / "none.json")
+        code, output = said("penalty", fetched, *named)
+        assert (code, "(fairness.strength_invalid)" in output) == (1, True)
+    assert not (tmp_path / "none.json").exists()
     code, output = said("weights", fetched, "--attribute", "religion")
     assert (code, json.loads(output)["mitigation"]["kind"]) == (0, "reweighing")
     assert said("weights", fetched, "--attribute", "religion", "--plan", draft)[0] == 2

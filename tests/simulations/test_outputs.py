@@ -138,6 +138,15 @@ def test_a_folder_with_other_files_is_left_alone(made, here):
     assert (here / "demo-report" / "precious.txt").read_text(encoding="utf-8") == "mine"
 
 
+def test_the_copy_of_a_report_takes_the_place_of_no_scenario(made, here):
+    scenario = made[0] / "scenario.toml"
+    before = scenario.read_bytes()
+    done = fedpact_here("simulate", "run", str(scenario), "--json", str(scenario))
+    assert (done.exit_code, "(file.exists)" in done.stderr) == (1, True)
+    assert scenario.read_bytes() == before
+    assert not (here / "demo-report").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "names"),
     [

@@ -50,6 +50,22 @@ def test_a_scenario_file_that_is_missing_or_no_toml_is_named(tmp_path):
             load_scenario(str(tmp_path / name))
 
 
+def test_a_scenario_that_is_none_is_told_with_its_cause_and_those_that_ship(tmp_path):
+    for name, cause in (("nothing", "there is no such file"), (str(tmp_path), "it is a directory")):
+        with pytest.raises(InvalidRecordError) as refused:
+            load_scenario(name)
+        way_out = "name the file of a scenario, or one that ships: telco"
+        assert refused.value.public == f"{name} cannot be read: {cause}; {way_out}"
+    (tmp_path / "far.toml").write_text('contract = "absent.toml"', encoding="utf-8")
+    (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
+    for name, told in (
+        ("far", "absent.toml cannot be read: there is no such file; mend `contract`"),
+        ("latin", "latin.toml cannot be read: it is no text in UTF-8"),
+    ):
+        with pytest.raises(InvalidRecordError, match=told):
+            load_scenario(str(tmp_path / f"{name}.toml"))
+
+
 def test_a_contract_may_stand_in_a_file_of_its_own(scenario_file):
     text = scenario_file.read_text(encoding="utf-8")
     head, contract = text.split("[contract]")

@@ -1,5 +1,7 @@
 """Weights and penalties come from noised tables, and mean what their papers say."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,6 +85,11 @@ def test_a_penalty_has_the_share_of_its_group():
     assert penalty.attribute.special_condition is None
     with pytest.raises(InvalidRecordError, match=r"fairness\.unknown_group"):
         penalty_of(table(*people), "group", "z", 1.0)
+    for strength in (math.nan, math.inf, -math.inf, -1e9, 100.1):
+        with pytest.raises(InvalidRecordError, match=r"--strength: .* from -100 to 100") as refused:
+            penalty_of(table(*people), "group", "b", strength)
+        assert refused.value.code == "fairness.strength_invalid"
+    assert penalty_of(table(*people), "group", "b", -100.0).penalties[0].strength == -100
 
 
 @pytest.mark.parametrize("people", [(-3, 1), (0, 0)])

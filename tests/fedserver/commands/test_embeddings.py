@@ -124,6 +124,12 @@ def test_other_plans_digests_and_widths_are_refused_by_name(fedpact, make, files
     code, output = fedpact("embed", *moved, "--artifact", "abc", "--out", files / "e.json")
     assert (code, "plan.no_embedding" in output) == (1, True)
     assert not (files / "e.json").exists()
+    before = (files / "autoencoder.json").read_bytes()
+    named = (*moved, "--artifact", ARTIFACT, "--out", files / "autoencoder.json")
+    for code, output in (fedpact("embed", *named), make()):
+        assert (code, "file.exists" in output) == (1, True)
+    assert (files / "autoencoder.json").read_bytes() == before
+    (files / "autoencoder.json").unlink()
     for more in (("--hidden", "wide"), ("--hidden", "0"), ("--embedding", "1")):
         code, output = make(*more)
         assert (code, "plan.model_invalid" in output) == (1, True)

@@ -227,7 +227,7 @@ def test_an_epsilon_out_of_reach_and_a_file_that_cannot_be_written_are_told(
     assert code == 1
     assert "privacy.unreachable_epsilon" in output
     assert not (tmp_path / "no.json").exists()
-    code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", tmp_path)
+    code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", path / "no.json")
     assert code == 1
     assert "plan.unwritable" in output
 
@@ -272,6 +272,73 @@ def test_the_rule_gives_nothing_to_a_plan_that_it_is_not_for(
         assert reason in output
         assert not out.exists()
     path = write("plan.json", plan.to_json())
-    code, output = fedpact("suggest", path, *terms, "--epsilon", 3, "--out", tmp_path)
+    code, output = fedpact("suggest", path, *terms, "--epsilon", 3, "--out", path / "no.json")
     assert code == 1
     assert "plan.unwritable" in output
+
+
+# What is there already
+
+
+@pytest.mark.parametrize("command", ["sign", "calibrate", "suggest", "segments", "autoencoder"])
+def test_no_command_writes_over_a_file_that_is_there(
+    fedpact, contract, plan, write, tmp_path, command
+):
+    SigningKey.generate().save(tmp_path / "author.pem")
+    terms = write("contract.json", contract.to_json())
+    key = ("--key", tmp_path / "author.pem")
+    of_run = ("--epsilon", 3)
+    options = {"sign": key, "calibrate": of_run}.get(command, (*of_run, "--contract", terms))
+    path = write("plan.json", plan.to_json())
+    (tmp_path / "away.json").symlink_to(tmp_path / "nowhere.json")
+    for taken in (path, terms, tmp_path, tmp_path / "away.json"):
+        code, output = fedpact(command, path, *options, "--out", taken)
+        told = f"error: {taken} is there already; name another file (file.exists)\n"
+        assert (code, output) == (1, told)
+    assert json.loads(path.read_text()) == plan.to_json()
+    assert json.loads(terms.read_text()) == contract.to_json()
+
+
+def test_a_plan_that_is_written_is_whole_or_not_there(fedpact, plan, write, tmp_path, monkeypatch):
+    def torn(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fedcore.atomic.os.fsync", torn)
+    path, out = write("plan.json", plan.to_json()), tmp_path / "new.json"
+    code, output = fedpact("calibrate", path, "--epsilon", 3, "--out", out)
+    assert code == 1
+    told = "cannot be written: no space left on device; name a place that can be written to"
+    assert f"{out} {told} (plan.unwritable)" in output
+    assert not out.exists()
+
+
+def test_an_evaluation_is_of_one_model_or_two(fedpact, tmp_path):
+    bundles, out = (tmp_path / name for name in "abc"), tmp_path / "plan.json"
+    terms = ("--epsilon", 1, "--title", "Three", "--out", out)
+    code, output = fedpact("evaluate", *bundles, *terms)
+    told = "BUNDLE: the evidence of one model version, or of two to compare; here are 3"
+    assert (code, told in output, out.exists()) == (2, True, False)
+
+
+def test_a_file_that_is_none_is_told_with_its_cause(fedpact, tmp_path):
+    evaluated = ("--epsilon", 1, "--title", "None", "--out", tmp_path / "plan.json")
+    for path, cause in ((tmp_path, "it is a directory"), (tmp_path / "no", "there is no such")):
+        for command in (("check", path), ("evaluate", path, *evaluated)):
+            code, output = fedpact(*command)
+            assert (code, f"{path} cannot be read: {cause}" in output) == (1, True), output
+
+
+def test_a_plan_is_not_registered_without_a_key_nor_at_an_address_that_is_none(
+    fedpact, plan, tmp_path
+):
+    signed, key = tmp_path / "signed.json", tmp_path / "author.key"
+    envelope = sign_record(plan, SigningKey.generate(), Realm.PRODUCTION)
+    signed.write_bytes(envelope.to_bytes())
+    key.touch(0o600)
+    for url, told in (
+        ("https://127.0.0.1:9", f"{key} is empty: put the account's API key into it"),
+        ("https://[::1", "governance's address: 'https://[::1' is no address"),
+    ):
+        code, output = fedpact("register", signed, "--url", url, "--api-key-file", key)
+        assert (code, told in output) == (1, True), output
+        key.write_text("a-key")

@@ -121,6 +121,8 @@ def test_the_number_of_segments_is_declared_or_found_within_bounds(fedpact, file
     [
         (("--segments", "many"), "plan.course_invalid"),
         (("--segments", "5-3"), "plan.course_invalid"),
+        (("--segments", "2-"), "plan.course_invalid"),
+        (("--segments", "-2"), "plan.course_invalid"),
         (("--segments", "0"), "plan.course_invalid"),
         (("--continues", "the last one"), "plan.course_invalid"),
         (("--epsilon", "1e9"), "privacy.unreachable_epsilon"),
@@ -139,7 +141,7 @@ def test_what_cannot_be_planned_is_told_and_nothing_is_written(
 def test_a_plan_without_a_number_and_a_file_that_cannot_be_written_are_told(
     fedpact, plan, files, tmp_path
 ):
-    code, output = fedpact("segments", *files, "--epsilon", 1, "--out", tmp_path)
+    code, output = fedpact("segments", *files, "--epsilon", 1, "--out", files[0] / "no.json")
     assert (code, "plan.unwritable" in output) == (1, True)
     only = plan.model_copy(update={"features": plan.features[2:4]})
     files[0].write_text(json.dumps(only.to_json()))

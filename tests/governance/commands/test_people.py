@@ -22,6 +22,18 @@ def units(run, service, key):
     return run("units", "--api-key-file", key, *service.line)
 
 
+UNREADABLE_URLS = (
+    "https://[::1",
+    "https://a b:xx",
+    "https://a b",
+    "https://host:99999",
+    "https://host:port",
+    "https://",
+    "https://a..b",
+    "https://host\n",
+)
+
+
 class TestClaim:
     def test_the_api_key_is_for_its_owner_only_and_opens_the_service(self, run, service):
         assert mode(service.home / "admin.key") == 0o600
@@ -111,10 +123,25 @@ class TestTheLine:
         exit_code, output = run("units", "--url", url, *key)
         assert (exit_code, "url.insecure" in output) == (1, True)
 
+    @pytest.mark.parametrize("url", UNREADABLE_URLS)
+    def test_an_address_that_cannot_be_read_is_named(self, run, service, url):
+        key = ("--api-key-file", service.home / "admin.key")
+        exit_code, output = run("units", "--url", url, *key)
+        assert (exit_code, "error: --url: " in output, "(url.invalid)" in output) == (1, True, True)
+        assert "write it as https://host:8330" in output
+
     def test_a_file_that_is_no_authority(self, run, service):
         key = ("--api-key-file", service.home / "admin.key")
         exit_code, output = run("units", "--url", service.url, "--ca", service.settings, *key)
         assert (exit_code, "tls.ca_unreadable" in output) == (1, True)
+
+    def test_a_file_without_an_api_key(self, run, tmp_path):
+        empty = tmp_path / "empty.key"
+        empty.touch(0o600)
+        line = ("--url", "https://127.0.0.1:9", "--api-key-file", empty)
+        exit_code, output = run("units", *line)
+        assert (exit_code, "(key.unreadable)" in output) == (1, True)
+        assert f"{empty} is empty: put the account's API key into it" in " ".join(output.split())
 
     def test_an_api_key_that_others_may_read(self, run, service, tmp_path):
         copy = tmp_path / "admin.key"
