@@ -6,11 +6,13 @@ expected, with room for the chance that the table comes out otherwise.
 """
 
 import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness import gap_in, sizes_of
+from fedcore.fairness_bindings import CROSSED
 from fedcore.fairness_tables import GroupTable, TableLayout
 from fedcore.fairness_terms import Comparison, FairnessTerms, comparisons_of
 from fedcore.noised_rates import count_bounds
@@ -20,7 +22,7 @@ MAX_ROWS = 1_000_000_000
 
 @dataclass(frozen=True)
 class ExpectedRates:
-    """What is expected of the customers of one cell.
+    """What is expected of the customers of one cell, each a number from 0 to 1.
 
     Attributes:
         share: of the cell among all customers who are counted.
@@ -33,6 +35,14 @@ class ExpectedRates:
     positive: float
     true_positive: float
     false_positive: float
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidRecordError `fairness.table_invalid`, naming the field."""
+        for field in fields(self):
+            found = getattr(self, field.name)
+            # In Python true is 1; in a file it is somebody's mistake.
+            if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+                raise _invalid(f"{field.name}: a number from 0 to 1, not {found!r}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,26 @@ class RowsNeeded:
     largest_gap: float
     rows: int | None
     settles: str
+
+
+def read_rates(layout: TableLayout, given: object) -> tuple[ExpectedRates, ...]:
+    """Return what a JSON object says is expected in each cell, in the order of the wire.
+
+    Args: `given` has an object for each cell, by its groups with " & " between them.
+    Raises: InvalidRecordError `fairness.table_invalid`, naming the group and the field, for a group
+        or field that is missing or not known, or a rate that is no number from 0 to 1.
+    """
+    names = tuple(CROSSED.join(cell) for cell in layout.cells)
+    by_group = _object_of(given, names, "expected rates")
+    known = tuple(field.name for field in fields(ExpectedRates))
+    found = []
+    for name in names:
+        rates = _object_of(by_group[name], known, f"expected rates of {name!r}")
+        try:
+            found.append(ExpectedRates(**rates))
+        except InvalidRecordError as error:
+            raise _invalid(f"expected rates of {name!r}: {error.public}") from error
+    return tuple(found)
 
 
 def expected_shares(layout: TableLayout, cells: Sequence[ExpectedRates]) -> tuple[float, ...]:
@@ -198,3 +228,20 @@ def _least(question: _Question) -> int | None:
             return steps[bisect.bisect_left(steps, True, key=question.is_settled_by)]
         scale *= 10
     return None
+
+
+def _object_of(given: object, names: Sequence[str], what: str) -> Mapping[str, Any]:
+    """Return a JSON object that has exactly these names."""
+    if not isinstance(given, Mapping):
+        raise _invalid(f"{what}: an object with {', '.join(names)}")
+    for name in names:
+        if name not in given:
+            raise _invalid(f"{what}: {name!r} is missing")
+    for name in given:
+        if name not in names:
+            raise _invalid(f"{what}: {name!r} is none of {', '.join(names)}")
+    return given
+
+
+def _invalid(rule: str) -> InvalidRecordError:
+    return InvalidRecordError("fairness.table_invalid", rule)

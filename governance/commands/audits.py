@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedcore.errors import InvalidRecordError
 from governance.commands.options import (
     ApiKeyFile,
     Authority,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from fedcore.fairness_audits import FairnessAudit, GroupCount
     from fedcore.fairness_bindings import SensitiveAttribute
     from fedcore.fairness_curves import ThresholdCurve
-    from fedcore.fairness_planning import PlannedTable
     from fedcore.fairness_tables import CrossedGroups, TableLayout
     from fedcore.fairness_terms import FairnessTerms
     from fedcore.gateway_http import HttpGateway
@@ -179,10 +177,17 @@ def forecast(
     ] = 0.5,
 ) -> None:
     """Say how many customers would settle each bound of a DPIA, before anything is counted."""
-    from fedcore.fairness_planning import planning_text, rows_to_settle
+    from fedcore.fairness_planning import (
+        PlannedTable,
+        expected_shares,
+        planning_text,
+        read_rates,
+        rows_to_settle,
+    )
 
     layout, terms = _bound_in(dpia, threshold)
-    planned = _planned(layout, parse_file(expected), units, epsilon)
+    shares = expected_shares(layout, read_rates(layout, parse_file(expected)))
+    planned = PlannedTable(layout, shares, units, epsilon)
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
 
 
@@ -214,22 +219,6 @@ def _bindings_in(dpia: Path) -> "Bindings":
     from fedcore.dpia_record import Dpia
 
     return Dpia.from_json(parse_file(dpia)).bindings
-
-
-def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -> "PlannedTable":
-    from fedcore.fairness_bindings import CROSSED
-    from fedcore.fairness_planning import ExpectedRates, PlannedTable, expected_shares
-
-    names = [CROSSED.join(cell) for cell in layout.cells]
-    try:
-        rates = [ExpectedRates(**expected[name]) for name in names]
-        shares = expected_shares(layout, rates)
-    except (KeyError, TypeError) as error:
-        raise InvalidRecordError(
-            "fairness.table_invalid",
-            f"expected rates: share, positive, true_positive and false_positive of {names}",
-        ) from error
-    return PlannedTable(layout, shares, units, epsilon)
 
 
 def open_audit(gateway: "HttpGateway", envelope: "Envelope") -> "FairnessAudit":

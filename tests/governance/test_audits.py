@@ -406,6 +406,12 @@ class TestCommands:
         assert (code, "expect INSUFFICIENT" in few) == (0, True)
         code, many = said("forecast", dpia, expected, *terms, 1_000_000)
         assert (code, "customers settle it (PASS expected)" in many) == (0, True)
+        for group, more in (("high", {"positive": 1.5}), ("high", {"positive": True}), ("odd", {})):
+            wrong = both | {group: both["high"] | more}
+            expected.write_text(json.dumps(wrong))
+            code, told = said("forecast", dpia, expected, *terms, 50)
+            assert (code, "fairness.table_invalid" in told) == (1, True)
+            assert group in told
         del both["high"]
         expected.write_text(json.dumps(both))
         code, lacking = said("forecast", dpia, expected, *terms, 50)

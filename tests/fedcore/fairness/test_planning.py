@@ -14,6 +14,7 @@ from fedcore.fairness_planning import (
     PlannedTable,
     expected_shares,
     planning_text,
+    read_rates,
     rows_to_settle,
 )
 from fedcore.fairness_tables import TableLayout
@@ -23,6 +24,11 @@ LAYOUT = TableLayout(
     attributes=(SensitiveAttribute(name="group", groups=("a", "b")),), threshold=0.5
 )
 CELLS = [ExpectedRates(0.25, 0.4, 0.7, 0.2), ExpectedRates(0.75, 0.2, 0.6, 0.1)]
+
+
+def given_rates(**other):
+    """What a file says of one group."""
+    return {"share": 0.5, "positive": 0.2, "true_positive": 0.6, "false_positive": 0.1} | other
 
 
 def rows_for(planned, terms):
@@ -50,6 +56,52 @@ def test_what_is_expected_covers_every_cell_once():
         assert refused.value.code == "fairness.table_invalid"
     planned = PlannedTable(LAYOUT, expected_shares(LAYOUT, CELLS), 3, 1.0)
     assert math.fsum(planned.at(1000).counts) == 1000
+
+
+@pytest.mark.parametrize("field", ["share", "positive", "true_positive", "false_positive"])
+@pytest.mark.parametrize("rate", [1.5, -0.5, 7, math.nan, math.inf, True, "0.2", None, 10**400])
+def test_a_rate_is_a_number_from_0_to_1_and_the_refusal_names_group_and_field(field, rate):
+    given = {"a": given_rates(), "b": given_rates() | {field: rate}}
+    with pytest.raises(InvalidRecordError) as refused:
+        read_rates(LAYOUT, given)
+    assert refused.value.code == "fairness.table_invalid"
+    assert f"expected rates of 'b': {field}: a number from 0 to 1" in refused.value.public
+
+
+def test_rates_are_read_in_the_order_of_the_wire_with_both_ends_allowed():
+    given = {"b": given_rates(true_positive=0), "a": given_rates(share=1, false_positive=1.0)}
+    found = read_rates(LAYOUT, given)
+    assert found == (ExpectedRates(1, 0.2, 0.6, 1.0), ExpectedRates(0.5, 0.2, 0, 0.1))
+    crossed = LAYOUT.model_copy(
+        update={
+            "attributes": (
+                *LAYOUT.attributes,
+                SensitiveAttribute(name="other", groups=("x", "y")),
+            )
+        }
+    )
+    names = ("a & x", "a & y", "b & x", "b & y")
+    assert len(read_rates(crossed, dict.fromkeys(names, given_rates()))) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"a": {}, "b": {}, "c": {}}, "'c' is none of a, b"),
+        ({"a": {}}, "'b' is missing"),
+        ([1, 2], "expected rates: an object with a, b"),
+        ({"a": 0.5, "b": {}}, "expected rates of 'a': an object with share, positive"),
+        ({"a": {"share": 1}, "b": {}}, "expected rates of 'a': 'positive' is missing"),
+        ({"a": None, "b": None}, "expected rates of 'a': an object"),
+    ],
+)
+def test_groups_and_fields_are_exactly_those_that_are_counted(given, told):
+    with pytest.raises(InvalidRecordError) as refused:
+        read_rates(LAYOUT, given)
+    assert (refused.value.code, told in refused.value.public) == ("fairness.table_invalid", True)
+    more = {"a": given_rates(), "b": given_rates(precision=0.4)}
+    with pytest.raises(InvalidRecordError, match="of 'b': 'precision' is none of share, positive"):
+        read_rates(LAYOUT, more)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.25])
