@@ -180,12 +180,13 @@ def forecast(
     from fedcore.fairness_planning import (
         PlannedTable,
         expected_shares,
+        forecast_terms,
         planning_text,
         read_rates,
         rows_to_settle,
     )
 
-    layout, terms = _bound_in(dpia, threshold)
+    layout, terms = forecast_terms(_bindings_in(dpia), threshold)
     shares = expected_shares(layout, read_rates(layout, parse_file(expected)))
     planned = PlannedTable(layout, shares, units, epsilon)
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
