@@ -6,13 +6,24 @@ expected, with room for the chance that the table comes out otherwise.
 """
 
 import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
+
+from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError
 from fedcore.fairness import gap_in, sizes_of
+from fedcore.fairness_bindings import CROSSED
 from fedcore.fairness_tables import GroupTable, TableLayout
-from fedcore.fairness_terms import Comparison, FairnessTerms, comparisons_of
+from fedcore.fairness_terms import (
+    SEGMENT_METRIC,
+    Comparison,
+    FairnessTerms,
+    audit_of,
+    comparisons_of,
+)
 from fedcore.noised_rates import count_bounds
 
 MAX_ROWS = 1_000_000_000
@@ -20,7 +31,7 @@ MAX_ROWS = 1_000_000_000
 
 @dataclass(frozen=True)
 class ExpectedRates:
-    """What is expected of the customers of one cell.
+    """What is expected of the customers of one cell, each a number from 0 to 1.
 
     Attributes:
         share: of the cell among all customers who are counted.
@@ -34,10 +45,25 @@ class ExpectedRates:
     true_positive: float
     false_positive: float
 
+    def __post_init__(self) -> None:
+        """Raises: InvalidRecordError `fairness.table_invalid`, naming the field."""
+        for field in fields(self):
+            found = getattr(self, field.name)
+            # In Python true is 1; in a file it is somebody's mistake.
+            if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+                raise _invalid(f"{field.name}: a number from 0 to 1, not {found!r}")
+
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """A table as it is expected to come: shares of all customers, one for each entry."""
+    """A table as it is expected to come.
+
+    Attributes:
+        layout: as it will be counted: with further edges, every sum over bands holds more noise.
+        shares: of all customers, one for each entry; or four for each cell as without further
+            edges, which say who is selected and nothing else of how scores lie.
+        units, epsilon: as of the table.
+    """
 
     layout: TableLayout
     shares: tuple[float, ...]
@@ -46,16 +72,30 @@ class PlannedTable:
 
     def __post_init__(self) -> None:
         """Raises: InvalidRecordError `fairness.table_invalid`."""
-        if len(self.shares) != self.layout.length or not 0.999 < sum(self.shares) < 1.001:
-            raise InvalidRecordError(
-                "fairness.table_invalid",
-                f"expected shares: {self.layout.length} numbers that add up to 1",
-            )
+        lengths = sorted({self.layout.cell_count * 4, self.layout.length})
+        if len(self.shares) not in lengths or not 0.999 < sum(self.shares) < 1.001:
+            told = " or ".join(map(str, lengths))
+            raise _invalid(f"expected shares: {told} numbers that add up to 1")
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether it is expected of every band of the score how many customers it has."""
+        return len(self.shares) == self.layout.length
 
     def at(self, rows: int) -> GroupTable:
-        """Return the table of so many customers, when everything comes as expected."""
-        counts = tuple(round(rows * share) for share in self.shares)
-        return GroupTable(self.layout, counts, self.units, self.epsilon)
+        """Return the table of so many customers, when everything comes as expected.
+
+        Where nothing is expected of bands, all are in the two beside the threshold: right in every
+        sum over the bands on one side of it, whose noise is that of all of them.
+        """
+        counts = np.array([round(rows * share) for share in self.shares])
+        if not self.has_bands:
+            beside = counts.reshape(-1, 2, 2)
+            counts = np.zeros((self.layout.cell_count, self.layout.bands, 2), dtype=np.int64)
+            below = self.layout.edges.index(self.layout.threshold)
+            counts[:, below : below + 2] = beside
+        found = tuple(int(count) for count in counts.reshape(-1))
+        return GroupTable(self.layout, found, self.units, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -64,27 +104,60 @@ class RowsNeeded:
 
     Attributes:
         rows: in all groups together; None when up to 10^9 do not settle it, as when a gap is
-            expected at its threshold.
-        settles: the verdict that is then reached with the wished probability.
+            expected at its threshold, or when there is no forecast.
+        settles: the verdict that is then reached with the wished probability; None when there is no
+            forecast, as of calibration in bands of which nothing is expected.
     """
 
     attribute: str
     metric: str
     largest_gap: float
     rows: int | None
-    settles: str
+    settles: str | None
+
+
+def forecast_terms(bindings: Bindings) -> tuple[TableLayout, FairnessTerms]:
+    """Return the table and the terms that a DPIA binds, for a forecast.
+
+    Raises: InvalidRecordError `fairness.no_forecast` when it binds shares of segments;
+        `fairness.not_bound`, `fairness.unknown_group` as `audit_of`.
+    """
+    if any(bound.metric == SEGMENT_METRIC for bound in bindings.fairness or ()):
+        raise InvalidRecordError(
+            "fairness.no_forecast",
+            f"the DPIA binds {SEGMENT_METRIC}: segments' shares have no forecast, only an audit",
+        )
+    return audit_of(bindings)
+
+
+def read_rates(layout: TableLayout, given: object) -> tuple[ExpectedRates, ...]:
+    """Return what a JSON object says is expected in each cell, in the order of the wire.
+
+    Args: `given` has an object for each cell, by its groups with " & " between them.
+    Raises: InvalidRecordError `fairness.table_invalid`, naming the group and the field, for a group
+        or field that is missing or not known, or a rate that is no number from 0 to 1.
+    """
+    names = tuple(CROSSED.join(cell) for cell in layout.cells)
+    by_group = _object_of(given, names, "expected rates")
+    known = tuple(field.name for field in fields(ExpectedRates))
+    found = []
+    for name in names:
+        rates = _object_of(by_group[name], known, f"expected rates of {name!r}")
+        try:
+            found.append(ExpectedRates(**rates))
+        except InvalidRecordError as error:
+            raise _invalid(f"expected rates of {name!r}: {error.public}") from error
+    return tuple(found)
 
 
 def expected_shares(layout: TableLayout, cells: Sequence[ExpectedRates]) -> tuple[float, ...]:
-    """Return the shares of a table's entries from what is expected in each cell, in their order.
+    """Return shares of all customers from what is expected in each cell, in their order: of each
+    cell those of (TN, FN, FP, TP), which are the table's entries when it has no further edges.
 
-    Raises: InvalidRecordError `fairness.table_invalid` for a layout with further edges (shares by
-        band then have to be given one by one), or when a cell is missing.
+    Raises: InvalidRecordError `fairness.table_invalid` when a cell is missing.
     """
-    if layout.further_edges or len(cells) != len(layout.cells):
-        raise InvalidRecordError(
-            "fairness.table_invalid", "expected rates: one for each cell, of a single threshold"
-        )
+    if len(cells) != len(layout.cells):
+        raise _invalid(f"expected rates: one for each cell, of which there are {len(layout.cells)}")
     found: list[float] = []
     for of in cells:
         positive, negative = of.share * of.positive, of.share * (1 - of.positive)
@@ -98,6 +171,8 @@ def rows_to_settle(
 ) -> tuple[RowsNeeded, ...]:
     """Return, for each bound of the terms by itself, how many customers settle it.
 
+    Of calibration in bands of which nothing is expected there is no forecast; its comparisons count
+    among all those that are tested.
     A bound whose expected gaps are all inside is settled by PASS of its comparisons, and one with a
     gap outside by FAIL, each with probability `power` or more when everything is as supposed.
     Args: power in (1/2, 1).
@@ -106,19 +181,16 @@ def rows_to_settle(
     comparisons = comparisons_of(planned.layout, terms)
     found = []
     for bound in terms.bounds:
+        about = (bound.attribute, bound.metric, bound.largest_gap)
+        if bound.metric == "calibration_difference" and not planned.has_bands:
+            found.append(RowsNeeded(*about, rows=None, settles=None))
+            continue
         own = [comparison for comparison in comparisons if comparison.bound == bound]
         gaps = [gap_in(planned.at(MAX_ROWS), comparison).gap for comparison in own]
         passes = all(gap is not None and abs(gap) < bound.largest_gap for gap in gaps)
         question = _Question(planned, terms, own, passes, 1 - power, len(comparisons))
-        found.append(
-            RowsNeeded(
-                attribute=bound.attribute,
-                metric=bound.metric,
-                largest_gap=bound.largest_gap,
-                rows=_least(question),
-                settles="PASS" if passes else "FAIL",
-            )
-        )
+        verdict = "PASS" if passes else "FAIL"
+        found.append(RowsNeeded(*about, rows=_least(question), settles=verdict))
     return tuple(found)
 
 
@@ -130,7 +202,12 @@ def planning_text(needed: Sequence[RowsNeeded], planned: PlannedTable, rows: int
     ]
     for one in needed:
         asked = f"{one.attribute}, {one.metric} within {one.largest_gap:g}"
-        if one.rows is None:
+        if one.settles is None:
+            lines.append(
+                f"- {asked}: no forecast. It compares every band between the DPIA's further_edges; "
+                "rates at one threshold do not say how many customers a band has."
+            )
+        elif one.rows is None:
             lines.append(f"- {asked}: no number of customers settles it if all is as supposed.")
         elif one.rows <= rows:
             lines.append(f"- {asked}: {one.rows:,} customers settle it ({one.settles} expected).")
@@ -198,3 +275,20 @@ def _least(question: _Question) -> int | None:
             return steps[bisect.bisect_left(steps, True, key=question.is_settled_by)]
         scale *= 10
     return None
+
+
+def _object_of(given: object, names: Sequence[str], what: str) -> Mapping[str, Any]:
+    """Return a JSON object that has exactly these names."""
+    if not isinstance(given, Mapping):
+        raise _invalid(f"{what}: an object with {', '.join(names)}")
+    for name in names:
+        if name not in given:
+            raise _invalid(f"{what}: {name!r} is missing")
+    for name in given:
+        if name not in names:
+            raise _invalid(f"{what}: {name!r} is none of {', '.join(names)}")
+    return given
+
+
+def _invalid(rule: str) -> InvalidRecordError:
+    return InvalidRecordError("fairness.table_invalid", rule)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedcore.errors import InvalidRecordError
 from fedcore.named_files import verify_absent
 from governance.commands.options import (
     ApiKeyFile,
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from fedcore.fairness_audits import FairnessAudit, GroupCount
     from fedcore.fairness_bindings import SensitiveAttribute
     from fedcore.fairness_curves import ThresholdCurve
-    from fedcore.fairness_planning import PlannedTable
-    from fedcore.fairness_tables import CrossedGroups, TableLayout
+    from fedcore.fairness_tables import CrossedGroups
     from fedcore.gateway_http import HttpGateway
     from fedcore.signing import Envelope
 
@@ -173,11 +171,18 @@ def forecast(
     rows: Annotated[int, typer.Option(min=1, help="How many customers are set aside in all.")],
 ) -> None:
     """Say how many customers would settle each bound of a DPIA, before anything is counted."""
-    from fedcore.fairness_planning import planning_text, rows_to_settle
-    from fedcore.fairness_terms import audit_of
+    from fedcore.fairness_planning import (
+        PlannedTable,
+        expected_shares,
+        forecast_terms,
+        planning_text,
+        read_rates,
+        rows_to_settle,
+    )
 
-    layout, terms = audit_of(_bindings_in(dpia))
-    planned = _planned(layout, parse_file(expected), units, epsilon)
+    layout, terms = forecast_terms(_bindings_in(dpia))
+    shares = expected_shares(layout, read_rates(layout, parse_file(expected)))
+    planned = PlannedTable(layout, shares, units, epsilon)
     typer.echo(planning_text(rows_to_settle(planned, terms), planned, rows))
 
 
@@ -204,22 +209,6 @@ def _bindings_in(dpia: Path) -> "Bindings":
     from fedcore.dpia_record import Dpia
 
     return Dpia.from_json(parse_file(dpia)).bindings
-
-
-def _planned(layout: "TableLayout", expected: Any, units: int, epsilon: float) -> "PlannedTable":
-    from fedcore.fairness_bindings import CROSSED
-    from fedcore.fairness_planning import ExpectedRates, PlannedTable, expected_shares
-
-    names = [CROSSED.join(cell) for cell in layout.cells]
-    try:
-        rates = [ExpectedRates(**expected[name]) for name in names]
-        shares = expected_shares(layout, rates)
-    except (KeyError, TypeError) as error:
-        raise InvalidRecordError(
-            "fairness.table_invalid",
-            f"expected rates: share, positive, true_positive and false_positive of {names}",
-        ) from error
-    return PlannedTable(layout, shares, units, epsilon)
 
 
 def open_audit(gateway: "HttpGateway", envelope: "Envelope") -> "FairnessAudit":

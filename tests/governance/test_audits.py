@@ -27,6 +27,7 @@ from fedcore.record import Realm
 from fedcore.verify import verify_bundle
 from governance.decisions.card_parts import show_measured
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 FLOORS = (MetricFloor(metric="roc_auc", floor=0.6),)
 
 
@@ -527,7 +528,35 @@ class TestCommands:
         assert (code, "expect INSUFFICIENT" in few) == (0, True)
         code, many = said("forecast", dpia, expected, *terms, 1_000_000)
         assert (code, "customers settle it (PASS expected)" in many) == (0, True)
+        for group, more in (("high", {"positive": 1.5}), ("high", {"positive": True}), ("odd", {})):
+            wrong = both | {group: both["high"] | more}
+            expected.write_text(json.dumps(wrong))
+            code, told = said("forecast", dpia, expected, *terms, 50)
+            assert (code, "fairness.table_invalid" in told) == (1, True)
+            assert group in told
         del both["high"]
         expected.write_text(json.dumps(both))
         code, lacking = said("forecast", dpia, expected, *terms, 50)
         assert (code, "fairness.table_invalid" in lacking) == (1, True)
+
+    def test_the_golden_dpia_with_bands_has_a_forecast_and_one_of_segments_says_why_not(
+        self, said, tmp_path
+    ):
+        dpia, expected = tmp_path / "dpia.json", tmp_path / "expected.json"
+        golden = json.loads((GOLDEN / "dpia-2.fairness-audit.json").read_bytes())
+        dpia.write_text(json.dumps(golden))
+        groups = [
+            f"{gender} & {disabled}"
+            for gender in ("f", "m", "other", "unknown")
+            for disabled in ("no", "yes", "unknown")
+        ]
+        rates = {"positive": 0.3, "true_positive": 0.6, "false_positive": 0.2}
+        expected.write_text(json.dumps({key: {"share": 1 / 12, **rates} for key in groups}))
+        words = ("forecast", dpia, expected, "--epsilon", 1, "--units", 3, "--rows", 500_000)
+        code, told = said(*words)
+        assert (code, told.count("customers settle it (PASS expected)")) == (0, 2)
+        golden["bindings"]["fairness"][0] |= {"metric": "segment_share_difference"}
+        dpia.write_text(json.dumps(golden))
+        code, told = said(*words)
+        assert (code, "fairness.no_forecast" in told) == (1, True)
+        assert "segments' shares have no forecast" in " ".join(told.split())
