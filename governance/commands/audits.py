@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from governance.commands.options import (
     ApiKeyFile,
     Authority,
@@ -144,13 +144,12 @@ def plan_audit(
     """
     import json
 
-    from fedcore.atomic import write_atomically
     from fedcore.evaluations import EvaluationPlan
 
     verify_absent(out)
     plan = EvaluationPlan.from_json(parse_file(evaluation))
     audited = plan.model_copy(update=_counted_by(dpia, plan))
-    write_atomically(out, (json.dumps(audited.to_json(), indent=2) + "\n").encode())
+    write_new(out, (json.dumps(audited.to_json(), indent=2) + "\n").encode(), "file.unwritable")
     each = audited.epsilon / audited.tables
     typer.echo(f"{audited.tables} tables, epsilon {each:g} for each: {out}")
 
@@ -236,11 +235,10 @@ def write_report(
 
     Raises: ConflictError `file.exists`.
     """
-    from fedcore.atomic import write_atomically
     from governance.exports.audit_report import render_audit
 
     verify_absent(path)
-    write_atomically(path, render_audit(found, curves).encode())
+    write_new(path, render_audit(found, curves).encode(), "file.unwritable")
 
 
 def _print(found: "FairnessAudit") -> None:

@@ -8,12 +8,11 @@ from typing import Annotated, NamedTuple
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from fedcore.atomic import write_atomically
 from fedcore.contracts import Contract
 from fedcore.dpia_record import Dpia
 from fedcore.dpia_sections import Language, LegalEntity
 from fedcore.errors import InvalidRecordError, RefusedError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from fedcore.plans import TrainingPlan
 from fedcore.record import first_problem
 from governance.commands.options import Authority, open_line, parse_file
@@ -71,7 +70,7 @@ def new(
     run = TrainingPlan.from_json(parse_file(plan))
     draft = prefill_dpia(contract, run, terms, load_texts(language))
     text = json.dumps(draft.to_json(), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(out, text.encode())
+    write_new(out, text.encode(), "file.unwritable")
     typer.echo(f"draft of {draft.dpia_id} version {draft.version}: {out}")
     _tell_what_is_left(draft, contract)
 

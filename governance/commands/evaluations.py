@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from fedcore.record import Realm
 from governance.commands.options import (
     ApiKeyFile,
@@ -40,14 +40,13 @@ def sign_plan(
     realm: Annotated[Realm, typer.Option(help="Where the plan is valid.")] = Realm.PRODUCTION,
 ) -> None:
     """Sign an evaluation plan as its author. Prints its digest, and what a run of it charges."""
-    from fedcore.atomic import write_atomically
     from fedcore.evaluations import EvaluationPlan
     from fedcore.privacy.accounting import renyi_epsilon
     from fedcore.signing import SigningKey, sign_record
 
     plan = EvaluationPlan.from_json(parse_file(path))
     verify_absent(out)
-    write_atomically(out, sign_record(plan, SigningKey.load(key), realm).to_bytes())
+    write_new(out, sign_record(plan, SigningKey.load(key), realm).to_bytes(), "file.unwritable")
     epsilon = renyi_epsilon([plan.run_event()], plan.delta)
     typer.echo(
         f"each unit answers at most {plan.exchanges} times, with {plan.tables} tables: a run "

@@ -10,11 +10,10 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from fedcore import canonical
-from fedcore.atomic import write_atomically
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import Bindings
 from fedcore.errors import InvalidRecordError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from fedcore.record import first_problem
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def import_file(
         given["valid_until"] = valid_until.isoformat() + "Z"
     before = None if onto is None else Dpia.from_json(canonical.parse(_read(onto)))
     imported = import_cnil(_read(path), given, before)
-    write_atomically(out, _pretty(imported.record))
+    write_new(out, _pretty(imported.record), "file.unwritable")
     typer.echo(f"{imported.record.dpia_id} version {imported.record.version}: {out}")
     _say(imported.losses)
 
@@ -70,7 +69,7 @@ def export_file(
     verify_absent(out)
     record = Dpia.from_json(canonical.parse(_read(path)))
     data, losses = export_cnil(record)
-    write_atomically(out, data)
+    write_new(out, data, "file.unwritable")
     typer.echo(f"{record.dpia_id} version {record.version}, {form}: {out}")
     _say(losses)
 

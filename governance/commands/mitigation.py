@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedcore.errors import InvalidRecordError, RefusedError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from governance.commands.audits import AsJson, Audited, open_audit, write_report
 from governance.commands.options import (
     ApiKeyFile,
@@ -51,13 +51,15 @@ def tables(
     The audit's signature is verified with the key that governance states, and everything else by
     the digests in it.
     """
-    from fedcore.atomic import write_atomically
-
     verify_absent(out)
     with open_line(url, ca, api_key_file) as gateway:
         basis = _fetch(gateway, run_id)
     opened = basis.open()
-    write_atomically(out, (basis.model_dump_json(by_alias=True, exclude_none=True) + "\n").encode())
+    write_new(
+        out,
+        (basis.model_dump_json(by_alias=True, exclude_none=True) + "\n").encode(),
+        "file.unwritable",
+    )
     typer.echo(f"{opened.audit.name} version {opened.audit.version}: {out}")
 
 
@@ -183,7 +185,6 @@ def _verify_decision(basis: "OpenedBasis", attribute: str) -> None:
 
 def _say(mitigation: "AnyMitigation", plan: Path | None, out: Path | None) -> None:
     """Print a mitigation, or write a plan again with it."""
-    from fedcore.atomic import write_atomically
     from fedcore.plans import TrainingPlan
 
     said: dict[str, Any] = {"mitigation": mitigation.model_dump(mode="json", exclude_none=True)}
@@ -194,7 +195,7 @@ def _say(mitigation: "AnyMitigation", plan: Path | None, out: Path | None) -> No
         return
     verify_absent(out)
     whole = TrainingPlan.from_json({**parse_file(plan), **said})
-    write_atomically(out, (json.dumps(whole.to_json(), indent=2) + "\n").encode())
+    write_new(out, (json.dumps(whole.to_json(), indent=2) + "\n").encode(), "file.unwritable")
     typer.echo(f"{mitigation.kind} by {mitigation.attribute.name}: {out}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from fedcore.errors import InvalidRecordError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from fedcore.promotions import Alias, AliasHistory, Promotion, PromotionCheck
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 
@@ -134,11 +134,9 @@ def evidence(
     ca: Authority = None,
 ) -> None:
     """Fetch everything that a version rests on, as one file for `fedpact verify`."""
-    from fedcore.atomic import write_atomically
-
     verify_absent(out)
     with open_line(url, ca, api_key_file) as gateway:
-        write_atomically(out, gateway.fetch_evidence(*about))
+        write_new(out, gateway.fetch_evidence(*about), "file.unwritable")
     typer.echo(str(out))
 
 

@@ -6,10 +6,9 @@ from typing import Annotated, get_args
 
 import typer
 
-from fedcore.atomic import write_atomically
 from fedcore.dpia_record import Dpia
 from fedcore.dpias import DpiaAct
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from governance.commands.acts import command_of
 from governance.commands.options import (
     ApiKeyFile,
@@ -39,8 +38,7 @@ def check_contract(
     """Say whether a contract is sound, on this machine alone. Prints the digest it will have."""
     plain = load_contract(path)
     if out is not None:
-        verify_absent(out)
-        write_atomically(out, plain.to_bytes())
+        write_new(out, plain.to_bytes(), "file.unwritable")
     fields, purposes = len(plain.fields), len(plain.purposes)
     typer.echo(
         f"{plain.contract_id} version {plain.version} is sound: {fields} fields, "
@@ -64,10 +62,11 @@ def publish_contract(
     ca: Authority = None,
 ) -> None:
     """Have governance sign a data contract, which says what all units' rows look like."""
+    verify_absent(out)
     plain = load_contract(path)
     with open_line(url, ca, api_key_file) as gateway:
         envelope = gateway.publish_contract(plain)
-    write_atomically(out, envelope.to_bytes())
+    write_new(out, envelope.to_bytes(), "file.unwritable")
     typer.echo(f"{plain.contract_id} version {plain.version}, signed: {out}")
     typer.echo(plain.digest)
 

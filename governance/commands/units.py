@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedcore.errors import InvalidRecordError, MismatchError
-from fedcore.named_files import verify_absent
+from fedcore.named_files import verify_absent, write_new
 from governance.commands.options import ApiKeyFile, Authority, Url, open_line
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def enrol(
     Ask for them in person or by a telephone number that you know to be the unit's: whoever could
     swap the request on its way could send you the words as well.
     """
-    from fedcore.atomic import write_atomically
     from fedcore.fingerprints import verify_words, words_of
     from fedcore.permits import UnitCertificate
     from fedcore.signing import open_envelope
@@ -52,7 +51,7 @@ def enrol(
         raise MismatchError(
             "enrolment.other_answer", "governance has certified another request than this one"
         )
-    write_atomically(out, answer.to_bytes())
+    write_new(out, answer.to_bytes(), "file.unwritable")
     typer.echo(f"{enrolment.unit} is enrolled; give its operator the answer {out}")
 
 

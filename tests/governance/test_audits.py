@@ -477,6 +477,8 @@ class TestCommands:
         audited.register(found)
         assert audited.permit(found).plan == found.digest
         assert said("plan", plan, dpia, "--out", out)[0] == 1
+        code, output = said("plan", plan, dpia, "--out", plan / "in a file.json")
+        assert (code, "cannot be written: a part of its path is no" in output) == (1, True)
         dpia.write_text(json.dumps(audited.world.dpia().to_json()))
         code, output = said("plan", plan, dpia, "--out", tmp_path / "other.json")
         assert (code, "fairness.not_bound" in output) == (1, True)
