@@ -219,6 +219,10 @@ def test_one_run_at_a_time_audits_a_version_until_it_is_finished_or_revoked(audi
     audited.permit(plain, "eval-3")
     world.gateway("compliance").revoke_permit("eval-1", "it never began")
     audited.permit(plans[1], "eval-2")
+    kept = world.get("/v1/permits/eval-2/replays", "auditor")["replays"]
+    assert [item["codes"] for item in kept] == [["fairness.audit_outstanding"], []]
+    assert [item["codes_today"] for item in kept] == [item["codes"] for item in kept]
+    assert {item["agrees"] for item in kept} == {True}
 
 
 def test_a_run_that_was_answered_cannot_be_let_lie_so_that_another_one_decides(audited):

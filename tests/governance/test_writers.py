@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fedcore.errors import ConflictError
+from fedcore.errors import ConflictError, RefusedError
 from fedcore.incidents import IncidentFacts, IncidentOpening, IncidentUpdate, StopTarget
 from fedcore.membership import KeyRotation, Leave
 from fedcore.signing import SigningKey
@@ -66,6 +66,24 @@ def test_four_rotations_at_once_are_one_and_the_unit_leaves_under_its_new_key(wo
     )
     assert world.gateway().leave(world.sign(statement, "fresh")).models == ()
     assert [item.revoked for item in world.gateway("operator").list_units()] == [True, False]
+
+
+def test_of_concurrent_requests_to_audit_a_version_one_is_permitted(evaluating, model_bytes):
+    evaluating.world.take_into_force(evaluating.audited_dpia(2))
+    evaluating.train("run-3", model_bytes)
+    plan = evaluating.plan("run-3", fairness=evaluating.layout)
+    evaluating.register(plan)
+
+    def ask(number):
+        try:
+            return evaluating.permit(plan, f"eval-{number}").kind
+        except RefusedError as error:
+            return error.codes
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    assert answers.count("evaluate") == 1
+    assert answers.count(("fairness.audit_outstanding",)) == 7
 
 
 def test_of_concurrent_requests_under_one_key_one_is_done(world):
